@@ -1,0 +1,36 @@
+# `make` lists what there is. Both `make train` and `make test` set up first; a set-up that is ready takes no time.
+#
+#   make train ARGS="--task cheetah-run"     arguments go through ARGS
+#   make setup DEVICE=cuda                   the build of torch; TORCH_INDEX_URL names another index, PYTHON an interpreter
+
+ARGS ?=
+RUNS ?= runs
+PYTHON_IN_VENV := .venv/bin/python
+
+# Idle OpenMP threads that spin make two threads nine times slower than one when another process wants a core.
+export GOMP_SPINCOUNT ?= 0
+
+.PHONY: help setup train test test-long lint tensorboard
+
+help:  ## this list
+	@sed -n 's/^\([a-z-]*\):.*##/  make \1:/p' $(MAKEFILE_LIST)
+
+setup:  ## build .venv from the pinned requirements, install missing system libraries
+	@scripts/setup.sh
+
+train: setup  ## train an agent; with no ARGS the default job
+	@$(PYTHON_IN_VENV) train.py $(ARGS)
+
+test test-long: export OMP_NUM_THREADS ?= 1
+
+test: setup  ## the tests, less those marked long
+	@$(PYTHON_IN_VENV) -m pytest -m "not long" $(ARGS)
+
+test-long: setup  ## the tests marked long
+	@$(PYTHON_IN_VENV) -m pytest -m long $(ARGS)
+
+lint: setup  ## ruff
+	@$(PYTHON_IN_VENV) -m ruff check .
+
+tensorboard: setup  ## watch the runs in RUNS (default: runs)
+	@$(PYTHON_IN_VENV) -m tensorboard.main --logdir "$(RUNS)" $(ARGS)

@@ -1,0 +1,243 @@
+"""The actor-critic that every agent shares: one critic per named reward, learned in imagination (DreamerV3).
+
+Each reward has its own critic and its own scale; the actor follows the weighted sum of the normalised advantages. So
+rewards of different units mix without one drowning the other, and {task: 1} is plain Dreamer.
+Shapes: N starts, H horizon, F features, C condition, A action, M = N*(H+1).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from option import option
+from world_models.distributions import SCALAR_HEADS, normal_entropy, normal_log_prob
+from world_models.networks import MLP
+from world_models.rssm import State
+
+
+@dataclass(frozen=True)
+class ActorCriticConfig:
+    rewards: dict[str, float] = option({"task": 1.0}, "Named rewards and the weights of their normalised advantages.")
+    units: int = option(256, "Units of actor and critics.", ge=8)
+    layers: int = option(2, "Layers of actor and critics.", ge=1)
+    horizon: int = option(15, "Imagined steps H.", ge=1)
+    starts: int = option(256, "States of a batch from which imagination starts; 0 takes all.", ge=0)
+    discount: float = option(0.99, "Discount per agent step.", gt=0.0, lt=1.0)
+    trace: float = option(0.95, "Lambda of the lambda-returns.", ge=0.0, le=1.0)
+    entropy: float = option(3e-4, "Weight of the policy's entropy.", ge=0.0)
+    critic_head: str = option("two_hot", "Distribution of the value.", choices=("two_hot", "unit_normal"))
+    slow_rate: float = option(1.0, "Rate at which slow copies of the critics follow; 1: no copies.", gt=0.0, le=1.0)
+    scale_floor: float = option(1.0, "Smallest scale by which returns are divided, in units of return.", gt=0.0)
+    scale_rate: float = option(0.02, "Rate of the moving percentiles of the returns.", gt=0.0, le=1.0)
+    min_std: float = option(0.1, "Smallest deviation of the policy.", gt=0.0)
+    max_std: float = option(1.0, "Largest deviation of the policy.", gt=0.0)
+
+
+class Policy(NamedTuple):
+    """A diagonal Gaussian: mean and deviation (N, A); environments clip its samples to [-1, 1]."""
+
+    mean: Tensor
+    std: Tensor
+
+    def sample(self) -> Tensor:
+        """Reparametrised (N, A)."""
+        return self.mean + self.std * torch.randn_like(self.std)
+
+    def log_prob(self, action: Tensor) -> Tensor:
+        """(N, A) -> (N,)."""
+        return normal_log_prob(action, self.mean, self.std)
+
+    def entropy(self) -> Tensor:
+        """(N,) in nats."""
+        return normal_entropy(self.std)
+
+
+class Actor(nn.Module):
+    """pi(a | feature, condition), mean within (-1, 1)."""
+
+    def __init__(self, config: ActorCriticConfig, inputs: int, action: int):
+        super().__init__()
+        self.network = MLP(inputs, config.units, config.layers, 2 * action, output_scale=0.01)
+        self.min_std, self.max_std = config.min_std, config.max_std
+
+    def forward(self, feature: Tensor) -> Policy:
+        mean, raw = self.network(feature).float().chunk(2, -1)
+        return Policy(torch.tanh(mean), self.min_std + (self.max_std - self.min_std) * torch.sigmoid(raw + 2))
+
+
+class Critic(nn.Module):
+    """The value of one reward; with `slow_rate` below 1 a slow copy of it gives the values, as in DreamerV2.
+
+    Without the copy one pass serves the targets, the advantages and the loss: a third of the work.
+    """
+
+    def __init__(self, config: ActorCriticConfig, inputs: int):
+        super().__init__()
+        self.head = SCALAR_HEADS[config.critic_head]()
+        sizes = (inputs, config.units, config.layers, self.head.parameter_size)
+        self.network = MLP(*sizes, output_scale=0.0)
+        self.rate = config.slow_rate
+        self.slow = MLP(*sizes, output_scale=0.0) if self.rate < 1 else None
+        if self.slow is not None:
+            self.slow.load_state_dict(self.network.state_dict())
+            self.slow.requires_grad_(False)
+
+    def forward(self, feature: Tensor) -> tuple[Tensor, Tensor]:
+        """(N, F) -> logits (N, P), values (N,) without gradient."""
+        logits = self.network(feature)
+        with torch.no_grad():
+            return logits, self.head.mean(logits if self.slow is None else self.slow(feature))
+
+    def loss(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Negative log-likelihood of the returns: (N, P), (N,) -> scalar."""
+        return -self.head.log_prob(logits, target).mean()
+
+    @torch.no_grad()
+    def follow(self) -> None:
+        """Move the slow copy towards the network."""
+        if self.slow is not None:
+            for slow, fast in zip(self.slow.parameters(), self.network.parameters()):
+                slow.lerp_(fast, self.rate)
+
+
+class ReturnScale(nn.Module):
+    """Moving spread of returns, 95th minus 5th percentile, with a floor (DreamerV3, Eq. 7).
+
+    The floor keeps a reward that hardly varies from being blown up into noise.
+    """
+
+    def __init__(self, config: ActorCriticConfig):
+        super().__init__()
+        self.rate, self.floor = config.scale_rate, config.scale_floor
+        self.register_buffer("low", torch.zeros(()))
+        self.register_buffer("high", torch.zeros(()))
+        self.register_buffer("updates", torch.zeros((), dtype=torch.long))
+
+    @torch.no_grad()
+    def update(self, returns: Tensor) -> Tensor:
+        """Take in returns of any shape; the scale as a scalar."""
+        low, high = returns.float().flatten().quantile(torch.tensor([0.05, 0.95], device=returns.device))
+        rate = torch.where(self.updates == 0, 1.0, self.rate)
+        self.low.lerp_(low, rate)
+        self.high.lerp_(high, rate)
+        self.updates += 1
+        return (self.high - self.low).clamp(min=self.floor)
+
+
+def lambda_returns(reward: Tensor, discount: Tensor, value: Tensor, trace: float) -> Tensor:
+    """R_t = r_t + d_t ((1 - trace) v_{t+1} + trace R_{t+1}), R_H = v_H (DreamerV2, Eq. 4).
+
+    reward (H, N), discount (H, N) or scalar, value (H, N) of the states that the rewards came with -> (H, N).
+    """
+    discount = torch.as_tensor(discount, device=reward.device).expand_as(reward)
+    following, returns = value[-1], []
+    for r, d, v in zip(reward.flip(0).unbind(0), discount.flip(0).unbind(0), value.flip(0).unbind(0)):
+        following = r + d * ((1 - trace) * v + trace * following)
+        returns.append(following)
+    return torch.stack(returns[::-1])
+
+
+class Model(Protocol):
+    """What imagination needs of a world model."""
+
+    def imagine(self, state: State, action: Tensor) -> State: ...
+
+
+class Imagined(NamedTuple):
+    """A roll-out of prior and policy: H+1 states, the H actions between them."""
+
+    state: State  # (H+1, N, ...)
+    feature: Tensor  # (H+1, N, F + C)
+    action: Tensor  # (H, N, A), as sampled
+    log_prob: Tensor  # (H, N), log pi of the action
+
+    @property
+    def previous(self) -> State:
+        return self.state.map(lambda x: x[:-1])
+
+    @property
+    def following(self) -> State:
+        return self.state.map(lambda x: x[1:])
+
+
+RewardFunction = Callable[[Imagined], Tensor]  # -> (H, N): the reward that came with each following state
+
+
+class ActorCritic(nn.Module):
+    """Actor, critics and scales; `loss` improves the policy against named rewards from given starts."""
+
+    def __init__(self, config: ActorCriticConfig, feature: int, action: int, condition: int = 0):
+        super().__init__()
+        self.config = config
+        inputs = feature + condition
+        self.actor = Actor(config, inputs, action)
+        self.critics = nn.ModuleDict({name: Critic(config, inputs) for name in config.rewards})
+        self.scales = nn.ModuleDict({name: ReturnScale(config) for name in config.rewards})
+
+    @staticmethod
+    def inputs(state: State, condition: Tensor | None) -> Tensor:
+        """The one seam where a condition (skill, relation) enters: (..., F) and (..., C) -> (..., F + C)."""
+        return state.feature if condition is None else torch.cat([state.feature, condition], -1)
+
+    def imagine(self, model: Model, start: State, condition: Tensor | None) -> Imagined:
+        """Roll policy and prior out for H steps from start (N, ...)."""
+        states, features, actions, log_probs = [start], [self.inputs(start, condition)], [], []
+        for _ in range(self.config.horizon):
+            policy = self.actor(features[-1])
+            action = policy.sample()
+            log_probs.append(policy.log_prob(action))
+            actions.append(action)
+            # What the environment would do with an action out of range.
+            states.append(model.imagine(states[-1], action.clamp(-1, 1)))
+            features.append(self.inputs(states[-1], condition))
+        state = State(*(torch.stack(column) for column in zip(*states)))
+        return Imagined(state, torch.stack(features), torch.stack(actions), torch.stack(log_probs))
+
+    def loss(
+        self, model: Model, start: State, rewards: dict[str, RewardFunction], condition: Tensor | None = None
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Imagine from start (N, ...) and return ({"actor": scalar, "critic": scalar}, metrics).
+
+        Errors: KeyError when a configured reward has no function.
+        """
+        with torch.no_grad():
+            imagined = self.imagine(model, start, condition)
+        policy = self.actor(imagined.feature[:-1])
+        entropy = policy.entropy()
+        advantage, critic_loss = torch.zeros_like(entropy), 0.0
+        metrics: dict[str, Tensor] = {}
+        for name, weight in self.config.rewards.items():
+            gain, loss, extra = self._judge(name, imagined, rewards[name])
+            advantage = advantage + weight * gain
+            critic_loss = critic_loss + loss
+            metrics |= {f"{name}/{key}": value for key, value in extra.items()}
+        gain = policy.log_prob(imagined.action) * advantage
+        losses = {"actor": -(gain + self.config.entropy * entropy).mean(), "critic": critic_loss}
+        metrics |= {
+            "entropy": entropy.mean(),
+            "std": policy.std.mean(),
+            "saturation": (policy.mean.abs() > 0.9).float().mean(),
+            "mean_action": policy.mean.abs().mean(),
+            "advantage_std": advantage.std(),
+        }
+        return losses, metrics
+
+    def _judge(self, name: str, imagined: Imagined, function: RewardFunction) -> tuple[Tensor, Tensor, dict]:
+        """One reward: normalised advantage (H, N) without gradient, its critic's loss, metrics."""
+        critic = self.critics[name]
+        logits, value = critic(imagined.feature)  # (H+1, N, P), (H+1, N)
+        with torch.no_grad():
+            reward = function(imagined)  # (H, N)
+            returns = lambda_returns(reward, self.config.discount, value[1:], self.config.trace)
+            scale = self.scales[name].update(returns)
+            advantage = (returns - value[:-1]) / scale
+        metrics = {"reward": reward.mean(), "return": returns.mean(), "value": value.mean(), "scale": scale}
+        return advantage, critic.loss(logits[:-1], returns), metrics
+
+    def follow(self) -> None:
+        """Move every slow critic; call once an update, after the optimisers."""
+        for critic in self.critics.values():
+            critic.follow()

@@ -1,0 +1,155 @@
+"""The agent: a world model and an actor-critic, put together. Methods differ in their configuration only.
+
+Contract with training and evaluation: `initial_state`, `act`, `update`, `pictures`, `state_dict`, `load_state_dict`.
+Shapes: B batch, T time, N environments or starts, A action, C condition, F features.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from agents.actor_critic import ActorCritic, ActorCriticConfig
+from agents.optimiser import Optimiser
+from agents.rewards import make_rewards
+from option import option
+from world_models.rssm import State
+from world_models.world_model import Spaces, WorldModel, WorldModelConfig
+
+
+@dataclass(frozen=True)
+class OptimiserConfig:
+    model_rate: float = option(6e-4, "Learning rate of the world model.", gt=0.0)
+    actor_rate: float = option(3e-4, "Learning rate of the actor.", gt=0.0)
+    critic_rate: float = option(3e-4, "Learning rate of the critics.", gt=0.0)
+    model_clip: float = option(100.0, "Largest gradient norm of the world model.", gt=0.0)
+    policy_clip: float = option(100.0, "Largest gradient norm of actor and critics.", gt=0.0)
+    epsilon: float = option(1e-8, "Epsilon of Adam.", gt=0.0)
+
+
+@dataclass(frozen=True)
+class AgentConfig:
+    world_model: WorldModelConfig = option(WorldModelConfig, "World model")
+    actor_critic: ActorCriticConfig = option(ActorCriticConfig, "Actor and critics")
+    optimiser: OptimiserConfig = option(OptimiserConfig, "Optimisers")
+    compile: str = option("auto", "Compile the two steps of an update; auto: on CUDA.", choices=("auto", "true", "false"))
+
+
+class Memory(NamedTuple):
+    """What acting remembers between steps, a row an environment."""
+
+    state: State
+    action: Tensor  # (N, A), the last one
+
+
+class Agent(nn.Module):
+    """Learns from batches of the replay (`update`) and acts on images (`act`)."""
+
+    def __init__(self, config: AgentConfig, spaces: Spaces, device: torch.device | str = "cpu"):
+        super().__init__()
+        self.config, self.spaces, self.device = config, spaces, torch.device(device)
+        self.world_model = WorldModel(config.world_model, spaces)
+        self.actor_critic = ActorCritic(
+            config.actor_critic, self.world_model.rssm.feature_size, spaces.action, spaces.condition
+        )
+        self.to(self.device)
+        self.rewards = make_rewards(list(config.actor_critic.rewards), self.world_model)
+        self.optimisers = self._make_optimisers(config.optimiser)
+        compiled = config.compile == "true" or (config.compile == "auto" and self.device.type == "cuda")
+        wrap = torch.compile if compiled else lambda function: function
+        self._model_loss, self._policy_loss = wrap(self.world_model.loss), wrap(self.actor_critic.loss)
+
+    def _make_optimisers(self, config: OptimiserConfig) -> dict[str, Optimiser]:
+        # The decoder for pictures has its own optimiser: not even the clipping of its gradient touches the model.
+        pictures = [] if self.world_model.decodes else list(self.world_model.decoder.parameters())
+        held = {id(parameter) for parameter in pictures}
+        model = [parameter for parameter in self.world_model.parameters() if id(parameter) not in held]
+        rows = {
+            "world_model": (model, config.model_rate, config.model_clip),
+            "actor": (list(self.actor_critic.actor.parameters()), config.actor_rate, config.policy_clip),
+            "critic": (list(self.actor_critic.critics.parameters()), config.critic_rate, config.policy_clip),
+        }
+        if pictures and self.config.world_model.picture_frames:
+            rows["pictures"] = (pictures, config.model_rate, config.model_clip)
+        return {name: Optimiser(name, *row, config.epsilon) for name, row in rows.items()}
+
+    def initial_state(self, number: int) -> Memory:
+        """The memory of `number` environments before their first image."""
+        action = torch.zeros(number, self.spaces.action, device=self.device)
+        return Memory(self.world_model.initial(number, self.device), action)
+
+    @torch.no_grad()
+    def act(
+        self, memory: Memory, image: Tensor, is_first: Tensor, condition: Tensor | None = None, explore: bool = True
+    ) -> tuple[Tensor, Memory]:
+        """Images uint8 (N, H, W, C), is_first (N,) -> actions (N, A) in [-1, 1], new memory.
+
+        Without `explore` latent and action are the modes of their distributions: evaluation is deterministic.
+        """
+        image, is_first = image.to(self.device), is_first.to(self.device)
+        state = self.world_model.filter(memory.state, image, memory.action, is_first, sample=explore)
+        policy = self.actor_critic.actor(self.actor_critic.inputs(state, condition))
+        action = (policy.sample() if explore else policy.mean).clamp(-1, 1)
+        return action, Memory(state, action)
+
+    def update(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """One step of everything on a batch (B, T, ...); metrics as detached tensors.
+
+        Errors: Divergence when a loss or a gradient is not finite; the weights of that module are then untouched.
+        """
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
+            losses, states, values, metrics = self._model_loss(batch)
+        norms = self._step("world_model", losses["model"])
+        if "pictures" in self.optimisers:
+            norms |= self._step("pictures", losses["pictures"])
+        self.world_model.dual_step(values)
+        start, condition = self._starts(states.state, batch)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
+            losses, policy_metrics = self._policy_loss(self.world_model, start, self.rewards, condition)
+        norms |= self._step("actor", losses["actor"]) | self._step("critic", losses["critic"])
+        self.actor_critic.follow()
+        metrics = {f"model/{key}": value for key, value in metrics.items()}
+        metrics |= {f"policy/{key}": value for key, value in (policy_metrics | losses).items()}
+        return {key: value.detach() for key, value in (metrics | norms).items()}
+
+    def _step(self, name: str, loss: Tensor) -> dict[str, Tensor]:
+        return {f"gradient/{name}": self.optimisers[name].step(loss)}
+
+    def _starts(self, state: State, batch: dict[str, Tensor]) -> tuple[State, Tensor | None]:
+        """Where imagination begins: a random subset of the batch's states (N, ...), with their conditions."""
+        flat = state.detach().map(lambda x: x.flatten(0, 1))
+        condition = batch["condition"].flatten(0, 1) if self.spaces.condition else None
+        number = self.config.actor_critic.starts
+        if not 0 < number < len(flat.deterministic):
+            return flat, condition
+        index = torch.randperm(len(flat.deterministic), device=self.device)[:number]
+        return flat.map(lambda x: x[index]), None if condition is None else condition[index]
+
+    @torch.no_grad()
+    def pictures(self, batch: dict[str, Tensor]) -> Tensor:
+        """Observation and what the latent keeps, side by side: batch (B, T, ...) -> uint8 (B, T, H, 2W, C)."""
+        model = self.world_model
+        states = model.rssm.observe(model.encoder(batch["image"]), batch["action"], batch["is_first"])
+        return torch.cat([batch["image"], model.picture(states.state.feature)], -2)
+
+    def parameters_by_module(self) -> dict[str, int]:
+        """Number of trainable parameters of each part."""
+        parts = dict(self.world_model.named_children()) | {"actor": self.actor_critic.actor}
+        parts = {k: m for k, m in parts.items() if k not in ("terms", "rule")} | dict(self.world_model.terms.items())
+        parts |= {f"critic ({name})": critic for name, critic in self.actor_critic.critics.items()}
+        if self.world_model.decodes:
+            parts.pop("decoder")
+        return {k: sum(p.numel() for p in m.parameters() if p.requires_grad) for k, m in parts.items()}
+
+    def training_state(self) -> dict:
+        """Everything that learning changes, as plain types and tensors."""
+        optimisers = {name: optimiser.state_dict() for name, optimiser in self.optimisers.items()}
+        return {"weights": dict(self.state_dict()), "optimisers": optimisers}
+
+    def load_training_state(self, state: dict, optimisers: bool = True) -> None:
+        """Take over what `training_state` gave; without optimisers for evaluation."""
+        self.load_state_dict(state["weights"])
+        if optimisers:
+            for name, optimiser in self.optimisers.items():
+                optimiser.load_state_dict(state["optimisers"][name])

@@ -1,0 +1,100 @@
+"""Speed of the video environment: whole agent steps, and the frame against dm_control's default one.
+
+    python benchmarks/env_speed.py [--task walker-walk] [--size 64] [--rounds 5]
+
+The last line is one JSON object:
+    steps_per_s       agent steps (action repeat 2, video behind the robot, resets included) per wall second, one process
+    steps_per_cpu_s   the same per CPU second
+    frames_per_cpu_s  frame, mask and composite
+    default_per_cpu_s dm_control's physics.render with its defaults, and the colour key of older work
+    frame_ratio       frames_per_cpu_s / default_per_cpu_s
+Each figure is the median over the rounds; the ways take turns within a round, so that a busy machine slows all alike.
+"""
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import envs
+from envs.rendering import colour_rule_mask, composite
+
+
+def rate(call: Callable[[], None], seconds: float) -> tuple[float, float]:
+    """Calls per wall second and per CPU second (all threads of this process), over about `seconds` of wall time."""
+    wall, cpu, count = time.perf_counter(), time.process_time(), 0
+    while time.perf_counter() - wall < seconds:
+        call()
+        count += 1
+    return count / (time.perf_counter() - wall), count / (time.process_time() - cpu)
+
+
+def stepper(environment) -> Callable[[], None]:
+    """One agent step with a random action; a new episode when one ends."""
+    environment.action_space.seed(0)
+    actions = [environment.action_space.sample() for _ in range(512)]
+    environment.reset(seed=0)
+    turn = 0
+
+    def step() -> None:
+        nonlocal turn
+        turn += 1
+        _, _, terminated, truncated, _ = environment.step(actions[turn % len(actions)])
+        if terminated or truncated:
+            environment.reset()
+
+    return step
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--task", default="walker-walk", choices=envs.TASKS, help="the DMC task")
+    parser.add_argument("--size", type=int, default=64, help="height and width of the frames")
+    parser.add_argument("--rounds", type=int, default=5, help="repetitions; the median is printed")
+    parser.add_argument("--source", default="starter", help="the background's source")
+    arguments = parser.parse_args()
+    config = envs.BackgroundConfig(arguments.source)
+    background = envs.load_background(config, "train", arguments.size)
+    environment = envs.make(arguments.task, size=arguments.size, action_repeat=2, background=background)
+    renderer, video = environment.renderer, environment.background
+
+    def cheap_frame() -> None:
+        composite(*renderer.foreground(), video.frame())
+
+    def default_frame() -> None:
+        picture = environment.physics.render(arguments.size, arguments.size, camera_id=0)
+        np.where(colour_rule_mask(picture)[..., None], picture, video.frame())
+
+    ways = {"steps": (stepper(environment), 2.0), "frames": (cheap_frame, 1.0), "default": (default_frame, 1.0)}
+    for call, _ in ways.values():
+        rate(call, 0.2)
+    rounds = [{name: rate(*way) for name, way in ways.items()} for _ in range(arguments.rounds)]
+    for one in rounds:
+        print("  ".join(f"{name} {wall:.0f}/s, {cpu:.0f} per CPU s" for name, (wall, cpu) in one.items()))
+
+    def median(pick: Callable) -> float:
+        return round(statistics.median(pick(one) for one in rounds), 1)
+
+    result = {
+        "task": arguments.task,
+        "size": arguments.size,
+        "background": video.clips.source,
+        "steps_per_s": median(lambda one: one["steps"][0]),
+        "steps_per_cpu_s": median(lambda one: one["steps"][1]),
+        "frames_per_cpu_s": median(lambda one: one["frames"][1]),
+        "default_per_cpu_s": median(lambda one: one["default"][1]),
+        "frame_ratio": median(lambda one: one["frames"][1] / one["default"][1]),
+    }
+    environment.close()
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,97 @@
+"""All options of a run, in one frozen tree; sizes found at run time are passed as arguments, never stored here.
+
+`read` turns a command line into it. An agent and a size are presets: --agent NAME is configs/NAME.yaml and --size NAME
+is configs/size_NAME.yaml, in that order, then each --config, then single options.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from agents.actor_critic import ActorCriticConfig
+from agents.agent import AgentConfig, OptimiserConfig
+from envs.backgrounds import BackgroundConfig
+from errors import UserError, nearest
+from option import option
+from training import options
+from training.trainer import TrainingConfig
+from world_models.world_model import WorldModelConfig
+
+PRESETS = Path(__file__).parent
+AGENTS = ("infopower", "c_dreamer", "dreamer", "infopower_paper")
+SIZES = ("auto", "cpu", "12m", "25m", "50m", "100m")
+
+
+@dataclass(frozen=True)
+class EnvironmentConfig:
+    image_size: int = option(64, "Height and width of the observations in pixels.", ge=32, le=256)
+    action_repeat: int = option(2, "Env frames for which an action is held.", ge=1)
+    number: int = option(1, "Environments that run side by side; more than one get a process each.", ge=1)
+    mask: str = option(
+        "sky_and_floor",
+        "What the video replaces: sky and floor, the sky alone, or what the colour rule of older work takes for it.",
+        choices=("sky_and_floor", "sky", "colour"),
+    )
+    time_limit: int = option(1000, "Env frames of an episode.", ge=10)
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    episodes: int = option(10, "Episodes per background in the evaluation at the end.", ge=1)
+    seed: int = option(1000, "Seed of the first evaluation episode.", ge=0)
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Foreground: train an agent that learns what it can control and ignores the rest of the picture."""
+
+    agent: str = option("infopower", "The method, a preset.", choices=AGENTS)
+    task: str = option("walker-walk", "DeepMind Control task, <domain>-<task>.")
+    size: str = option("auto", "Sizes of the networks, a preset; auto: cpu, or 12m where there is CUDA.", choices=SIZES)
+    frames: int = option(100_000, "Env frames to train for (agent steps times action repeat).", ge=1)
+    seed: int = option(0, "Seed of networks, environments and sampling.", ge=0)
+    folder: str = option("", "Run folder; empty: runs/<task>-<agent>-<background>-seed<seed>.")
+    device: str = option("auto", "Where to learn.", choices=("auto", "cpu", "cuda"))
+    threads: int = option(0, "Threads of torch on the CPU; 0: one for each core.", ge=0)
+    compile: str = option("auto", "Compile the two steps of an update; auto: on CUDA.", choices=("auto", "true", "false"))
+    environment: EnvironmentConfig = option(EnvironmentConfig, "Environment")
+    background: BackgroundConfig = option(BackgroundConfig, "Background")
+    training: TrainingConfig = option(TrainingConfig, "Training")
+    evaluation: EvaluationConfig = option(EvaluationConfig, "Evaluation")
+    world_model: WorldModelConfig = option(WorldModelConfig, "World model")
+    actor_critic: ActorCriticConfig = option(ActorCriticConfig, "Actor and critics")
+    optimiser: OptimiserConfig = option(OptimiserConfig, "Optimisers")
+
+    @property
+    def agent_config(self) -> AgentConfig:
+        """What the agent needs of it."""
+        return AgentConfig(self.world_model, self.actor_critic, self.optimiser, self.compile)
+
+
+def _given(argv: list[str], name: str, default: str, choices: tuple[str, ...]) -> str:
+    """The value of --name on a command line, before the whole line is parsed: it says which presets come first."""
+    value = default
+    for index, word in enumerate(argv):
+        if word == f"--{name}" and index + 1 < len(argv):
+            value = argv[index + 1]
+        elif word.startswith(f"--{name}="):
+            value = word.partition("=")[2]
+    if value not in choices:
+        raise UserError(f"unknown {name} {value!r}", f"--{name}", nearest(value, choices))
+    return value
+
+
+def read(argv: list[str], cuda: bool, defaults: str | None = None) -> tuple[RunConfig, dict[str, str]]:
+    """A command line -> (config, where each value comes from).
+
+    cuda       whether --size auto means a size for the GPU
+    defaults   name of a preset that comes after agent and size (the default job of `make train`)
+    Errors: UserError in one line for every mistake.
+    """
+    agent = _given(argv, "agent", "infopower", AGENTS)
+    size = _given(argv, "size", "auto", SIZES)
+    if size == "auto":
+        size = "12m" if cuda else "cpu"
+    # The size comes first: a method of another era (infopower_paper) brings its own.
+    presets = [f"size_{size}", agent, *([defaults] if defaults else [])]
+    words = [word for name in presets for word in ("--config", name)]
+    return options.parse(RunConfig, words + argv, PRESETS, description=(RunConfig.__doc__ or "").strip())

@@ -1,0 +1,207 @@
+"""dm_control tasks as a gymnasium.Env of uint8 pictures, with a video behind the robot when asked."""
+
+import copy
+
+import cv2
+import gymnasium
+import numpy as np
+from gymnasium.utils import seeding
+
+from envs.backgrounds import Background, BackgroundConfig, load_background
+from envs.rendering import Renderer, colour_rule_mask, composite
+from envs.simulator import PhysicsError, suite
+from errors import UserError, nearest
+
+MASKS = ("sky_and_floor", "sky", "colour")  # what the video replaces; "colour" is the rule of older work
+CAMERAS = {"quadruped": 2}  # the camera that pixel benchmarks use; 0 for every other domain
+SIMULATOR_TASKS = tuple(f"{domain}-{task}" for domain, task in suite.ALL_TASKS)
+
+
+class DMCEnv(gymnasium.Env):
+    """One dm_control task seen through its camera.
+
+    Observations are uint8 (H, W, 3); actions are in [-1, 1] and rescaled to the task's own bounds; the reward is the
+    sum over the repeated frames. An episode lasts `time_limit` environment frames and is then truncated; it is
+    terminated only where dm_control ends it with discount 0. If the physics diverges the episode is truncated with
+    ``info["diverged"]``, and the observation is the last good one.
+
+    ``info`` holds `env_frames` (frames this step consumed, 0 after a reset), `discount` and `diverged`.
+    """
+
+    metadata = {"render_modes": ["rgb_array"]}  # noqa: RUF012  render_fps differs between tasks: set per instance
+
+    def __init__(
+        self,
+        task: str,
+        seed: int | None = None,
+        size: int = 64,
+        action_repeat: int = 2,
+        background: Background | None = None,
+        mask: str = "sky_and_floor",
+        time_limit: int = 1000,
+        render_mode: str | None = None,
+        render_size: int | None = None,
+    ):
+        """
+        task           "<domain>-<task>", such as "walker-walk"
+        seed           seeds the first reset; reset(seed=...) takes its place
+        size           height and width of observations
+        action_repeat  environment frames per step
+        background     what plays behind the robot; None shows the task's own sky and floor
+        mask           what the background replaces: "sky_and_floor", "sky" (the floor stays) or "colour"
+        time_limit     environment frames per episode
+        render_mode    None or "rgb_array"
+        render_size    height and width of render(); None is the observation itself
+        """
+        _check_arguments(task, size, action_repeat, background, mask, time_limit, render_mode, render_size)
+        domain, name = task.split("-")
+        environment = suite.load(domain, name, task_kwargs={"random": 0})  # reseeded from np_random at each reset
+        self._environment, self._task, self._physics = environment, environment.task, environment.physics
+        self._substeps = round(environment.control_timestep() / self._physics.timestep())
+        bounds = environment.action_spec()
+        self._action_low = np.broadcast_to(bounds.minimum, bounds.shape).astype(np.float64)
+        self._action_range = np.broadcast_to(bounds.maximum, bounds.shape) - self._action_low
+        self.task, self.action_repeat, self.time_limit = task, action_repeat, time_limit
+        self.observation_space = gymnasium.spaces.Box(0, 255, (size, size, 3), np.uint8)
+        self.action_space = gymnasium.spaces.Box(-1.0, 1.0, bounds.shape, np.float32)
+        self.metadata = {**self.metadata, "render_fps": 1 / (environment.control_timestep() * action_repeat)}
+        self.render_mode, self._render_size = render_mode, render_size or size
+        self.background = copy.copy(background)  # shares the clips, but plays its own
+        self._mask = mask
+        self._camera = CAMERAS.get(domain, 0)
+        self.renderer = Renderer(self._physics, size, self._camera, keep_floor=mask == "sky")
+        self._large_renderer: Renderer | None = None
+        self._frame = 0
+        self._observation = np.zeros(self.observation_space.shape, np.uint8)
+        if seed is not None:
+            self._np_random, self._np_random_seed = seeding.np_random(seed)
+
+    @property
+    def physics(self):
+        """dm_control's Physics of this task: read it, for rewards and evaluation."""
+        return self._physics
+
+    def simulator_state(self) -> np.ndarray:
+        """Positions and velocities (qpos, qvel), float64 (nq + nv,). For evaluation only, never in the observation."""
+        return np.concatenate([self._physics.data.qpos, self._physics.data.qvel])
+
+    def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[np.ndarray, dict]:
+        super().reset(seed=seed)
+        self._task.random.seed(int(self.np_random.integers(2**32)))
+        self._environment.reset()
+        self._frame = 0
+        if self.background is not None:
+            self.background.reset(self.np_random)
+        self._observation = self._draw(self.renderer)
+        return self._observation.copy(), {"env_frames": 0, "discount": 1.0, "diverged": False}
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict]:
+        control = self._to_control(action)
+        reward, discount, frames = 0.0, None, 0
+        try:
+            while frames < self.action_repeat and self._frame < self.time_limit and discount is None:
+                self._frame += 1
+                frames += 1
+                reward += self._advance(control)
+                discount = self._task.get_termination(self._physics)
+        except PhysicsError:
+            info = {"env_frames": frames, "discount": 1.0, "diverged": True}
+            return self._observation.copy(), reward, False, True, info
+        terminated = discount == 0
+        truncated = not terminated and (discount is not None or self._frame >= self.time_limit)
+        if self.background is not None:
+            self.background.step()
+        self._observation = self._draw(self.renderer)
+        info = {"env_frames": frames, "discount": 1.0 if discount is None else float(discount), "diverged": False}
+        return self._observation.copy(), reward, terminated, truncated, info
+
+    def render(self) -> np.ndarray | None:
+        """The composited picture, (R, R, 3) uint8 with R = render_size: what the agent sees, only larger."""
+        if self.render_mode is None:
+            return None
+        if self._render_size == self.renderer.size:
+            return self._observation.copy()
+        if self._large_renderer is None:
+            self._large_renderer = Renderer(
+                self._physics, self._render_size, self._camera, keep_floor=self._mask == "sky", coarse=False
+            )
+        return self._draw(self._large_renderer)
+
+    def close(self) -> None:
+        for renderer in (self.renderer, self._large_renderer):
+            if renderer is not None:
+                renderer.close()
+
+    def _to_control(self, action: np.ndarray) -> np.ndarray:
+        action = np.asarray(action, np.float64)
+        if action.shape != self.action_space.shape or not np.isfinite(action).all():
+            raise ValueError(f"an action is {self.action_space.shape} finite numbers in [-1, 1], not {action}")
+        return self._action_low + (np.clip(action, -1, 1) + 1) / 2 * self._action_range
+
+    def _advance(self, control: np.ndarray) -> float:
+        """One environment frame as dm_control's own step takes it, without the state observation nobody reads."""
+        self._task.before_step(control, self._physics)
+        self._physics.step(self._substeps)
+        self._task.after_step(self._physics)
+        return float(self._task.get_reward(self._physics))
+
+    def _draw(self, renderer: Renderer) -> np.ndarray:
+        if self.background is None:
+            return renderer.picture()
+        plain = renderer.picture() if self._mask == "colour" or self.background.window else None
+        behind = self._behind(renderer.size, plain)
+        if self._mask == "colour":
+            return np.where(colour_rule_mask(plain)[..., None], plain, behind)
+        return composite(*renderer.foreground(), behind)
+
+    def _behind(self, size: int, plain: np.ndarray | None) -> np.ndarray:
+        """The video frame at `size`; outside the video's window it is the task's plain picture."""
+        frame = self.background.frame()
+        if frame.shape[0] != size:
+            frame = cv2.resize(frame, (size, size), interpolation=cv2.INTER_LINEAR)
+        if not self.background.window:
+            return frame
+        inside = self.background.window_slices(size)
+        behind = plain.copy()
+        behind[inside] = frame[inside]
+        return behind
+
+
+def _check_arguments(task, size, action_repeat, background, mask, time_limit, render_mode, render_size) -> None:
+    if task not in SIMULATOR_TASKS:
+        raise UserError(f"unknown task {task!r}", "task", nearest(task, SIMULATOR_TASKS))
+    if mask not in MASKS:
+        raise UserError(f"unknown mask {mask!r}", "mask", nearest(mask, MASKS))
+    if render_mode not in (None, "rgb_array"):
+        raise UserError(f"unknown render mode {render_mode!r}", "render_mode", "choose rgb_array or None")
+    for name, value, largest in (("size", size, 1024), ("render_size", render_size or size, 1024)):
+        if not 8 <= value <= largest:
+            raise UserError(f"{name} is {value}", name, f"choose 8 to {largest} pixels")
+    for name, value in (("action_repeat", action_repeat), ("time_limit", time_limit)):
+        if value < 1:
+            raise UserError(f"{name} is {value}", name, "choose 1 or more environment frames")
+    if background is not None and background.size != size:
+        what = f"clips of {background.size} pixels behind observations of {size}"
+        raise UserError(what, "background", "load the clips at the size of the observations")
+
+
+def make(
+    task: str,
+    seed: int | None = 0,
+    size: int = 64,
+    action_repeat: int = 2,
+    background: Background | None = None,
+    mask: str = "sky_and_floor",
+    time_limit: int = 1000,
+    **rendering,
+) -> DMCEnv:
+    """A DMCEnv. ``functools.partial(make, "walker-walk", background=...)`` is a picklable factory for workers."""
+    return DMCEnv(task, seed, size, action_repeat, background, mask, time_limit, **rendering)
+
+
+def make_video(
+    task: str, config: BackgroundConfig | None = None, side: str = "train", size: int = 64, **arguments
+) -> DMCEnv:
+    """A DMCEnv with clips of `side` ("train" or "heldout") behind the robot; the bundled starter unless told."""
+    background = load_background(config or BackgroundConfig(), side, size)
+    return make(task, size=size, background=background, **arguments)

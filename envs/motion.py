@@ -1,0 +1,33 @@
+"""An agent behind the agent: the recorded motion of a robot as clips (a distractor of InfoPower's paper)."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+CLIPS = {"train": 12, "heldout": 6}
+FIRST_SEED = {"train": 0, "heldout": 1_000_000}  # the sides share no episode
+CLIP_FRAMES = 125
+SMOOTHNESS = 0.9  # correlation of an action with the one before
+
+
+def clips(task: str, side: str, size: int) -> Iterator[tuple[str, Iterator[np.ndarray]]]:
+    """Yields (name, frames) for each recorded episode of a side; frames are (size, size, 3) uint8."""
+    for seed in range(FIRST_SEED[side], FIRST_SEED[side] + CLIPS[side]):
+        yield f"{task}-{seed}", iter(record_motion(task, seed, CLIP_FRAMES, size))
+
+
+def record_motion(task: str, seed: int, frames: int = CLIP_FRAMES, size: int = 64) -> np.ndarray:
+    """One episode of `task` under smooth random actions, with the task's own sky and floor, (frames, H, W, 3) uint8."""
+    from envs.dmc import DMCEnv  # imports this module's users, and MuJoCo
+
+    environment = DMCEnv(task, seed=seed, size=size)
+    random = np.random.default_rng(seed)
+    action = np.zeros(environment.action_space.shape)
+    pictures = [environment.reset()[0]]
+    while len(pictures) < frames:
+        noise = random.standard_normal(action.shape)
+        action = SMOOTHNESS * action + np.sqrt(1 - SMOOTHNESS**2) * noise
+        picture, _, terminated, truncated, _ = environment.step(np.clip(action, -1, 1))
+        pictures.append(environment.reset()[0] if terminated or truncated else picture)
+    environment.close()
+    return np.stack(pictures)

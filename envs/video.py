@@ -1,0 +1,213 @@
+"""Clips in a folder: finding them, splitting them into two sides, decoding them, and saying what is wrong with one."""
+
+import hashlib
+import os
+import re
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from errors import UserError
+
+VIDEO_SUFFIXES = (".mp4", ".avi", ".webm", ".mkv")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
+TRAIN_FOLDER = "train"
+HELDOUT_FOLDERS = ("heldout", "test", "val", "validation")
+UPLOAD_ID = re.compile(r"([A-Za-z0-9_-]{11})(_\d+)*")  # a Kinetics file: the upload's id, then start and end seconds
+MIN_FRAMES = 2
+MAX_CLIP_FRAMES = 3_000  # two minutes at 25 frames a second; the rest of a longer file is not read
+MAX_PIXELS = 1 << 26  # a frame of 8192 x 8192
+MAX_IMAGE_BYTES = 64 << 20
+DECODED_SHARE = 0.9  # of the frames a container declares; below it the file is damaged (containers count roughly)
+REMOVE = "remove it or put a whole copy in its place"
+
+
+def split(root: Path, heldout_fraction: float) -> tuple[list[Path], list[Path]]:
+    """(train, held-out) clips under `root`: video files and folders of jpg or png frames.
+
+    Sides are the folders train/ and test/, val/ or heldout/ if `root` has them, or DAVIS's own lists, or else decided
+    by a hash of the upload id, so that the parts of one upload stay together. Raises UserError if a side is empty or
+    an upload is on both.
+    """
+    if not root.exists():
+        raise UserError("no such file or folder", str(root), "give a folder with videos, or use starter or procedural")
+    train, heldout = _sides_of(root, heldout_fraction)
+    if not train and not heldout:
+        formats = " ".join(VIDEO_SUFFIXES)
+        raise UserError("no clips", str(root), f"put {formats} files or folders of jpg or png frames there")
+    if not train or not heldout:
+        missing = "held-out" if train else "training"
+        remedy = "give two or more clips, or train/ and heldout/ folders with clips"
+        raise UserError(f"no {missing} side", str(root), remedy)
+    both = {upload_id(clip) for clip in train} & {upload_id(clip) for clip in heldout}
+    if both:
+        raise UserError(f"clip {min(both)} is on both sides", str(root), "remove one of the two")
+    return train, heldout
+
+
+def _sides_of(root: Path, heldout_fraction: float) -> tuple[list[Path], list[Path]]:
+    if root.is_dir():
+        heldout_folder = next((root / name for name in HELDOUT_FOLDERS if (root / name).is_dir()), None)
+        if (root / TRAIN_FOLDER).is_dir() and heldout_folder:
+            return find(root / TRAIN_FOLDER), find(heldout_folder)
+        if (root / "JPEGImages").is_dir():
+            return _davis(root, heldout_fraction)
+    return by_hash(find(root), heldout_fraction)
+
+
+def _davis(root: Path, heldout_fraction: float) -> tuple[list[Path], list[Path]]:
+    resolutions = sorted(path for path in (root / "JPEGImages").iterdir() if path.is_dir())
+    pictures = next((path for path in resolutions if path.name == "480p"), resolutions[0] if resolutions else root)
+    lists = next((path for path in sorted(root.glob("ImageSets/*/train.txt"), reverse=True)), None)
+    if lists is None or not lists.with_name("val.txt").is_file():
+        return by_hash(find(pictures), heldout_fraction)
+    return tuple([pictures / name for name in path.read_text().split()] for path in (lists, lists.with_name("val.txt")))
+
+
+def find(root: Path) -> list[Path]:
+    """Every clip at or below `root`, sorted: files with a video's suffix, and folders that hold frames."""
+    if not root.is_dir():
+        return [root]
+    clips = []
+    for folder, folders, names in os.walk(root):
+        folders.sort()
+        clips += [Path(folder) / name for name in names if name.lower().endswith(VIDEO_SUFFIXES)]
+        if any(name.lower().endswith(IMAGE_SUFFIXES) for name in names):
+            clips.append(Path(folder))
+    return sorted(clips)
+
+
+def by_hash(clips: list[Path], heldout_fraction: float) -> tuple[list[Path], list[Path]]:
+    """Splits by a hash of the upload id: a clip's side does not depend on its neighbours.
+
+    Except that each side gets at least one upload where there are two.
+    """
+    ranks = {upload: _hash_rank(upload) for upload in {upload_id(clip) for clip in clips}}
+    heldout = {upload for upload, rank in ranks.items() if rank < heldout_fraction}
+    if len(ranks) > 1:
+        heldout = heldout or {min(ranks, key=ranks.get)}
+        heldout -= {max(ranks, key=ranks.get)} if len(heldout) == len(ranks) else set()
+    return (
+        [clip for clip in clips if upload_id(clip) not in heldout],
+        [clip for clip in clips if upload_id(clip) in heldout],
+    )
+
+
+def upload_id(clip: Path) -> str:
+    """The first 11 characters of a Kinetics name, else the whole name."""
+    stem = clip.stem if clip.suffix.lower() in VIDEO_SUFFIXES else clip.name
+    match = UPLOAD_ID.fullmatch(stem)
+    return match[1] if match else stem
+
+
+def _hash_rank(upload: str) -> float:
+    return int(hashlib.sha256(upload.encode()).hexdigest()[:8], 16) / 2**32
+
+
+def identity(clip: Path) -> list:
+    """Path, size and time of a clip's files: what its decoded frames depend on."""
+    files = _frame_files(clip) if clip.is_dir() else [clip]
+    states = [path.stat() if path.exists() else None for path in files]
+    return [str(clip.resolve()), [[state.st_size, state.st_mtime_ns] for state in states if state]]
+
+
+def decode(clip: Path, size: int) -> Iterator[np.ndarray]:
+    """Yields the frames of one clip, RGB (size, size, 3) uint8; each is cut and scaled as it arrives.
+
+    Raises UserError if the clip is not a regular file, not a video, damaged, too large or shorter than two frames.
+    """
+    if clip.is_dir():
+        frames = _image_frames(clip)
+    else:
+        _check_file(clip)
+        frames = _video_frames(clip)
+    count = 0
+    for frame in frames:
+        count += 1
+        yield _fitted(frame, size)
+    if count < MIN_FRAMES:
+        raise UserError(f"{count} frame{'s' * (count != 1)} can be decoded, 2 are needed", str(clip), REMOVE)
+
+
+def _fitted(frame: np.ndarray, size: int) -> np.ndarray:
+    """The centre square of a BGR frame as RGB (size, size, 3)."""
+    height, width = frame.shape[:2]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    square = frame[top : top + side, left : left + side]
+    shrinks = side >= size
+    scaled = cv2.resize(square, (size, size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    return cv2.cvtColor(scaled, cv2.COLOR_BGR2RGB)
+
+
+def _check_file(path: Path) -> None:
+    """A regular, readable file that starts as a video container does; opens nothing that could block."""
+    try:
+        state = path.stat()
+        if not stat.S_ISREG(state.st_mode):
+            raise UserError("not a regular file", str(path), "remove it from the folder")
+        if state.st_size == 0:
+            raise UserError("an empty file", str(path), REMOVE)
+        with path.open("rb") as file:
+            start = file.read(12)
+    except OSError as error:
+        raise UserError(f"cannot be read ({error.strerror})", str(path), "mend its permissions or remove it") from error
+    mp4 = start[4:8] in (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide")
+    avi = start[:4] == b"RIFF" and start[8:12] == b"AVI "
+    matroska = start[:4] == b"\x1a\x45\xdf\xa3"
+    if not (mp4 or avi or matroska):
+        raise UserError("not a video (no mp4, avi, webm or mkv container)", str(path), "remove it from the folder")
+
+
+def _video_frames(path: Path) -> Iterator[np.ndarray]:
+    capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
+    try:
+        if not capture.isOpened():
+            raise UserError("damaged, or in a codec that OpenCV has not", str(path), REMOVE)
+        if capture.get(cv2.CAP_PROP_FRAME_WIDTH) * capture.get(cv2.CAP_PROP_FRAME_HEIGHT) > MAX_PIXELS:
+            raise UserError("frames of more than 67 million pixels", str(path), "scale the video down")
+        declared = min(capture.get(cv2.CAP_PROP_FRAME_COUNT), MAX_CLIP_FRAMES)
+        count = 0
+        while count < MAX_CLIP_FRAMES:
+            decoded, frame = capture.read()
+            if not decoded:
+                break
+            count += 1
+            yield frame
+    finally:
+        capture.release()
+    if count < DECODED_SHARE * declared:
+        raise UserError(f"damaged: {count} of {int(declared)} frames can be decoded", str(path), REMOVE)
+
+
+def _frame_files(folder: Path) -> list[Path]:
+    """The pictures of a frame folder by the number in their names, so that 10.jpg comes after 9.jpg."""
+    names = [path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES] if folder.is_dir() else []
+    return sorted(names, key=_natural_order)
+
+
+def _natural_order(path: Path) -> list:
+    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", path.name)]
+
+
+def _image_frames(folder: Path) -> Iterator[np.ndarray]:
+    for path in _frame_files(folder)[:MAX_CLIP_FRAMES]:
+        data = _picture_bytes(path)
+        is_picture = data[:3].tobytes() == b"\xff\xd8\xff" or data[:4].tobytes() == b"\x89PNG"
+        frame = cv2.imdecode(data, cv2.IMREAD_COLOR) if is_picture else None
+        if frame is None:
+            raise UserError("damaged, or not a jpg or png picture", str(path), REMOVE)
+        yield frame
+
+
+def _picture_bytes(path: Path) -> np.ndarray:
+    try:
+        state = path.stat()
+        if not stat.S_ISREG(state.st_mode) or not 0 < state.st_size <= MAX_IMAGE_BYTES:
+            raise UserError("not a picture file", str(path), "remove it from the folder")
+        return np.fromfile(path, np.uint8)
+    except OSError as error:
+        raise UserError(f"cannot be read ({error.strerror})", str(path), "mend its permissions or remove it") from error

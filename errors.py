@@ -1,0 +1,37 @@
+"""A user's mistake is one sentence with its remedy; everything else is a bug and keeps its traceback."""
+
+import difflib
+import sys
+from collections.abc import Callable, Iterable
+
+
+class UserError(Exception):
+    """Something the user can mend. Printed as ``error: what: where: do this``; the process ends with `exit_code`.
+
+    what    what is wrong, without a full stop ("unknown task 'walker-wlak'")
+    where   the option, file or folder it concerns ("--task")
+    remedy  what to do ("did you mean walker-walk?")
+    """
+
+    def __init__(self, what: str, where: str, remedy: str, exit_code: int = 2):
+        super().__init__(f"error: {what}: {where}: {remedy}")
+        self.exit_code = exit_code
+
+
+def nearest(name: str, names: Iterable[str]) -> str:
+    """The remedy for an unknown name: the closest known one, or the list of all."""
+    names = sorted(names)
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    return f"did you mean {close[0]}?" if close else "choose one of " + ", ".join(names)
+
+
+def run_main(main: Callable[[list[str]], None], argv: list[str]) -> None:
+    """Run a program: a UserError becomes its one line and exit code; with --debug it keeps its traceback."""
+    debug = "--debug" in argv
+    try:
+        main([word for word in argv if word != "--debug"])
+    except UserError as error:
+        if debug:
+            raise
+        print(error, file=sys.stderr)
+        raise SystemExit(error.exit_code) from None

@@ -1,0 +1,226 @@
+"""Options: precedence, strictness in one line with the place and the nearest name, help, and the round trip."""
+
+import dataclasses
+import random
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import yaml
+
+from errors import UserError
+from option import option
+from training.options import differences, from_dict, help_text, load_yaml, parse, to_dict, to_yaml
+
+
+@dataclass(frozen=True)
+class Model:
+    deterministic: int = option(128, help="Size of the deterministic state.", ge=1, le=4096)
+    strides: tuple[int, ...] = option((2, 2), help="Strides of the encoder.", ge=1)
+    learning_rate: float = option(1e-4, help="Step size.", gt=0, lt=1)
+
+
+@dataclass(frozen=True)
+class Train:
+    """Train an agent."""
+
+    task: str = option("walker-walk", help="The task.")
+    agent: str = option("infopower", help="The agent.", choices=("infopower", "dreamer"))
+    rewards: dict[str, float] = option({"task": 1.0}, help="Weight of each reward.", ge=0)
+    compile: bool = option(False, help="Compile the step functions.")
+    frames: int = option(1000, help="Env frames of the run.", ge=1)
+    limit: int | None = option(None, help="Stop early.", ge=0)
+    world_model: Model = option(Model, help="The world model.")
+    critic: Model = option(Model(deterministic=64), help="A section with defaults of its own.")
+
+    def __post_init__(self):
+        if self.limit is not None and self.limit > self.frames:
+            raise ValueError("limit is larger than frames")
+
+
+@pytest.fixture
+def presets(tmp_path) -> Path:
+    (tmp_path / "small.yaml").write_text("# A small world model.\nworld_model:\n  deterministic: 32\n  strides: [4]\n")
+    (tmp_path / "smaller.yaml").write_text("base: small\nworld_model:\n  deterministic: 16\nframes: 1e3\n")
+    (tmp_path / "rewards.yaml").write_text("rewards:\n  task: 1\n  empowerment: 1e-1\nlimit: 7\n")
+    return tmp_path
+
+
+def read(presets: Path, *argv: str) -> Train:
+    return parse(Train, list(argv), presets)[0]
+
+
+def error(presets: Path, *argv: str) -> str:
+    with pytest.raises(UserError) as caught:
+        parse(Train, list(argv), presets)
+    message = str(caught.value)
+    assert message.startswith("error: ")
+    assert message.isprintable()
+    assert caught.value.exit_code == 2
+    return message
+
+
+def test_defaults(presets):
+    config, provenance = parse(Train, [], presets)
+    assert config == Train()
+    assert config.critic.deterministic == 64
+    assert set(provenance.values()) == {"default"}
+
+
+def test_flags_of_every_type(presets):
+    config = read(presets, "--task", "cup-catch", "--rewards", "task=1,empowerment=0.1", "--compile", "true",
+                  "--frames=2e3", "--limit", "5", "--world_model.strides", "1,2,3", "--critic.learning_rate", "1e-3")
+    assert config == Train(task="cup-catch", rewards={"task": 1.0, "empowerment": 0.1}, compile=True, frames=2000,
+                           limit=5, world_model=Model(strides=(1, 2, 3)),
+                           critic=Model(deterministic=64, learning_rate=1e-3))
+    assert isinstance(config.frames, int)
+    assert read(presets, "--limit", "none").limit is None
+
+
+def test_precedence_and_provenance(presets):
+    config, provenance = parse(Train, ["--world_model.deterministic", "8", "--config", "smaller", "--config", "rewards",
+                                       "--critic.strides", "3"], presets)
+    assert config.world_model == Model(deterministic=8, strides=(4,))
+    assert config.critic == Model(deterministic=64, strides=(3,))
+    assert config.rewards == {"task": 1.0, "empowerment": 0.1}
+    assert (config.frames, config.limit) == (1000, 7)
+    assert provenance["world_model.deterministic"] == "--world_model.deterministic"
+    assert Path(provenance["world_model.strides"]).name == "small.yaml"
+    assert Path(provenance["frames"]).name == "smaller.yaml"
+    assert provenance["task"] == "default"
+    assert read(presets, "--config", "smaller", "--config", "small").world_model.deterministic == 32
+    assert read(presets, "--config", str(presets / "small.yaml")).world_model.deterministic == 32
+
+
+def test_positional(presets):
+    assert parse(Train, ["cup-catch", "--frames", "5"], presets, positional="task")[0].task == "cup-catch"
+
+
+@pytest.mark.parametrize(("argv", "words"), [
+    (["--tsak", "x"], ["--tsak", "--task"]),
+    (["--world_model.determinstic", "3"], ["--world_model.deterministic"]),
+    (["--deterministic", "3"], ["--world_model.deterministic"]),
+    (["--world-model.strides", "3"], ["--world_model.strides"]),
+    (["--agent", "infopwer"], ["--agent", "did you mean infopower?"]),
+    (["--frames", "0"], ["--frames", "at least 1"]),
+    (["--frames", "1.5"], ["--frames", "a whole number"]),
+    (["--frames", "true"], ["--frames", "a whole number"]),
+    (["--frames", "9" * 6000], ["--frames"]),
+    (["--world_model.learning_rate", "nan"], ["--world_model.learning_rate", "a number"]),
+    (["--world_model.learning_rate", "1"], ["more than 0 and less than 1"]),
+    (["--world_model.strides", "1,x"], ["--world_model.strides", "a whole number"]),
+    (["--world_model.strides", "1,0"], ["at least 1"]),
+    (["--compile", "yes"], ["--compile", "true or false"]),
+    (["--compile"], ["--compile", "value is missing"]),
+    (["--compile", "--frames", "3"], ["--compile", "value is missing"]),
+    (["--rewards", "task"], ["--rewards", "task=1"]),
+    (["--rewards", "task=-1"], ["at least 0"]),
+    (["--task", "a\nb"], ["--task"]),
+    (["walker"], ["walker", "--option value"]),
+    (["--config", "smal"], ["--config", "did you mean small?"]),
+    (["--config", "../small"], ["--config"]),
+    (["--config"], ["--config", "a preset"]),
+    (["--world_model", "3"], ["--world_model"]),
+    (["--limit", "2000"], ["limit is larger than frames"]),
+])
+def test_flag_mistakes(presets, argv, words):
+    message = error(presets, *argv)
+    assert all(word in message for word in words), message
+    assert len(message) < 400
+
+
+@pytest.mark.parametrize(("text", "words"), [
+    ("world_modle: {}", ["bad.yaml", "world_model"]),
+    ("world_model:\n  determinstic: 3", ["bad.yaml: world_model", "did you mean deterministic?"]),
+    ("world_model: 3", ["bad.yaml: world_model", "not a section"]),
+    ("frames: -1", ["bad.yaml: frames", "at least 1"]),
+    ("frames: [1]", ["bad.yaml: frames", "a whole number"]),
+    ("frames: true", ["bad.yaml: frames"]),
+    ("compile: 1", ["bad.yaml: compile"]),
+    ("task: {a: 1}", ["bad.yaml: task"]),
+    ("rewards: {task: .nan}", ["bad.yaml: rewards"]),
+    ("rewards: {1: 2}", ["bad.yaml: rewards"]),
+    ("frames: 3\nframes: 4", ["bad.yaml, line 2", "twice"]),
+    ("frames: [", ["bad.yaml, line 1"]),
+    ("- 1", ["bad.yaml"]),
+    ("? [a, b]\n: 1", ["bad.yaml"]),
+    ("!!python/object/apply:os.system ['true']", ["bad.yaml"]),
+    ("base: bad", ["bad.yaml", "each other"]),
+    ("base: [1]", ["--config"]),
+    ("a: &x [*x]\nframes: *x", ["bad.yaml"]),
+    ("task: " + "[" * 5000, ["bad.yaml"]),
+    ("task: 2024-99-99", ["bad.yaml"]),
+    ("frames: " + "9" * 6000, ["bad.yaml"]),
+    ("\udcff", ["bad.yaml"]),
+])
+def test_preset_mistakes(presets, text, words):
+    (presets / "bad.yaml").write_bytes(text.encode("utf-8", "surrogateescape"))
+    message = error(presets, "--config", "bad")
+    assert all(word in message for word in words), message
+    assert len(message) < 500 + len(str(presets))
+
+
+def test_a_required_option(presets):
+    @dataclass(frozen=True)
+    class Evaluate:
+        run: str = option(help="The run folder.")
+
+    with pytest.raises(UserError, match=r"must be given is missing.*run"):
+        parse(Evaluate, [], presets)
+    assert parse(Evaluate, ["--run", "x"], presets)[0].run == "x"
+    assert "Must be given." in help_text(Evaluate, presets)
+
+
+def test_round_trip_and_differences(presets):
+    config = read(presets, "--config", "smaller", "--rewards", "a=0.1,b=1e-9", "--limit", "3")
+    assert from_dict(Train, to_dict(config)) == config
+    assert from_dict(Train, yaml.safe_load(to_yaml(config))) == config
+    (presets / "saved.yaml").write_text(to_yaml(config))
+    assert from_dict(Train, load_yaml(presets / "saved.yaml")) == config
+    other = dataclasses.replace(config, frames=77, world_model=dataclasses.replace(config.world_model, strides=(9,)))
+    assert differences(config, other) == ["frames", "world_model.strides"]
+    assert differences(config, config) == []
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        config.frames = 3
+    with pytest.raises(UserError, match=r"config\.yaml: world_model: did you mean strides"):
+        from_dict(Train, {"world_model": {"stride": 1}}, "config.yaml")
+
+
+def test_defaults_are_not_shared():
+    Train().rewards["task"] = 5.0
+    assert Train().rewards == {"task": 1.0}
+
+
+def test_help(presets, capsys):
+    with pytest.raises(SystemExit) as end:
+        parse(Train, ["--frames", "3", "--help"], presets)
+    assert end.value.code == 0
+    text = capsys.readouterr().out
+    for sentence in ("Train an agent.", "Options of world_model: The world model.\n", "--world_model.strides  whole numbers like 1,2,3",
+                     "Size of the deterministic state. Must be at least 1 and at most 4096. Default: 64.",
+                     "One of infopower, dreamer. Default: infopower.", "Default: task=1.0.", "Default: none.",
+                     "A small world model."):
+        assert sentence in text, sentence
+
+
+def test_any_command_line_gives_a_config_or_one_line(presets):
+    rng = random.Random(0)
+    keys = ["task", "agent", "rewards", "compile", "frames", "limit", "world_model.strides", "config", "world_model"]
+    texts = ["", "1", "-1", "0.5", "nan", "true", "a=1", "a=b,", ",", "=", "1,2", "small", "none", "\0", "\udc80", "\n"]
+    outcomes = set()
+    for _ in range(3000):
+        argv = []
+        for _ in range(rng.randrange(4)):
+            argv += [f"--{rng.choice(keys)}", *rng.choices(texts, k=rng.choice((1, 1, 1, 1, 0, 2)))]
+        try:
+            outcomes.add(type(parse(Train, argv, presets)[0]))
+        except UserError as mistake:
+            outcomes.add(UserError if str(mistake).isprintable() else repr(argv))
+    assert outcomes == {Train, UserError}
+
+
+def test_imports_no_torch():
+    code = "import sys, training.options; sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parent.parent)

@@ -1,0 +1,119 @@
+"""Train an agent. ``python train.py --help`` lists every option; the same command on the same folder resumes."""
+
+import signal
+import sys
+import time
+
+from training import system
+
+system.prepare_environment()  # before torch is imported
+
+import torch  # noqa: E402
+
+import build  # noqa: E402
+from configs import run as runs  # noqa: E402
+from errors import UserError  # noqa: E402
+from evaluation import report  # noqa: E402
+from training import checkpoint, options  # noqa: E402
+from training.logger import Logger, Progress  # noqa: E402
+from training.rollout import Rollout  # noqa: E402
+from training.trainer import Trainer  # noqa: E402
+
+# A resumed run may be longer, and elsewhere; everything else must be as it was.
+MAY_CHANGE = {"frames", "folder", "device", "threads", "compile", "training.log_every", "training.video_every"}
+MAY_CHANGE |= {"training.evaluate_every", "training.checkpoint_every", "evaluation.episodes"}
+
+
+def main(argv: list[str]) -> None:
+    config, _ = runs.read(argv, torch.cuda.is_available())
+    build.check_task(config)
+    folder = build.run_folder(config)
+    check_same(config, folder)
+    device = system.pick_device(config.device)
+    torch.set_num_threads(config.threads or torch.get_num_threads())
+    with checkpoint.lock(folder):
+        train(config, folder, device)
+
+
+def check_same(config: runs.RunConfig, folder) -> None:
+    """Errors: UserError when the folder holds a run of another config; it names the keys that differ."""
+    path = folder / "config.yaml"
+    if not path.exists():
+        return
+    old = options.from_dict(runs.RunConfig, options.load_yaml(path), str(path))
+    keys = [key for key in options.differences(old, config) if key not in MAY_CHANGE]
+    if keys:
+        shown = ", ".join(f"{key} is {options.value_of(old, key)} there" for key in keys[:5])
+        raise UserError(f"another run lives here: {shown}", str(folder), "choose another --folder, or give the same options")
+
+
+def train(config: runs.RunConfig, folder, device) -> None:
+    envs = build.training_environments(config)
+    try:
+        space = envs.single_action_space
+        agent = build.make_agent(config, space, device)
+        replay, replay_text = build.make_replay(config, space, device)
+        rollout = Rollout(envs, agent.initial_state(envs.num_envs), config.seed)
+        evaluator = report.Evaluator(config, agent, folder)
+        trainer = Trainer(
+            config.training,
+            config.frames,
+            config.environment.action_repeat,
+            agent,
+            rollout,
+            replay,
+            folder,
+            config.seed,
+            envs.metadata.get("render_fps", 20),
+            evaluator.during_training,
+        )
+        for sentence in trainer.resume():
+            print(f"warning: {sentence}", file=sys.stderr)
+        (folder / "config.yaml").write_text(options.to_yaml(config))
+        for line in first_lines(config, agent, replay_text, device, folder, trainer):
+            print(line)
+        with Logger(folder, resume_step=trainer.env_frame or None) as logger:
+            logger.text("config", f"```yaml\n{options.to_yaml(config)}```")
+            evaluator.logger = logger
+            progress = Progress(config.frames, trainer.env_frame)
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, lambda *_: setattr(trainer, "stop_requested", True))
+            began = time.monotonic()
+            trainer.run(logger, progress)
+            progress.close()
+            if trainer.stop_requested:
+                print(f"stopped and saved at frame {trainer.env_frame}; the same command goes on from there")
+                return
+            print(f"trained {trainer.env_frame} frames, {trainer.update} updates, {time.monotonic() - began:.0f} s")
+            evaluator.final(trainer.env_frame)
+            print(f"watch it: .venv/bin/tensorboard --logdir {folder.parent}")
+    finally:
+        envs.close()
+
+
+def first_lines(config, agent, replay_text, device, folder, trainer) -> list[str]:
+    """What a person wants to know before the first hour: environment, sizes, memory, device, folder."""
+    world, rssm = config.world_model, config.world_model.rssm
+    parts = agent.parameters_by_module()
+    repeat = config.environment.action_repeat
+    lines = [
+        f"environment  {config.task}, {config.environment.image_size} pixels, action repeat {repeat}, "
+        f"background {config.background.source}",
+        f"agent        {config.agent}: maximise {', '.join(world.objective.terms)}"
+        + (f"; under one multiplier: {', '.join(world.objective.constraint)}" if world.objective.constraint else ""),
+        f"sizes        {rssm.deterministic} deterministic, {agent.world_model.rssm.latent.size} stochastic, "
+        f"batch {config.training.batch_size}x{config.training.batch_length}",
+        f"parameters   {sum(parts.values()):,}: " + ", ".join(f"{name} {number:,}" for name, number in parts.items()),
+        f"replay       {replay_text}",
+        f"device       {device}, {torch.get_num_threads()} threads",
+        f"folder       {folder}",
+    ]
+    if trainer.env_frame:
+        lines.append(f"resumed      at frame {trainer.env_frame}, update {trainer.update}, {len(trainer.replay)} steps held")
+    return lines
+
+
+if __name__ == "__main__":
+    from errors import run_main
+
+    run_main(main, sys.argv[1:])

@@ -1,0 +1,349 @@
+"""Checkpoints that a kill, a full disk or a flipped bit cannot take away, and that hold no pickle.
+
+A checkpoint is a folder ROOT/step-000000123456/ of three files: tensors.safetensors, state.json (the nested state, with
+references to the tensors), and MANIFEST.json with name, bytes and SHA-256 of the others. It is written as
+ROOT/.tmp-..., each file and the folder fsynced, renamed to a name that never existed, and ROOT fsynced. There is no
+pointer file: the newest folder, by step, whose manifest verifies is the latest.
+"""
+
+import fcntl
+import json
+import math
+import os
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from errors import UserError
+from training import files
+from training.files import Damaged, NotSaved
+
+__all__ = [
+    "Damaged", "NotSaved", "latest", "load", "lock", "peek", "prune", "save", "set_aside_newer", "steps", "verify",
+]
+
+VERSION = 1
+FOLDER = re.compile(r"step-(\d{12,18})(?:\.(\d{1,6}))?")
+TENSOR_NAME = re.compile(r"[A-Za-z0-9._/-]{1,512}")
+CONTENT_FILES = {"tensors.safetensors", "state.json"}
+MAX_MANIFEST_BYTES = 1 << 16
+MAX_DEPTH = 100
+_MISFITS = (KeyError, TypeError, ValueError, IndexError, RuntimeError, OverflowError, RecursionError)
+
+
+# --------------------------------------------------------------------------------------------------- folders, in order
+
+
+def steps(root: Path | str) -> list[Path]:
+    """Checkpoint folders of a root, oldest first by step; a step saved again (".1", ".2") follows the first."""
+    root = Path(root)
+    found = [(FOLDER.fullmatch(path.name), path) for path in root.iterdir()] if root.is_dir() else []
+    return [path for match, path in sorted(
+        ((match, path) for match, path in found if match),
+        key=lambda pair: (int(pair[0].group(1)), int(pair[0].group(2) or 0)))]
+
+
+def save(root: Path | str, step: int, state: Any) -> Path:
+    """Write a checkpoint; return its folder. Raises NotSaved when the disk refuses: older ones are intact then.
+
+    state   nested dicts (keys: strings or ints), lists and tuples of tensors, numpy arrays and scalars, ints, floats,
+            strings, bools, None. Anything else raises TypeError with the place.
+    """
+    root = Path(root)
+    tensors: dict[str, torch.Tensor] = {}
+    tree = _flatten(state, "state", tensors)
+    contents = {"tensors.safetensors": files.pack_tensors(tensors),
+                "state.json": json.dumps({"version": VERSION, "state": tree}, allow_nan=False).encode()}
+    temporary = root / f".tmp-step-{step:012d}-{os.getpid()}"
+    try:
+        files.make_folder(root)
+        _remove_leftovers(root)
+        temporary.mkdir()
+        listings = [files.write(temporary / name, content) for name, content in contents.items()]
+        manifest = {"version": VERSION, "step": step, "files": listings}
+        files.write(temporary / "MANIFEST.json", json.dumps(manifest, indent=1).encode())
+        files.fsync_folder(temporary)
+        target = _new_name(root, step)
+        temporary.rename(target)
+        files.fsync_folder(root)
+    except OSError as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise NotSaved(f"the checkpoint of step {step} was not saved to {root}: {error.strerror or error}") from error
+    return target
+
+
+def _new_name(root: Path, step: int) -> Path:
+    """A name that no folder has: an existing checkpoint, good or damaged, is never replaced."""
+    name = f"step-{step:012d}"
+    taken = [path.name for path in steps(root) if path.name.split(".")[0] == name]
+    if not taken:
+        return root / name
+    return root / f"{name}.{max(int(other.partition('.')[2] or 0) for other in taken) + 1}"
+
+
+def _remove_leftovers(root: Path) -> None:
+    """Delete what a killed save or prune left; the run's lock keeps other writers away."""
+    for path in root.glob(".tmp-*"):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def load(path: Path | str) -> Any:
+    """The state that `save` was given, every value equal and of the same type. Raises Damaged.
+
+    Tensors come back on the CPU. Numpy scalars come back as the Python numbers they equal.
+    """
+    path = Path(path)
+    listings = _manifest(path)
+    tree = _tree(path, listings["state.json"])
+    content = files.read_listed(path, listings["tensors.safetensors"])
+    tensors = files.unpack_tensors(content, path / "tensors.safetensors")
+    unused = set(tensors)
+    try:
+        state = _restore(tree, tensors, unused)
+    except _MISFITS as error:
+        raise Damaged(f"state.json does not fit the tensors ({str(error)[:100]})", path) from error
+    if unused:
+        raise Damaged(f"{len(unused)} tensors that the state does not name", path)
+    return state
+
+
+def peek(path: Path | str, *keys: str | int) -> Any:
+    """One part of a saved state that holds no tensors, read without them: peek(path, "replay", "manifest").
+
+    Raises Damaged, also when there is no such part or it holds tensors.
+    """
+    path = Path(path)
+    node = _tree(path, _manifest(path)["state.json"])
+    try:
+        for key in keys:
+            node = dict(node["dict"])[key]
+        return _restore(node, {}, set())
+    except _MISFITS as error:
+        raise Damaged(f"the state has no plain part {'/'.join(map(str, keys))}", path) from error
+
+
+def _tree(path: Path, listing: dict) -> Any:
+    document = _json(files.read_listed(path, listing), path / "state.json")
+    if not isinstance(document, dict) or document.get("version") != VERSION or set(document) != {"version", "state"}:
+        raise Damaged("state.json is not of a version that this program reads", path)
+    return document["state"]
+
+
+def verify(path: Path | str) -> None:
+    """Compare every file of a checkpoint with its manifest. Raises Damaged with what is wrong."""
+    for listing in _manifest(Path(path)).values():
+        files.read_listed(Path(path), listing)
+
+
+def latest(root: Path | str, check: Callable[[Path], list[str]] | None = None) -> tuple[Path | None, list[str]]:
+    """The newest checkpoint that verifies, or None; and a sentence about each newer one that was passed over.
+
+    check   more to hold against a checkpoint that verifies (its replay chunks): a list of what is wrong
+    """
+    rejected, chosen = [], None
+    for path in reversed(steps(root)):
+        try:
+            verify(path)
+            wrong = check(path) if check else []
+        except Damaged as error:
+            wrong = [f"{Path(error.where).name}: {error.what}"]
+        if not wrong:
+            chosen = path
+            break
+        rejected.append(f"checkpoint {path.name} is damaged ({wrong[0]})")
+    instead = f"{chosen.name} is used instead" if chosen else "there is no earlier one"
+    return chosen, [f"{sentence}; {instead}" for sentence in rejected]
+
+
+def set_aside_newer(root: Path | str, chosen: Path | None) -> list[Path]:
+    """Rename every checkpoint after `chosen` (all, for None) to rejected-...; return the new paths.
+
+    To be called when a run resumes from an older one, else the damaged one would be tried first each time.
+    """
+    moved = []
+    paths = steps(root)
+    for path in paths[paths.index(Path(chosen)) + 1 if chosen else 0 :]:
+        target, count = path.with_name(f"rejected-{path.name}"), 0
+        while target.exists():
+            count += 1
+            target = path.with_name(f"rejected-{path.name}-{count}")
+        moved.append(path.rename(target))
+    return moved
+
+
+def prune(root: Path | str, keep: int = 2) -> list[Path]:
+    """Delete what is older than the newest `keep` (at least 2) checkpoints that verify; return these, oldest first.
+
+    While fewer verify nothing is deleted: a read that failed for a passing reason must not cost a good checkpoint.
+    Raises NotSaved when the file system refuses.
+    """
+    root, kept, older = Path(root), [], []
+    _remove_leftovers(root)
+    for path in reversed(steps(root)):
+        if len(kept) == max(keep, 2):
+            older.append(path)
+            continue
+        try:
+            verify(path)
+            kept.insert(0, path)
+        except Damaged:
+            continue
+    for path in older:
+        doomed = root / f".tmp-delete-{path.name}"
+        try:
+            path.rename(doomed)  # a kill in the middle of the deletion must not leave half a checkpoint under its name
+        except OSError as error:
+            raise NotSaved(f"the old checkpoint {path} was not deleted: {error.strerror or error}") from error
+        shutil.rmtree(doomed, ignore_errors=True)
+    return kept
+
+
+# ----------------------------------------------------------------------------------------- nested state <-> flat files
+
+
+def _flatten(value: Any, place: str, tensors: dict[str, torch.Tensor], depth: int = 0) -> Any:
+    """A JSON tree for the state; tensors and arrays go to `tensors`, and the tree holds their names.
+
+    Plain JSON stands for itself; every other thing is an object with one key that says what it is.
+    """
+    if depth > MAX_DEPTH:
+        raise TypeError(f"{place[:80]}... is nested too deeply, or holds itself")
+    if isinstance(value, np.generic):
+        value = value.item()
+    if value is None or type(value) in (bool, int, str):
+        return value
+    if type(value) is float:
+        return value if math.isfinite(value) else {"float": repr(value)}
+    if isinstance(value, torch.Tensor):
+        return {"tensor": _put(value.detach(), place, tensors)}
+    if isinstance(value, np.ndarray) and value.dtype.kind in "biufc":
+        flat = torch.from_numpy(np.frombuffer(value.tobytes(), dtype=np.uint8).copy())
+        return {"array": _put(flat, place, tensors), "dtype": value.dtype.str, "shape": list(value.shape)}
+    if isinstance(value, list):
+        return [_flatten(each, f"{place}/{i}", tensors, depth + 1) for i, each in enumerate(value)]
+    if isinstance(value, tuple):
+        return {"tuple": [_flatten(each, f"{place}/{i}", tensors, depth + 1) for i, each in enumerate(value)]}
+    if isinstance(value, dict):
+        wrong = [key for key in value if type(key) not in (str, int)]
+        if wrong:
+            raise TypeError(f"the key {wrong[0]!r} at {place} is neither a string nor an int")
+        return {"dict": [[key, _flatten(each, f"{place}/{key}", tensors, depth + 1)] for key, each in value.items()]}
+    raise TypeError(f"a checkpoint cannot hold {type(value).__name__} (at {place})")
+
+
+def _put(tensor: torch.Tensor, place: str, tensors: dict[str, torch.Tensor]) -> str:
+    """File a tensor under its place, letters that do not belong in a name replaced, and return the name."""
+    name = re.sub(r"[^A-Za-z0-9._/-]", "_", place)[:480]
+    if name in tensors:
+        name = f"{name}.{len(tensors)}"
+    tensors[name] = tensor
+    return name
+
+
+def _restore(node: Any, tensors: dict[str, torch.Tensor], unused: set[str]) -> Any:
+    """The inverse of `_flatten`. Raises KeyError, TypeError or ValueError on a tree that `_flatten` never makes."""
+    if node is None or isinstance(node, bool | int | float | str):
+        return node
+    if isinstance(node, list):
+        return [_restore(each, tensors, unused) for each in node]
+    if set(node) == {"float"}:
+        return {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}[node["float"]]
+    if set(node) == {"tensor"}:
+        return _get(node["tensor"], tensors, unused)
+    if set(node) == {"tuple"}:
+        return tuple(_restore(each, tensors, unused) for each in node["tuple"])
+    if set(node) == {"dict"}:
+        pairs = [(key, _restore(each, tensors, unused)) for key, each in node["dict"]]
+        if len({key for key, _ in pairs}) < len(pairs) or any(type(key) not in (str, int) for key, _ in pairs):
+            raise ValueError("keys that are no keys")
+        return dict(pairs)
+    if set(node) == {"array", "dtype", "shape"} and re.fullmatch(r"[<>|][biufc]\d{1,2}", node["dtype"]):
+        flat = _get(node["array"], tensors, unused)
+        if flat.dtype != torch.uint8:
+            raise ValueError("an array that is not of bytes")
+        return np.frombuffer(flat.numpy().tobytes(), dtype=np.dtype(node["dtype"])).reshape(node["shape"]).copy()
+    raise ValueError("a node of no known kind")
+
+
+def _get(name: str, tensors: dict[str, torch.Tensor], unused: set[str]) -> torch.Tensor:
+    if not TENSOR_NAME.fullmatch(name) or name not in unused:
+        raise KeyError(f"no tensor {name[:80]}")
+    unused.remove(name)
+    return tensors[name]
+
+
+def _manifest(path: Path) -> dict[str, dict]:
+    """File name -> listing of a checkpoint, the manifest's form checked. Raises Damaged."""
+    if path.is_symlink() or not path.is_dir():
+        raise Damaged("not a checkpoint folder", path)
+    manifest = _json(files.read(path / "MANIFEST.json", MAX_MANIFEST_BYTES), path / "MANIFEST.json")
+    if not isinstance(manifest, dict) or manifest.get("version") != VERSION:
+        raise Damaged("MANIFEST.json is not of a version that this program reads", path)
+    listings = manifest.get("files")
+    if not isinstance(listings, list) or not all(files.valid_listing(listing) for listing in listings):
+        raise Damaged("MANIFEST.json is malformed", path)
+    if sorted(listing["name"] for listing in listings) != sorted(CONTENT_FILES):
+        raise Damaged("MANIFEST.json does not list the files of a checkpoint", path)
+    match = FOLDER.fullmatch(path.name)
+    if match and manifest.get("step") != int(match.group(1)):
+        raise Damaged(f"MANIFEST.json is of step {str(manifest.get('step'))[:20]}", path)
+    return {listing["name"]: listing for listing in listings}
+
+
+def _json(content: bytes, path: Path) -> Any:
+    try:
+        return json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise Damaged("not JSON", path) from error
+
+
+# --------------------------------------------------------------------------------------------------------------- lock
+
+
+class Lock:
+    """Held while a run writes into its folder; `release`, the end of a `with`, or the process's end frees it."""
+
+    def __init__(self, descriptor: int):
+        self._descriptor: int | None = descriptor
+
+    def release(self) -> None:
+        """Free the folder for others."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    def __enter__(self) -> "Lock":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.release()
+
+
+def lock(run_folder: Path | str) -> Lock:
+    """Take the one lock of a run folder (made if missing). Raises UserError when another process holds it."""
+    folder = Path(run_folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+    except OSError as error:
+        raise UserError(f"the run folder cannot be written ({error.strerror})", str(folder),
+                        "choose another folder") from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        holder = os.read(descriptor, 32).decode(errors="replace").strip()
+        os.close(descriptor)
+        raise UserError(f"the run folder is in use by process {holder or '?'}", str(folder),
+                        "wait for it to end, or choose another folder") from None
+    except OSError as error:
+        os.close(descriptor)
+        raise UserError(f"the run folder's file system cannot lock ({error.strerror})", str(folder),
+                        "choose a folder on another file system") from error
+    os.ftruncate(descriptor, 0)
+    os.write(descriptor, f"{os.getpid()}\n".encode())
+    return Lock(descriptor)

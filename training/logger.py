@@ -1,0 +1,313 @@
+"""Logger: metrics.jsonl and TensorBoard, by env frame; Progress: one bar on a terminal, plain lines elsewhere.
+
+Logging never stops training. When a write fails (full disk), the file is cut back to its last whole record, what was to
+be written waits in memory up to a limit, the trouble is reported once on stderr, and writing is tried again later.
+TensorBoard's records are written here: its own writer never works again after one failed write.
+"""
+
+import collections
+import io
+import json
+import math
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
+from tensorboard.compat.proto.tensor_pb2 import TensorProto
+from tensorboard.compat.proto.tensor_shape_pb2 import TensorShapeProto
+from tensorboard.compat.proto.types_pb2 import DT_STRING
+from tensorboard.summary.writer.record_writer import RecordWriter
+from tqdm import tqdm
+
+RETRY_SECONDS = 10.0
+WAITING_BYTES = 4 << 20
+
+
+class Sink:
+    """A file that only grows, by whole records; a failed write leaves no half record and raises nothing.
+
+    path     gives the file's path; asked again after a failure that could not be undone
+    report   called with a sentence at the first failure, and when writing works again
+    lines    records are lines: a half line that a killed process left at the end is removed first
+    """
+
+    def __init__(self, path: Callable[[], Path], report: Callable[[str], None], lines: bool = False):
+        self._new_path = path
+        self._report = report
+        self._by_lines = lines
+        self._descriptor: int | None = None
+        self._path: Path | None = None
+        self._size = 0
+        self._waiting: collections.deque[bytes] = collections.deque()
+        self._retry_at = 0.0
+        self.failures = 0
+        self.dropped = 0
+
+    def write(self, record: bytes) -> None:
+        """Append a record, after those that wait; keep it waiting when the disk refuses."""
+        self._waiting.append(record)
+        if time.monotonic() >= self._retry_at:
+            self._drain()
+
+    def _drain(self) -> None:
+        failed_before = self._retry_at > 0
+        try:
+            if self._descriptor is None:
+                self._open()
+            while self._waiting:
+                self._append(self._waiting[0])
+                self._waiting.popleft()
+        except OSError as error:
+            self._fail(error)
+            return
+        if failed_before:
+            self._report(f"logging to {self._path} works again; {self.dropped} records were lost")
+        self._retry_at = 0.0
+
+    def _open(self) -> None:
+        path = self._path or self._new_path()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        if self._path is None:
+            self._size = os.fstat(self._descriptor).st_size
+            if self._by_lines and self._size:
+                self._size = path.read_bytes().rfind(b"\n") + 1
+                os.ftruncate(self._descriptor, self._size)
+        self._path = path
+
+    def _append(self, record: bytes) -> None:
+        view = memoryview(record)
+        while view:
+            view = view[os.write(self._descriptor, view) :]
+        self._size += len(record)
+
+    def _fail(self, error: OSError) -> None:
+        self.failures += 1
+        if self._retry_at == 0:
+            self._report(f"a log was not written ({error}); training goes on, logging is tried again later")
+        self._retry_at = time.monotonic() + RETRY_SECONDS
+        self._cut_back()
+        while sum(map(len, self._waiting)) > WAITING_BYTES:
+            self._waiting.popleft()
+            self.dropped += 1
+
+    def _cut_back(self) -> None:
+        """Remove a half-written record, so that readers find whole records only; else go on in a new file."""
+        if self._descriptor is None:
+            self._path = None
+            return
+        try:
+            os.ftruncate(self._descriptor, self._size)
+        except OSError:
+            self._path = None
+        os.close(self._descriptor)
+        self._descriptor = None
+
+    def close(self) -> None:
+        """Try once more to write what waits, then close."""
+        if self._waiting:
+            self._drain()
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+
+class Logger:
+    """Writes metrics.jsonl and TensorBoard events into a run folder; the x axis is env frames.
+
+    folder        the run folder
+    run_name      a sub-folder for TensorBoard's events, shown there as a curve of its own (e.g. "heldout")
+    quiet         print nothing on stderr about failed writes (they are still counted in `failures`)
+    resume_step   the env frame that a resumed run starts from: later lines of metrics.jsonl are removed, and
+                  TensorBoard forgets later points, since the run writes them again
+    """
+
+    def __init__(self, folder: Path | str, run_name: str = "", quiet: bool = False, resume_step: int | None = None):
+        self.folder = Path(folder)
+        self._events_folder = self.folder / run_name
+        self._quiet = quiet
+        metrics = self.folder / "metrics.jsonl"
+        if resume_step is not None:
+            self._guarded(lambda: _trim(metrics, resume_step))
+        self._lines = Sink(lambda: metrics, self._say, lines=True)
+        self._events = Sink(lambda: _new_events_path(self._events_folder), self._say)
+        self._event(file_version="brain.Event:2")
+        if resume_step is not None:
+            self._event(step=resume_step + 1, session_log=SessionLog(status=SessionLog.START))
+
+    @property
+    def failures(self) -> int:
+        """Writes that failed so far."""
+        return self._lines.failures + self._events.failures
+
+    def scalars(self, step: int, values: dict[str, float], prefix: str = "") -> None:
+        """One line of metrics.jsonl and one TensorBoard event: env frame, then name -> number.
+
+        prefix   put before each name with a slash. NaN and infinity are written as null in metrics.jsonl.
+        """
+        values = {f"{prefix}/{name}" if prefix else name: float(value) for name, value in values.items()}
+        line = {"step": int(step), "wall": round(time.time(), 3)}
+        line |= {name: value if math.isfinite(value) else None for name, value in values.items()}
+        self._lines.write(json.dumps(line, allow_nan=False).encode() + b"\n")
+        self._summary(step, [Summary.Value(tag=name, simple_value=value) for name, value in values.items()])
+
+    def video(self, step: int, name: str, frames: np.ndarray, fps: float) -> None:
+        """An animated GIF that TensorBoard plays: frames (T,H,W,3) uint8, `fps` frames a second (at most 50)."""
+        frames = _pixels(frames, 4)
+        self._picture(step, name, gif(frames, fps), frames.shape[1:])
+
+    def image(self, step: int, name: str, image: np.ndarray) -> None:
+        """A picture (H,W,3) uint8."""
+        image = _pixels(image, 3)
+        content = io.BytesIO()
+        Image.fromarray(image).save(content, format="PNG")
+        self._picture(step, name, content.getvalue(), image.shape)
+
+    def text(self, name: str, markdown: str, step: int = 0) -> None:
+        """A text for TensorBoard's Text page."""
+        tensor = TensorProto(dtype=DT_STRING, string_val=[markdown.encode()],
+                             tensor_shape=TensorShapeProto(dim=[TensorShapeProto.Dim(size=1)]))
+        metadata = SummaryMetadata(plugin_data=SummaryMetadata.PluginData(plugin_name="text"))
+        self._summary(step, [Summary.Value(tag=f"{name}/text_summary", metadata=metadata, tensor=tensor)])
+
+    def flush(self) -> None:
+        """Nothing waits in a buffer but what a full disk refused; this tries that again."""
+        for sink in (self._lines, self._events):
+            if sink._waiting:
+                sink._drain()
+
+    def close(self) -> None:
+        """Write what still waits, close the files."""
+        self._lines.close()
+        self._events.close()
+
+    def __enter__(self) -> "Logger":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
+
+    def _picture(self, step: int, name: str, encoded: bytes, shape: tuple) -> None:
+        picture = Summary.Image(height=shape[0], width=shape[1], colorspace=shape[2], encoded_image_string=encoded)
+        self._summary(step, [Summary.Value(tag=name, image=picture)])
+
+    def _summary(self, step: int, values: list) -> None:
+        self._event(step=int(step), summary=Summary(value=values))
+
+    def _event(self, **fields) -> None:
+        record = io.BytesIO()
+        RecordWriter(record).write(Event(wall_time=time.time(), **fields).SerializeToString())
+        self._events.write(record.getvalue())
+
+    def _guarded(self, action: Callable[[], None]) -> None:
+        try:
+            action()
+        except OSError as error:
+            self._say(f"logging to {self.folder} failed ({error.strerror}); training goes on")
+
+    def _say(self, sentence: str) -> None:
+        if not self._quiet:
+            tqdm.write(f"warning: {sentence}", file=sys.stderr)
+
+
+def gif(frames: np.ndarray, fps: float) -> bytes:
+    """Encode frames (T,H,W,3) uint8 as an endless animated GIF; equal neighbours become one frame that is shown longer.
+
+    GIF counts time in hundredths of a second: the rate is rounded to that, and players honour at most 50 a second.
+    """
+    palette = Image.fromarray(_mosaic(frames)).quantize(256, method=Image.Quantize.MEDIANCUT)
+    pictures = [Image.fromarray(frame).quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
+    content = io.BytesIO()
+    duration = max(2, round(100 / fps)) * 10
+    pictures[0].save(content, format="GIF", save_all=True, append_images=pictures[1:], duration=duration, loop=0)
+    return content.getvalue()
+
+
+def _mosaic(frames: np.ndarray) -> np.ndarray:
+    """Some sixteen frames below each other: one palette for all, so that colours do not flicker."""
+    return np.concatenate(frames[:: max(1, len(frames) // 16)], axis=0)
+
+
+def _pixels(array: np.ndarray, dimensions: int) -> np.ndarray:
+    array = np.asarray(array)
+    if array.dtype != np.uint8 or array.ndim != dimensions or array.shape[-1] != 3 or 0 in array.shape:
+        raise ValueError(f"a picture is uint8 with 3 channels last, {dimensions} axes; got {array.dtype} {array.shape}")
+    return array
+
+
+def _new_events_path(folder: Path) -> Path:
+    """A name after all others in the folder, also when the clock went back: TensorBoard reads files in that order."""
+    stamps = [path.name.split(".")[3] for path in folder.glob("events.out.tfevents.*.foreground")]
+    latest = max((int(stamp) for stamp in stamps if stamp.isdigit()), default=0)
+    return folder / f"events.out.tfevents.{max(int(time.time()), latest + 1):010d}.{os.getpid()}.foreground"
+
+
+def _trim(path: Path, step: int) -> None:
+    """Keep the whole lines of a metrics file up to a step; what a killed run wrote beyond it is written again."""
+    if not path.exists():
+        return
+    temporary = path.with_name(f".tmp-{path.name}")
+    with path.open("rb") as old, temporary.open("wb") as new:
+        for line in old:
+            if line.endswith(b"\n") and _step_of(line) <= step:
+                new.write(line)
+    temporary.replace(path)
+
+
+def _step_of(line: bytes) -> float:
+    try:
+        return json.loads(line)["step"]
+    except (ValueError, KeyError, TypeError):
+        return math.inf
+
+
+class Progress:
+    """How far training is: one tqdm bar on a terminal, a plain line every `every_seconds` elsewhere.
+
+    total_frames   env frames of the whole run
+    """
+
+    def __init__(self, total_frames: int, start: int = 0, every_seconds: float = 30.0, stream=None):
+        self.stream = stream or sys.stderr
+        self.total, self.start, self.frames = total_frames, start, start
+        self.every_seconds = every_seconds
+        self._began = self._line_at = time.monotonic()
+        self._bar = None
+        if self.stream.isatty():
+            self._bar = tqdm(total=total_frames, initial=start, unit="frame", unit_scale=True, file=self.stream,
+                             dynamic_ncols=True, smoothing=0.05)
+
+    def update(self, frames: int, **shown: float) -> None:
+        """Set the env frames done so far; `shown` are a few numbers to print beside them (episode_return=12.3)."""
+        advance, self.frames = frames - self.frames, frames
+        if self._bar is not None:
+            self._bar.set_postfix({name: f"{value:.4g}" for name, value in shown.items()}, refresh=False)
+            self._bar.update(advance)
+        elif time.monotonic() - self._line_at >= self.every_seconds or frames >= self.total:
+            self._line_at = time.monotonic()
+            print(self._line(shown), file=self.stream, flush=True)
+
+    def _line(self, shown: dict[str, float]) -> str:
+        seconds = max(time.monotonic() - self._began, 1e-9)
+        rate = (self.frames - self.start) / seconds
+        left = (self.total - self.frames) / rate / 60 if rate else math.inf
+        numbers = "".join(f", {name} {value:.4g}" for name, value in shown.items())
+        return f"frame {self.frames}/{self.total}, {rate:.0f} frames/s, {left:.0f} minutes left{numbers}"
+
+    def message(self, text: str) -> None:
+        """Print a line without breaking the bar."""
+        if self._bar is not None:
+            tqdm.write(text, file=self.stream)
+        else:
+            print(text, file=self.stream, flush=True)
+
+    def close(self) -> None:
+        """Leave the bar as it stands."""
+        if self._bar is not None:
+            self._bar.close()

@@ -1,0 +1,71 @@
+"""YAML files of options: read strictly, found by name in the presets folder. `training/options.py` checks values."""
+
+import re
+from pathlib import Path
+from reprlib import repr as short
+
+import yaml
+
+from errors import UserError, nearest
+
+MAX_YAML_BYTES = 1 << 20
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML that refuses a key given twice and reads 1e-4 as the number it is."""
+
+    def construct_mapping(self, node, deep=False):
+        seen = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value in seen:
+                problem = f"the key {key.value} appears twice"
+                raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
+            seen.add(key.value if isinstance(key, yaml.ScalarNode) else None)
+        return super().construct_mapping(node, deep)
+
+
+_Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"^[+-]?[0-9]+(\.[0-9]*)?[eE][+-]?[0-9]+$"),
+                              list("+-0123456789"))
+
+
+def load_yaml(path: Path | str) -> dict:
+    """The mapping in a YAML file; empty for an empty file. Raises UserError with the line that is wrong."""
+    path = Path(path)
+    if not path.is_file():
+        raise UserError("there is no such file", str(path), "check the path")
+    try:
+        if path.stat().st_size > MAX_YAML_BYTES:
+            raise UserError(f"the file is larger than {MAX_YAML_BYTES} bytes", str(path), "give a YAML file of options")
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError, TypeError, OSError) as error:
+        mark = getattr(error, "problem_mark", None)
+        problem = " ".join(str(getattr(error, "problem", None) or error).split())[:120]
+        line = f", line {mark.line + 1}" if mark else ""
+        raise UserError(f"cannot be read as YAML ({problem})", f"{path}{line}", "mend the file") from error
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise UserError("options are expected, one `key: value` a line", str(path), "mend the file")
+    return content
+
+
+def preset_names(folder: Path | str) -> list[str]:
+    """Names that --config knows: the YAML files of the presets folder."""
+    return sorted(path.stem for path in Path(folder).glob("*.yaml"))
+
+
+def find_preset(name: str, folder: Path | str) -> Path:
+    """The file of a preset: a name in the folder, or a path to a YAML file. Raises UserError with the nearest name."""
+    inside = Path(folder) / f"{name}.yaml"
+    if re.fullmatch(r"[A-Za-z0-9._-]+", name) and inside.is_file():
+        return inside
+    if name.endswith((".yaml", ".yml")) and "\0" not in name and Path(name).is_file():
+        return Path(name)
+    raise UserError(f"unknown preset {short(name)}", "--config", nearest(name[:80], preset_names(folder)))
+
+
+def first_comment(path: Path) -> str:
+    """The first line of a file when it is a comment, for the list of presets in --help."""
+    with path.open(encoding="utf-8", errors="replace") as file:
+        first = file.readline().strip()
+    return first.lstrip("# ") if first.startswith("#") else ""

@@ -1,0 +1,96 @@
+"""The one loop that acts: for training, evaluation and tests.
+
+Shapes: N environments, A action. One row a step: action[t] led to image[t], reward[t] came with it; where is_first is
+set an episode begins, and action and reward are zero. Gymnasium's NEXT_STEP autoreset gives exactly that.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from gymnasium.vector import VectorEnv
+
+
+class Episode(NamedTuple):
+    """A finished episode: which environment, its return, its length in agent steps."""
+
+    index: int
+    score: float
+    length: int
+
+
+Policy = Callable[[Any, torch.Tensor, torch.Tensor], tuple[torch.Tensor, Any]]
+"""(memory, image (N,H,W,C), is_first (N,)) -> (action (N, A), memory)."""
+
+
+def random_policy(envs: VectorEnv, generator: np.random.Generator) -> Policy:
+    """Uniform actions; memory passes through."""
+    shape = envs.action_space.shape
+
+    def act(memory: Any, image: torch.Tensor, is_first: torch.Tensor) -> tuple[torch.Tensor, Any]:
+        return torch.from_numpy(generator.uniform(-1, 1, shape).astype(np.float32)), memory
+
+    return act
+
+
+class Rollout:
+    """Steps a vector environment with a policy and keeps the policy's memory.
+
+    envs     with NEXT_STEP autoreset
+    memory   the policy's memory before the first image
+    seed     of the first reset
+    """
+
+    def __init__(self, envs: VectorEnv, memory: Any, seed: int):
+        self.envs, self.memory, self.seed = envs, memory, seed
+        self.number = envs.num_envs
+        self.row: dict[str, np.ndarray] | None = None
+        self.finished: list[Episode] = []
+        self.diverged = 0
+        self._done = np.zeros(self.number, bool)
+        self._score, self._length = np.zeros(self.number), np.zeros(self.number, int)
+
+    def step(self, policy: Policy) -> dict[str, np.ndarray]:
+        """The next row (N, ...); the first call resets. Finished episodes are in `finished` until the next step."""
+        self.finished = []
+        if self.row is None:
+            image, _ = self.envs.reset(seed=self.seed)
+            self.row = self._first_row(image)
+            return self.row
+        image, is_first = torch.from_numpy(self.row["image"]), torch.from_numpy(self.row["is_first"])
+        action, self.memory = policy(self.memory, image, is_first)
+        action = action.detach().cpu().numpy().astype(np.float32)
+        image, reward, terminated, truncated, info = self.envs.step(action)
+        is_first = self._done
+        self.diverged += int(np.sum(info.get("diverged", 0)))
+        self.row = {
+            "image": image,
+            "action": np.where(is_first[:, None], 0, action).astype(np.float32),
+            "reward": np.where(is_first, 0, reward).astype(np.float32),
+            "is_first": is_first,
+            "is_terminal": np.asarray(terminated, bool),
+        }
+        self._account(np.asarray(terminated | truncated, bool))
+        return self.row
+
+    def _first_row(self, image: np.ndarray) -> dict[str, np.ndarray]:
+        zero = np.zeros(self.number, np.float32)
+        action = np.zeros(self.envs.action_space.shape, np.float32)
+        first, terminal = np.ones(self.number, bool), np.zeros(self.number, bool)
+        return {"image": image, "action": action, "reward": zero, "is_first": first, "is_terminal": terminal}
+
+    def _account(self, done: np.ndarray) -> None:
+        acted = ~self.row["is_first"]
+        self._score[~acted] = 0
+        self._length[~acted] = 0
+        self._score += self.row["reward"]
+        self._length += acted
+        for index in np.flatnonzero(done):
+            self.finished.append(Episode(int(index), float(self._score[index]), int(self._length[index])))
+        self._done = done
+
+    @property
+    def agent_steps(self) -> int:
+        """Steps in the last row that moved an environment; the rows of a reset do not count."""
+        return int((~self.row["is_first"]).sum()) if self.row is not None else 0

@@ -1,0 +1,215 @@
+"""The training loop: act, remember, learn, tell, keep. Knows agents by their contract only.
+
+Three clocks: agent_step (one action), env_frame (= agent_step * action_repeat; the x axis of every plot), update.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from agents.agent import Agent
+from option import option
+from training import checkpoint, replay as replays
+from training.files import NotSaved
+from training.logger import Logger, Progress
+from training.replay import Replay
+from training.rollout import Rollout, random_policy
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    batch_size: int = option(16, "Sequences B in a batch.", ge=1)
+    batch_length: int = option(32, "Steps T of a sequence.", ge=2)
+    train_ratio: float = option(64.0, "Replayed steps per agent step.", gt=0.0)
+    prefill: int = option(2000, "Env frames of random actions before learning starts.", ge=1)
+    capacity: int = option(500_000, "Agent steps that the replay holds, or fewer if the run is shorter.", ge=64)
+    log_every: int = option(1000, "Env frames between two lines of metrics.", ge=1)
+    video_every: int = option(10_000, "Env frames between two pictures of the latent and of training.", ge=1)
+    evaluate_every: int = option(0, "Env frames between two evaluations during training; 0: only at the end.", ge=0)
+    checkpoint_every: int = option(10_000, "Env frames between two checkpoints.", ge=1)
+
+
+class Every:
+    """True once each time a clock passes a multiple of `period`; never for period 0."""
+
+    def __init__(self, period: int, now: int):
+        self.period, self.last = period, now // period if period else 0
+
+    def __call__(self, now: int) -> bool:
+        if not self.period or now // self.period == self.last:
+            return False
+        self.last = now // self.period
+        return True
+
+
+class Metrics:
+    """Means of metrics between two lines; tensors are fetched from the device once a line."""
+
+    def __init__(self):
+        self.rows: list[dict[str, torch.Tensor]] = []
+
+    def add(self, row: dict[str, torch.Tensor]) -> None:
+        self.rows.append(row)
+
+    def flush(self) -> dict[str, float]:
+        if not self.rows:
+            return {}
+        names = list(self.rows[0])
+        table = torch.stack([torch.stack([row[name].float() for name in names]) for row in self.rows])
+        self.rows = []
+        return dict(zip(names, table.mean(0).tolist()))
+
+
+class Trainer:
+    """Trains an agent to `frames` env frames, and resumes from the newest good checkpoint of its folder.
+
+    evaluate   called with the env frame when an evaluation is due; training does not know how
+    """
+
+    def __init__(
+        self,
+        config: TrainingConfig,
+        frames: int,
+        action_repeat: int,
+        agent: Agent,
+        rollout: Rollout,
+        replay: Replay,
+        folder: Path,
+        seed: int,
+        render_fps: float,
+        evaluate: Callable[[int], dict[str, float]],
+    ):
+        self.config, self.frames, self.action_repeat = config, frames, action_repeat
+        self.agent, self.rollout, self.replay, self.folder = agent, rollout, replay, Path(folder)
+        self.render_fps, self.evaluate = render_fps, evaluate
+        self.agent_step, self.update, self.episodes = 0, 0, 0
+        self.owed = 0.0  # updates that train_ratio asks for and that are not done yet
+        self.score = float("nan")  # return of the last episode
+        self.generator = np.random.default_rng([seed, 1])
+        self.metrics = Metrics()
+        self.film: list[np.ndarray] = []  # the running episode of environment 0
+        self.stop_requested = False
+
+    @property
+    def env_frame(self) -> int:
+        return self.agent_step * self.action_repeat
+
+    def run(self, logger: Logger, progress: Progress) -> None:
+        """To the end of the budget, or until `stop_requested`; the last checkpoint is written in both cases."""
+        config, now = self.config, self.env_frame
+        log, video = Every(config.log_every, now), Every(config.video_every, now)
+        keep, evaluation = Every(config.checkpoint_every, now), Every(config.evaluate_every, now)
+        random = random_policy(self.rollout.envs, self.generator)
+        while self.env_frame < self.frames and not self.stop_requested:
+            filling = self.env_frame < config.prefill
+            self.act(random if filling else self.agent.act, logger)
+            if not filling and self.replay.can_sample(config.batch_length):
+                self.learn()
+            if log(self.env_frame):
+                self.log(logger, progress)
+            if video(self.env_frame) and self.update:
+                self.show(logger)
+            if evaluation(self.env_frame):
+                logger.scalars(self.env_frame, self.evaluate(self.env_frame), "evaluation")
+            if keep(self.env_frame):
+                self.save(progress)
+        self.save(progress)
+
+    def act(self, policy, logger: Logger) -> None:
+        """One agent step of every environment, into the replay."""
+        row = self.rollout.step(policy)
+        self.replay.add(row)
+        self.agent_step += self.rollout.agent_steps
+        if self.env_frame >= self.config.prefill:
+            self.owed += self.rollout.agent_steps * self.config.train_ratio
+        self.film = [row["image"][0]] if row["is_first"][0] else [*self.film, row["image"][0]]
+        for episode in self.rollout.finished:
+            self.episodes += 1
+            self.score = episode.score
+            lengths = {"return": episode.score, "length": episode.length, "count": self.episodes}
+            logger.scalars(self.env_frame, lengths, "episode")
+
+    def learn(self) -> None:
+        """The updates that are owed."""
+        size = self.config.batch_size * self.config.batch_length
+        while self.owed >= size:
+            self.owed -= size
+            batch = self.replay.sample(self.config.batch_size, self.config.batch_length)
+            self.metrics.add(self.agent.update(batch))
+            self.update += 1
+
+    def log(self, logger: Logger, progress: Progress) -> None:
+        """A line of metrics, and the progress on the terminal."""
+        clocks = {"clock/update": self.update, "clock/agent_step": self.agent_step, "replay/steps": len(self.replay)}
+        clocks["episode/diverged"] = self.rollout.diverged
+        metrics = self.metrics.flush()
+        logger.scalars(self.env_frame, clocks | metrics)
+        shown = {"episode_return": self.score}
+        if "model/objective/reward" in metrics:
+            shown["reward_explained"] = metrics["model/reward/explained"]
+        progress.update(self.env_frame, **shown)
+
+    def show(self, logger: Logger) -> None:
+        """Videos: the last steps of training, and observation beside what the latent keeps."""
+        length = min(64, self.replay.rows_per_stream)
+        if self.replay.can_sample(length):
+            batch = {key: value[:3] for key, value in self.replay.peek(3, length).items()}
+            pictures = self.agent.pictures(batch).cpu().numpy()  # (3, T, H, 2W, C)
+            stacked = np.concatenate(list(pictures), 1)
+            logger.video(self.env_frame, "latent/observation_beside_latent", stacked, self.render_fps)
+        if self.film:
+            logger.video(self.env_frame, "training/rollout", np.stack(self.film[-128:]), self.render_fps)
+
+    # ------------------------------------------------------------------------------------------------ save and resume
+
+    def save(self, progress: Progress) -> None:
+        """Replay, then checkpoint; a full disk is told and survived."""
+        try:
+            manifest, tail = self.replay.save(self.folder / "replay")
+            root = self.folder / "checkpoints"
+            checkpoint.save(root, self.env_frame, self.state(manifest, tail))
+            kept = checkpoint.prune(root, keep=2)
+            manifests = [checkpoint.load(path)["replay"]["manifest"] for path in kept]
+            replays.remove_unlisted(self.folder / "replay", manifests)
+        except NotSaved as error:
+            progress.message(f"warning: {error}; training goes on, the next checkpoint tries again")
+
+    def state(self, manifest: dict, tail: dict) -> dict[str, Any]:
+        """Everything a resumed run needs, as plain types and tensors."""
+        return {
+            "agent": self.agent.training_state(),
+            "replay": {"manifest": manifest, "tail": tail},
+            "clocks": {"agent_step": self.agent_step, "update": self.update, "owed": self.owed},
+            "episodes": {"count": self.episodes, "diverged": self.rollout.diverged},
+            "random": {"torch": torch.get_rng_state(), "numpy": self.generator.bit_generator.state},
+        }
+
+    def resume(self) -> list[str]:
+        """Go on from the newest checkpoint that verifies, if there is one; sentences about what was passed over.
+
+        Environments start a new episode: what was underway is not resumed.
+        """
+        root, chunks = self.folder / "checkpoints", self.folder / "replay"
+
+        def damaged(path: Path) -> list[str]:
+            manifest = checkpoint.load(path)["replay"]["manifest"]
+            return [sentence for _, sentence in replays.damaged_chunks(chunks, manifest)]
+
+        path, sentences = checkpoint.latest(root, damaged)
+        if path is None:
+            return sentences
+        if sentences:
+            checkpoint.set_aside_newer(root, path)
+        state = checkpoint.load(path)
+        self.agent.load_training_state(state["agent"])
+        sentences += self.replay.load(chunks, state["replay"]["manifest"], state["replay"]["tail"])
+        clocks = state["clocks"]
+        self.agent_step, self.update, self.owed = clocks["agent_step"], clocks["update"], clocks["owed"]
+        self.episodes, self.rollout.diverged = state["episodes"]["count"], state["episodes"]["diverged"]
+        torch.set_rng_state(state["random"]["torch"])
+        self.generator.bit_generator.state = state["random"]["numpy"]
+        return sentences

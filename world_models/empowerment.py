@@ -1,0 +1,51 @@
+"""Empowerment: what the action changes, I(A_{t-1}; Z_t | Z_{t-1}), by an inverse model (InfoPower, Sec. 3.2).
+
+The inverse model reads stochastic states only. The deterministic state is computed from the action, so a model fed
+with it reads the action without a look at the image: its bound is maximal and means nothing. With the posterior
+that reads the image alone, the stochastic states hold no action but what the image shows.
+Shapes: N any leading axes, Z stochastic state, A action.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from option import option
+from world_models.distributions import normal_log_prob
+from world_models.networks import MLP
+
+
+@dataclass(frozen=True)
+class EmpowermentConfig:
+    units: int = option(256, "Units of the inverse model.", ge=8)
+    layers: int = option(2, "Layers of the inverse model.", ge=1)
+    min_std: float = option(0.1, "Lower bound of the inverse model's deviation: without it the density is unbounded.", gt=0.0)
+
+
+class InverseModel(nn.Module):
+    """q(a_{t-1} | z_{t-1}, z_t): a diagonal Gaussian, deviation within [min_std, 1]."""
+
+    def __init__(self, config: EmpowermentConfig, stochastic: int, action: int):
+        super().__init__()
+        self.network = MLP(2 * stochastic, config.units, config.layers, 2 * action, output_scale=0.1)
+        self.min_std = config.min_std
+
+    def forward(self, previous: Tensor, following: Tensor) -> tuple[Tensor, Tensor]:
+        """(N, Z), (N, Z) -> mean and deviation of the action between them, (N, A) each."""
+        mean, raw = self.network(torch.cat([previous, following], -1)).float().chunk(2, -1)
+        return torch.tanh(mean), self.min_std + (1 - self.min_std) * torch.sigmoid(raw + 1)
+
+    def log_prob(self, previous: Tensor, following: Tensor, action: Tensor) -> Tensor:
+        """log q(a | z, z') in nats: (N,)."""
+        return normal_log_prob(action.float(), *self(previous, following))
+
+
+def marginal_log_prob(action: Tensor) -> Tensor:
+    """log-density of actions (N, A) under one Gaussian fitted to them: what a model that sees nothing reaches, (N,).
+
+    Its mean is minus the entropy H(A) of that fit. The policy's entropy H(pi), which the paper adds to the bound, is a
+    constant of the representation for replayed actions, and so is this; this one makes 0 nats mean "at chance".
+    """
+    action = action.float()
+    return normal_log_prob(action, action.mean(0), action.std(0).clamp(min=1e-2))

@@ -1,0 +1,105 @@
+"""An objective is a table of information terms and a rule that weighs them.
+
+Every term estimates an information in nats per step, to be maximised; see terms.py. A rule turns the table of values
+into one loss: `FixedWeights` (Dreamer, C-Dreamer), or `Lagrangian` (InfoPower: maximise some subject to the others).
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from errors import UserError, nearest
+from option import option
+
+
+@dataclass(frozen=True)
+class ObjectiveConfig:
+    terms: dict[str, float] = option(
+        {"contrastive": 1.0, "predictability": 1.0, "reward": 1.0, "empowerment": 1.0},
+        "The table: information terms to maximise and their weights.",
+    )
+    constraint: tuple[str, ...] = option(
+        ("predictability", "reward", "empowerment"),
+        "Terms whose weighted sum C is held above a threshold c0 by one Lagrange multiplier; none: fixed weights.",
+    )
+    dual_rate: float = option(0.003, "Step of the logarithm of the multiplier, per nat of slack.", gt=0.0)
+    pilot_updates: int = option(300, "Updates with multiplier 1, after which c0 is read off the values of C.", ge=2)
+    quantile: float = option(0.9, "c0 is this quantile of the smoothed C over the last half of the pilot.", ge=0.0, le=1.0)
+    minimum: float = option(0.01, "Smallest multiplier.", gt=0.0)
+    maximum: float = option(100.0, "Largest multiplier.", gt=0.0)
+    smoothing: float = option(0.98, "Decay of the moving average of C that the dual step sees.", ge=0.0, lt=1.0)
+
+
+class FixedWeights(nn.Module):
+    """loss = - sum_k w_k I_k."""
+
+    def __init__(self, config: ObjectiveConfig):
+        super().__init__()
+        self.weights = config.terms
+
+    def forward(self, values: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Values (scalars, nats) -> (loss, metrics)."""
+        return -sum(self.weights[name] * value for name, value in values.items()), {}
+
+    def dual_step(self, values: dict[str, Tensor]) -> None:
+        """Nothing to adapt."""
+
+
+class Lagrangian(nn.Module):
+    """max sum_objective I_k subject to C = sum_constraint w_k I_k >= c0 (InfoPower, Eq. 4, with its Algorithm 1).
+
+    loss = -(objective + lambda C) / (1 + lambda): the divisor keeps the size of the gradient, and with it the
+    learning rate, independent of lambda. The dual step works on log lambda with a smoothed C, within
+    [minimum, maximum]: lambda grows while the constraint is violated. c0 comes from data: a quantile of the smoothed C
+    over the second half of a pilot phase in which lambda is 1.
+    """
+
+    def __init__(self, config: ObjectiveConfig):
+        super().__init__()
+        self.config = config
+        self.register_buffer("log_multiplier", torch.zeros(()))
+        self.register_buffer("threshold", torch.zeros(()))
+        self.register_buffer("smoothed", torch.zeros(()))
+        self.register_buffer("updates", torch.zeros((), dtype=torch.long))
+        self.register_buffer("pilot", torch.zeros(config.pilot_updates))
+
+    def constraint(self, values: dict[str, Tensor]) -> Tensor:
+        """C, in nats: scalar."""
+        return sum(self.config.terms[name] * values[name] for name in self.config.constraint)
+
+    def forward(self, values: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Values (scalars, nats) -> (loss, metrics)."""
+        multiplier = self.log_multiplier.exp()
+        objective = sum(w * values[k] for k, w in self.config.terms.items() if k not in self.config.constraint)
+        constraint = self.constraint(values)
+        loss = -(objective + multiplier * constraint) / (1 + multiplier)
+        metrics = {"multiplier": multiplier, "constraint": constraint, "threshold": self.threshold}
+        return loss, {**metrics, "slack": constraint - self.threshold}
+
+    @torch.no_grad()
+    def dual_step(self, values: dict[str, Tensor]) -> None:
+        """After the ascent step: the pilot's bookkeeping, then log lambda <- log lambda - rate (C - c0)."""
+        constraint, config, done = self.constraint(values).float(), self.config, int(self.updates)
+        decay = min(config.smoothing, done / (done + 1))  # an unbiased start
+        self.smoothed.lerp_(constraint, 1 - decay)
+        self.updates += 1
+        if done < config.pilot_updates:
+            self.pilot[done] = self.smoothed
+            if done == config.pilot_updates - 1:
+                self.threshold.copy_(self.pilot[config.pilot_updates // 2 :].quantile(config.quantile))
+            return
+        # One step is at most 10 nats of slack long: an outlier must not throw lambda to the other end.
+        slack = (self.smoothed - self.threshold).clamp(-10, 10)
+        self.log_multiplier.sub_(config.dual_rate * slack)
+        self.log_multiplier.clamp_(math.log(config.minimum), math.log(config.maximum))
+
+
+def make_rule(config: ObjectiveConfig) -> nn.Module:
+    """The rule that the table asks for. Errors: UserError when the constraint names a term that the table lacks."""
+    for name in config.constraint:
+        if name not in config.terms:
+            where = "world_model.objective.constraint"
+            raise UserError(f"the constraint names {name!r}, which is not in the table", where, nearest(name, config.terms))
+    return Lagrangian(config) if config.constraint else FixedWeights(config)

@@ -1,0 +1,128 @@
+"""The information terms that an objective is made of. One call: term(Rollout) -> (value in nats per step, metrics).
+
+Shapes: B batch, T time, N = B*T, E embedding, F features, Z stochastic, A action.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from world_models.distributions import SCALAR_HEADS
+from world_models.empowerment import InverseModel, marginal_log_prob
+from world_models.information import BOUNDS, Critic
+from world_models.networks import MLP, Decoder, image_to_float
+from world_models.rssm import RSSM, Posterior
+
+
+class Rollout(NamedTuple):
+    """A batch and what the model made of it; what every term reads."""
+
+    image: Tensor  # uint8 (B, T, H, W, C)
+    action: Tensor  # (B, T, A), action[t] led to image[t]
+    reward: Tensor  # (B, T), came with image[t]
+    is_first: Tensor  # bool (B, T)
+    embedding: Tensor  # (B, T, E)
+    states: Posterior
+
+
+class Contrastive(nn.Module):
+    """I(O; Z) by a contrastive bound (InfoPower, Sec. 3.1; CPC)."""
+
+    def __init__(self, config, feature: int, embedding: int, deterministic: int):
+        super().__init__()
+        self.bound, self.negatives = BOUNDS[config.bound], config.negatives
+        self.predicts = config.source == "prediction"
+        self.critic = Critic(
+            deterministic if self.predicts else feature, embedding, config.projection, config.temperature
+        )
+
+    def forward(self, rollout: Rollout) -> tuple[Tensor, dict[str, Tensor]]:
+        state = rollout.states.state
+        source = state.deterministic if self.predicts else state.feature  # (B, T, ...)
+        target = rollout.embedding
+        if self.negatives == "batch":
+            source, target = source.flatten(0, 1), target.flatten(0, 1)  # one block of N pairs
+        scores = self.critic(source, target)  # (N, N) or (B, T, T)
+        correct = scores.detach().argmax(-1) == torch.arange(scores.shape[-1], device=scores.device)
+        return self.bound(scores).mean(), {"accuracy": correct.float().mean()}
+
+
+class Reconstruction(nn.Module):
+    """I(O; Z) by a decoder: log-density of the image under unit Gaussians, up to a constant (Dreamer)."""
+
+    def __init__(self, decoder: Decoder):
+        super().__init__()
+        self.decoder = decoder
+
+    def forward(self, rollout: Rollout) -> tuple[Tensor, dict[str, Tensor]]:
+        decoded = self.decoder(rollout.states.state.feature.flatten(0, 1))  # (N, H, W, C)
+        target = image_to_float(rollout.image).permute(0, 2, 3, 1)
+        # Pixels in [0, 1] summed over the image, half the squared error: DreamerV3's scale.
+        error = (decoded.float() - target).square().sum((1, 2, 3)).mean()
+        return -error, {"pixel_error": error / target[0].numel()}
+
+
+class Predictability(nn.Module):
+    """- I(i_t; Z_t | Z_{t-1}, A_{t-1}) >= - KL(posterior || prior): the information bottleneck."""
+
+    def __init__(self, config, rssm: RSSM):
+        super().__init__()
+        self.config = config
+        self.kl, self.entropy = rssm.kl, rssm.latent.entropy
+
+    def forward(self, rollout: Rollout) -> tuple[Tensor, dict[str, Tensor]]:
+        states = rollout.states
+        kl = self.kl(states.posterior, states.prior, self.config.kl_balance, self.config.free_nats)
+        with torch.no_grad():
+            raw = self.kl(states.posterior, states.prior, 1.0, 0.0).mean()
+            entropies = {"prior_entropy": self.entropy(states.prior).mean()}
+            entropies["posterior_entropy"] = self.entropy(states.posterior).mean()
+        return -kl.mean(), {"kl": raw, **entropies}
+
+
+class Reward(nn.Module):
+    """I(R; Z) >= E log q(r | z), up to H(R)."""
+
+    def __init__(self, config, feature: int):
+        super().__init__()
+        self.head = SCALAR_HEADS[config.reward_head]()
+        self.network = MLP(feature, config.units, config.layers, self.head.parameter_size, output_scale=0.0)
+
+    def mean(self, feature: Tensor) -> Tensor:
+        """Expected reward of a state: (N, F) -> (N,), per agent step."""
+        return self.head.mean(self.network(feature))
+
+    def forward(self, rollout: Rollout) -> tuple[Tensor, dict[str, Tensor]]:
+        logits = self.network(rollout.states.state.feature)
+        log_prob = self.head.log_prob(logits, rollout.reward)
+        with torch.no_grad():
+            residual = (self.head.mean(logits) - rollout.reward).square().mean()
+            explained = 1 - residual / rollout.reward.var().clamp(min=1e-6)
+        return log_prob.mean(), {"explained": explained}
+
+
+class Empowerment(nn.Module):
+    """I(A_{t-1}; Z_t | Z_{t-1}) >= E log q(a | z, z') + H(A) (InfoPower, Eq. 3)."""
+
+    def __init__(self, config, rssm: RSSM, action: int):
+        super().__init__()
+        self.inverse = InverseModel(config.empowerment, rssm.latent.size, action)
+        self.sample_prior = rssm.latent.sample
+
+    def forward(self, rollout: Rollout) -> tuple[Tensor, dict[str, Tensor]]:
+        sampled, action = rollout.states.state.stochastic, rollout.action
+        # Steps that start an episode have no action that led to them.
+        valid = ~rollout.is_first[:, 1:]
+        previous, following, action = sampled[:, :-1][valid], sampled[:, 1:][valid], action[:, 1:][valid]
+        gain = self.inverse.log_prob(previous, following, action) - marginal_log_prob(action)  # (N',)
+        with torch.no_grad():
+            imagined = self.sample_prior(rollout.states.prior[:, 1:][valid])
+            error = (self.inverse(previous, following)[0] - action).square().mean()
+            metrics = {"inverse_error": error / action.var(0).mean().clamp(min=1e-6)}
+        # In imagination only prior samples exist, so the inverse model must know them; the dynamics must not learn
+        # to write the action into them, hence detached.
+        on_prior = self.inverse.log_prob(previous.detach(), imagined, action)
+        metrics["on_prior"] = (on_prior - marginal_log_prob(action)).mean().detach()
+        value = gain.mean()
+        return value + (on_prior - on_prior.detach()).mean(), metrics

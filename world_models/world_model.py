@@ -1,0 +1,146 @@
+"""The world model: encoder, recurrent state-space model, a table of information terms and the rule that weighs them.
+
+Shapes: B batch, T time, N any leading axes, A action, E embedding, F features.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from errors import UserError, nearest
+from option import option
+from world_models import terms
+from world_models.empowerment import EmpowermentConfig
+from world_models.networks import Decoder, Encoder, float_to_image, image_to_float
+from world_models.objective import ObjectiveConfig, make_rule
+from world_models.rssm import RSSM, Posterior, RSSMConfig, State
+
+
+@dataclass(frozen=True)
+class ContrastiveConfig:
+    bound: str = option("nce", "Lower bound on I(O; Z).", choices=("nce", "nwj"))
+    negatives: str = option("batch", "Where negatives come from.", choices=("batch", "sequence"))
+    source: str = option(
+        "state",
+        "What is matched with the image: the state that has seen it, or the prediction from past states and actions.",
+        choices=("state", "prediction"),
+    )
+    projection: int = option(128, "Size of the space in which state and image are compared.", ge=2)
+    temperature: float = option(0.1, "Divisor of the cosine.", gt=0.0)
+
+
+@dataclass(frozen=True)
+class WorldModelConfig:
+    depth: int = option(16, "Channels of the encoder's and decoder's convolutions are multiples of this.", ge=1)
+    stem: int = option(4, "Stride of the encoder's first convolution.", choices=(2, 4))
+    embedding: int = option(256, "Size E of the image embedding.", ge=8)
+    units: int = option(256, "Units of the reward head.", ge=8)
+    layers: int = option(1, "Layers of the reward head.", ge=1)
+    reward_head: str = option("two_hot", "Distribution of the reward.", choices=("two_hot", "unit_normal"))
+    free_nats: float = option(1.0, "KL below this is not pushed further down.", ge=0.0)
+    kl_balance: float = option(0.9, "Share of the KL gradient that goes to the prior.", ge=0.0, le=1.0)
+    random_shift: int = option(0, "Images are shifted by up to so many pixels, the same within a sequence.", ge=0)
+    picture_frames: int = option(16, "Frames an update on which the decoder for pictures is trained.", ge=0)
+    rssm: RSSMConfig = option(RSSMConfig, "Recurrent state-space model")
+    contrastive: ContrastiveConfig = option(ContrastiveConfig, "Contrastive term")
+    empowerment: EmpowermentConfig = option(EmpowermentConfig, "Inverse model")
+    objective: ObjectiveConfig = option(ObjectiveConfig, "Objective")
+
+
+class Spaces(NamedTuple):
+    """Sizes found at run time: image side in pixels, action size A, condition size C."""
+
+    image_size: int
+    action: int
+    condition: int = 0
+
+
+def random_shift(image: Tensor, pixels: int) -> Tensor:
+    """uint8 (B, T, H, W, C) shifted by up to `pixels`, edges repeated (DrQ), one shift a sequence so that motion stays."""
+    batch, _, height, width, _ = image.shape
+    offset = torch.randint(-pixels, pixels + 1, (2, batch, 1), device=image.device)
+    rows = (torch.arange(height, device=image.device) + offset[0]).clamp(0, height - 1)  # (B, H)
+    columns = (torch.arange(width, device=image.device) + offset[1]).clamp(0, width - 1)  # (B, W)
+    index = torch.arange(batch, device=image.device)[:, None, None]
+    shifted = image.transpose(1, 2).transpose(2, 3)[index, rows[:, :, None], columns[:, None, :]]  # (B, H, W, T, C)
+    return shifted.permute(0, 3, 1, 2, 4).contiguous()
+
+
+class WorldModel(nn.Module):
+    """Verbs: `loss` of a batch, `filter` one observation, `imagine` one step, `reward` of a state, `picture` of it."""
+
+    def __init__(self, config: WorldModelConfig, spaces: Spaces):
+        super().__init__()
+        self.config = config
+        self.encoder = Encoder(spaces.image_size, config.depth, config.embedding, config.stem)
+        self.rssm = RSSM(config.rssm, config.embedding, spaces.action)
+        self.decoder = Decoder(self.rssm.feature_size, spaces.image_size, config.depth)
+        self.terms = nn.ModuleDict({name: self._make_term(name, spaces) for name in config.objective.terms})
+        self.rule = make_rule(config.objective)
+        self.decodes = "reconstruction" in self.terms
+
+    def _make_term(self, name: str, spaces: Spaces) -> nn.Module:
+        config, rssm = self.config, self.rssm
+        makers = {
+            "contrastive": lambda: terms.Contrastive(
+                config.contrastive, rssm.feature_size, config.embedding, config.rssm.deterministic
+            ),
+            "reconstruction": lambda: terms.Reconstruction(self.decoder),
+            "predictability": lambda: terms.Predictability(config, rssm),
+            "reward": lambda: terms.Reward(config, rssm.feature_size),
+            "empowerment": lambda: terms.Empowerment(config, rssm, spaces.action),
+        }
+        if name not in makers:
+            raise UserError(f"unknown information term {name!r}", "world_model.objective.terms", nearest(name, makers))
+        return makers[name]()
+
+    def loss(self, batch: dict[str, Tensor]) -> tuple[dict, Posterior, dict[str, Tensor], dict[str, Tensor]]:
+        """Batch (B, T, ...) -> ({"model": loss, "pictures": loss}, states, values of the terms in nats, metrics)."""
+        image = random_shift(batch["image"], self.config.random_shift) if self.config.random_shift else batch["image"]
+        embedding = self.encoder(image)  # (B, T, E)
+        states = self.rssm.observe(embedding, batch["action"], batch["is_first"])
+        rollout = terms.Rollout(image, batch["action"], batch["reward"], batch["is_first"], embedding, states)
+        values, metrics = {}, {}
+        for name, term in self.terms.items():
+            values[name], extra = term(rollout)
+            metrics |= {f"{name}/{key}": value for key, value in extra.items()}
+        loss, extra = self.rule(values)
+        losses = {"model": loss}
+        metrics |= {f"objective/{key}": value for key, value in (values | extra).items()}
+        if not self.decodes and self.config.picture_frames:
+            losses["pictures"] = self.picture_loss(states.state, image)
+            metrics["pictures/pixel_error"] = losses["pictures"]
+        return losses, states, values, metrics
+
+    def picture_loss(self, state: State, image: Tensor) -> Tensor:
+        """Mean squared pixel error of the decoder on a few detached states: no gradient leaves the decoder."""
+        feature, image = state.detach().feature.flatten(0, 1), image.flatten(0, 1)
+        index = torch.randint(len(feature), (self.config.picture_frames,), device=feature.device)
+        target = image_to_float(image[index]).permute(0, 2, 3, 1)
+        return (self.decoder(feature[index]).float() - target).square().mean()
+
+    def dual_step(self, values: dict[str, Tensor]) -> None:
+        """Adapt the multiplier, after the networks took their step."""
+        self.rule.dual_step(values)
+
+    def initial(self, batch: int, device: torch.device | str = "cpu") -> State:
+        return self.rssm.initial(batch, device)
+
+    def filter(self, state: State, image: Tensor, action: Tensor, is_first: Tensor, sample: bool = True) -> State:
+        """Take in one observation: image uint8 (N, H, W, C), action (N, A) that led to it, is_first (N,)."""
+        return self.rssm.filter(state, self.encoder(image), action, is_first, sample)
+
+    def imagine(self, state: State, action: Tensor) -> State:
+        """One step ahead without an image."""
+        return self.rssm.imagine(state, action)
+
+    def reward(self, feature: Tensor) -> Tensor:
+        """Expected reward per agent step: (N, F) -> (N,)."""
+        return self.terms["reward"].mean(feature)
+
+    @torch.no_grad()
+    def picture(self, feature: Tensor) -> Tensor:
+        """What the latent keeps: (N, F) -> uint8 (N, H, W, C)."""
+        return float_to_image(self.decoder(feature))

@@ -3,7 +3,7 @@
     python benchmarks/env_speed.py [--task walker-walk] [--size 64] [--rounds 5]
 
 The last line is one JSON object:
-    steps_per_s       agent steps (action repeat 2, video behind the robot, resets included) per wall second, one process
+    steps_per_s       agent steps (action repeat 2, video behind the robot, with resets) per wall second, one process
     steps_per_cpu_s   the same per CPU second
     frames_per_cpu_s  frame, mask and composite
     default_per_cpu_s dm_control's physics.render with its defaults, and the colour key of older work

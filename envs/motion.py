@@ -12,22 +12,34 @@ SMOOTHNESS = 0.9  # correlation of an action with the one before
 
 def clips(task: str, side: str, size: int) -> Iterator[tuple[str, Iterator[np.ndarray]]]:
     """Yields (name, frames) for each recorded episode of a side; frames are (size, size, 3) uint8."""
+    environment = _environment(task, size)
     for seed in range(FIRST_SEED[side], FIRST_SEED[side] + CLIPS[side]):
-        yield f"{task}-{seed}", iter(record_motion(task, seed, CLIP_FRAMES, size))
+        yield f"{task}-{seed}", _episode(environment, seed, CLIP_FRAMES)
+    environment.close()
 
 
 def record_motion(task: str, seed: int, frames: int = CLIP_FRAMES, size: int = 64) -> np.ndarray:
     """One episode of `task` under smooth random actions, with the task's own sky and floor, (frames, H, W, 3) uint8."""
-    from envs.dmc import DMCEnv  # imports this module's users, and MuJoCo
+    environment = _environment(task, size)
+    recorded = np.stack(list(_episode(environment, seed, frames)))
+    environment.close()
+    return recorded
 
-    environment = DMCEnv(task, seed=seed, size=size)
+
+def _environment(task: str, size: int):
+    from envs.dmc import DMCEnv  # that module imports the backgrounds, and they this one
+
+    return DMCEnv(task, size=size)
+
+
+def _episode(environment, seed: int, frames: int) -> Iterator[np.ndarray]:
     random = np.random.default_rng(seed)
     action = np.zeros(environment.action_space.shape)
-    pictures = [environment.reset()[0]]
-    while len(pictures) < frames:
+    picture, _ = environment.reset(seed=seed)
+    for _ in range(frames):
+        yield picture
         noise = random.standard_normal(action.shape)
         action = SMOOTHNESS * action + np.sqrt(1 - SMOOTHNESS**2) * noise
         picture, _, terminated, truncated, _ = environment.step(np.clip(action, -1, 1))
-        pictures.append(environment.reset()[0] if terminated or truncated else picture)
-    environment.close()
-    return np.stack(pictures)
+        if terminated or truncated:
+            picture, _ = environment.reset()

@@ -69,7 +69,6 @@ class Renderer:
         self._gl = _gl_context()
         with self._gl.make_current(), _render_settings(self._model, self._drawn, coarse):
             self._context = mujoco.MjrContext(self._model, mujoco.mjtFontScale.mjFONTSCALE_50)
-            mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._context)
         self._scene = mujoco.MjvScene(self._model, MAX_SCENE_GEOMS)
         for flag in ("SHADOW", "REFLECTION", "HAZE"):
             self._scene.flags[getattr(mujoco.mjtRndFlag, f"mjRND_{flag}")] = False
@@ -110,6 +109,7 @@ class Renderer:
         )
         groups[self._planes] = shown
         with self._gl.make_current():
+            mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._context)  # another renderer may be bound
             mujoco.mjr_render(self._viewport, self._scene, self._context)
             mujoco.mjr_readPixels(self._rgb, depth, self._viewport, self._context)
 

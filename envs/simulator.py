@@ -2,9 +2,8 @@
 
 from errors import UserError
 
-NO_EGL = "libEGL is missing or finds no device", "MUJOCO_GL=egl", (
-    "run: apt-get install -y libegl1 libgl1 libgl1-mesa-dri"
-)
+APT_LINE = "run: apt-get install -y libegl1 libgl1 libgl1-mesa-dri"
+NO_EGL = ("libEGL is missing or finds no device", "MUJOCO_GL=egl", APT_LINE)
 
 try:
     import mujoco

@@ -83,13 +83,14 @@ def find(root: Path) -> list[Path]:
 def by_hash(clips: list[Path], heldout_fraction: float) -> tuple[list[Path], list[Path]]:
     """Splits by a hash of the upload id: a clip's side does not depend on its neighbours.
 
-    Except that each side gets at least one upload where there are two.
+    Except that each side gets at least one upload where there are two; with one, the held-out side is empty.
     """
     ranks = {upload: _hash_rank(upload) for upload in {upload_id(clip) for clip in clips}}
-    heldout = {upload for upload, rank in ranks.items() if rank < heldout_fraction}
-    if len(ranks) > 1:
-        heldout = heldout or {min(ranks, key=ranks.get)}
-        heldout -= {max(ranks, key=ranks.get)} if len(heldout) == len(ranks) else set()
+    if len(ranks) < 2:
+        return clips, []
+    heldout = {upload for upload, rank in ranks.items() if rank < heldout_fraction} or {min(ranks, key=ranks.get)}
+    if len(heldout) == len(ranks):
+        heldout.remove(max(ranks, key=ranks.get))
     return (
         [clip for clip in clips if upload_id(clip) not in heldout],
         [clip for clip in clips if upload_id(clip) in heldout],

@@ -138,3 +138,19 @@ def test_renders_of_dm_control_between_ours_disturb_neither():
         np.testing.assert_array_equal(environment.physics.render(64, 64, camera_id=0), theirs)
     renderer.close()
     np.testing.assert_array_equal(environment.physics.render(64, 64, camera_id=0), theirs)
+
+
+def test_renderers_that_take_turns_draw_their_own():
+    environment = suite.load("walker", "walk", task_kwargs={"random": 0})
+    environment.reset()
+    alone = Renderer(environment.physics, 64, camera=0)
+    expected = alone.foreground()[0]
+    alone.close()
+    renderers = [Renderer(environment.physics, size, camera=0) for size in (64, 96, 64)]
+    for renderer in (*renderers, *renderers[::-1]):
+        drawn = renderer.foreground()[0]
+        assert drawn.shape[0] == renderer.size
+        if renderer.size == 64:
+            np.testing.assert_array_equal(drawn, expected)
+    for renderer in renderers:
+        renderer.close()

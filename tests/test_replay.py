@@ -247,6 +247,16 @@ def test_malformed_manifests_are_damage_not_a_crash(tmp_path):
         copy.load(tmp_path, manifest, {})
 
 
+def test_a_chunk_outside_the_folder_is_not_read(tmp_path):
+    replay, _ = filled(29)
+    manifest, tail = replay.save(tmp_path / "replay")
+    listing = manifest["chunks"][0]["files"][0]
+    (tmp_path / "replay" / listing["name"]).rename(tmp_path / "outside")
+    listing["name"] = "../outside"
+    with pytest.raises(Damaged, match="listing of a file is malformed"):
+        Replay(40, num_envs=2, **SIZES).load(tmp_path / "replay", manifest, tail)
+
+
 def test_a_full_disk_is_reported_and_the_next_save_makes_up_for_it(tmp_path, monkeypatch):
     replay, _ = filled(29)
 

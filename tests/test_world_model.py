@@ -1,0 +1,223 @@
+"""The world model: alignment, resets, the traps of InfoPower's page, and that it learns a batch by heart."""
+
+import math
+
+import pytest
+import torch
+from small import DREAMER, FIXED, make_agent, make_batch, moving_square, world_config
+
+from errors import UserError
+from world_models import world_model as w
+from world_models.networks import BlockLinear, Encoder
+from world_models.rssm import RSSM, RSSMConfig
+from world_models.world_model import Spaces, WorldModel
+
+
+@pytest.fixture(params=["image", "filtering"])
+def rssm(request) -> RSSM:
+    torch.manual_seed(0)
+    return RSSM(RSSMConfig(deterministic=16, hidden=16, blocks=2, groups=3, classes=4, posterior=request.param), 12, 2)
+
+
+def test_observe_equals_filtering_step_by_step(rssm):
+    rssm.latent.sample = rssm.latent.mode  # no chance left
+    embedding, action = torch.randn(3, 6, 12), torch.randn(3, 6, 2)
+    is_first = torch.zeros(3, 6, dtype=torch.bool)
+    is_first[1, 3] = True
+    whole = rssm.observe(embedding, action, is_first).state
+    state = rssm.initial(3)
+    for t in range(6):
+        first = torch.ones(3, dtype=torch.bool) if t == 0 else is_first[:, t]
+        state = rssm.filter(state, embedding[:, t], action[:, t], first)
+        assert torch.allclose(whole.feature[:, t], state.feature, atol=1e-5), t
+
+
+def test_state_is_cut_at_is_first(rssm):
+    rssm.latent.sample = rssm.latent.mode
+    embedding, action = torch.randn(1, 6, 12), torch.randn(1, 6, 2)
+    is_first = torch.zeros(1, 6, dtype=torch.bool)
+    is_first[0, 3] = True
+    first = rssm.observe(embedding, action, is_first).state.feature[:, 3:]
+    embedding[:, :3] += 1.0
+    action[:, :4] += 1.0
+    assert torch.allclose(first, rssm.observe(embedding, action, is_first).state.feature[:, 3:])
+    open_state = rssm.observe(embedding, action, torch.zeros_like(is_first)).state.feature[:, 3:]
+    assert not torch.allclose(first, open_state)
+
+
+def test_action_at_t_acts_on_the_state_at_t(rssm):
+    rssm.latent.sample = rssm.latent.mode
+    embedding, action, none = torch.randn(1, 5, 12), torch.randn(1, 5, 2), torch.zeros(1, 5, dtype=torch.bool)
+    before = rssm.observe(embedding, action, none)
+    action[:, 3] += 1.0
+    after = rssm.observe(embedding, action, none)
+    assert torch.equal(before.prior[:, :3], after.prior[:, :3])
+    assert not torch.allclose(before.prior[:, 3], after.prior[:, 3])
+
+
+def test_imagine_is_the_prior_of_observe(rssm):
+    rssm.latent.sample = rssm.latent.mode
+    embedding, action, none = torch.randn(2, 3, 12), torch.randn(2, 3, 2), torch.zeros(2, 3, dtype=torch.bool)
+    seen = rssm.observe(embedding, action, none)
+    start = seen.state.map(lambda x: x[:, 1])
+    imagined = rssm.imagine(start, action[:, 2])
+    assert torch.allclose(imagined.deterministic, seen.state.deterministic[:, 2], atol=1e-5)
+    assert torch.equal(imagined.stochastic, rssm.latent.mode(seen.prior[:, 2]))
+
+
+def test_kl_value_gradient_split_and_free_nats(rssm):
+    posterior = torch.randn(5, 12, requires_grad=True)
+    prior = torch.randn(5, 12, requires_grad=True)
+    assert torch.allclose(rssm.kl(posterior, prior, 0.7, 0.0), rssm.latent.kl(posterior, prior))
+    to_prior, = torch.autograd.grad(rssm.kl(posterior, prior, 1.0, 0.0).sum(), posterior, allow_unused=True)
+    assert to_prior is None or not to_prior.any()
+    to_posterior, = torch.autograd.grad(rssm.kl(posterior, prior, 0.0, 0.0).sum(), prior, allow_unused=True)
+    assert to_posterior is None or not to_posterior.any()
+    gradient, = torch.autograd.grad(rssm.kl(posterior, prior, 0.5, 100.0).sum(), prior)
+    assert not gradient.any()
+    assert float(rssm.kl(posterior, prior, 0.5, 100.0).mean().detach()) == pytest.approx(100.0)
+
+
+def test_block_linear_is_block_diagonal():
+    layer = BlockLinear(6, 9, 3)
+    x = torch.randn(4, 6)
+    dense = torch.block_diag(*layer.weight)
+    assert torch.allclose(layer(x), x @ dense + layer.bias, atol=1e-6)
+
+
+@pytest.mark.parametrize(("size", "stem"), [(32, 2), (64, 4), (84, 4), (96, 2)])
+def test_encoder_takes_any_size(size, stem):
+    images = torch.randint(0, 256, (2, 3, size, size, 3), dtype=torch.uint8)
+    assert Encoder(size, 4, 10, stem)(images).shape == (2, 3, 10)
+
+
+def test_random_shift_is_one_a_sequence_and_moves_pixels():
+    torch.manual_seed(0)
+    frame = torch.randint(0, 256, (1, 1, 16, 16, 3), dtype=torch.uint8)
+    shifted = w.random_shift(frame.expand(6, 5, 16, 16, 3), 3)
+    for sequence in shifted:
+        assert all(torch.equal(sequence[0], image) for image in sequence)
+        options = [torch.roll(frame[0, 0], (-r, -c), (0, 1)) for r in range(-3, 4) for c in range(-3, 4)]
+        assert any(torch.equal(sequence[0, 4:12, 4:12], option[4:12, 4:12]) for option in options)
+    assert not torch.equal(shifted[0], shifted[1]) or not torch.equal(shifted[1], shifted[2])
+
+
+# --------------------------------------------------------------------------------------------------------- the traps
+
+
+def trained_inverse_error(shuffled: bool) -> float:
+    """Error of the inverse model over the action variance after training on moving squares."""
+    terms = {"empowerment": 1.0, "predictability": 1.0, "reward": 1.0}
+    model = (agent := make_agent(terms, (), rewards={"task": 1.0}, seed=1)).world_model
+    for step in range(240):
+        batch = moving_square(seed=step % 24, background=False)
+        if shuffled:
+            order = torch.randperm(batch["image"].shape[1])
+            batch["image"] = batch["image"][torch.randperm(8)][:, order]
+        losses, *_, metrics = model.loss(batch)
+        agent.optimisers["world_model"].step(losses["model"])
+    return float(metrics["empowerment/inverse_error"])
+
+
+def test_trap_1_the_inverse_model_reads_the_image_and_nothing_else():
+    """With the images shuffled it falls to chance; with them in order it does better: no action leaks."""
+    assert trained_inverse_error(shuffled=False) < 0.8
+    assert trained_inverse_error(shuffled=True) > 0.95
+
+
+def test_trap_1_the_stochastic_state_holds_no_action():
+    model = make_agent().world_model
+    batch = make_batch()
+    torch.manual_seed(3)
+    before = model.rssm.observe(model.encoder(batch["image"]), batch["action"], batch["is_first"])
+    torch.manual_seed(3)
+    after = model.rssm.observe(model.encoder(batch["image"]), -batch["action"], batch["is_first"])
+    assert torch.equal(before.state.stochastic, after.state.stochastic)
+    assert not torch.allclose(before.state.deterministic, after.state.deterministic)
+
+
+def test_trap_2_no_density_is_unbounded():
+    inverse = make_agent().world_model.terms["empowerment"].inverse
+    with torch.no_grad():
+        inverse.network[-1].bias.fill_(-1e6)  # the network asks for a deviation of zero
+    z = torch.randn(100, 16)
+    _, std = inverse(z, z)
+    assert float(std.min()) >= inverse.min_std
+
+
+def test_trap_3_one_value_is_logged_for_every_term():
+    agent = make_agent()
+    metrics = agent.update(make_batch())
+    for name in ("contrastive", "predictability", "reward", "empowerment", "multiplier", "constraint", "threshold"):
+        assert f"model/objective/{name}" in metrics
+
+
+@pytest.mark.parametrize(("negatives", "source"), [("batch", "state"), ("sequence", "state"), ("batch", "prediction")])
+def test_trap_4_negatives_and_targets_can_be_chosen(negatives, source):
+    contrastive = w.ContrastiveConfig(projection=16, negatives=negatives, source=source)
+    torch.manual_seed(0)
+    model = WorldModel(world_config(contrastive=contrastive), Spaces(32, 2))
+    batch = make_batch()
+    _, _, values, _ = model.loss(batch)
+    limit = math.log(8 if negatives == "sequence" else 32)
+    assert float(values["contrastive"]) <= limit + 1e-5
+    rollout_state = model.terms["contrastive"].critic.left.in_features
+    assert rollout_state == (32 if source == "prediction" else 48)
+
+
+def test_trap_8_constraint_terms_are_float32_under_autocast():
+    model = make_agent().world_model
+    with torch.autocast("cpu", torch.bfloat16):
+        losses, _, values, _ = model.loss(make_batch())
+    assert losses["model"].dtype == torch.float32
+    assert {value.dtype for value in values.values()} == {torch.float32}
+
+
+def test_trap_10_trivial_values_stand_beside_what_they_alarm_of():
+    metrics = make_agent().update(make_batch())
+    expected = {"predictability/kl", "empowerment/inverse_error", "contrastive/accuracy", "reward/explained"}
+    assert {f"model/{name}" for name in expected} <= set(metrics)
+
+
+# -------------------------------------------------------------------------------------------------- pictures, learning
+
+
+def test_pictures_are_off_the_gradient_path():
+    torch.manual_seed(0)
+    model = make_agent(constraint=()).world_model
+    losses, *_ = model.loss(make_batch())
+    parameters = dict(model.named_parameters())
+    gradients = torch.autograd.grad(losses["pictures"], list(parameters.values()), allow_unused=True)
+    touched = {name.split(".")[0] for name, gradient in zip(parameters, gradients) if gradient is not None}
+    assert touched == {"decoder"}
+    losses, *_ = model.loss(make_batch())
+    gradients = torch.autograd.grad(losses["model"], list(parameters.values()), allow_unused=True)
+    touched = {name.split(".")[0] for name, gradient in zip(parameters, gradients) if gradient is not None}
+    assert "decoder" not in touched
+
+
+@pytest.mark.parametrize(
+    ("terms", "constraint"), [(FIXED, ()), (DREAMER, ()), (None, ("predictability", "reward", "empowerment"))]
+)
+def test_overfits_one_batch(terms, constraint):
+    """Reward is explained and images are told apart, or redrawn, whichever the table asks for."""
+    agent = make_agent(terms, constraint) if terms else make_agent()
+    batch = moving_square(batch=4, length=8)
+    for _ in range(150):
+        losses, _, values, metrics = agent.world_model.loss(batch)
+        agent.optimisers["world_model"].step(losses["model"])
+        agent.world_model.dual_step(values)
+    assert float(metrics["reward/explained"]) > 0.8
+    if terms == DREAMER:
+        assert float(metrics["reconstruction/pixel_error"]) < 0.02
+    else:
+        assert float(values["contrastive"]) > 0.7 * math.log(32)
+
+
+def test_unknown_term_and_reward_are_refused():
+    with pytest.raises(UserError, match="did you mean contrastive"):
+        make_agent({"contrastiv": 1.0}, ())
+    with pytest.raises(UserError, match="needs the information term"):
+        make_agent(FIXED, (), rewards={"empowerment": 1.0})
+    with pytest.raises(UserError, match="the constraint names"):
+        make_agent(FIXED, ("empowerment",))

@@ -11,10 +11,12 @@ system.prepare_environment()  # before torch is imported
 import torch  # noqa: E402
 
 import build  # noqa: E402
+from agents.optimiser import Divergence  # noqa: E402
 from configs import run as runs  # noqa: E402
 from errors import UserError  # noqa: E402
 from evaluation import report  # noqa: E402
 from training import checkpoint, options  # noqa: E402
+from training.files import write_atomic  # noqa: E402
 from training.logger import Logger, Progress  # noqa: E402
 from training.rollout import Rollout  # noqa: E402
 from training.trainer import Trainer  # noqa: E402
@@ -69,26 +71,46 @@ def train(config: runs.RunConfig, folder, device) -> None:
         )
         for sentence in trainer.resume():
             print(f"warning: {sentence}", file=sys.stderr)
-        (folder / "config.yaml").write_text(options.to_yaml(config))
+        write_atomic(folder / "config.yaml", options.to_yaml(config).encode())
         for line in first_lines(config, agent, replay_text, device, folder, trainer):
             print(line)
-        with Logger(folder, resume_step=trainer.env_frame or None) as logger:
+        with Logger(folder, resume_step=trainer.env_frame) as logger:
             logger.text("config", f"```yaml\n{options.to_yaml(config)}```")
             evaluator.logger = logger
             progress = Progress(config.frames, trainer.env_frame)
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, lambda *_: setattr(trainer, "stop_requested", True))
             began = time.monotonic()
-            trainer.run(logger, progress)
+            learn(trainer, logger, progress)
             progress.close()
+            if trainer.stop_requested and trainer.saved_at != trainer.env_frame:
+                remedy = "make room; the same command goes on from the checkpoint before"
+                raise UserError("the last checkpoint could not be written", str(folder), remedy)
             if trainer.stop_requested:
                 print(f"stopped and saved at frame {trainer.env_frame}; the same command goes on from there")
                 return
             print(f"trained {trainer.env_frame} frames, {trainer.update} updates, {time.monotonic() - began:.0f} s")
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, signal.default_int_handler)  # all is saved: an evaluation may be broken off
             evaluator.final(trainer.env_frame)
             print(f"watch it: .venv/bin/tensorboard --logdir {folder.parent}")
     finally:
         envs.close()
+
+
+def learn(trainer: Trainer, logger: Logger, progress: Progress) -> None:
+    """Train; what breaks off a run in a known way becomes one line and its exit code."""
+    where = f"frame {trainer.env_frame}, update {trainer.update}"
+    try:
+        trainer.run(logger, progress)
+    except Divergence as error:
+        where = f"frame {trainer.env_frame}, update {trainer.update}"
+        remedy = "the last checkpoint is from before; lower --optimiser.model_rate or the rate of that module"
+        raise UserError(str(error), where, remedy, exit_code=3) from error
+    except (MemoryError, torch.OutOfMemoryError) as error:
+        raise UserError("out of memory", where, "choose a smaller --size, batch or --training.capacity", 4) from error
+    except (BrokenPipeError, EOFError, ConnectionError) as error:
+        raise UserError("an environment's process ended", where, "run the same command again, it resumes", 5) from error
 
 
 def first_lines(config, agent, replay_text, device, folder, trainer) -> list[str]:

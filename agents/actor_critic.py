@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from option import option
-from world_models.distributions import SCALAR_HEADS, normal_entropy, normal_log_prob
+from world_models.distributions import SCALAR_HEADS, clipped_normal_log_prob, normal_entropy, normal_log_prob
 from world_models.networks import MLP
 from world_models.rssm import State
 
@@ -152,7 +152,7 @@ class Imagined(NamedTuple):
     state: State  # (H+1, N, ...)
     feature: Tensor  # (H+1, N, F + C)
     action: Tensor  # (H, N, A), as sampled
-    log_prob: Tensor  # (H, N), log pi of the action
+    log_prob: Tensor  # (H, N), log pi of the action as the environment takes it: clipped to [-1, 1]
 
     @property
     def previous(self) -> State:
@@ -188,10 +188,10 @@ class ActorCritic(nn.Module):
         for _ in range(self.config.horizon):
             policy = self.actor(features[-1])
             action = policy.sample()
-            log_probs.append(policy.log_prob(action))
+            taken = action.clamp(-1, 1)  # what the environment does with an action out of range
+            log_probs.append(clipped_normal_log_prob(taken, *policy))
             actions.append(action)
-            # What the environment would do with an action out of range.
-            states.append(model.imagine(states[-1], action.clamp(-1, 1)))
+            states.append(model.imagine(states[-1], taken))
             features.append(self.inputs(states[-1], condition))
         state = State(*(torch.stack(column) for column in zip(*states)))
         return Imagined(state, torch.stack(features), torch.stack(actions), torch.stack(log_probs))

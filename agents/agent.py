@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from agents.actor_critic import ActorCritic, ActorCriticConfig
-from agents.optimiser import Optimiser
+from agents.optimiser import Optimiser, descend
 from agents.rewards import make_rewards
 from option import option
 from world_models.rssm import State
@@ -20,7 +20,7 @@ from world_models.world_model import Spaces, WorldModel, WorldModelConfig
 
 @dataclass(frozen=True)
 class OptimiserConfig:
-    model_rate: float = option(6e-4, "Learning rate of the world model.", gt=0.0)
+    model_rate: float = option(1e-3, "Learning rate of the world model.", gt=0.0)
     actor_rate: float = option(3e-4, "Learning rate of the actor.", gt=0.0)
     critic_rate: float = option(3e-4, "Learning rate of the critics.", gt=0.0)
     model_clip: float = option(100.0, "Largest gradient norm of the world model.", gt=0.0)
@@ -41,6 +41,7 @@ class Memory(NamedTuple):
 
     state: State
     action: Tensor  # (N, A), the last one
+    image: Tensor  # uint8 (N, H, W, C), the last one
 
 
 class Agent(nn.Module):
@@ -74,10 +75,17 @@ class Agent(nn.Module):
             rows["pictures"] = (pictures, config.model_rate, config.model_clip)
         return {name: Optimiser(name, *row, config.epsilon) for name, row in rows.items()}
 
+    @property
+    def draws(self) -> bool:
+        """Whether there is a trained decoder to draw pictures with."""
+        return self.world_model.decodes or "pictures" in self.optimisers
+
     def initial_state(self, number: int) -> Memory:
         """The memory of `number` environments before their first image."""
         action = torch.zeros(number, self.spaces.action, device=self.device)
-        return Memory(self.world_model.initial(number, self.device), action)
+        size = self.spaces.image_size
+        image = torch.zeros(number, size, size, 3, dtype=torch.uint8, device=self.device)
+        return Memory(self.world_model.initial(number, self.device), action, image)
 
     @torch.no_grad()
     def act(
@@ -88,33 +96,30 @@ class Agent(nn.Module):
         Without `explore` latent and action are the modes of their distributions: evaluation is deterministic.
         """
         image, is_first = image.to(self.device), is_first.to(self.device)
-        state = self.world_model.filter(memory.state, image, memory.action, is_first, sample=explore)
+        state = self.world_model.filter(memory.state, memory.image, image, memory.action, is_first, sample=explore)
         policy = self.actor_critic.actor(self.actor_critic.inputs(state, condition))
         action = (policy.sample() if explore else policy.mean).clamp(-1, 1)
-        return action, Memory(state, action)
+        return action, Memory(state, action, image)
 
     def update(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """One step of everything on a batch (B, T, ...); metrics as detached tensors.
 
         Errors: Divergence when a loss or a gradient is not finite; the weights of that module are then untouched.
         """
+        batch = {name: tensor.to(self.device, non_blocking=True) for name, tensor in batch.items()}
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
             losses, states, values, metrics = self._model_loss(batch)
-        norms = self._step("world_model", losses["model"])
-        if "pictures" in self.optimisers:
-            norms |= self._step("pictures", losses["pictures"])
+        norms = descend(self.optimisers, losses)
         self.world_model.dual_step(values)
         start, condition = self._starts(states.state, batch)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
             losses, policy_metrics = self._policy_loss(self.world_model, start, self.rewards, condition)
-        norms |= self._step("actor", losses["actor"]) | self._step("critic", losses["critic"])
+        norms |= descend(self.optimisers, losses)
         self.actor_critic.follow()
         metrics = {f"model/{key}": value for key, value in metrics.items()}
         metrics |= {f"policy/{key}": value for key, value in (policy_metrics | losses).items()}
-        return {key: value.detach() for key, value in (metrics | norms).items()}
-
-    def _step(self, name: str, loss: Tensor) -> dict[str, Tensor]:
-        return {f"gradient/{name}": self.optimisers[name].step(loss)}
+        metrics |= {f"gradient/{key}": value for key, value in norms.items()}
+        return {key: value.detach() for key, value in metrics.items()}
 
     def _starts(self, state: State, batch: dict[str, Tensor]) -> tuple[State, Tensor | None]:
         """Where imagination begins: a random subset of the batch's states (N, ...), with their conditions."""
@@ -130,7 +135,8 @@ class Agent(nn.Module):
     def pictures(self, batch: dict[str, Tensor]) -> Tensor:
         """Observation and what the latent keeps, side by side: batch (B, T, ...) -> uint8 (B, T, H, 2W, C)."""
         model = self.world_model
-        states = model.rssm.observe(model.encoder(batch["image"]), batch["action"], batch["is_first"])
+        batch = {name: tensor.to(self.device) for name, tensor in batch.items()}
+        _, states = model.observe(batch["image"], batch["action"], batch["is_first"])
         return torch.cat([batch["image"], model.picture(states.state.feature)], -2)
 
     def parameters_by_module(self) -> dict[str, int]:

@@ -13,26 +13,18 @@ class Divergence(Exception):
 
 
 class Optimiser:
-    """One Adam over one module. `step` returns the norm of the gradient before clipping."""
+    """One Adam over one module; see `descend`."""
 
     def __init__(self, name: str, parameters: list[nn.Parameter], rate: float, clip: float, epsilon: float):
         self.name, self.clip = name, clip
         self.parameters = [parameter for parameter in parameters if parameter.requires_grad]
         self.adam = torch.optim.Adam(self.parameters, lr=rate, eps=epsilon, fused=True)
 
-    def step(self, loss: Tensor) -> Tensor:
-        """Descend. Errors: Divergence, before anything was changed, when loss or gradient is not finite."""
-        if not torch.isfinite(loss):
-            raise Divergence(self.name, "loss")
-        # Gradients of these parameters alone: what else the loss touched is left as it is.
-        gradients = torch.autograd.grad(loss, self.parameters, allow_unused=True)
-        for parameter, gradient in zip(self.parameters, gradients):
-            parameter.grad = gradient
+    def clip_gradient(self) -> Tensor:
+        """Clip in place; the norm before. Errors: Divergence when it is not finite."""
         norm = nn.utils.clip_grad_norm_(self.parameters, self.clip)
         if not torch.isfinite(norm):
-            raise Divergence(self.name, "gradient")
-        self.adam.step()
-        self.adam.zero_grad(set_to_none=True)
+            raise Divergence(self.name, "the gradient")
         return norm
 
     def state_dict(self) -> dict:
@@ -40,3 +32,25 @@ class Optimiser:
 
     def load_state_dict(self, state: dict) -> None:
         self.adam.load_state_dict(state)
+
+
+def descend(optimisers: dict[str, Optimiser], losses: dict[str, Tensor]) -> dict[str, Tensor]:
+    """One step of each module on its own loss; the norms of their gradients before clipping.
+
+    One backward pass serves them all, which a compiled function needs; since no loss may reach the parameters of
+    another module (tests hold that), the gradient of the sum is the gradient of each.
+    Errors: Divergence, before any weight was changed, when a loss or a gradient is not finite.
+    """
+    for name, loss in losses.items():
+        if not torch.isfinite(loss):
+            raise Divergence(name, "the loss")
+    parameters = [parameter for name in losses for parameter in optimisers[name].parameters]
+    # Gradients of these parameters alone: what else the losses touched is left as it is.
+    gradients = torch.autograd.grad(sum(losses.values()), parameters, allow_unused=True)
+    for parameter, gradient in zip(parameters, gradients):
+        parameter.grad = gradient
+    norms = {name: optimisers[name].clip_gradient() for name in losses}
+    for name in losses:
+        optimisers[name].adam.step()
+        optimisers[name].adam.zero_grad(set_to_none=True)
+    return norms

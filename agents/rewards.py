@@ -18,7 +18,7 @@ def task(model: WorldModel) -> RewardFunction:
 def empowerment(model: WorldModel) -> RewardFunction:
     """log q(a | z, z') - log pi(a | z) (InfoPower, Eq. 6): its second half keeps the first from paying saturation.
 
-    Summed over policies its mean is the information between action and outcome given the state.
+    Both are log-probabilities of the clipped action, so that its mean is at most 0 where the outcome tells nothing.
     """
     inverse = model.terms["empowerment"].inverse
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from training import system  # noqa: E402
+from training import system
 
 system.prepare_environment()
 

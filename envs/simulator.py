@@ -2,7 +2,7 @@
 
 from errors import UserError
 
-APT_LINE = "run: apt-get install -y libegl1 libgl1 libgl1-mesa-dri"
+APT_LINE = "run: apt-get install -y libegl1 libegl-mesa0 libgl1 libgl1-mesa-dri libopengl0"
 NO_EGL = ("libEGL is missing or finds no device", "MUJOCO_GL=egl", APT_LINE)
 
 try:

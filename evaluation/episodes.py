@@ -18,6 +18,7 @@ class Scores:
 
     returns: list[float]
     film: np.ndarray
+    render_fps: float = 20.0
 
     @property
     def mean(self) -> float:
@@ -59,4 +60,4 @@ def play(
     finally:
         envs.close()
     played = [score for column in zip(*scores) for score in column]
-    return Scores(played[:episodes], np.stack(film))
+    return Scores(played[:episodes], np.stack(film), envs.metadata.get("render_fps", 20.0))

@@ -1,6 +1,7 @@
 """Evaluates an agent on backgrounds: table, scores.json, films."""
 
 import json
+import sys
 from pathlib import Path
 
 import cv2
@@ -34,6 +35,9 @@ def write_film(path: Path, frames: np.ndarray, fps: float, scale: int = 4) -> No
     """frames uint8 (T, H, W, 3) as mp4, enlarged `scale` times."""
     height, width = (side * scale for side in frames.shape[1:3])
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), fps, (width, height))
+    if not writer.isOpened():
+        print(f"warning: no film could be written to {path}", file=sys.stderr)
+        return
     for frame in frames:
         large = cv2.resize(frame, (width, height), interpolation=cv2.INTER_NEAREST)
         writer.write(np.ascontiguousarray(large[..., ::-1]))
@@ -76,9 +80,9 @@ class Evaluator:
         return results
 
     def _film(self, frame: int, side: str, scores: Scores) -> None:
-        fps = 1 / 0.05
+        write_film(self.folder / f"{side}.mp4", scores.film, scores.render_fps)
         if self.logger:
-            self.logger.video(frame, f"evaluation/{side}", scores.film[:128], fps)
+            self.logger.video(frame, f"evaluation/{side}", scores.film[:128], scores.render_fps)
 
 
 def table(results: dict[str, Scores]) -> str:

@@ -88,6 +88,16 @@ def test_gaussian_kl_and_log_prob_agree_with_torch():
     assert torch.allclose(d.normal_entropy(std), reference[0].entropy().sum(-1), atol=1e-4)
 
 
+def test_clipped_normal_is_a_distribution():
+    """Density inside plus mass at both ends is one."""
+    mean, std = torch.tensor([0.4]), torch.tensor([0.7])
+    inside = torch.linspace(-1, 1, 4001)[1:-1, None]
+    density = d.clipped_normal_log_prob(inside, mean, std).exp().sum() * (2 / 4000)
+    ends = d.clipped_normal_log_prob(torch.tensor([[-1.0], [1.0]]), mean, std).exp().sum()
+    assert float(density + ends) == pytest.approx(1.0, abs=1e-3)
+    assert torch.isfinite(d.clipped_normal_log_prob(torch.ones(1, 1), torch.tensor([[-1.0]]), torch.tensor([[0.1]])))
+
+
 def test_unit_normal_cannot_be_made_dense():
     """Its best log-density is that of deviation one, whatever the network does."""
     assert float(d.UnitNormal().log_prob(torch.tensor([[2.0]]), torch.tensor([2.0]))) == pytest.approx(-0.9189385)

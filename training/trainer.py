@@ -12,8 +12,10 @@ import numpy as np
 import torch
 
 from agents.agent import Agent
+from errors import UserError
 from option import option
-from training import checkpoint, replay as replays
+from training import checkpoint
+from training import replay as replays
 from training.files import NotSaved
 from training.logger import Logger, Progress
 from training.replay import Replay
@@ -31,6 +33,11 @@ class TrainingConfig:
     video_every: int = option(10_000, "Env frames between two pictures of the latent and of training.", ge=1)
     evaluate_every: int = option(0, "Env frames between two evaluations during training; 0: only at the end.", ge=0)
     checkpoint_every: int = option(10_000, "Env frames between two checkpoints.", ge=1)
+
+
+def manifest_of(path: Path) -> dict:
+    """The replay's manifest in a checkpoint, without its tensors."""
+    return checkpoint.peek(path, "replay", "manifest")
 
 
 class Every:
@@ -93,6 +100,7 @@ class Trainer:
         self.metrics = Metrics()
         self.film: list[np.ndarray] = []  # the running episode of environment 0
         self.stop_requested = False
+        self.saved_at = -1  # env frame of the last checkpoint
 
     @property
     def env_frame(self) -> int:
@@ -117,7 +125,8 @@ class Trainer:
                 logger.scalars(self.env_frame, self.evaluate(self.env_frame), "evaluation")
             if keep(self.env_frame):
                 self.save(progress)
-        self.save(progress)
+        if self.saved_at != self.env_frame:
+            self.save(progress)
 
     def act(self, policy, logger: Logger) -> None:
         """One agent step of every environment, into the replay."""
@@ -156,9 +165,9 @@ class Trainer:
     def show(self, logger: Logger) -> None:
         """Videos: the last steps of training, and observation beside what the latent keeps."""
         length = min(64, self.replay.rows_per_stream)
-        if self.replay.can_sample(length):
-            batch = {key: value[:3] for key, value in self.replay.peek(3, length).items()}
-            pictures = self.agent.pictures(batch).cpu().numpy()  # (3, T, H, 2W, C)
+        if self.replay.can_sample(length) and self.agent.draws:
+            with torch.random.fork_rng():  # looking must not change the run
+                pictures = self.agent.pictures(self.replay.peek(3, length)).cpu().numpy()  # (3, T, H, 2W, C)
             stacked = np.concatenate(list(pictures), 1)
             logger.video(self.env_frame, "latent/observation_beside_latent", stacked, self.render_fps)
         if self.film:
@@ -172,9 +181,9 @@ class Trainer:
             manifest, tail = self.replay.save(self.folder / "replay")
             root = self.folder / "checkpoints"
             checkpoint.save(root, self.env_frame, self.state(manifest, tail))
+            self.saved_at = self.env_frame
             kept = checkpoint.prune(root, keep=2)
-            manifests = [checkpoint.load(path)["replay"]["manifest"] for path in kept]
-            replays.remove_unlisted(self.folder / "replay", manifests)
+            replays.remove_unlisted(self.folder / "replay", [manifest_of(path) for path in kept])
         except NotSaved as error:
             progress.message(f"warning: {error}; training goes on, the next checkpoint tries again")
 
@@ -196,20 +205,27 @@ class Trainer:
         root, chunks = self.folder / "checkpoints", self.folder / "replay"
 
         def damaged(path: Path) -> list[str]:
-            manifest = checkpoint.load(path)["replay"]["manifest"]
-            return [sentence for _, sentence in replays.damaged_chunks(chunks, manifest)]
+            return [sentence for _, sentence in replays.damaged_chunks(chunks, manifest_of(path))]
 
         path, sentences = checkpoint.latest(root, damaged)
+        if path is None and sentences:
+            # A chunk that every checkpoint lists is damaged: the weights are worth more than those rows.
+            path, _ = checkpoint.latest(root)
         if path is None:
-            return sentences
-        if sentences:
+            if sentences:
+                raise UserError(f"no checkpoint can be read ({sentences[0]})", str(root), "move the folder away, or restore it")
+            return []
+        if checkpoint.steps(root)[-1] != path:
             checkpoint.set_aside_newer(root, path)
         state = checkpoint.load(path)
         self.agent.load_training_state(state["agent"])
-        sentences += self.replay.load(chunks, state["replay"]["manifest"], state["replay"]["tail"])
+        sentences += self.replay.load(chunks, state["replay"]["manifest"], state["replay"]["tail"], salvage=True)
         clocks = state["clocks"]
         self.agent_step, self.update, self.owed = clocks["agent_step"], clocks["update"], clocks["owed"]
         self.episodes, self.rollout.diverged = state["episodes"]["count"], state["episodes"]["diverged"]
+        self.saved_at = self.env_frame
+        # Else every resumed run would begin with the first run's episodes and clips again.
+        self.rollout.seed = (self.rollout.seed + self.agent_step) % 2**31
         torch.set_rng_state(state["random"]["torch"])
         self.generator.bit_generator.state = state["random"]["numpy"]
         return sentences

@@ -153,6 +153,18 @@ def normal_log_prob(value: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     return (-0.5 * ((value - mean) / std) ** 2 - std.log() - 0.5 * LOG_2PI).sum(-1)
 
 
+def clipped_normal_log_prob(value: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """Log-probability of a Gaussian sample clipped to [-1, 1], summed over the last axis: three (N, A) -> (N,).
+
+    Inside it is a density; at either end it is the mass of the tail that the clipping put there. An action that the
+    environment clips is such a variable: with plain densities on it, a saturated policy looks empowered.
+    """
+    inside = -0.5 * ((value - mean) / std) ** 2 - std.log() - 0.5 * LOG_2PI
+    # The tail beyond the end that the value lies at; where it lies inside, any finite number will do.
+    tail = torch.special.log_ndtr((value.sign() * mean - 1) / std)
+    return torch.where(value.abs() >= 1, tail, inside).sum(-1)
+
+
 def normal_entropy(std: Tensor) -> Tensor:
     """(N, A) -> (N,)."""
     return (std.log() + 0.5 * (1 + LOG_2PI)).sum(-1)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from option import option
-from world_models.distributions import normal_log_prob
+from world_models.distributions import clipped_normal_log_prob
 from world_models.networks import MLP
 
 
@@ -24,7 +24,7 @@ class EmpowermentConfig:
 
 
 class InverseModel(nn.Module):
-    """q(a_{t-1} | z_{t-1}, z_t): a diagonal Gaussian, deviation within [min_std, 1]."""
+    """q(a_{t-1} | z_{t-1}, z_t): a diagonal Gaussian clipped to [-1, 1] as actions are, deviation within [min_std, 1]."""
 
     def __init__(self, config: EmpowermentConfig, stochastic: int, action: int):
         super().__init__()
@@ -38,7 +38,7 @@ class InverseModel(nn.Module):
 
     def log_prob(self, previous: Tensor, following: Tensor, action: Tensor) -> Tensor:
         """log q(a | z, z') in nats: (N,)."""
-        return normal_log_prob(action.float(), *self(previous, following))
+        return clipped_normal_log_prob(action.float(), *self(previous, following))
 
 
 def marginal_log_prob(action: Tensor) -> Tensor:
@@ -48,4 +48,4 @@ def marginal_log_prob(action: Tensor) -> Tensor:
     constant of the representation for replayed actions, and so is this; this one makes 0 nats mean "at chance".
     """
     action = action.float()
-    return normal_log_prob(action, action.mean(0), action.std(0).clamp(min=1e-2))
+    return clipped_normal_log_prob(action, action.mean(0), action.std(0, correction=0).clamp(min=1e-2))

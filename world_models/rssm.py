@@ -26,6 +26,7 @@ class RSSMConfig:
     classes: int = option(16, "Categorical latent: number K of classes of each.", ge=2)
     gaussian_size: int = option(30, "Gaussian latent: number of coordinates.", ge=1)
     unimix: float = option(0.01, "Categorical latent: share of a uniform distribution mixed in.", ge=0.0, le=0.5)
+    posterior_scale: float = option(16.0, "Variance of the posterior's first parameters; larger starts surer.", gt=0.0)
     posterior: str = option(
         "image",
         "What the posterior reads: the image alone (then no action can leak into the stochastic state), or the image "
@@ -90,7 +91,7 @@ class Recurrence(nn.Module):
         reset, candidate, update = (gate.flatten(1) for gate in gates.unbind(-2))
         candidate = torch.tanh(torch.sigmoid(reset) * candidate)
         # The bias of -1 starts the cell close to keeping its state (DreamerV2).
-        return torch.lerp(deterministic, candidate, torch.sigmoid(update - 1))
+        return torch.lerp(deterministic, candidate.float(), torch.sigmoid(update.float() - 1))
 
 
 class RSSM(nn.Module):
@@ -107,7 +108,8 @@ class RSSM(nn.Module):
         self.reads_deterministic = config.posterior == "filtering"
         self.recurrence = Recurrence(config, self.latent.size, action)
         posterior_inputs = embedding + (config.deterministic if self.reads_deterministic else 0)
-        self.posterior = MLP(posterior_inputs, config.hidden, 1, self.latent.parameter_size)
+        # A posterior that starts close to uniform starts as noise, through which no gradient finds its way for long.
+        self.posterior = MLP(posterior_inputs, config.hidden, 1, self.latent.parameter_size, config.posterior_scale)
         self.prior = MLP(config.deterministic, config.hidden, 1, self.latent.parameter_size)
 
     def initial(self, batch: int, device: torch.device | str = "cpu") -> State:

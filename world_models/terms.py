@@ -49,7 +49,7 @@ class Contrastive(nn.Module):
 
 
 class Reconstruction(nn.Module):
-    """I(O; Z) by a decoder: log-density of the image under unit Gaussians, up to a constant (Dreamer)."""
+    """I(O; Z) by a decoder: log-density under Gaussians of variance 1/2, up to a constant (Dreamer, DreamerV3)."""
 
     def __init__(self, decoder: Decoder):
         super().__init__()
@@ -58,7 +58,7 @@ class Reconstruction(nn.Module):
     def forward(self, rollout: Rollout) -> tuple[Tensor, dict[str, Tensor]]:
         decoded = self.decoder(rollout.states.state.feature.flatten(0, 1))  # (N, H, W, C)
         target = image_to_float(rollout.image).permute(0, 2, 3, 1)
-        # Pixels in [0, 1] summed over the image, half the squared error: DreamerV3's scale.
+        # Pixels of unit range, squared error summed over the image: DreamerV3's scale.
         error = (decoded.float() - target).square().sum((1, 2, 3)).mean()
         return -error, {"pixel_error": error / target[0].numel()}
 
@@ -87,7 +87,9 @@ class Reward(nn.Module):
     def __init__(self, config, feature: int):
         super().__init__()
         self.head = SCALAR_HEADS[config.reward_head]()
-        self.network = MLP(feature, config.units, config.layers, self.head.parameter_size, output_scale=0.0)
+                # Not zero at the start: behind zero weights no gradient reaches the state, and under video that costs hundreds
+        # of updates (explained variance of the reward after 250: 0.24 against 0.02, encoder and head alone).
+        self.network = MLP(feature, config.units, config.layers, self.head.parameter_size)
 
     def mean(self, feature: Tensor) -> Tensor:
         """Expected reward of a state: (N, F) -> (N,), per agent step."""

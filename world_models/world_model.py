@@ -35,6 +35,7 @@ class ContrastiveConfig:
 class WorldModelConfig:
     depth: int = option(16, "Channels of the encoder's and decoder's convolutions are multiples of this.", ge=1)
     stem: int = option(4, "Stride of the encoder's first convolution.", choices=(2, 4))
+    frames: int = option(2, "Images that the encoder sees at once: 2 show velocity, 1 is the image alone.", choices=(1, 2))
     embedding: int = option(256, "Size E of the image embedding.", ge=8)
     units: int = option(256, "Units of the reward head.", ge=8)
     layers: int = option(1, "Layers of the reward head.", ge=1)
@@ -68,13 +69,21 @@ def random_shift(image: Tensor, pixels: int) -> Tensor:
     return shifted.permute(0, 3, 1, 2, 4).contiguous()
 
 
+def with_previous(image: Tensor, is_first: Tensor) -> Tensor:
+    """uint8 (B, T, H, W, C) -> (B, T, H, W, 2C): each image behind the one before it, or behind itself where none is."""
+    before = torch.cat([image[:, :1], image[:, :-1]], 1)
+    before = torch.where(is_first[:, :, None, None, None], image, before)
+    return torch.cat([before, image], -1)
+
+
 class WorldModel(nn.Module):
     """Verbs: `loss` of a batch, `filter` one observation, `imagine` one step, `reward` of a state, `picture` of it."""
 
     def __init__(self, config: WorldModelConfig, spaces: Spaces):
         super().__init__()
         self.config = config
-        self.encoder = Encoder(spaces.image_size, config.depth, config.embedding, config.stem)
+        channels = 3 * config.frames
+        self.encoder = Encoder(spaces.image_size, config.depth, config.embedding, config.stem, channels)
         self.rssm = RSSM(config.rssm, config.embedding, spaces.action)
         self.decoder = Decoder(self.rssm.feature_size, spaces.image_size, config.depth)
         self.terms = nn.ModuleDict({name: self._make_term(name, spaces) for name in config.objective.terms})
@@ -97,17 +106,16 @@ class WorldModel(nn.Module):
         return makers[name]()
 
     def loss(self, batch: dict[str, Tensor]) -> tuple[dict, Posterior, dict[str, Tensor], dict[str, Tensor]]:
-        """Batch (B, T, ...) -> ({"model": loss, "pictures": loss}, states, values of the terms in nats, metrics)."""
+        """Batch (B, T, ...) -> ({"world_model": loss, "pictures": loss}, states, values of the terms in nats, metrics)."""
         image = random_shift(batch["image"], self.config.random_shift) if self.config.random_shift else batch["image"]
-        embedding = self.encoder(image)  # (B, T, E)
-        states = self.rssm.observe(embedding, batch["action"], batch["is_first"])
+        embedding, states = self.observe(image, batch["action"], batch["is_first"])
         rollout = terms.Rollout(image, batch["action"], batch["reward"], batch["is_first"], embedding, states)
         values, metrics = {}, {}
         for name, term in self.terms.items():
             values[name], extra = term(rollout)
             metrics |= {f"{name}/{key}": value for key, value in extra.items()}
         loss, extra = self.rule(values)
-        losses = {"model": loss}
+        losses = {"world_model": loss}
         metrics |= {f"objective/{key}": value for key, value in (values | extra).items()}
         if not self.decodes and self.config.picture_frames:
             losses["pictures"] = self.picture_loss(states.state, image)
@@ -128,8 +136,18 @@ class WorldModel(nn.Module):
     def initial(self, batch: int, device: torch.device | str = "cpu") -> State:
         return self.rssm.initial(batch, device)
 
-    def filter(self, state: State, image: Tensor, action: Tensor, is_first: Tensor, sample: bool = True) -> State:
-        """Take in one observation: image uint8 (N, H, W, C), action (N, A) that led to it, is_first (N,)."""
+    def observe(self, image: Tensor, action: Tensor, is_first: Tensor) -> tuple[Tensor, Posterior]:
+        """Filter a batch: image uint8 (B, T, H, W, C), ... -> embedding (B, T, E), states."""
+        seen = with_previous(image, is_first) if self.config.frames == 2 else image
+        embedding = self.encoder(seen)
+        return embedding, self.rssm.observe(embedding, action, is_first)
+
+    def filter(
+        self, state: State, before: Tensor, image: Tensor, action: Tensor, is_first: Tensor, sample: bool = True
+    ) -> State:
+        """Take in one observation: the image before and this one (N, H, W, C), action (N, A) that led here."""
+        if self.config.frames == 2:
+            image = with_previous(torch.stack([before, image], 1), is_first[:, None].expand(-1, 2))[:, 1]
         return self.rssm.filter(state, self.encoder(image), action, is_first, sample)
 
     def imagine(self, state: State, action: Tensor) -> State:

@@ -1,0 +1,159 @@
+"""The actor-critic: lambda-returns, normalised advantages, one critic a reward, and that it learns a toy."""
+
+import pytest
+import torch
+from torch import nn
+
+from agents.actor_critic import ActorCritic, ActorCriticConfig, Policy, ReturnScale, lambda_returns
+from world_models.rssm import State
+
+CONFIG = ActorCriticConfig(rewards={"task": 1.0}, units=32, layers=1, horizon=4)
+
+
+class Point(nn.Module):
+    """A world in which the first coordinate becomes the action and the second is noise."""
+
+    def imagine(self, state: State, action: torch.Tensor) -> State:
+        return State(action, torch.randn_like(state.stochastic))
+
+
+def start(number=64) -> State:
+    return State(torch.zeros(number, 1), torch.randn(number, 1))
+
+
+def towards(target: float):
+    return lambda imagined: 1 - (imagined.following.deterministic[..., 0] - target).square()
+
+
+def make(seed=0, **fields) -> ActorCritic:
+    torch.manual_seed(seed)
+    return ActorCritic(ActorCriticConfig(**(vars(CONFIG) | fields)), feature=2, action=1)
+
+
+def test_lambda_returns_of_rlax():
+    reward, discount = torch.tensor([[1.0, 0, -1, 0, 1]]).T, torch.tensor([[0.5, 0.9, 1, 0.5, 0.8]]).T
+    value = torch.tensor([[3.0, 1, 5, -5, 3]]).T
+    expected = torch.tensor([1.6460547, 0.72281253, 0.7375001, 0.6500001, 3.4])
+    assert torch.allclose(lambda_returns(reward, discount, value, 0.75)[:, 0], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("trace", [0.0, 0.9, 1.0])
+def test_lambda_returns_against_the_definition(trace):
+    """R^lambda = (1 - lambda) sum_n lambda^{n-1} R^(n) + lambda^{H-1} R^(H)."""
+    reward, value, discount = torch.randn(5, 3), torch.randn(5, 3), 0.9
+
+    def n_step(t: int, n: int) -> torch.Tensor:
+        return sum(discount**k * reward[t + k] for k in range(n)) + discount**n * value[t + n - 1]
+
+    for t in range(5):
+        left = 5 - t
+        slow = trace ** (left - 1) * n_step(t, left)
+        slow = slow + sum((1 - trace) * trace ** (n - 1) * n_step(t, n) for n in range(1, left))
+        assert torch.allclose(lambda_returns(reward, discount, value, trace)[t], slow, atol=1e-5)
+
+
+def learn(agent: ActorCritic, rewards: dict, updates=250) -> Policy:
+    actor = torch.optim.Adam(agent.actor.parameters(), 3e-3)
+    critic = torch.optim.Adam(agent.critics.parameters(), 3e-3)
+    for _ in range(updates):
+        losses, _ = agent.loss(Point(), start(), rewards)
+        for optimiser, name in ((actor, "actor"), (critic, "critic")):
+            optimiser.zero_grad()
+            losses[name].backward()
+            optimiser.step()
+        agent.follow()
+    with torch.no_grad():
+        return agent.actor(start().feature)
+
+
+@pytest.mark.parametrize("slow_rate", [1.0, 0.1])
+def test_learns_where_the_reward_is(slow_rate):
+    policy = learn(make(slow_rate=slow_rate), {"task": towards(0.5)})
+    assert float(policy.mean.mean()) == pytest.approx(0.5, abs=0.12)
+    assert float(policy.std.mean()) < 0.5
+
+
+def test_critic_learns_the_value():
+    agent = make(discount=0.5)
+    learn(agent, {"task": lambda imagined: torch.ones_like(imagined.log_prob)}, 300)
+    _, value = agent.critics["task"](start().feature)
+    assert float(value.mean()) == pytest.approx(2.0, rel=0.05)
+
+
+def gradient(agent: ActorCritic, rewards: dict) -> torch.Tensor:
+    torch.manual_seed(5)
+    losses, _ = agent.loss(Point(), start(), rewards)
+    return torch.cat([g.flatten() for g in torch.autograd.grad(losses["actor"], list(agent.actor.parameters()))])
+
+
+def scaled(function, factor: float):
+    return lambda imagined: factor * function(imagined)
+
+
+def test_scaling_one_reward_leaves_the_actor_where_it_was():
+    """With a critic each (fresh critics say 0) and a floor far below, the scale of a reward does not matter."""
+    fields = {"rewards": {"a": 1.0, "b": 1.0}, "scale_floor": 1e-8, "entropy": 0.0, "trace": 1.0}
+    plain = gradient(make(**fields), {"a": towards(0.5), "b": towards(-1.0)})
+    for factor in (0.01, 100.0):
+        other = gradient(make(**fields), {"a": scaled(towards(0.5), factor), "b": towards(-1.0)})
+        assert torch.allclose(plain, other, rtol=1e-3, atol=1e-6), factor
+    summed = {"rewards": {"sum": 1.0}} | {k: v for k, v in fields.items() if k != "rewards"}
+    one = gradient(make(**summed), {"sum": lambda i: towards(0.5)(i) + towards(-1.0)(i)})
+    other = gradient(make(**summed), {"sum": lambda i: 100 * towards(0.5)(i) + towards(-1.0)(i)})
+    assert torch.nn.functional.cosine_similarity(one, other, 0) < 0.99
+
+
+def test_permuting_critics_changes_nothing():
+    weights = {"a": 1.0, "b": 0.3}
+    one = gradient(make(rewards=weights), {"a": towards(0.5), "b": towards(-1.0)})
+    turned = make(rewards={"b": 0.3, "a": 1.0})
+    turned.load_state_dict(make(rewards=weights).state_dict())
+    assert torch.allclose(one, gradient(turned, {"b": towards(-1.0), "a": towards(0.5)}), atol=1e-7)
+
+
+def test_a_reward_of_weight_zero_changes_nothing():
+    agent = make(rewards={"task": 1.0, "other": 0.0})
+    one = gradient(agent, {"task": towards(0.5), "other": towards(-1.0)})
+    two = gradient(make(rewards={"task": 1.0, "other": 0.0}), {"task": towards(0.5), "other": towards(9.0)})
+    assert torch.equal(one, two)
+
+
+def test_a_constant_reward_is_not_blown_up():
+    """Scale has a floor, so a reward that hardly varies adds hardly any gradient (not amplified noise)."""
+    agent = make(entropy=0.0)
+    noise = gradient(agent, {"task": lambda imagined: 1e-4 * torch.randn_like(imagined.log_prob)})
+    signal = gradient(make(entropy=0.0), {"task": towards(0.5)})
+    assert float(noise.norm()) < 0.01 * float(signal.norm())
+
+
+def test_return_scale_is_the_spread_of_percentiles():
+    scale = ReturnScale(ActorCriticConfig(scale_floor=0.01))
+    returns = torch.linspace(0, 10, 1001)
+    assert float(scale.update(returns)) == pytest.approx(9.0, abs=0.01)
+    assert float(ReturnScale(ActorCriticConfig(scale_floor=20.0)).update(returns)) == 20.0
+
+
+def test_only_the_policy_is_touched_by_its_losses():
+    agent = make()
+    losses, _ = agent.loss(Point(), start(), {"task": towards(0.5)})
+    touched = torch.autograd.grad(losses["actor"], list(agent.critics.parameters()), allow_unused=True, retain_graph=True)
+    assert all(gradient is None for gradient in touched)
+    touched = torch.autograd.grad(losses["critic"], list(agent.actor.parameters()), allow_unused=True)
+    assert all(gradient is None for gradient in touched)
+
+
+def test_condition_reaches_actor_and_critics():
+    torch.manual_seed(0)
+    agent = ActorCritic(CONFIG, feature=2, action=1, condition=3)
+    condition = torch.eye(3)[torch.arange(64) % 3]
+    imagined = agent.imagine(Point(), start(), condition)
+    assert imagined.feature.shape == (5, 64, 5)
+    assert torch.equal(imagined.feature[-1, :, 2:], condition)
+
+
+def test_policy_density():
+    policy = Policy(torch.tensor([[0.3, -0.2]]), torch.tensor([[0.5, 0.1]]))
+    reference = torch.distributions.Normal(policy.mean, policy.std)
+    action = torch.tensor([[0.1, 0.0]])
+    assert torch.allclose(policy.log_prob(action), reference.log_prob(action).sum(-1))
+    assert torch.allclose(policy.entropy(), reference.entropy().sum(-1))

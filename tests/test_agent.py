@@ -1,0 +1,194 @@
+"""The agent as training and evaluation see it; the methods as configurations; the empowerment bonus."""
+
+import copy
+
+import pytest
+import torch
+from small import DREAMER, FIXED, make_agent, make_batch
+
+from agents.actor_critic import Imagined
+from agents.agent import Agent
+from agents.optimiser import Divergence, Optimiser, descend
+from agents.rewards import make_rewards
+from configs import run as runs
+from errors import UserError
+from world_models.distributions import clipped_normal_log_prob
+from world_models.objective import FixedWeights, Lagrangian
+from world_models.rssm import State
+from world_models.terms import Rollout
+from world_models.world_model import Spaces
+
+
+@pytest.mark.parametrize("terms", [FIXED, DREAMER])
+def test_dreamer_and_c_dreamer_train(terms):
+    agent = make_agent(terms, ())
+    metrics = agent.update(make_batch())
+    assert all(torch.isfinite(value).all() for value in metrics.values())
+
+
+def test_update_changes_every_module_and_nothing_else():
+    agent = make_agent()
+    before = {name: value.clone() for name, value in agent.named_parameters()}
+    agent.update(make_batch())
+    agent.update(make_batch(seed=1))
+    still = {name for name, value in agent.named_parameters() if torch.equal(before[name], value)}
+    # the offset of a critic is free in NCE, and has no gradient there
+    assert {name for name in still if "offset" not in name} == set()
+
+
+def test_deterministic_policy_is_deterministic_and_actions_are_in_range():
+    agent = make_agent()
+    image, first = make_batch()["image"][:, 0], torch.ones(4, dtype=torch.bool)
+    one, _ = agent.act(agent.initial_state(4), image, first, explore=False)
+    two, memory = agent.act(agent.initial_state(4), image, first, explore=False)
+    assert torch.equal(one, two)
+    sampled, _ = agent.act(memory, image, ~first)
+    assert float(sampled.abs().max()) <= 1
+
+
+@pytest.mark.slow
+def test_a_compiled_agent_learns_the_same():
+    """The path that CUDA takes: one backward pass for each compiled function."""
+    plain, compiled = make_agent(), make_agent()
+    compiled._model_loss = torch.compile(compiled.world_model.loss, backend="aot_eager")
+    compiled._policy_loss = torch.compile(compiled.actor_critic.loss, backend="aot_eager")
+    for agent in (plain, compiled):
+        metrics = agent.update(make_batch())
+        assert all(torch.isfinite(value).all() for value in metrics.values())
+
+
+def test_memory_is_forgotten_at_is_first():
+    agent = make_agent()
+    image, first = make_batch()["image"][:, 0], torch.ones(4, dtype=torch.bool)
+    fresh, _ = agent.act(agent.initial_state(4), image, first, explore=False)
+    _, memory = agent.act(agent.initial_state(4), image.flip(1), first, explore=False)
+    again, _ = agent.act(memory, image, first, explore=False)
+    assert torch.allclose(fresh, again, atol=1e-6)
+    other, _ = agent.act(memory, image, ~first, explore=False)
+    assert not torch.equal(fresh, other)
+
+
+def imagined(action: torch.Tensor, log_prob: torch.Tensor, z: int = 16) -> Imagined:
+    torch.manual_seed(0)
+    state = State(torch.zeros(2, len(action), 32), torch.randn(2, len(action), z))
+    return Imagined(state, state.feature, action[None], log_prob[None])
+
+
+def test_trap_6_the_bonus_has_its_entropy_half():
+    """bonus = log q(a|z,z') - log pi(a|z): a surer policy earns less, a readable action more."""
+    agent = make_agent()
+    reward = make_rewards(["empowerment"], agent.world_model)["empowerment"]
+    inverse = agent.world_model.terms["empowerment"].inverse
+    action = torch.rand(5, 2) * 2 - 1
+    for log_prob in (torch.zeros(5), torch.ones(5)):
+        row = imagined(action, log_prob)
+        with torch.no_grad():
+            expected = inverse.log_prob(row.state.stochastic[0], row.state.stochastic[1], action) - log_prob
+            assert torch.allclose(reward(row)[0], expected, atol=1e-6)
+
+
+def test_trap_1_the_bonus_reads_stochastic_states_only():
+    agent = make_agent()
+    reward = make_rewards(["empowerment"], agent.world_model)["empowerment"]
+    row = imagined(torch.rand(5, 2), torch.zeros(5))
+    moved = row._replace(state=row.state._replace(deterministic=torch.randn(2, 5, 32)))
+    assert torch.equal(reward(row), reward(moved))
+
+
+def test_trap_1_the_inverse_model_learns_on_prior_samples_without_touching_the_dynamics():
+    """What the prior is trained with: cut off the posterior's path, and the term must reach the inverse model alone."""
+    agent = make_agent({"empowerment": 1.0, "reward": 1.0, "predictability": 1.0}, (), rewards={"task": 1.0})
+    model, batch = agent.world_model, make_batch()
+    embedding, states = model.observe(batch["image"], batch["action"], batch["is_first"])
+    cut = states._replace(state=states.state.detach())
+    rollout = Rollout(batch["image"], batch["action"], batch["reward"], batch["is_first"], embedding, cut)
+    value, _ = model.terms["empowerment"](rollout)
+    reached = torch.autograd.grad(value, list(model.rssm.parameters()), allow_unused=True, retain_graph=True)
+    assert all(gradient is None for gradient in reached)
+    # and half of what reaches it comes from prior samples: without them the value differs from the gradient's source
+    without = model.terms["empowerment"](rollout._replace(states=cut._replace(prior=torch.zeros_like(states.prior))))[0]
+    parameters = list(model.terms["empowerment"].parameters())
+    one, two = (torch.autograd.grad(v, parameters, retain_graph=True)[0] for v in (value, without))
+    assert not torch.allclose(one, two)
+
+
+def test_trap_6_a_policy_that_tells_nothing_earns_nothing():
+    """The best model of a clipped Gaussian policy is that policy: bonus 0; any other model: below 0; saturated or not."""
+    torch.manual_seed(0)
+    for mean, std in ((0.0, 0.3), (0.0, 1.0), (0.99, 1.0), (0.99, 0.3)):
+        mean, std = torch.tensor([mean]), torch.tensor([std])
+        action = (mean + std * torch.randn(200_000, 1)).clamp(-1, 1)
+        own = clipped_normal_log_prob(action, mean, std)
+        for other_mean, other_std in ((0.9, 0.1), (0.5, 0.7), (0.99, 0.3), (0.0, 1.0)):
+            other = clipped_normal_log_prob(action, torch.tensor([other_mean]), torch.tensor([other_std]))
+            assert float((other - own).mean()) < 0.01
+
+
+def test_nan_is_stopped_before_the_weights(monkeypatch):
+    agent = make_agent()
+    before = {name: value.clone() for name, value in agent.named_parameters()}
+    batch = make_batch()
+    batch["reward"][0, 0] = float("nan")
+    with pytest.raises(Divergence, match="world_model"):
+        agent.update(batch)
+    assert all(torch.equal(before[name], value) for name, value in agent.named_parameters())
+
+
+def test_infinite_gradient_is_stopped():
+    weight = torch.nn.Parameter(torch.zeros(1))
+    optimiser = Optimiser("toy", [weight], 0.1, 1.0, 1e-8)
+    with pytest.raises(Divergence, match="gradient of toy"):
+        descend({"toy": optimiser}, {"toy": weight.sqrt().sum()})  # its derivative at zero is infinite
+    assert float(weight) == 0.0
+
+
+def test_state_round_trip_continues_exactly():
+    one, two = make_agent(seed=1), make_agent(seed=2)
+    for seed in range(6):
+        one.update(make_batch(seed=seed))
+    two.load_training_state(copy.deepcopy(one.training_state()))
+    for agent in (one, two):
+        torch.manual_seed(9)
+        agent.update(make_batch(seed=7))
+    for (name, left), right in zip(one.state_dict().items(), two.state_dict().values()):
+        assert torch.equal(left, right), name
+
+
+def test_pictures_stand_side_by_side():
+    agent, batch = make_agent(), make_batch()
+    pictures = agent.pictures(batch)
+    assert pictures.shape == (4, 8, 32, 64, 3)
+    assert torch.equal(pictures[..., :32, :], batch["image"])
+
+
+# ------------------------------------------------------------------------------------------------- methods are presets
+
+
+@pytest.mark.parametrize(
+    ("name", "rule", "reads", "rewards"),
+    [
+        ("infopower", Lagrangian, {"contrastive", "predictability", "reward", "empowerment"}, {"task", "empowerment"}),
+        ("c_dreamer", FixedWeights, {"contrastive", "predictability", "reward"}, {"task"}),
+        ("dreamer", FixedWeights, {"reconstruction", "predictability", "reward"}, {"task"}),
+        ("infopower_paper", Lagrangian, {"contrastive", "predictability", "reward", "empowerment"}, {"task", "empowerment"}),
+    ],
+)
+def test_a_method_is_a_preset(name, rule, reads, rewards):
+    config, _ = runs.read(["--agent", name], cuda=False)
+    agent = Agent(config.agent_config, Spaces(64, 2))
+    assert isinstance(agent.world_model.rule, rule)
+    assert set(agent.world_model.terms) == reads
+    assert set(agent.actor_critic.critics) == rewards
+
+
+@pytest.mark.parametrize(("size", "low", "high"), [("cpu", 1.5e6, 3.2e6), ("12m", 10e6, 15e6), ("25m", 20e6, 30e6)])
+def test_sizes_hold_what_their_names_say(size, low, high):
+    config, _ = runs.read(["--size", size, "--agent", "infopower"], cuda=False)
+    agent = Agent(config.agent_config, Spaces(64, 6))
+    # as DreamerV3 counts them: what is trained, the decoder for pictures included
+    assert low < sum(agent.parameters_by_module().values()) < high
+
+
+def test_unknown_agent_names_the_nearest():
+    with pytest.raises(UserError, match="did you mean infopower"):
+        runs.read(["--agent", "infopowr"], cuda=False)

@@ -5,12 +5,14 @@ rewards of different units mix without one drowning the other, and {task: 1} is 
 Shapes: N starts, H horizon, F features, C condition, A action, M = N*(H+1).
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from option import option
 from world_models.distributions import SCALAR_HEADS, clipped_normal_log_prob, normal_entropy, normal_log_prob
@@ -28,6 +30,12 @@ class ActorCriticConfig:
     discount: float = option(0.99, "Discount per agent step.", gt=0.0, lt=1.0)
     trace: float = option(0.95, "Lambda of the lambda-returns.", ge=0.0, le=1.0)
     entropy: float = option(3e-4, "Weight of the policy's entropy.", ge=0.0)
+    gradient: str = option(
+        "score",
+        "The actor's gradient: by the score function (cheap), or along the path through model and critics (Dreamer).",
+        choices=("score", "path"),
+    )
+    initial_std: float = option(0.6, "Deviation that the policy starts with.", gt=0.0, le=1.0)
     critic_head: str = option("two_hot", "Distribution of the value.", choices=("two_hot", "unit_normal"))
     slow_rate: float = option(1.0, "Rate at which slow copies of the critics follow; 1: no copies.", gt=0.0, le=1.0)
     scale_floor: float = option(1.0, "Smallest scale by which returns are divided, in units of return.", gt=0.0)
@@ -62,10 +70,12 @@ class Actor(nn.Module):
         super().__init__()
         self.network = MLP(inputs, config.units, config.layers, 2 * action, output_scale=0.01)
         self.min_std, self.max_std = config.min_std, config.max_std
+        share = (min(config.initial_std, 0.99 * config.max_std) - config.min_std) / (config.max_std - config.min_std)
+        self.raw_offset = math.log(share / (1 - share))
 
     def forward(self, feature: Tensor) -> Policy:
         mean, raw = self.network(feature).float().chunk(2, -1)
-        return Policy(torch.tanh(mean), self.min_std + (self.max_std - self.min_std) * torch.sigmoid(raw + 2))
+        return Policy(torch.tanh(mean), self.min_std + (self.max_std - self.min_std) * torch.sigmoid(raw + self.raw_offset))
 
 
 class Critic(nn.Module):
@@ -90,6 +100,12 @@ class Critic(nn.Module):
         logits = self.network(feature)
         with torch.no_grad():
             return logits, self.head.mean(logits if self.slow is None else self.slow(feature))
+
+    def differentiable(self, feature: Tensor) -> Tensor:
+        """Value (N, F) -> (N,) with a gradient to the feature and none to the critic's own weights."""
+        network = self.network if self.slow is None else self.slow
+        weights = {name: weight.detach() for name, weight in network.named_parameters()}
+        return self.head.mean(functional_call(network, weights, (feature,)))
 
     def loss(self, logits: Tensor, target: Tensor) -> Tensor:
         """Negative log-likelihood of the returns: (N, P), (N,) -> scalar."""
@@ -203,39 +219,42 @@ class ActorCritic(nn.Module):
 
         Errors: KeyError when a configured reward has no function.
         """
-        with torch.no_grad():
+        by_path = self.config.gradient == "path"
+        with torch.set_grad_enabled(by_path):
             imagined = self.imagine(model, start, condition)
-        policy = self.actor(imagined.feature[:-1])
+        policy = self.actor(imagined.feature[:-1].detach())
         entropy = policy.entropy()
-        advantage, critic_loss = torch.zeros_like(entropy), 0.0
+        gain, critic_loss = torch.zeros_like(entropy), 0.0
         metrics: dict[str, Tensor] = {}
         for name, weight in self.config.rewards.items():
-            gain, loss, extra = self._judge(name, imagined, rewards[name])
-            advantage = advantage + weight * gain
+            with torch.set_grad_enabled(by_path):
+                reward = rewards[name](imagined)  # (H, N)
+            returns, advantage, loss, extra = self._judge(name, imagined, reward)
+            gain = gain + weight * (returns if by_path else advantage) / extra["scale"]
             critic_loss = critic_loss + loss
             metrics |= {f"{name}/{key}": value for key, value in extra.items()}
-        gain = policy.log_prob(imagined.action) * advantage
+        if not by_path:
+            metrics["advantage_std"] = gain.std()
+            gain = policy.log_prob(imagined.action) * gain
         losses = {"actor": -(gain + self.config.entropy * entropy).mean(), "critic": critic_loss}
         metrics |= {
             "entropy": entropy.mean(),
             "std": policy.std.mean(),
             "saturation": (policy.mean.abs() > 0.9).float().mean(),
             "mean_action": policy.mean.abs().mean(),
-            "advantage_std": advantage.std(),
         }
         return losses, metrics
 
-    def _judge(self, name: str, imagined: Imagined, function: RewardFunction) -> tuple[Tensor, Tensor, dict]:
-        """One reward: normalised advantage (H, N) without gradient, its critic's loss, metrics."""
+    def _judge(self, name: str, imagined: Imagined, reward: Tensor) -> tuple[Tensor, Tensor, Tensor, dict]:
+        """One reward: lambda-returns and advantages (H, N), its critic's loss, metrics."""
         critic = self.critics[name]
-        logits, value = critic(imagined.feature)  # (H+1, N, P), (H+1, N)
-        with torch.no_grad():
-            reward = function(imagined)  # (H, N)
-            returns = lambda_returns(reward, self.config.discount, value[1:], self.config.trace)
-            scale = self.scales[name].update(returns)
-            advantage = (returns - value[:-1]) / scale
-        metrics = {"reward": reward.mean(), "return": returns.mean(), "value": value.mean(), "scale": scale}
-        return advantage, critic.loss(logits[:-1], returns), metrics
+        logits, value = critic(imagined.feature.detach())  # (H+1, N, P), (H+1, N)
+        following = critic.differentiable(imagined.feature[1:]) if reward.requires_grad else value[1:]
+        returns = lambda_returns(reward, self.config.discount, following, self.config.trace)
+        target = returns.detach()
+        scale = self.scales[name].update(target)
+        metrics = {"reward": reward.detach().mean(), "return": target.mean(), "value": value.mean(), "scale": scale}
+        return returns, target - value[:-1], critic.loss(logits[:-1], target), metrics
 
     def follow(self) -> None:
         """Move every slow critic; call once an update, after the optimisers."""

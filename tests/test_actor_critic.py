@@ -66,10 +66,11 @@ def learn(agent: ActorCritic, rewards: dict, updates=250) -> Policy:
         return agent.actor(start().feature)
 
 
-@pytest.mark.parametrize("slow_rate", [1.0, 0.1])
-def test_learns_where_the_reward_is(slow_rate):
-    policy = learn(make(slow_rate=slow_rate), {"task": towards(0.5)})
-    assert float(policy.mean.mean()) == pytest.approx(0.5, abs=0.12)
+@pytest.mark.parametrize(("gradient", "slow_rate"), [("score", 1.0), ("score", 0.1), ("path", 1.0), ("path", 0.1)])
+def test_learns_where_the_reward_is(gradient, slow_rate):
+    """Seen from the clipped action: what the environment takes."""
+    policy = learn(make(gradient=gradient, slow_rate=slow_rate), {"task": scaled(towards(0.5), 10.0)})
+    assert float(policy.sample().clamp(-1, 1).mean()) == pytest.approx(0.5, abs=0.15)
     assert float(policy.std.mean()) < 0.5
 
 
@@ -133,8 +134,9 @@ def test_return_scale_is_the_spread_of_percentiles():
     assert float(ReturnScale(ActorCriticConfig(scale_floor=20.0)).update(returns)) == 20.0
 
 
-def test_only_the_policy_is_touched_by_its_losses():
-    agent = make()
+@pytest.mark.parametrize("way", ["score", "path"])
+def test_only_the_policy_is_touched_by_its_losses(way):
+    agent = make(gradient=way)
     losses, _ = agent.loss(Point(), start(), {"task": towards(0.5)})
     touched = torch.autograd.grad(losses["actor"], list(agent.critics.parameters()), allow_unused=True, retain_graph=True)
     assert all(gradient is None for gradient in touched)

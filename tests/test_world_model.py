@@ -108,21 +108,23 @@ def test_random_shift_is_one_a_sequence_and_moves_pixels():
 
 def trained_inverse_error(shuffled: bool) -> float:
     """Error of the inverse model over the action variance after training on moving squares."""
-    terms = {"empowerment": 1.0, "predictability": 1.0, "reward": 1.0}
-    model = (agent := make_agent(terms, (), rewards={"task": 1.0}, seed=1)).world_model
-    for step in range(240):
-        batch = moving_square(seed=step % 24, background=False)
+    terms = {"empowerment": 1.0, "predictability": 0.1, "reward": 1.0}
+    rssm = RSSMConfig(deterministic=32, hidden=64, groups=8, classes=8)
+    agent = make_agent(terms, (), rewards={"task": 1.0}, seed=1, rssm=rssm, depth=8, embedding=64)
+    data, errors = [moving_square(seed=seed, background=False) for seed in range(24)], []
+    for step in range(220):
+        batch = dict(data[step % 24])
         if shuffled:
-            order = torch.randperm(batch["image"].shape[1])
-            batch["image"] = batch["image"][torch.randperm(8)][:, order]
-        losses, *_, metrics = model.loss(batch)
+            batch["image"] = batch["image"][:, torch.randperm(16)]
+        losses, *_, metrics = agent.world_model.loss(batch)
         descend(agent.optimisers, losses)
-    return float(metrics["empowerment/inverse_error"])
+        errors.append(metrics["empowerment/inverse_error"].detach())
+    return float(torch.stack(errors[-20:]).mean())
 
 
 def test_trap_1_the_inverse_model_reads_the_image_and_nothing_else():
     """With the images shuffled it falls to chance; with them in order it does better: no action leaks."""
-    assert trained_inverse_error(shuffled=False) < 0.8
+    assert trained_inverse_error(shuffled=False) < 0.6
     assert trained_inverse_error(shuffled=True) > 0.95
 
 
@@ -143,7 +145,7 @@ def test_trap_2_no_density_is_unbounded():
         inverse.network[-1].bias.fill_(-1e6)  # the network asks for a deviation of zero
     z = torch.randn(100, 16)
     _, std = inverse(z, z)
-    assert float(std.min()) >= inverse.min_std
+    assert float(std.detach().min()) >= inverse.min_std
 
 
 def test_trap_3_one_value_is_logged_for_every_term():

@@ -71,9 +71,11 @@ def random_shift(image: Tensor, pixels: int) -> Tensor:
 
 def with_previous(image: Tensor, is_first: Tensor) -> Tensor:
     """uint8 (B, T, H, W, C) -> (B, T, H, W, 2C): each image behind the one before it, or behind itself where none is."""
-    before = torch.cat([image[:, :1], image[:, :-1]], 1)
-    before = torch.where(is_first[:, :, None, None, None], image, before)
-    return torch.cat([before, image], -1)
+    stacked = torch.cat([image, image], -1)
+    channels = image.shape[-1]
+    stacked[:, 1:, ..., :channels] = image[:, :-1]
+    stacked[is_first] = image[is_first].repeat(1, 1, 1, 2)
+    return stacked
 
 
 class WorldModel(nn.Module):

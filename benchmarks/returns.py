@@ -1,0 +1,97 @@
+"""Train a table of tasks, agents, backgrounds and seeds: ``python benchmarks/returns.py benchmarks/suite.yaml``.
+
+One process of one thread each, as many side by side as asked; each run is train.py with its options, so that a stopped
+table goes on where it was. Results: one JSON a run in results/<suite>/, the table on the terminal, one JSON line last.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+
+from errors import UserError, run_main  # noqa: E402
+from training.presets import load_yaml  # noqa: E402
+
+KEYS = {"tasks", "agents", "backgrounds", "seeds", "processes", "folder", "options"}
+
+
+def jobs(suite: dict) -> list[tuple[str, list[str]]]:
+    """(name, arguments of train.py) of every run. A task is a name with options of its own: {walker-walk: [...]}."""
+    rows = []
+    for seed in suite["seeds"]:
+        for task, own in suite["tasks"].items():
+            for label, source in suite["backgrounds"].items():
+                for agent in suite["agents"]:
+                    source = os.path.expandvars(str(source))
+                    words = ["--agent", agent, "--task", task, "--seed", str(seed), "--background.source", source]
+                    rows.append((f"{task}-{agent}-{label}-seed{seed}", words + suite["options"].split() + (own or "").split()))
+    return rows
+
+
+def start(name: str, words: list[str], folder: Path) -> subprocess.Popen:
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "train.py", *words, "--threads", "1", "--folder", str(folder / name)]
+    with (folder / f"{name}.log").open("a") as log:
+        return subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, env=environment)
+
+
+def curve(folder: Path, key: str) -> tuple[list[int], list[float]]:
+    """Env frames and values of a metric of a run."""
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    rows = [(row["step"], row[key]) for row in rows if row.get(key) is not None]
+    return [step for step, _ in rows], [value for _, value in rows]
+
+
+def collect(name: str, words: list[str], folder: Path, results: Path) -> dict:
+    """A finished run's scores and curve as one small file."""
+    result = json.loads((folder / name / "scores.json").read_text())
+    result["xs"], result["ys"] = curve(folder / name, "episode/return")
+    result["command"] = "python train.py " + " ".join(shown(word) for word in words)
+    (results / f"{name}.json").write_text(json.dumps(result))
+    return result
+
+
+def shown(word: str) -> str:
+    """A path outside the project is shown by its last part: the clips are the user's own."""
+    return f"PATH/{Path(word).name}" if "/" in word and Path(word).exists() else word
+
+
+def main(argv: list[str]) -> None:
+    if len(argv) != 1:
+        raise UserError("one suite is expected", "command line", "python benchmarks/returns.py SUITE.yaml")
+    suite = load_yaml(argv[0])
+    if set(suite) != KEYS:
+        raise UserError(f"keys {sorted(set(suite) ^ KEYS)} are missing or unknown", argv[0], "write " + ", ".join(sorted(KEYS)))
+    folder, results = ROOT / suite["folder"], ROOT / "results" / Path(argv[0]).stem
+    folder.mkdir(parents=True, exist_ok=True)
+    results.mkdir(parents=True, exist_ok=True)
+    waiting, running, failed = jobs(suite), {}, []
+    table = {}
+    while waiting or running:
+        while waiting and len(running) < suite["processes"]:
+            name, words = waiting.pop(0)
+            if (results / f"{name}.json").exists():
+                table[name] = json.loads((results / f"{name}.json").read_text())
+                continue
+            running[name] = (start(name, words, folder), words)
+        for name in [name for name, (process, _) in running.items() if process.poll() is not None]:
+            process, words = running.pop(name)
+            if process.returncode:
+                failed.append(name)
+                print(f"{name}: exit code {process.returncode}, see {folder / name}.log", flush=True)
+                continue
+            table[name] = collect(name, words, folder, results)
+            scores = {side: round(row["mean"], 1) for side, row in table[name]["scores"].items()}
+            print(name, json.dumps(scores), flush=True)
+        time.sleep(1)
+    scores = {name: {side: round(row["mean"], 1) for side, row in result["scores"].items()} for name, result in table.items()}
+    print(json.dumps({"runs": len(table), "failed": failed, "scores": scores}))
+
+
+if __name__ == "__main__":
+    run_main(main, sys.argv[1:])

@@ -1,0 +1,161 @@
+"""train.py and eval.py as a user runs them: real processes, a real small run, and every mistake as one line."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SMALL = ["--task", "cartpole-balance", "--environment.image_size", "32", "--environment.time_limit", "100", "--background.source", "procedural", "--training.prefill", "200", "--training.batch_size", "2", "--training.batch_length", "8", "--training.train_ratio", "1", "--training.log_every", "100", "--training.video_every", "200", "--training.checkpoint_every", "200", "--evaluation.episodes", "2", "--world_model.depth", "4", "--world_model.embedding", "32", "--world_model.rssm.deterministic", "32", "--world_model.rssm.hidden", "32", "--actor_critic.units", "32", "--actor_critic.starts", "8", "--threads", "1"]
+
+
+def run(program: str, *words, cwd: Path = ROOT, **variables) -> subprocess.CompletedProcess:
+    environment = os.environ | {"OMP_NUM_THREADS": "1"} | variables
+    command = [sys.executable, str(ROOT / program), *map(str, words)]
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=240)
+
+
+def assert_one_line(result: subprocess.CompletedProcess, *parts: str) -> None:
+    lines = [line for line in result.stderr.splitlines() if not line.startswith("warning")]
+    assert result.returncode == 2, result.stderr
+    assert len(lines) == 1, result.stderr
+    assert lines[0].startswith("error: ")
+    for part in parts:
+        assert part in lines[0], lines[0]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> tuple[Path, subprocess.CompletedProcess]:
+    folder = tmp_path_factory.mktemp("runs") / "one"
+    result = run("train.py", *SMALL, "--frames", 600, "--folder", folder)
+    assert result.returncode == 0, result.stderr
+    return folder, result
+
+
+def metrics(folder: Path) -> list[dict]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_first_lines_say_what_will_run(trained):
+    _, result = trained
+    for word in ("environment", "agent", "sizes", "parameters", "replay", "device", "folder"):
+        assert any(line.startswith(word) for line in result.stdout.splitlines()), word
+
+
+def test_a_run_leaves_everything_behind(trained):
+    folder, result = trained
+    scores = json.loads((folder / "scores.json").read_text())
+    assert set(scores["scores"]) == {"heldout", "train", "clean", "random policy, heldout"}
+    assert all(len(row["returns"]) == 2 for row in scores["scores"].values())
+    assert {"commit", "hardware", "task", "agent", "seed", "env_frame"} <= set(scores)
+    assert (folder / "config.yaml").exists()
+    assert (folder / "heldout.mp4").stat().st_size > 1000
+    assert any("model/objective/contrastive" in row for row in metrics(folder))
+    assert "tensorboard --logdir" in result.stdout
+    steps = [row["step"] for row in metrics(folder)]
+    assert steps == sorted(steps)
+    assert max(steps) == 600
+
+
+def test_the_same_command_resumes_with_its_replay(trained):
+    folder, _ = trained
+    result = run("train.py", *SMALL, "--frames", 800, "--folder", folder)
+    assert result.returncode == 0, result.stderr
+    assert "resumed      at frame 600" in result.stdout
+    resumed = next(line for line in result.stdout.splitlines() if line.startswith("resumed"))
+    assert int(resumed.split(",")[-1].split()[0]) > 300
+    updates = [row["clock/update"] for row in metrics(folder) if "clock/update" in row]
+    assert updates == sorted(updates)
+    assert max(row["step"] for row in metrics(folder)) == 800
+
+
+def test_eval_of_a_run_is_deterministic_and_writes_films(trained):
+    folder, _ = trained
+    results = []
+    for _ in range(2):
+        result = run("eval.py", folder, "--episodes", 2, "--background", "clean,heldout")
+        assert result.returncode == 0, result.stderr
+        results.append(json.loads((folder / "evaluation" / "scores.json").read_text())["scores"])
+    assert results[0] == results[1]
+    assert set(results[0]) == {"clean", "heldout"}
+    assert (folder / "evaluation" / "heldout.mp4").stat().st_size > 1000
+
+
+def test_a_truncated_checkpoint_falls_back_to_the_one_before(trained):
+    folder, _ = trained
+    newest = sorted((folder / "checkpoints").glob("step-*"))[-1]
+    (newest / "tensors.safetensors").write_bytes(b"short")
+    result = run("eval.py", folder, "--episodes", 1, "--background", "clean")
+    assert result.returncode == 0, result.stderr
+    assert f"warning: checkpoint {newest.name} is damaged" in result.stderr
+
+
+def test_another_config_in_the_folder_names_the_keys(trained):
+    folder, _ = trained
+    result = run("train.py", *SMALL, "--frames", 600, "--folder", folder, "--actor_critic.units", 64)
+    assert_one_line(result, "actor_critic.units is 32 there", str(folder))
+
+
+def test_a_folder_in_use(trained):
+    import fcntl
+
+    folder, _ = trained
+    with (folder / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert_one_line(run("train.py", *SMALL, "--frames", 800, "--folder", folder), "in use", str(folder))
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        (["--task", "walker-wlak"], ["walker-walk", "--task"]),
+        (["--agent", "infopowr"], ["infopower", "--agent"]),
+        (["--actor_critic.unit", "3"], ["--actor_critic.units"]),
+        (["--frames", "many"], ["--frames"]),
+        (["--actor_critic.discount", "1.5"], ["--actor_critic.discount"]),
+        (["--training.capacity", "2000000000", "--frames", "4000000000"], ["GiB", "--training.capacity"]),
+        (["--background.source", "/nowhere"], ["/nowhere"]),
+        (["--world_model.objective.terms", "contrastiv=1"], ["contrastive"]),
+    ],
+)
+def test_mistakes_are_one_line(tmp_path, words, parts):
+    result = run("train.py", "--folder", tmp_path / "run", *words)
+    assert_one_line(result, *parts)
+    assert not list(tmp_path.rglob("*.safetensors"))
+
+
+def test_videos_that_are_none(tmp_path):
+    folder = tmp_path / "clips"
+    folder.mkdir()
+    assert_one_line(run("train.py", "--folder", tmp_path / "run", "--background.source", folder), str(folder))
+    for name in ("text.mp4", "other.mp4"):
+        (folder / name).write_text("ffconcat version 1.0\nfile secret.mp4\n")
+    assert_one_line(run("train.py", "--folder", tmp_path / "run", "--background.source", folder), ".mp4", str(folder))
+
+
+def test_eval_of_no_run(tmp_path):
+    assert_one_line(run("eval.py", tmp_path), str(tmp_path), "train.py")
+
+
+def test_help_is_sentences():
+    result = run("train.py", "--help")
+    assert result.returncode == 0
+    assert "No description" not in result.stdout
+    for preset in ("infopower", "c_dreamer", "dreamer", "size_cpu", "size_12m"):
+        assert preset in result.stdout
+
+
+@pytest.mark.slow
+def test_environments_in_processes_of_their_own(tmp_path):
+    result = run("train.py", *SMALL, "--frames", 600, "--folder", tmp_path / "run", "--environment.number", 2)
+    assert result.returncode == 0, result.stderr
+    assert json.loads((tmp_path / "run" / "scores.json").read_text())["env_frame"] >= 600
+
+
+@pytest.mark.parametrize("agent", ["dreamer", "c_dreamer"])
+def test_the_other_agents_train_by_script(tmp_path, agent):
+    result = run("train.py", "--agent", agent, *SMALL, "--frames", 400, "--folder", tmp_path / "run")
+    assert result.returncode == 0, result.stderr

@@ -1,6 +1,8 @@
 """From a config to the things it describes: environments, agent, replay. Used by train.py, eval.py and benchmarks."""
 
 import functools
+import multiprocessing
+import signal
 from pathlib import Path
 
 import gymnasium
@@ -12,7 +14,7 @@ from agents.agent import Agent
 from configs.run import RunConfig
 from envs.backgrounds import load_background
 from envs.dmc import make
-from errors import UserError
+from errors import UserError, nearest
 from training.replay import Replay
 from training.system import free_memory
 from world_models.world_model import Spaces
@@ -41,14 +43,20 @@ def training_environments(config: RunConfig) -> VectorEnv:
     makers = [environment_maker(config, "train")] * config.environment.number
     if len(makers) == 1:
         return SyncVectorEnv(makers, autoreset_mode=AutoresetMode.NEXT_STEP)
+    makers = [functools.partial(in_worker, maker) for maker in makers]
     # Never fork: a forked process hangs in the GL context that it inherits.
     return AsyncVectorEnv(makers, context="forkserver", autoreset_mode=AutoresetMode.NEXT_STEP)
 
 
+def in_worker(maker):
+    """An environment in a process of its own, where Ctrl-C on the terminal is left to the training process."""
+    if multiprocessing.parent_process() is not None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    return maker()
+
+
 def check_task(config: RunConfig) -> None:
     """Before anything heavy starts. Errors: UserError for a task that does not exist."""
-    from errors import nearest
-
     if config.task not in envs.TASKS:
         raise UserError(f"unknown task {config.task!r}", "--task", nearest(config.task, envs.TASKS))
 

@@ -35,3 +35,8 @@ def run_main(main: Callable[[list[str]], None], argv: list[str]) -> None:
             raise
         print(error, file=sys.stderr)
         raise SystemExit(error.exit_code) from None
+    except KeyboardInterrupt:
+        if debug:
+            raise
+        print("interrupted", file=sys.stderr)
+        raise SystemExit(130) from None

@@ -1,7 +1,7 @@
 """Evaluate a run: ``python eval.py RUN --episodes 10 --background heldout``. RUN is a run folder or a checkpoint in it.
 
 Plays whole episodes with the deterministic policy and writes RUN/evaluation/: scores.json, an mp4 a background, and the
-observation beside what the latent keeps.
+observation beside what the latent keeps, as mp4 and PNG.
 """
 
 import sys
@@ -48,7 +48,7 @@ def main(argv: list[str]) -> None:
     device = system.pick_device(config.device)
     maker = build.environment_maker(run_config, "clean")
     env = maker()
-    space, fps = env.action_space, env.metadata["render_fps"]
+    space = env.action_space
     env.close()
     agent = build.make_agent(run_config, space, device)
     state = checkpoint.load(path)
@@ -60,9 +60,7 @@ def main(argv: list[str]) -> None:
     results = {}
     for name in config.background:
         side, source = side_of(name, run_config)
-        results[name] = evaluator.score(side, config.episodes, source)
-        label = Path(name).name
-        report.write_film(output / f"{label}.mp4", results[name].film, fps)
+        results[name] = evaluator.show(frame, side, Path(name).name, config.episodes, source)
         if config.random:
             policy = report.uniform_policy(config.seed)
             results[f"random policy, {name}"] = evaluator.score(side, config.episodes, source, policy)

@@ -1,10 +1,10 @@
 """All options of a run, in one frozen tree; sizes found at run time are passed as arguments, never stored here.
 
-`read` turns a command line into it. An agent and a size are presets: --agent NAME is configs/NAME.yaml and --size NAME
-is configs/size_NAME.yaml, in that order, then each --config, then single options.
+`read` turns a command line into it. A size and an agent are presets: --size NAME is configs/size_NAME.yaml and --agent
+NAME is configs/NAME.yaml, in that order, then each --config, then single options.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from agents.actor_critic import ActorCriticConfig
@@ -80,11 +80,9 @@ def _given(argv: list[str], name: str, default: str, choices: tuple[str, ...]) -
     return value
 
 
-def read(argv: list[str], cuda: bool, defaults: str | None = None) -> tuple[RunConfig, dict[str, str]]:
-    """A command line -> (config, where each value comes from).
+def read(argv: list[str], cuda: bool) -> tuple[RunConfig, dict[str, str]]:
+    """A command line -> (config, where each value comes from); `cuda`: whether --size auto means a size for the GPU.
 
-    cuda       whether --size auto means a size for the GPU
-    defaults   name of a preset that comes after agent and size (the default job of `make train`)
     Errors: UserError in one line for every mistake.
     """
     agent = _given(argv, "agent", "infopower", AGENTS)
@@ -92,6 +90,10 @@ def read(argv: list[str], cuda: bool, defaults: str | None = None) -> tuple[RunC
     if size == "auto":
         size = "12m" if cuda else "cpu"
     # The size comes first: a method of another era (infopower_paper) brings its own.
-    presets = [f"size_{size}", agent, *([defaults] if defaults else [])]
-    words = [word for name in presets for word in ("--config", name)]
-    return options.parse(RunConfig, words + argv, PRESETS, description=(RunConfig.__doc__ or "").strip())
+    words = ["--config", f"size_{size}", "--config", agent, *argv]
+    config, provenance = options.parse(RunConfig, words, PRESETS, description=(RunConfig.__doc__ or "").strip())
+    for name, chosen in (("agent", agent), ("size", size)):
+        value = getattr(config, name)
+        if value not in (chosen, "auto"):
+            raise UserError(f"{name} {value} stands in a file", f"--config ({name})", f"give --{name} {value} instead")
+    return replace(config, size=size), provenance

@@ -17,13 +17,35 @@ from training.files import write_atomic
 from training.rollout import random_policy
 
 
-def agent_policy(agent: Agent):
-    """A maker of the deterministic policy for `play`."""
+def agent_policy(agent: Agent, pictures: list[np.ndarray] | None = None):
+    """A maker of the deterministic policy for `play`.
+
+    pictures   filled with what the latent keeps of each image of the first environment, uint8 (H, W, 3)
+    """
 
     def act(memory, image, is_first):
-        return agent.act(memory, image, is_first, explore=False)
+        action, memory = agent.act(memory, image, is_first, explore=False)
+        if pictures is not None and agent.draws:
+            pictures.append(agent.world_model.picture(memory.state.feature[:1])[0].cpu().numpy())
+        return action, memory
 
     return lambda envs: (act, agent.initial_state(envs.num_envs))
+
+
+def side_by_side(film: np.ndarray, pictures: list[np.ndarray]) -> np.ndarray:
+    """Observations and what the latent keeps of them: (T, H, W, 3) and T' pictures -> (min(T, T'), H, 2W, 3)."""
+    length = min(len(film), len(pictures))
+    return np.concatenate([film[:length], np.stack(pictures[:length])], 2)
+
+
+def write_strip(path: Path, frames: np.ndarray, columns: int = 6, scale: int = 3) -> None:
+    """A few frames of (T, H, 2W, 3), evenly spaced, as one PNG: observations above, what the latent keeps below."""
+    chosen = frames[np.linspace(0, len(frames) - 1, columns).astype(int)]
+    half = chosen.shape[2] // 2
+    rows = [np.concatenate(list(part), 1) for part in (chosen[:, :, :half], chosen[:, :, half:])]
+    strip = np.concatenate(rows, 0)
+    large = cv2.resize(strip, None, fx=scale, fy=scale, interpolation=cv2.INTER_NEAREST)
+    cv2.imwrite(str(path), np.ascontiguousarray(large[..., ::-1]))
 
 
 def uniform_policy(seed: int):
@@ -57,11 +79,24 @@ class Evaluator:
         with torch.random.fork_rng():
             return play(maker, policy or agent_policy(self.agent), episodes, self.config.evaluation.seed)
 
+    def show(self, frame: int, side: str, label: str, episodes: int, background=None) -> Scores:
+        """`score`, with the film as mp4, observation beside what the latent keeps as mp4 and PNG, both in TensorBoard."""
+        pictures: list[np.ndarray] = []
+        scores = self.score(side, episodes, background, agent_policy(self.agent, pictures))
+        films = {"evaluation": scores.film}
+        if pictures:
+            films["latent"] = side_by_side(scores.film, pictures)
+            write_strip(self.folder / f"latent-{label}.png", films["latent"])
+        for name, film in films.items():
+            write_film(self.folder / f"{name}-{label}.mp4", film, scores.render_fps)
+            if self.logger:
+                self.logger.video(frame, f"{name}/{label}", film[:128], scores.render_fps)
+        return scores
+
     def during_training(self, frame: int) -> dict[str, float]:
         """A few episodes on the held-out side: metrics; the film goes to TensorBoard."""
         side = "clean" if self.config.background.source == "none" else "heldout"
-        scores = self.score(side, min(5, self.config.evaluation.episodes))
-        self._film(frame, side, scores)
+        scores = self.show(frame, side, side, min(5, self.config.evaluation.episodes))
         return {f"return_{side}": scores.mean}
 
     def final(self, frame: int) -> dict:
@@ -69,8 +104,7 @@ class Evaluator:
         sides = ["clean"] if self.config.background.source == "none" else ["heldout", "train", "clean"]
         results = {}
         for side in sides:
-            results[side] = self.score(side, self.config.evaluation.episodes)
-            self._film(frame, side, results[side])
+            results[side] = self.show(frame, side, side, self.config.evaluation.episodes)
         random = self.score(sides[0], self.config.evaluation.episodes, policy=uniform_policy(self.config.evaluation.seed))
         results[f"random policy, {sides[0]}"] = random
         print(table(results))
@@ -78,11 +112,6 @@ class Evaluator:
         if self.logger:
             self.logger.scalars(frame, {f"return_{side}": results[side].mean for side in sides}, "evaluation")
         return results
-
-    def _film(self, frame: int, side: str, scores: Scores) -> None:
-        write_film(self.folder / f"{side}.mp4", scores.film, scores.render_fps)
-        if self.logger:
-            self.logger.video(frame, f"evaluation/{side}", scores.film[:128], scores.render_fps)
 
 
 def table(results: dict[str, Scores]) -> str:

@@ -189,6 +189,12 @@ def test_sizes_hold_what_their_names_say(size, low, high):
     assert low < sum(agent.parameters_by_module().values()) < high
 
 
+def test_an_agent_in_a_file_is_refused_and_not_half_obeyed(tmp_path):
+    (tmp_path / "mine.yaml").write_text("agent: dreamer\n")
+    with pytest.raises(UserError, match="give --agent dreamer instead"):
+        runs.read(["--config", str(tmp_path / "mine.yaml")], cuda=False)
+
+
 def test_unknown_agent_names_the_nearest():
     with pytest.raises(UserError, match="did you mean infopower"):
         runs.read(["--agent", "infopowr"], cuda=False)

@@ -91,7 +91,7 @@ def test_a_run_leaves_everything_behind(trained):
     assert all(len(row["returns"]) == 2 for row in scores["scores"].values())
     assert {"commit", "hardware", "task", "agent", "seed", "env_frame"} <= set(scores)
     assert (folder / "config.yaml").exists()
-    assert (folder / "heldout.mp4").stat().st_size > 1000
+    assert (folder / "evaluation-heldout.mp4").stat().st_size > 1000
     assert any("model/objective/contrastive" in row for row in metrics(folder))
     assert "tensorboard --logdir" in result.stdout
     steps = [row["step"] for row in metrics(folder)]
@@ -120,7 +120,7 @@ def test_eval_of_a_run_is_deterministic_and_writes_films(trained):
         results.append(json.loads((folder / "evaluation" / "scores.json").read_text())["scores"])
     assert results[0] == results[1]
     assert set(results[0]) == {"clean", "heldout"}
-    assert (folder / "evaluation" / "heldout.mp4").stat().st_size > 1000
+    assert (folder / "evaluation" / "latent-heldout.mp4").stat().st_size > 1000
 
 
 def test_a_truncated_checkpoint_falls_back_to_the_one_before(trained):

@@ -122,13 +122,15 @@ class Decoder(nn.Module):
         stages = max(1, round(math.log2(size / 4)))
         self.start = math.ceil(size / 2**stages)
         self.size = size
-        widths = [depth * factor for factor in (4, 4, 3, 2)][-stages:]
+        widths = [depth * factor for factor in (4, 3, 2, 1)][-stages:]
         widths = [widths[0]] * (stages - len(widths)) + widths
         self.width = widths[0]
         self.project = linear(features, self.width * self.start**2)
         layers: list[nn.Module] = []
-        for inputs, outputs in zip(widths, [*widths[1:], channels]):
-            layers += [ChannelNorm(inputs), nn.SiLU(), nn.ConvTranspose2d(inputs, outputs, 4, 2, 1)]
+        for index, (inputs, outputs) in enumerate(zip(widths, [*widths[1:], channels])):
+            # Norms where pixels are few; over many they cost more than the convolutions.
+            norm = [ChannelNorm(inputs)] if index < 2 else []
+            layers += [*norm, nn.SiLU(), nn.ConvTranspose2d(inputs, outputs, 4, 2, 1)]
         self.convolutions = nn.Sequential(*layers).to(memory_format=torch.channels_last)
 
     def forward(self, features: Tensor) -> Tensor:

@@ -45,9 +45,9 @@ class RunConfig:
     """Foreground: train an agent that learns what it can control and ignores the rest of the picture."""
 
     agent: str = option("infopower", "The method, a preset.", choices=AGENTS)
-    task: str = option("walker-walk", "DeepMind Control task, <domain>-<task>.")
+    task: str = option("walker-stand", "DeepMind Control task, <domain>-<task>.")
     size: str = option("auto", "Sizes of the networks, a preset; auto: cpu, or 12m where there is CUDA.", choices=SIZES)
-    frames: int = option(100_000, "Env frames to train for (agent steps times action repeat).", ge=1)
+    frames: int = option(30_000, "Env frames to train for (agent steps times action repeat).", ge=1)
     seed: int = option(0, "Seed of networks, environments and sampling.", ge=0)
     folder: str = option("", "Run folder; empty: runs/<task>-<agent>-<background>-seed<seed>.")
     device: str = option("auto", "Where to learn.", choices=("auto", "cpu", "cuda"))

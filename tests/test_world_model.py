@@ -86,6 +86,26 @@ def test_block_linear_is_block_diagonal():
     assert torch.allclose(layer(x), x @ dense + layer.bias, atol=1e-6)
 
 
+def test_two_images_never_cross_an_episode():
+    image = torch.arange(6, dtype=torch.uint8).view(1, 6, 1, 1, 1).expand(1, 6, 2, 2, 1)
+    first = torch.tensor([[False, False, False, True, False, False]])
+    stacked = w.with_previous(image, first)[0, :, 0, 0].tolist()
+    assert stacked == [[0, 0], [0, 1], [1, 2], [3, 3], [3, 4], [4, 5]]
+
+
+def test_acting_sees_the_same_two_images_as_learning():
+    model = make_agent().world_model
+    model.rssm.latent.sample = model.rssm.latent.mode
+    batch = make_batch()
+    _, seen = model.observe(batch["image"], batch["action"], batch["is_first"])
+    state, before = model.initial(4), torch.zeros_like(batch["image"][:, 0])
+    for t in range(8):
+        first = torch.ones(4, dtype=torch.bool) if t == 0 else batch["is_first"][:, t]
+        state = model.filter(state, before, batch["image"][:, t], batch["action"][:, t], first)
+        before = batch["image"][:, t]
+        assert torch.allclose(seen.state.feature[:, t], state.feature, atol=1e-5), t
+
+
 @pytest.mark.parametrize(("size", "stem"), [(32, 2), (64, 4), (84, 4), (96, 2)])
 def test_encoder_takes_any_size(size, stem):
     images = torch.randint(0, 256, (2, 3, size, size, 3), dtype=torch.uint8)

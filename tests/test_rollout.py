@@ -1,0 +1,99 @@
+"""The loop that acts, on an environment whose picture tells what happened; and episodes played for evaluation."""
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
+
+from evaluation import report
+from evaluation.episodes import Scores, play
+from training.rollout import Rollout
+from training.trainer import Every, Metrics
+
+
+class Diary(gymnasium.Env):
+    """The image holds [step in the episode, last action * 100]; the reward is the step; episodes last 3 steps."""
+
+    observation_space = gymnasium.spaces.Box(0, 255, (1, 2, 1), np.uint8)
+    action_space = gymnasium.spaces.Box(-1, 1, (1,), np.float32)
+    metadata = {"render_fps": 25.0}  # noqa: RUF012
+
+    def _image(self, action: float) -> np.ndarray:
+        return np.array([self.now, round(100 * action)], np.uint8).reshape(1, 2, 1)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.now = 0
+        return self._image(0), {}
+
+    def step(self, action):
+        self.now += 1
+        return self._image(float(action[0])), float(self.now), False, self.now == 3, {}
+
+
+def diary_envs(number: int = 2) -> SyncVectorEnv:
+    return SyncVectorEnv([Diary] * number, autoreset_mode=AutoresetMode.NEXT_STEP)
+
+
+def counting_policy(memory, image, is_first):
+    """Acts 0.01, 0.02, ... and remembers how often it was asked."""
+    return torch.full((len(image), 1), (memory + 1) / 100), memory + 1
+
+
+def test_rows_are_aligned():
+    """action[t] led to image[t], reward[t] came with it; a row a step; zeros where an episode begins."""
+    rollout = Rollout(diary_envs(), 0, seed=0)
+    rows = [{k: v.copy() for k, v in rollout.step(counting_policy).items()} for _ in range(9)]
+    assert [int(row["image"][0, 0, 0, 0]) for row in rows] == [0, 1, 2, 3, 0, 1, 2, 3, 0]
+    assert [bool(row["is_first"][1]) for row in rows] == [True, False, False, False] * 2 + [True]
+    for row in rows:
+        assert round(100 * float(row["action"][0, 0])) == int(row["image"][0, 0, 1, 0])
+        assert float(row["reward"][0]) == float(row["image"][0, 0, 0, 0])
+
+
+def test_finished_episodes_and_agent_steps():
+    rollout, steps, finished = Rollout(diary_envs(), 0, seed=0), 0, []
+    for _ in range(9):
+        rollout.step(counting_policy)
+        steps += rollout.agent_steps
+        finished += rollout.finished
+    assert steps == 2 * 6
+    assert [(e.index, e.score, e.length) for e in finished] == [(0, 6.0, 3), (1, 6.0, 3)] * 2
+
+
+def test_play_gives_every_environment_the_same_number_of_episodes():
+    scores = play(Diary, lambda envs: (counting_policy, 0), 7, seed=0)
+    assert scores.returns == [6.0] * 7
+    assert [int(image[0, 0, 0]) for image in scores.film] == [0, 1, 2, 3]
+    assert scores.render_fps == 25.0
+
+
+def test_interval_of_a_mean():
+    low, high = Scores([0.0, 10.0] * 50, np.zeros((1, 1, 1, 3))).interval()
+    assert low == pytest.approx(4.0, abs=0.3)
+    assert high == pytest.approx(6.0, abs=0.3)
+
+
+def test_observation_stands_beside_what_the_latent_keeps(tmp_path):
+    film, pictures = np.zeros((5, 8, 8, 3), np.uint8), [np.full((8, 8, 3), 200, np.uint8)] * 4
+    frames = report.side_by_side(film, pictures)
+    assert frames.shape == (4, 8, 16, 3)
+    assert frames[:, :, :8].max() == 0
+    assert frames[:, :, 8:].min() == 200
+    report.write_strip(tmp_path / "strip.png", frames, columns=3, scale=2)
+    assert (tmp_path / "strip.png").stat().st_size > 50
+
+
+def test_every_is_true_once_a_period():
+    every = Every(10, 0)
+    assert [every(now) for now in (4, 8, 12, 16, 31, 39, 40)] == [False, False, True, False, True, False, True]
+    assert not Every(0, 0)(100)
+
+
+def test_metrics_are_means_between_lines():
+    metrics = Metrics()
+    metrics.add({"a": torch.tensor(1.0), "b": torch.tensor(4)})
+    metrics.add({"a": torch.tensor(3.0), "b": torch.tensor(4)})
+    assert metrics.flush() == {"a": 2.0, "b": 4.0}
+    assert metrics.flush() == {}

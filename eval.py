@@ -58,9 +58,10 @@ def main(argv: list[str]) -> None:
     output.mkdir(exist_ok=True)
     evaluator = report.Evaluator(run_config, agent, output)
     results = {}
-    for name in config.background:
+    for index, name in enumerate(config.background):
         side, source = side_of(name, run_config)
-        results[name] = evaluator.show(frame, side, Path(name).name, config.episodes, source)
+        label = name if source is None else f"{index}-{Path(name).name}"  # two folders may have one name
+        results[name] = evaluator.show(frame, side, label, config.episodes, source)
         if config.random:
             policy = report.uniform_policy(config.seed)
             results[f"random policy, {name}"] = evaluator.score(side, config.episodes, source, policy)
@@ -72,6 +73,7 @@ def main(argv: list[str]) -> None:
 
 def find(path: Path) -> tuple[Path, Path]:
     """A run folder or a checkpoint folder -> (run folder, checkpoint). Errors: UserError where there is none."""
+    path = path.resolve()
     folder = path.parent.parent if (path / "MANIFEST.json").exists() else path
     if not (folder / "config.yaml").is_file():
         raise UserError("this is no run folder", str(path), "give a folder that train.py wrote (it holds config.yaml)")

@@ -249,7 +249,7 @@ class ActorCritic(nn.Module):
         """One reward: lambda-returns and advantages (H, N), its critic's loss, metrics."""
         critic = self.critics[name]
         logits, value = critic(imagined.feature.detach())  # (H+1, N, P), (H+1, N)
-        following = critic.differentiable(imagined.feature[1:]) if reward.requires_grad else value[1:]
+        following = critic.differentiable(imagined.feature[1:]) if imagined.feature.requires_grad else value[1:]
         returns = lambda_returns(reward, self.config.discount, following, self.config.trace)
         target = returns.detach()
         scale = self.scales[name].update(target)

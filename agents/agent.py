@@ -4,6 +4,8 @@ Contract with training and evaluation: `initial_state`, `act`, `update`, `pictur
 Shapes: B batch, T time, N environments or starts, A action, C condition, F features.
 """
 
+import shutil
+import warnings
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -57,9 +59,17 @@ class Agent(nn.Module):
         self.to(self.device)
         self.rewards = make_rewards(list(config.actor_critic.rewards), self.world_model)
         self.optimisers = self._make_optimisers(config.optimiser)
-        compiled = config.compile == "true" or (config.compile == "auto" and self.device.type == "cuda")
-        wrap = torch.compile if compiled else lambda function: function
+        wrap = torch.compile if self._compiles(config.compile) else lambda function: function
         self._model_loss, self._policy_loss = wrap(self.world_model.loss), wrap(self.actor_critic.loss)
+
+    def _compiles(self, choice: str) -> bool:
+        """Whether to compile; auto: on CUDA, where a C compiler is found, which torch.compile needs there."""
+        if choice != "auto":
+            return choice == "true"
+        if self.device.type == "cuda" and shutil.which("cc") is None and shutil.which("gcc") is None:
+            warnings.warn("no C compiler: the update runs uncompiled, and slower; install gcc", stacklevel=2)
+            return False
+        return self.device.type == "cuda"
 
     def _make_optimisers(self, config: OptimiserConfig) -> dict[str, Optimiser]:
         # The decoder for pictures has its own optimiser: not even the clipping of its gradient touches the model.

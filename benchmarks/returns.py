@@ -1,4 +1,4 @@
-"""Train a table of tasks, agents, backgrounds and seeds: ``python benchmarks/returns.py benchmarks/suite.yaml``.
+"""Train a table of tasks, agents, backgrounds and seeds: ``python benchmarks/returns.py benchmarks/video.yaml``.
 
 One process of one thread each, as many side by side as asked; each run is train.py with its options, so that a stopped
 table goes on where it was. Results: one JSON a run in results/<suite>/, the table on the terminal, one JSON line last.
@@ -21,7 +21,7 @@ KEYS = {"tasks", "agents", "backgrounds", "seeds", "processes", "folder", "optio
 
 
 def jobs(suite: dict) -> list[tuple[str, list[str]]]:
-    """(name, arguments of train.py) of every run. A task is a name with options of its own: {walker-walk: [...]}."""
+    """(name, arguments of train.py) of every run. A task is a name with options of its own, or none: {walker-walk: ""}."""
     rows = []
     for seed in suite["seeds"]:
         for task, own in suite["tasks"].items():
@@ -51,9 +51,15 @@ def collect(name: str, words: list[str], folder: Path, results: Path) -> dict:
     """A finished run's scores and curve as one small file."""
     result = json.loads((folder / name / "scores.json").read_text())
     result["xs"], result["ys"] = curve(folder / name, "episode/return")
-    result["command"] = "python train.py " + " ".join(shown(word) for word in words)
+    result["background"] = shown(result["background"])
+    result["command"] = command_of(words)
     (results / f"{name}.json").write_text(json.dumps(result))
     return result
+
+
+def command_of(words: list[str]) -> str:
+    """The command of a run as it is kept."""
+    return "python train.py " + " ".join(shown(word) for word in words)
 
 
 def shown(word: str) -> str:
@@ -75,8 +81,10 @@ def main(argv: list[str]) -> None:
     while waiting or running:
         while waiting and len(running) < suite["processes"]:
             name, words = waiting.pop(0)
-            if (results / f"{name}.json").exists():
-                table[name] = json.loads((results / f"{name}.json").read_text())
+            path = results / f"{name}.json"
+            kept = json.loads(path.read_text()) if path.exists() else {}
+            if kept.get("command") == command_of(words):
+                table[name] = kept
                 continue
             running[name] = (start(name, words, folder), words)
         for name in [name for name, (process, _) in running.items() if process.poll() is not None]:
@@ -91,6 +99,8 @@ def main(argv: list[str]) -> None:
         time.sleep(1)
     scores = {name: {side: round(row["mean"], 1) for side, row in result["scores"].items()} for name, result in table.items()}
     print(json.dumps({"runs": len(table), "failed": failed, "scores": scores}))
+    if failed:
+        raise SystemExit(1)
 
 
 if __name__ == "__main__":

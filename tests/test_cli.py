@@ -4,12 +4,18 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
+CACHE = tempfile.mkdtemp(prefix="foreground-test-cache-")  # decoded clips of tests, away from the user's
 SMALL = [
+    "--device",
+    "cpu",
+    "--size",
+    "cpu",
     "--task",
     "cartpole-balance",
     "--environment.image_size",
@@ -52,7 +58,7 @@ SMALL = [
 
 
 def run(program: str, *words, cwd: Path = ROOT, **variables) -> subprocess.CompletedProcess:
-    environment = os.environ | {"OMP_NUM_THREADS": "1"} | variables
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "XDG_CACHE_HOME": CACHE} | variables
     command = [sys.executable, str(ROOT / program), *map(str, words)]
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=240)
 

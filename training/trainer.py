@@ -19,7 +19,7 @@ from training import replay as replays
 from training.files import NotSaved
 from training.logger import Logger, Progress
 from training.replay import Replay
-from training.rollout import Rollout, random_policy
+from training.rollout import Policy, Rollout, random_policy
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ class Trainer:
         random = random_policy(self.rollout.envs, self.generator)
         while self.env_frame < self.frames and not self.stop_requested:
             filling = self.env_frame < config.prefill
-            self.act(random if filling else self.agent.act, logger)
+            self.act(self.filling(random) if filling else self.agent.act, logger)
             if not filling and self.replay.can_sample(config.batch_length):
                 self.learn()
             if log(self.env_frame):
@@ -141,6 +141,15 @@ class Trainer:
             self.score = episode.score
             lengths = {"return": episode.score, "length": episode.length, "count": self.episodes}
             logger.scalars(self.env_frame, lengths, "episode")
+
+    def filling(self, random: Policy) -> Policy:
+        """Random actions; the agent looks on, so that its memory is right when it takes over within an episode."""
+
+        def act(memory, image, is_first):
+            _, memory = self.agent.act(memory, image, is_first)
+            return random(memory, image, is_first)[0], memory
+
+        return act
 
     def learn(self) -> None:
         """The updates that are owed."""

@@ -75,7 +75,7 @@ class Lagrangian(nn.Module):
         objective = sum(w * values[k] for k, w in self.config.terms.items() if k not in self.config.constraint)
         constraint = self.constraint(values)
         loss = -(objective + multiplier * constraint) / (1 + multiplier)
-        metrics = {"multiplier": multiplier, "constraint": constraint, "threshold": self.threshold}
+        metrics = {"multiplier": multiplier, "constraint": constraint, "threshold": self.threshold.clone()}
         return loss, {**metrics, "slack": constraint - self.threshold}
 
     @torch.no_grad()

@@ -5,11 +5,12 @@ import math
 import pytest
 import torch
 from small import DREAMER, FIXED, make_agent, make_batch, moving_square, world_config
+from torch.nn import functional as F
 
 from agents.optimiser import descend
 from errors import UserError
 from world_models import world_model as w
-from world_models.networks import BlockLinear, Encoder
+from world_models.networks import OPPONENT_COLOURS, BlockLinear, Encoder, FirstConvolution, image_to_float
 from world_models.rssm import RSSM, RSSMConfig
 from world_models.world_model import Spaces, WorldModel
 
@@ -87,10 +88,39 @@ def test_block_linear_is_block_diagonal():
 
 
 def test_two_images_never_cross_an_episode():
-    image = torch.arange(6, dtype=torch.uint8).view(1, 6, 1, 1, 1).expand(1, 6, 2, 2, 1)
+    """Against the slow way: stack each image behind the one before it, in opponent colours, and convolve once."""
     first = torch.tensor([[False, False, False, True, False, False]])
-    stacked = w.with_previous(image, first)[0, :, 0, 0].tolist()
-    assert stacked == [[0, 0], [0, 1], [1, 2], [3, 3], [3, 4], [4, 5]]
+    image = torch.randint(0, 256, (1, 6, 16, 16, 3), dtype=torch.uint8)
+    layer = FirstConvolution(frames=2, outputs=5, stride=2, padding=1)
+    torch.nn.init.normal_(layer.bias)
+    before = torch.tensor([0, 0, 1, 3, 3, 4])
+    colours = torch.stack([image_to_float(image).permute(0, 2, 3, 1) @ row for row in torch.tensor(OPPONENT_COLOURS)], 1)
+    stacked = torch.cat([colours, colours[before]], 1)  # (6, 2*3, H, W)
+    weight = torch.cat(layer.weight.chunk(2, 0), 1)  # (5, 2*3, k, k)
+    expected = F.silu(F.conv2d(stacked, weight, layer.bias, stride=2, padding=1))
+    assert torch.allclose(layer(image, first), expected, atol=1e-4)
+
+
+def test_the_first_layer_prefers_colour_to_brightness():
+    """Grey answers to luminance alone, and the matrix of colours can be undone: nothing of an image is lost."""
+    colours = torch.tensor(OPPONENT_COLOURS)
+    assert torch.allclose(colours @ torch.ones(3), torch.tensor([1.0, 0.0, 0.0]), atol=1e-6)
+    assert torch.linalg.det(colours).abs() > 1
+
+
+def test_the_gradient_of_the_first_layer_is_that_of_its_slow_form():
+    first = torch.tensor([[True, False, False], [False, True, False]])
+    layer = FirstConvolution(frames=2, outputs=2, stride=4, padding=0)
+    image = torch.randint(0, 256, (2, 3, 8, 8, 3), dtype=torch.uint8)
+    (gradient,) = torch.autograd.grad(layer(image, first).square().sum(), layer.weight)
+    index, step = (0, 1, 2, 3), 1e-2
+    values = []
+    for sign in (1, -1):
+        with torch.no_grad():
+            layer.weight[index] += sign * step
+            values.append(layer(image, first).square().sum())
+            layer.weight[index] -= sign * step
+    assert float(gradient[index]) == pytest.approx(float(values[0] - values[1]) / (2 * step), rel=2e-2, abs=1e-3)
 
 
 def test_acting_sees_the_same_two_images_as_learning():
@@ -109,7 +139,9 @@ def test_acting_sees_the_same_two_images_as_learning():
 @pytest.mark.parametrize(("size", "stem"), [(32, 2), (64, 4), (84, 4), (96, 2)])
 def test_encoder_takes_any_size(size, stem):
     images = torch.randint(0, 256, (2, 3, size, size, 3), dtype=torch.uint8)
-    assert Encoder(size, 4, 10, stem)(images).shape == (2, 3, 10)
+    first = torch.zeros(2, 3, dtype=torch.bool)
+    for frames in (1, 2):
+        assert Encoder(size, 4, 10, stem, frames)(images, first).shape == (2, 3, 10)
 
 
 def test_random_shift_is_one_a_sequence_and_moves_pixels():

@@ -27,7 +27,7 @@ class ObjectiveConfig:
     dual_rate: float = option(0.003, "Step of the logarithm of the multiplier, per nat of slack.", gt=0.0)
     pilot_updates: int = option(300, "Updates with multiplier 1, after which c0 is read off the values of C.", ge=2)
     quantile: float = option(0.9, "c0 is this quantile of the smoothed C over the last half of the pilot.", ge=0.0, le=1.0)
-    minimum: float = option(0.01, "Smallest multiplier.", gt=0.0)
+    minimum: float = option(1.0, "Smallest multiplier; below 1 clutter, which serves the objective best, gets the say.", gt=0.0)
     maximum: float = option(100.0, "Largest multiplier.", gt=0.0)
     smoothing: float = option(0.98, "Decay of the moving average of C that the dual step sees.", ge=0.0, lt=1.0)
 

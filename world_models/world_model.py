@@ -69,23 +69,13 @@ def random_shift(image: Tensor, pixels: int) -> Tensor:
     return shifted.permute(0, 3, 1, 2, 4).contiguous()
 
 
-def with_previous(image: Tensor, is_first: Tensor) -> Tensor:
-    """uint8 (B, T, H, W, C) -> (B, T, H, W, 2C): each image behind the one before it, or behind itself where none is."""
-    stacked = torch.cat([image, image], -1)
-    channels = image.shape[-1]
-    stacked[:, 1:, ..., :channels] = image[:, :-1]
-    stacked[is_first] = image[is_first].repeat(1, 1, 1, 2)
-    return stacked
-
-
 class WorldModel(nn.Module):
     """Verbs: `loss` of a batch, `filter` one observation, `imagine` one step, `reward` of a state, `picture` of it."""
 
     def __init__(self, config: WorldModelConfig, spaces: Spaces):
         super().__init__()
         self.config = config
-        channels = 3 * config.frames
-        self.encoder = Encoder(spaces.image_size, config.depth, config.embedding, config.stem, channels)
+        self.encoder = Encoder(spaces.image_size, config.depth, config.embedding, config.stem, config.frames)
         self.rssm = RSSM(config.rssm, config.embedding, spaces.action)
         self.decoder = Decoder(self.rssm.feature_size, spaces.image_size, config.depth)
         self.terms = nn.ModuleDict({name: self._make_term(name, spaces) for name in config.objective.terms})
@@ -140,17 +130,17 @@ class WorldModel(nn.Module):
 
     def observe(self, image: Tensor, action: Tensor, is_first: Tensor) -> tuple[Tensor, Posterior]:
         """Filter a batch: image uint8 (B, T, H, W, C), ... -> embedding (B, T, E), states."""
-        seen = with_previous(image, is_first) if self.config.frames == 2 else image
-        embedding = self.encoder(seen)
+        embedding = self.encoder(image, is_first)
         return embedding, self.rssm.observe(embedding, action, is_first)
 
     def filter(
         self, state: State, before: Tensor, image: Tensor, action: Tensor, is_first: Tensor, sample: bool = True
     ) -> State:
         """Take in one observation: the image before and this one (N, H, W, C), action (N, A) that led here."""
+        seen, first = image.unsqueeze(1), is_first.unsqueeze(1)  # (N, 1, H, W, C), (N, 1)
         if self.config.frames == 2:
-            image = with_previous(torch.stack([before, image], 1), is_first[:, None].expand(-1, 2))[:, 1]
-        return self.rssm.filter(state, self.encoder(image), action, is_first, sample)
+            seen, first = torch.stack([before, image], 1), first.expand(-1, 2)
+        return self.rssm.filter(state, self.encoder(seen, first)[:, -1], action, is_first, sample)
 
     def imagine(self, state: State, action: Tensor) -> State:
         """One step ahead without an image."""

@@ -31,6 +31,7 @@ test-long: setup  ## the tests marked long
 
 lint: setup  ## ruff
 	@$(PYTHON_IN_VENV) -m ruff check .
+	@$(PYTHON_IN_VENV) -m ruff format --check --quiet .
 
 tensorboard: setup  ## watch the runs in RUNS (default: runs)
 	@$(PYTHON_IN_VENV) -m tensorboard.main --logdir "$(RUNS)" $(ARGS)

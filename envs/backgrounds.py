@@ -22,15 +22,27 @@ FORMAT = 1  # raise when decoding changes, so that old cache files are not read
 class BackgroundConfig:
     """Which clips play behind the robot, and how."""
 
-    source: str = option("starter", "Clips: starter (bundled natural video), procedural, agent:<task> (recorded motion), none, "
-                         "or a path to videos or frame folders.")
-    redraw_every: int = option(0, "Agent steps after which another clip and start frame are drawn; 0: at each reset only "
-                               "(InfoPower's paper: 50).", ge=0, le=1_000_000)
-    window: int = option(0, "Side of the centred square that shows video, in pixels of a 64-pixel picture (InfoPower: 32, 40); "
-                         "0 is all of it.", ge=0, le=64)
+    source: str = option(
+        "starter",
+        "Clips: starter (bundled natural video), procedural, agent:<task> (recorded motion), none, "
+        "or a path to videos or frame folders.",
+    )
+    redraw_every: int = option(
+        0,
+        "Agent steps after which another clip and start frame are drawn; 0: at each reset only (InfoPower's paper: 50).",
+        ge=0,
+        le=1_000_000,
+    )
+    window: int = option(
+        0,
+        "Side of the centred square that shows video, in pixels of a 64-pixel picture (InfoPower: 32, 40); 0 is all of it.",
+        ge=0,
+        le=64,
+    )
     grey: bool = option(False, "Grey video, as in DBC, TIA and RePo.")
-    heldout_fraction: float = option(0.25, "Share of a folder's clips kept for evaluation, where it has no split of its own.",
-                                     gt=0.0, lt=1.0)
+    heldout_fraction: float = option(
+        0.25, "Share of a folder's clips kept for evaluation, where it has no split of its own.", gt=0.0, lt=1.0
+    )
     max_frames: int = option(20_000, "Frames of one side that are decoded at most.", ge=2, le=10_000_000)
     max_bytes: int = option(1 << 30, "Bytes of one side's decoded frames at most.", ge=1, le=1 << 40)
 

@@ -199,9 +199,7 @@ def make(
     return DMCEnv(task, seed, size, action_repeat, background, mask, time_limit, **rendering)
 
 
-def make_video(
-    task: str, config: BackgroundConfig | None = None, side: str = "train", size: int = 64, **arguments
-) -> DMCEnv:
+def make_video(task: str, config: BackgroundConfig | None = None, side: str = "train", size: int = 64, **arguments) -> DMCEnv:
     """A DMCEnv with clips of `side` ("train" or "heldout") behind the robot; the bundled starter unless told."""
     background = load_background(config or BackgroundConfig(), side, size)
     return make(task, size=size, background=background, **arguments)

@@ -26,8 +26,11 @@ def same(a, b) -> bool:
     if type(a) is not type(b):
         return False
     if isinstance(a, torch.Tensor):
-        return a.dtype == b.dtype and a.shape == b.shape and torch.equal(
-            a.contiguous().view(-1).view(torch.uint8), b.contiguous().view(-1).view(torch.uint8))
+        return (
+            a.dtype == b.dtype
+            and a.shape == b.shape
+            and torch.equal(a.contiguous().view(-1).view(torch.uint8), b.contiguous().view(-1).view(torch.uint8))
+        )
     if isinstance(a, np.ndarray):
         return a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
     if isinstance(a, dict):
@@ -49,15 +52,26 @@ def test_a_training_state_comes_back_exactly(tmp_path):
         model(torch.randn(8, 4)).square().mean().backward()
         optimizer.step()
     state = {
-        "model": dict(model.state_dict()), "optimizer": optimizer.state_dict(), "torch": torch.get_rng_state(),
+        "model": dict(model.state_dict()),
+        "optimizer": optimizer.state_dict(),
+        "torch": torch.get_rng_state(),
         "numpy": np.random.default_rng(3).bit_generator.state,
-        "legacy": np.random.RandomState(3).get_state(legacy=False), "python": random.Random(3).getstate(),
-        "floats": [math.nan, math.inf, -math.inf, -0.0, 0.1, 5e-324, 1e308], "ints": [2**128 + 1, -5, 0],
+        "legacy": np.random.RandomState(3).get_state(legacy=False),
+        "python": random.Random(3).getstate(),
+        "floats": [math.nan, math.inf, -math.inf, -0.0, 0.1, 5e-324, 1e308],
+        "ints": [2**128 + 1, -5, 0],
         "plain": [True, False, None, "", "ä\n\x00", (), [], {}, (1, [2, (3,)])],
         "keys": {0: "int", "0": "text", -1: 2, "a/b": torch.ones(1), "a b": torch.ones(2), "a_b": torch.ones(3)},
-        "tensors": [torch.zeros(0, 3), torch.tensor(3.5), torch.tensor(math.nan), torch.ones(2, dtype=torch.bfloat16),
-                    torch.ones(3, dtype=torch.bool), torch.arange(6).view(2, 3).T, torch.ones(9, 9)[:, 4],
-                    torch.full((2,), 2**62)],
+        "tensors": [
+            torch.zeros(0, 3),
+            torch.tensor(3.5),
+            torch.tensor(math.nan),
+            torch.ones(2, dtype=torch.bfloat16),
+            torch.ones(3, dtype=torch.bool),
+            torch.arange(6).view(2, 3).T,
+            torch.ones(9, 9)[:, 4],
+            torch.full((2,), 2**62),
+        ],
         "arrays": [np.arange(3, dtype=kind) for kind in ("u1", "i2", "u4", "u8", "f2", "f4", "f8", "c16", ">f4")]
         + [np.array(2.5), np.zeros((0, 2)), np.array([True, False]), np.arange(6).reshape(2, 3).T],
     }
@@ -106,7 +120,12 @@ def test_order_is_by_step_and_a_step_saved_again_replaces_nothing(tmp_path):
     for age, path in enumerate(paths):
         os.utime(path, (age, age))
     assert [path.name for path in checkpoint.steps(tmp_path)] == [
-        "step-000000000001", "step-000000000005", "step-000000000020", "step-000000000300", "step-000000000300.1"]
+        "step-000000000001",
+        "step-000000000005",
+        "step-000000000020",
+        "step-000000000300",
+        "step-000000000300.1",
+    ]
     assert checkpoint.latest(tmp_path) == (paths[3], [])
     checkpoint.prune(tmp_path, keep=1)
     assert checkpoint.steps(tmp_path) == [paths[1], paths[3]]
@@ -191,6 +210,7 @@ def test_a_disk_that_is_full_at_any_call_leaves_the_previous_checkpoint(tmp_path
                 if calls > k:  # noqa: B023
                     raise OSError(28, "No space left on device")
                 return real(*arguments, **named)
+
             return call
 
         with monkeypatch.context() as patch:

@@ -85,8 +85,10 @@ def forge(root: Path, tensors: bytes, state: bytes, manifest: dict | None = None
     path = root / f"step-{1:012d}"
     path.mkdir()
     contents = {"tensors.safetensors": tensors, "state.json": state}
-    listings = [{"name": name, "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-                for name, content in contents.items()]
+    listings = [
+        {"name": name, "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+        for name, content in contents.items()
+    ]
     for name, content in contents.items():
         (path / name).write_bytes(content)
     (path / "MANIFEST.json").write_text(json.dumps({"version": 1, "step": 1, "files": listings} | (manifest or {})))
@@ -107,15 +109,24 @@ ONE = files.pack_tensors({"state/a": torch.ones(3)})
 TREE = {"dict": [["a", {"tensor": "state/a"}]]}
 
 
-@pytest.mark.parametrize("tensors", [
-    pickle.dumps(Payload()), b"", b"PK\x03\x04", (2**63).to_bytes(8, "little"), (100).to_bytes(8, "little") + b"{}",
-    header({"state/a": {"dtype": "F32", "shape": [3], "data_offsets": [0, 12]}}),
-    header({"state/a": {"dtype": "F32", "shape": [2**40, 2**40], "data_offsets": [0, 12]}}, bytes(12)),
-    header({"state/a": {"dtype": "F32", "shape": [3], "data_offsets": [-4, 8]}}, bytes(12)),
-    header({"state/a": {"dtype": "F4", "shape": [24], "data_offsets": [0, 12]}}, bytes(12)),
-    header({"state/a": {"dtype": "X", "shape": [3], "data_offsets": [0, 12]}}, bytes(12)),
-    header({}), header({"../../x": {"dtype": "F32", "shape": [3], "data_offsets": [0, 12]}}, bytes(12)),
-    files.pack_tensors({"state/a": torch.ones(3), "state/b": torch.ones(3)})])
+@pytest.mark.parametrize(
+    "tensors",
+    [
+        pickle.dumps(Payload()),
+        b"",
+        b"PK\x03\x04",
+        (2**63).to_bytes(8, "little"),
+        (100).to_bytes(8, "little") + b"{}",
+        header({"state/a": {"dtype": "F32", "shape": [3], "data_offsets": [0, 12]}}),
+        header({"state/a": {"dtype": "F32", "shape": [2**40, 2**40], "data_offsets": [0, 12]}}, bytes(12)),
+        header({"state/a": {"dtype": "F32", "shape": [3], "data_offsets": [-4, 8]}}, bytes(12)),
+        header({"state/a": {"dtype": "F4", "shape": [24], "data_offsets": [0, 12]}}, bytes(12)),
+        header({"state/a": {"dtype": "X", "shape": [3], "data_offsets": [0, 12]}}, bytes(12)),
+        header({}),
+        header({"../../x": {"dtype": "F32", "shape": [3], "data_offsets": [0, 12]}}, bytes(12)),
+        files.pack_tensors({"state/a": torch.ones(3), "state/b": torch.ones(3)}),
+    ],
+)
 def test_hostile_tensors(tmp_path, monkeypatch, tensors):
     monkeypatch.chdir(tmp_path)
     path = forge(tmp_path, tensors, json.dumps({"version": 1, "state": TREE}).encode())
@@ -124,27 +135,71 @@ def test_hostile_tensors(tmp_path, monkeypatch, tensors):
     assert not (tmp_path / "executed").exists()
 
 
-@pytest.mark.parametrize("state", [
-    "[]", "{}", "null", '{"version": 1}', '{"version": 2, "state": null}', "[" * 100_000, '{"version": 1, "state": NaN',
-    '{"version": 1, "state": ' + "[" * 900 + "]" * 900 + "}", '{"version": 1, "state": ' + "9" * 5000 + "}",
-    *[json.dumps({"version": 1, "state": node}) for node in (
-        None, {"tensor": "../x"}, {"tensor": "state/b"}, {"tensor": 3}, {"tensor": ["state/a"]}, {"pickle": "x"},
-        {"tensor": "state/a", "x": 1}, [TREE, TREE], {"dict": [["a"]]}, {"dict": 3}, {"dict": [[[], 1]]},
-        {"dict": [["a", 1], ["a", 2]]}, {"dict": [[True, 1]]}, {"float": "1"}, {"float": []}, {"tuple": 3},
-        {"array": "state/a", "dtype": "<f4", "shape": [3]}, {"array": "state/a", "dtype": "O", "shape": [3]},
-        {"array": "state/a", "dtype": "<f8", "shape": [2**70]}, {"array": "state/a", "dtype": 3, "shape": [3]})]])
+@pytest.mark.parametrize(
+    "state",
+    [
+        "[]",
+        "{}",
+        "null",
+        '{"version": 1}',
+        '{"version": 2, "state": null}',
+        "[" * 100_000,
+        '{"version": 1, "state": NaN',
+        '{"version": 1, "state": ' + "[" * 900 + "]" * 900 + "}",
+        '{"version": 1, "state": ' + "9" * 5000 + "}",
+        *[
+            json.dumps({"version": 1, "state": node})
+            for node in (
+                None,
+                {"tensor": "../x"},
+                {"tensor": "state/b"},
+                {"tensor": 3},
+                {"tensor": ["state/a"]},
+                {"pickle": "x"},
+                {"tensor": "state/a", "x": 1},
+                [TREE, TREE],
+                {"dict": [["a"]]},
+                {"dict": 3},
+                {"dict": [[[], 1]]},
+                {"dict": [["a", 1], ["a", 2]]},
+                {"dict": [[True, 1]]},
+                {"float": "1"},
+                {"float": []},
+                {"tuple": 3},
+                {"array": "state/a", "dtype": "<f4", "shape": [3]},
+                {"array": "state/a", "dtype": "O", "shape": [3]},
+                {"array": "state/a", "dtype": "<f8", "shape": [2**70]},
+                {"array": "state/a", "dtype": 3, "shape": [3]},
+            )
+        ],
+    ],
+)
 def test_hostile_state(tmp_path, state):
     with pytest.raises(Damaged):
         checkpoint.load(forge(tmp_path, ONE, state.encode()))
 
 
-@pytest.mark.parametrize("manifest", [
-    {"version": "1"}, {"step": 2}, {"step": "1"}, {"files": None}, {"files": []}, {"files": [{}]}, {"files": [3, 4]},
-    {"files": [{"name": "../../etc/passwd", "bytes": 1, "sha256": "0" * 64}] * 2},
-    {"files": [{"name": "state.json", "bytes": -1, "sha256": "0" * 64}] * 2},
-    {"files": [{"name": "state.json", "bytes": 2**80, "sha256": "0" * 64},
-               {"name": "tensors.safetensors", "bytes": True, "sha256": "0" * 64}]},
-    {"x": "y" * 70_000}])
+@pytest.mark.parametrize(
+    "manifest",
+    [
+        {"version": "1"},
+        {"step": 2},
+        {"step": "1"},
+        {"files": None},
+        {"files": []},
+        {"files": [{}]},
+        {"files": [3, 4]},
+        {"files": [{"name": "../../etc/passwd", "bytes": 1, "sha256": "0" * 64}] * 2},
+        {"files": [{"name": "state.json", "bytes": -1, "sha256": "0" * 64}] * 2},
+        {
+            "files": [
+                {"name": "state.json", "bytes": 2**80, "sha256": "0" * 64},
+                {"name": "tensors.safetensors", "bytes": True, "sha256": "0" * 64},
+            ]
+        },
+        {"x": "y" * 70_000},
+    ],
+)
 def test_hostile_manifest(tmp_path, manifest):
     path = forge(tmp_path, ONE, json.dumps({"version": 1, "state": TREE}).encode(), manifest)
     with pytest.raises(Damaged):

@@ -53,7 +53,7 @@ def test_a_video_is_a_gif_that_plays(tmp_path):
     frames = moving_square(23)
     with Logger(tmp_path) as logger:
         logger.video(7, "evaluation/rollout", frames, fps=20)
-    event, = events(tmp_path).Images("evaluation/rollout")
+    (event,) = events(tmp_path).Images("evaluation/rollout")
     assert (event.step, event.width, event.height) == (7, 32, 16)
     picture = Image.open(io.BytesIO(event.encoded_image_string))
     assert picture.format == "GIF"
@@ -78,14 +78,15 @@ def test_image_and_text(tmp_path):
         logger.text("config", "**agent** infopower")
     read = events(tmp_path / "heldout")
     assert np.array_equal(np.asarray(Image.open(io.BytesIO(read.Images("frame")[0].encoded_image_string))), image)
-    tag, = read.Tags()["tensors"]
+    (tag,) = read.Tags()["tensors"]
     assert read.Tensors(tag)[0].tensor_proto.string_val[0] == b"**agent** infopower"
     assert read.SummaryMetadata(tag).plugin_data.plugin_name == "text"
 
 
-@pytest.mark.parametrize("frames", [
-    np.zeros((2, 4, 4, 3)), np.zeros((2, 4, 4, 1), np.uint8), np.zeros((4, 4, 3), np.uint8),
-    np.zeros((0, 4, 4, 3), np.uint8)])
+@pytest.mark.parametrize(
+    "frames",
+    [np.zeros((2, 4, 4, 3)), np.zeros((2, 4, 4, 1), np.uint8), np.zeros((4, 4, 3), np.uint8), np.zeros((0, 4, 4, 3), np.uint8)],
+)
 def test_what_is_no_video_is_refused(tmp_path, frames):
     with Logger(tmp_path) as logger, pytest.raises(ValueError, match="a picture is uint8"):
         logger.video(0, "x", frames, 10)
@@ -102,8 +103,7 @@ def test_a_resumed_run_replaces_what_the_killed_one_wrote_beyond_its_checkpoint(
         for step in (30, 50):
             second.scalars(step, {"loss": step + 1})
     assert [(line["step"], line["loss"]) for line in lines(tmp_path)] == [(10, 10), (20, 20), (30, 31), (50, 51)]
-    assert [(event.step, event.value) for event in events(tmp_path).Scalars("loss")] == [
-        (10, 10), (20, 20), (30, 31), (50, 51)]
+    assert [(event.step, event.value) for event in events(tmp_path).Scalars("loss")] == [(10, 10), (20, 20), (30, 31), (50, 51)]
 
 
 def test_a_half_line_is_cut_also_without_resume(tmp_path):

@@ -73,7 +73,7 @@ def test_dual_problem_of_a_toy():
         rule.dual_step({"limit": x.detach()})  # c0 = 1
     for _ in range(3000):
         table = {"gain": -(x**2), "limit": x}
-        gradient, = torch.autograd.grad(rule(table)[0], x)
+        (gradient,) = torch.autograd.grad(rule(table)[0], x)
         with torch.no_grad():
             x -= 0.02 * gradient
         rule.dual_step({"limit": x.detach()})

@@ -70,18 +70,41 @@ def test_defaults(presets):
 
 
 def test_flags_of_every_type(presets):
-    config = read(presets, "--task", "cup-catch", "--rewards", "task=1,empowerment=0.1", "--compile", "true",
-                  "--frames=2e3", "--limit", "5", "--world_model.strides", "1,2,3", "--critic.learning_rate", "1e-3")
-    assert config == Train(task="cup-catch", rewards={"task": 1.0, "empowerment": 0.1}, compile=True, frames=2000,
-                           limit=5, world_model=Model(strides=(1, 2, 3)),
-                           critic=Model(deterministic=64, learning_rate=1e-3))
+    config = read(
+        presets,
+        "--task",
+        "cup-catch",
+        "--rewards",
+        "task=1,empowerment=0.1",
+        "--compile",
+        "true",
+        "--frames=2e3",
+        "--limit",
+        "5",
+        "--world_model.strides",
+        "1,2,3",
+        "--critic.learning_rate",
+        "1e-3",
+    )
+    assert config == Train(
+        task="cup-catch",
+        rewards={"task": 1.0, "empowerment": 0.1},
+        compile=True,
+        frames=2000,
+        limit=5,
+        world_model=Model(strides=(1, 2, 3)),
+        critic=Model(deterministic=64, learning_rate=1e-3),
+    )
     assert isinstance(config.frames, int)
     assert read(presets, "--limit", "none").limit is None
 
 
 def test_precedence_and_provenance(presets):
-    config, provenance = parse(Train, ["--world_model.deterministic", "8", "--config", "smaller", "--config", "rewards",
-                                       "--critic.strides", "3"], presets)
+    config, provenance = parse(
+        Train,
+        ["--world_model.deterministic", "8", "--config", "smaller", "--config", "rewards", "--critic.strides", "3"],
+        presets,
+    )
     assert config.world_model == Model(deterministic=8, strides=(4,))
     assert config.critic == Model(deterministic=64, strides=(3,))
     assert config.rewards == {"task": 1.0, "empowerment": 0.1}
@@ -98,64 +121,70 @@ def test_positional(presets):
     assert parse(Train, ["cup-catch", "--frames", "5"], presets, positional="task")[0].task == "cup-catch"
 
 
-@pytest.mark.parametrize(("argv", "words"), [
-    (["--tsak", "x"], ["--tsak", "--task"]),
-    (["--world_model.determinstic", "3"], ["--world_model.deterministic"]),
-    (["--deterministic", "3"], ["--world_model.deterministic"]),
-    (["--world-model.strides", "3"], ["--world_model.strides"]),
-    (["--agent", "infopwer"], ["--agent", "did you mean infopower?"]),
-    (["--frames", "0"], ["--frames", "at least 1"]),
-    (["--frames", "1.5"], ["--frames", "a whole number"]),
-    (["--frames", "true"], ["--frames", "a whole number"]),
-    (["--frames", "9" * 6000], ["--frames"]),
-    (["--world_model.learning_rate", "nan"], ["--world_model.learning_rate", "a number"]),
-    (["--world_model.learning_rate", "1"], ["more than 0 and less than 1"]),
-    (["--world_model.learning_rate", "0"], ["more than 0 and less than 1"]),
-    (["--world_model.strides", "1,x"], ["--world_model.strides", "a whole number"]),
-    (["--world_model.strides", "1,0"], ["at least 1"]),
-    (["--compile", "yes"], ["--compile", "true or false"]),
-    (["--compile"], ["--compile", "value is missing"]),
-    (["--compile", "--frames", "3"], ["--compile", "value is missing"]),
-    (["--rewards", "task"], ["--rewards", "task=1"]),
-    (["--rewards", "task=-1"], ["at least 0"]),
-    (["--task", "a\nb"], ["--task"]),
-    (["walker"], ["walker", "--option value"]),
-    (["--config", "smal"], ["--config", "did you mean small?"]),
-    (["--config", "../small"], ["--config"]),
-    (["--config"], ["--config", "a preset"]),
-    (["--world_model", "3"], ["--world_model"]),
-    (["--limit", "2000"], ["limit is larger than frames"]),
-])
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["--tsak", "x"], ["--tsak", "--task"]),
+        (["--world_model.determinstic", "3"], ["--world_model.deterministic"]),
+        (["--deterministic", "3"], ["--world_model.deterministic"]),
+        (["--world-model.strides", "3"], ["--world_model.strides"]),
+        (["--agent", "infopwer"], ["--agent", "did you mean infopower?"]),
+        (["--frames", "0"], ["--frames", "at least 1"]),
+        (["--frames", "1.5"], ["--frames", "a whole number"]),
+        (["--frames", "true"], ["--frames", "a whole number"]),
+        (["--frames", "9" * 6000], ["--frames"]),
+        (["--world_model.learning_rate", "nan"], ["--world_model.learning_rate", "a number"]),
+        (["--world_model.learning_rate", "1"], ["more than 0 and less than 1"]),
+        (["--world_model.learning_rate", "0"], ["more than 0 and less than 1"]),
+        (["--world_model.strides", "1,x"], ["--world_model.strides", "a whole number"]),
+        (["--world_model.strides", "1,0"], ["at least 1"]),
+        (["--compile", "yes"], ["--compile", "true or false"]),
+        (["--compile"], ["--compile", "value is missing"]),
+        (["--compile", "--frames", "3"], ["--compile", "value is missing"]),
+        (["--rewards", "task"], ["--rewards", "task=1"]),
+        (["--rewards", "task=-1"], ["at least 0"]),
+        (["--task", "a\nb"], ["--task"]),
+        (["walker"], ["walker", "--option value"]),
+        (["--config", "smal"], ["--config", "did you mean small?"]),
+        (["--config", "../small"], ["--config"]),
+        (["--config"], ["--config", "a preset"]),
+        (["--world_model", "3"], ["--world_model"]),
+        (["--limit", "2000"], ["limit is larger than frames"]),
+    ],
+)
 def test_flag_mistakes(presets, argv, words):
     message = error(presets, *argv)
     assert all(word in message for word in words), message
     assert len(message) < 400
 
 
-@pytest.mark.parametrize(("text", "words"), [
-    ("world_modle: {}", ["bad.yaml", "world_model"]),
-    ("world_model:\n  determinstic: 3", ["bad.yaml: world_model", "did you mean deterministic?"]),
-    ("world_model: 3", ["bad.yaml: world_model", "not a section"]),
-    ("frames: -1", ["bad.yaml: frames", "at least 1"]),
-    ("frames: [1]", ["bad.yaml: frames", "a whole number"]),
-    ("frames: true", ["bad.yaml: frames"]),
-    ("compile: 1", ["bad.yaml: compile"]),
-    ("task: {a: 1}", ["bad.yaml: task"]),
-    ("rewards: {task: .nan}", ["bad.yaml: rewards"]),
-    ("rewards: {1: 2}", ["bad.yaml: rewards"]),
-    ("frames: 3\nframes: 4", ["bad.yaml, line 2", "twice"]),
-    ("frames: [", ["bad.yaml, line 1"]),
-    ("- 1", ["bad.yaml"]),
-    ("? [a, b]\n: 1", ["bad.yaml"]),
-    ("!!python/object/apply:os.system ['true']", ["bad.yaml"]),
-    ("base: bad", ["bad.yaml", "each other"]),
-    ("base: [1]", ["--config"]),
-    ("a: &x [*x]\nframes: *x", ["bad.yaml"]),
-    ("task: " + "[" * 1500, ["bad.yaml"]),
-    ("task: 2024-99-99", ["bad.yaml"]),
-    ("frames: " + "9" * 6000, ["bad.yaml"]),
-    ("\udcff", ["bad.yaml"]),
-])
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("world_modle: {}", ["bad.yaml", "world_model"]),
+        ("world_model:\n  determinstic: 3", ["bad.yaml: world_model", "did you mean deterministic?"]),
+        ("world_model: 3", ["bad.yaml: world_model", "not a section"]),
+        ("frames: -1", ["bad.yaml: frames", "at least 1"]),
+        ("frames: [1]", ["bad.yaml: frames", "a whole number"]),
+        ("frames: true", ["bad.yaml: frames"]),
+        ("compile: 1", ["bad.yaml: compile"]),
+        ("task: {a: 1}", ["bad.yaml: task"]),
+        ("rewards: {task: .nan}", ["bad.yaml: rewards"]),
+        ("rewards: {1: 2}", ["bad.yaml: rewards"]),
+        ("frames: 3\nframes: 4", ["bad.yaml, line 2", "twice"]),
+        ("frames: [", ["bad.yaml, line 1"]),
+        ("- 1", ["bad.yaml"]),
+        ("? [a, b]\n: 1", ["bad.yaml"]),
+        ("!!python/object/apply:os.system ['true']", ["bad.yaml"]),
+        ("base: bad", ["bad.yaml", "each other"]),
+        ("base: [1]", ["--config"]),
+        ("a: &x [*x]\nframes: *x", ["bad.yaml"]),
+        ("task: " + "[" * 1500, ["bad.yaml"]),
+        ("task: 2024-99-99", ["bad.yaml"]),
+        ("frames: " + "9" * 6000, ["bad.yaml"]),
+        ("\udcff", ["bad.yaml"]),
+    ],
+)
 def test_preset_mistakes(presets, text, words):
     (presets / "bad.yaml").write_bytes(text.encode("utf-8", "surrogateescape"))
     message = error(presets, "--config", "bad")
@@ -209,11 +238,16 @@ def test_help(presets, capsys):
         parse(Train, ["--frames", "3", "--help"], presets)
     assert end.value.code == 0
     text = capsys.readouterr().out
-    for sentence in ("Train an agent.", "Options of world_model: The world model.\n",
-                     "--world_model.strides  whole numbers like 1,2,3",
-                     "Size of the deterministic state. Must be at least 1 and at most 4096. Default: 64.",
-                     "One of infopower, dreamer. Default: infopower.", "Default: task=1.0.", "Default: none.",
-                     "A small world model."):
+    for sentence in (
+        "Train an agent.",
+        "Options of world_model: The world model.\n",
+        "--world_model.strides  whole numbers like 1,2,3",
+        "Size of the deterministic state. Must be at least 1 and at most 4096. Default: 64.",
+        "One of infopower, dreamer. Default: infopower.",
+        "Default: task=1.0.",
+        "Default: none.",
+        "A small world model.",
+    ):
         assert sentence in text, sentence
 
 

@@ -81,9 +81,13 @@ def test_shapes_and_types():
     replay, _ = filled(9)
     batch = replay.sample(5, 3)
     assert {name: (tuple(value.shape), value.dtype) for name, value in batch.items()} == {
-        "image": ((5, 3, *SHAPE), torch.uint8), "action": ((5, 3, ACTION), torch.float32),
-        "reward": ((5, 3), torch.float32), "is_first": ((5, 3), torch.bool), "is_terminal": ((5, 3), torch.bool),
-        "condition": ((5, 3, CONDITION), torch.float32)}
+        "image": ((5, 3, *SHAPE), torch.uint8),
+        "action": ((5, 3, ACTION), torch.float32),
+        "reward": ((5, 3), torch.float32),
+        "is_first": ((5, 3), torch.bool),
+        "is_terminal": ((5, 3), torch.bool),
+        "condition": ((5, 3, CONDITION), torch.float32),
+    }
     assert replay.nbytes == Replay.bytes_needed(40, num_envs=2, **SIZES)
 
 
@@ -112,13 +116,17 @@ def test_peek_gives_the_newest_rows_and_leaves_the_sampler_alone():
     assert replay.generator_state() == before
 
 
-@pytest.mark.parametrize(("change", "words"), [
-    ({"image": np.zeros((2, *SHAPE), np.float32)}, "image has type float32, expected uint8"),
-    ({"image": np.zeros((2, 3, 3, 3), np.uint8)}, "image has shape"),
-    ({"reward": np.zeros((2, 1), np.float32)}, "reward has shape"),
-    ({"is_first": np.ones(2, bool)}, "must be zero where is_first"),
-    ({"is_first": np.zeros(2, np.int64)}, "is_first has type int64"),
-    ({"extra": np.zeros(2)}, "extra")])
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"image": np.zeros((2, *SHAPE), np.float32)}, "image has type float32, expected uint8"),
+        ({"image": np.zeros((2, 3, 3, 3), np.uint8)}, "image has shape"),
+        ({"reward": np.zeros((2, 1), np.float32)}, "reward has shape"),
+        ({"is_first": np.ones(2, bool)}, "must be zero where is_first"),
+        ({"is_first": np.zeros(2, np.int64)}, "is_first has type int64"),
+        ({"extra": np.zeros(2)}, "extra"),
+    ],
+)
 def test_rows_that_break_the_contract_are_refused(change, words):
     replay, _ = filled(3)
     with pytest.raises(ValueError, match=words):
@@ -210,7 +218,8 @@ def test_a_damaged_chunk_is_noticed_and_can_be_given_up(tmp_path, fault):
     assert path.name in sentences[0]
     assert len(copy) == (29 - 24) * 2
     assert set(copy.sample(200, 2)["condition"][..., 0].flatten().tolist()) == {
-        1000.0 * stream + row for stream in range(2) for row in range(24, 29)}
+        1000.0 * stream + row for stream in range(2) for row in range(24, 29)
+    }
     copy.add(make_rows(29, 2))
     again = Replay(40, num_envs=2, **SIZES)
     again.load(tmp_path, *copy.save(tmp_path))
@@ -234,10 +243,17 @@ def test_another_size_is_refused_and_another_capacity_is_not(tmp_path):
 def test_malformed_manifests_are_damage_not_a_crash(tmp_path):
     replay, _ = filled(29)
     manifest, tail = replay.save(tmp_path)
-    changes = [{"count": "x"}, {"first": None}, {"chunks": [{}]}, {"chunks": 3}, {"generator": {"a": 1}},
-               {"tail_start": -1}, {"chunks": manifest["chunks"][:-1]}, {"count": 10**9},
-               {"chunks": [chunk | {"files": [{"name": "../x", "bytes": 1, "sha256": "0" * 64}] * 2}
-                           for chunk in manifest["chunks"]]}]
+    changes = [
+        {"count": "x"},
+        {"first": None},
+        {"chunks": [{}]},
+        {"chunks": 3},
+        {"generator": {"a": 1}},
+        {"tail_start": -1},
+        {"chunks": manifest["chunks"][:-1]},
+        {"count": 10**9},
+        {"chunks": [chunk | {"files": [{"name": "../x", "bytes": 1, "sha256": "0" * 64}] * 2} for chunk in manifest["chunks"]]},
+    ]
     for change in changes:
         copy = Replay(40, num_envs=2, **SIZES)
         with pytest.raises(Damaged):

@@ -13,12 +13,20 @@ from training import system
 
 
 def test_start_up_keeps_what_the_user_set_and_imports_no_torch():
-    code = "import os, sys; from training.system import prepare_environment; prepare_environment(); " \
-           "print(os.environ['GOMP_SPINCOUNT'], 'torch' in sys.modules)"
+    code = (
+        "import os, sys; from training.system import prepare_environment; prepare_environment(); "
+        "print(os.environ['GOMP_SPINCOUNT'], 'torch' in sys.modules)"
+    )
     for given, wanted in (({}, "0 False"), ({"GOMP_SPINCOUNT": "7"}, "7 False")):
         environment = {name: value for name, value in os.environ.items() if name != "GOMP_SPINCOUNT"} | given
-        done = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent.parent, env=environment,
-                              capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            cwd=Path(__file__).parent.parent,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
         assert done.stdout.strip() == wanted
 
 
@@ -29,8 +37,9 @@ def test_free_memory_minds_the_limit_of_a_container(tmp_path, monkeypatch):
     monkeypatch.setattr(system, "CGROUP", tmp_path)
     lines = "0::/\n"
     read = Path.read_text
-    monkeypatch.setattr(Path, "read_text",
-                        lambda path, **named: lines if str(path) == "/proc/self/cgroup" else read(path, **named))
+    monkeypatch.setattr(
+        Path, "read_text", lambda path, **named: lines if str(path) == "/proc/self/cgroup" else read(path, **named)
+    )
     assert system.free_memory() == 400_000
     (tmp_path / "memory.max").write_text("max\n")
     assert system.free_memory() > 2**24

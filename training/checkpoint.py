@@ -24,7 +24,17 @@ from training import files
 from training.files import Damaged, NotSaved
 
 __all__ = [
-    "Damaged", "NotSaved", "latest", "load", "lock", "peek", "prune", "save", "set_aside_newer", "steps", "verify",
+    "Damaged",
+    "NotSaved",
+    "latest",
+    "load",
+    "lock",
+    "peek",
+    "prune",
+    "save",
+    "set_aside_newer",
+    "steps",
+    "verify",
 ]
 
 VERSION = 1
@@ -43,9 +53,13 @@ def steps(root: Path | str) -> list[Path]:
     """Checkpoint folders of a root, oldest first by step; a step saved again (".1", ".2") follows the first."""
     root = Path(root)
     found = [(FOLDER.fullmatch(path.name), path) for path in root.iterdir()] if root.is_dir() else []
-    return [path for match, path in sorted(
-        ((match, path) for match, path in found if match),
-        key=lambda pair: (int(pair[0].group(1)), int(pair[0].group(2) or 0)))]
+    return [
+        path
+        for match, path in sorted(
+            ((match, path) for match, path in found if match),
+            key=lambda pair: (int(pair[0].group(1)), int(pair[0].group(2) or 0)),
+        )
+    ]
 
 
 def save(root: Path | str, step: int, state: Any) -> Path:
@@ -57,8 +71,10 @@ def save(root: Path | str, step: int, state: Any) -> Path:
     root = Path(root)
     tensors: dict[str, torch.Tensor] = {}
     tree = _flatten(state, "state", tensors)
-    contents = {"tensors.safetensors": files.pack_tensors(tensors),
-                "state.json": json.dumps({"version": VERSION, "state": tree}, allow_nan=False).encode()}
+    contents = {
+        "tensors.safetensors": files.pack_tensors(tensors),
+        "state.json": json.dumps({"version": VERSION, "state": tree}, allow_nan=False).encode(),
+    }
     temporary = root / f".tmp-step-{step:012d}-{os.getpid()}"
     try:
         files.make_folder(root)
@@ -331,19 +347,22 @@ def lock(run_folder: Path | str) -> Lock:
         folder.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
     except OSError as error:
-        raise UserError(f"the run folder cannot be written ({error.strerror})", str(folder),
-                        "choose another folder") from error
+        raise UserError(f"the run folder cannot be written ({error.strerror})", str(folder), "choose another folder") from error
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         holder = os.read(descriptor, 32).decode(errors="replace").strip()
         os.close(descriptor)
-        raise UserError(f"the run folder is in use by process {holder or '?'}", str(folder),
-                        "wait for it to end, or choose another folder") from None
+        raise UserError(
+            f"the run folder is in use by process {holder or '?'}", str(folder), "wait for it to end, or choose another folder"
+        ) from None
     except OSError as error:
         os.close(descriptor)
-        raise UserError(f"the run folder's file system cannot lock ({error.strerror})", str(folder),
-                        "choose a folder on another file system") from error
+        raise UserError(
+            f"the run folder's file system cannot lock ({error.strerror})",
+            str(folder),
+            "choose a folder on another file system",
+        ) from error
     os.ftruncate(descriptor, 0)
     os.write(descriptor, f"{os.getpid()}\n".encode())
     return Lock(descriptor)

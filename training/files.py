@@ -140,8 +140,7 @@ def unpack_tensors(content: bytes, where: Path) -> dict[str, torch.Tensor]:
     """The tensors of safetensors bytes. Raises Damaged for anything else (pickles, zips, headers that lie)."""
     try:
         return safetensors.torch.load(content)
-    except (safetensors.SafetensorError, ValueError, KeyError, TypeError, AttributeError, RuntimeError,
-            OverflowError) as error:
+    except (safetensors.SafetensorError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, OverflowError) as error:
         raise Damaged(f"not a safetensors file ({str(error)[:100]})", where) from error
 
 

@@ -171,8 +171,9 @@ class Logger:
 
     def text(self, name: str, markdown: str, step: int = 0) -> None:
         """A text for TensorBoard's Text page."""
-        tensor = TensorProto(dtype=DT_STRING, string_val=[markdown.encode()],
-                             tensor_shape=TensorShapeProto(dim=[TensorShapeProto.Dim(size=1)]))
+        tensor = TensorProto(
+            dtype=DT_STRING, string_val=[markdown.encode()], tensor_shape=TensorShapeProto(dim=[TensorShapeProto.Dim(size=1)])
+        )
         metadata = SummaryMetadata(plugin_data=SummaryMetadata.PluginData(plugin_name="text"))
         self._summary(step, [Summary.Value(tag=f"{name}/text_summary", metadata=metadata, tensor=tensor)])
 
@@ -280,8 +281,15 @@ class Progress:
         self._began = self._line_at = time.monotonic()
         self._bar = None
         if self.stream.isatty():
-            self._bar = tqdm(total=total_frames, initial=start, unit="frame", unit_scale=True, file=self.stream,
-                             dynamic_ncols=True, smoothing=0.05)
+            self._bar = tqdm(
+                total=total_frames,
+                initial=start,
+                unit="frame",
+                unit_scale=True,
+                file=self.stream,
+                dynamic_ncols=True,
+                smoothing=0.05,
+            )
 
     def update(self, frames: int, **shown: float) -> None:
         """Set the env frames done so far; `shown` are a few numbers to print beside them (episode_return=12.3)."""

@@ -230,8 +230,12 @@ def _describe(kind: Any) -> str:
 def _check(value: Any, metadata: typing.Mapping, where: str) -> None:
     if metadata.get("choices") and value not in metadata["choices"]:
         raise UserError(f"unknown value {short(value)}", where, nearest(str(value), map(str, metadata["choices"])))
-    tests = {"ge": lambda bound: value >= bound, "gt": lambda bound: value > bound,
-             "le": lambda bound: value <= bound, "lt": lambda bound: value < bound}
+    tests = {
+        "ge": lambda bound: value >= bound,
+        "gt": lambda bound: value > bound,
+        "le": lambda bound: value <= bound,
+        "lt": lambda bound: value < bound,
+    }
     for name, test in tests.items():
         if metadata.get(name) is not None and not test(metadata[name]):
             raise UserError(f"{short(value)} is out of range", where, f"give a value {allowed(metadata)}")
@@ -258,8 +262,9 @@ def _take_preset(cls: type, path: Path, folder: Path | str, values: dict, proven
     _take(cls, mapping, str(path), values, provenance)
 
 
-def parse(cls: type[Config], argv: list[str], presets: Path | str, positional: str | None = None,
-          description: str = "") -> tuple[Config, dict[str, str]]:
+def parse(
+    cls: type[Config], argv: list[str], presets: Path | str, positional: str | None = None, description: str = ""
+) -> tuple[Config, dict[str, str]]:
     """A config from the command line, and where each value comes from (dotted key -> "default", file or flag).
 
     cls          a frozen dataclass, its fields declared with `option`
@@ -280,8 +285,9 @@ def parse(cls: type[Config], argv: list[str], presets: Path | str, positional: s
     return _build(cls, values, "command line"), provenance
 
 
-def _split(argv: list[str], known: dict, positional: str | None, cls: type, presets: Path | str,
-           description: str) -> tuple[list[str], dict[str, str]]:
+def _split(
+    argv: list[str], known: dict, positional: str | None, cls: type, presets: Path | str, description: str
+) -> tuple[list[str], dict[str, str]]:
     """(presets in order, key -> text) of a command line."""
     chosen, flags = [], {}
     words = list(argv)

@@ -29,8 +29,16 @@ class Replay:
     device          where the rings lie and where samples come out
     """
 
-    def __init__(self, capacity: int, image_shape: tuple[int, int, int], action_size: int, condition_size: int = 0,
-                 num_envs: int = 1, seed: int = 0, device: str | torch.device = "cpu"):
+    def __init__(
+        self,
+        capacity: int,
+        image_shape: tuple[int, int, int],
+        action_size: int,
+        condition_size: int = 0,
+        num_envs: int = 1,
+        seed: int = 0,
+        device: str | torch.device = "cpu",
+    ):
         if num_envs < 1 or capacity < num_envs:
             raise ValueError(f"a replay of {capacity} steps cannot serve {num_envs} streams")
         self.num_envs = num_envs
@@ -38,10 +46,11 @@ class Replay:
         self.device = torch.device(device)
         self.layout = _layout(image_shape, action_size, condition_size)
         # (N, rows, ...); the second view has streams and rows in one axis, for gathering
-        self._rings = {name: torch.empty((num_envs, self.rows_per_stream, *shape), dtype=dtype, device=self.device)
-                       for name, (shape, dtype) in self.layout.items()}
-        self._flat = {name: ring.view(num_envs * self.rows_per_stream, *ring.shape[2:])
-                      for name, ring in self._rings.items()}
+        self._rings = {
+            name: torch.empty((num_envs, self.rows_per_stream, *shape), dtype=dtype, device=self.device)
+            for name, (shape, dtype) in self.layout.items()
+        }
+        self._flat = {name: ring.view(num_envs * self.rows_per_stream, *ring.shape[2:]) for name, ring in self._rings.items()}
         self._rng = np.random.default_rng(seed)
         self._count = 0  # rows ever added to each stream
         self._oldest = 0  # no row before this one exists (more than 0 only after a load that lost rows)
@@ -50,8 +59,9 @@ class Replay:
     @staticmethod
     def bytes_needed(capacity: int, image_shape, action_size: int, condition_size: int = 0, num_envs: int = 1) -> int:
         """Bytes that a replay of these sizes will hold, to be compared with the free memory before it is built."""
-        row = sum(int(np.prod(shape)) * dtype.itemsize
-                  for shape, dtype in _layout(image_shape, action_size, condition_size).values())
+        row = sum(
+            int(np.prod(shape)) * dtype.itemsize for shape, dtype in _layout(image_shape, action_size, condition_size).values()
+        )
         return row * (capacity // num_envs) * num_envs
 
     @property
@@ -140,8 +150,9 @@ class Replay:
         rows = start[:, None] + np.arange(length)
         slots = stream[:, None] * self.rows_per_stream + rows % self.rows_per_stream
         index = torch.from_numpy(slots.reshape(-1)).to(self.device)
-        return {name: ring.index_select(0, index).view(len(stream), length, *ring.shape[1:])
-                for name, ring in self._flat.items()}
+        return {
+            name: ring.index_select(0, index).view(len(stream), length, *ring.shape[1:]) for name, ring in self._flat.items()
+        }
 
     def generator_state(self) -> dict:
         """State of the sampler's generator: plain ints and strings."""
@@ -172,9 +183,16 @@ class Replay:
             files.fsync_folder(folder)
         except OSError as error:
             raise NotSaved(f"the replay was not saved to {folder}: {error.strerror or error}") from error
-        manifest = {"version": VERSION, "layout": self._layout_text(), "num_envs": self.num_envs, "first": first,
-                    "count": self._count, "tail_start": start, "generator": self.generator_state(),
-                    "chunks": [dict(chunk, files=list(chunk["files"])) for chunk in self._chunks]}
+        manifest = {
+            "version": VERSION,
+            "layout": self._layout_text(),
+            "num_envs": self.num_envs,
+            "first": first,
+            "count": self._count,
+            "tail_start": start,
+            "generator": self.generator_state(),
+            "chunks": [dict(chunk, files=list(chunk["files"])) for chunk in self._chunks],
+        }
         streams = [self._rows(stream, start, self._count) for stream in range(self.num_envs)]
         return manifest, {name: torch.stack([rows[name] for rows in streams]) for name in self.layout}
 
@@ -237,8 +255,11 @@ class Replay:
         wanted = {"layout": self._layout_text(), "num_envs": self.num_envs, "version": VERSION}
         for key, value in wanted.items():
             if manifest.get(key) != value:
-                raise UserError(f"the saved replay has {key} {manifest.get(key)}, this run has {value}", "replay",
-                                "resume with the settings of the run folder, or start a new one")
+                raise UserError(
+                    f"the saved replay has {key} {manifest.get(key)}, this run has {value}",
+                    "replay",
+                    "resume with the settings of the run folder, or start a new one",
+                )
         stop = manifest["first"]
         for chunk in manifest["chunks"]:
             if not 0 <= chunk["start"] <= stop < chunk["stop"] or len(chunk["files"]) != self.num_envs:
@@ -250,9 +271,14 @@ class Replay:
 
 def _layout(image_shape, action_size: int, condition_size: int) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
     """Field -> (shape of one row, type)."""
-    return {"image": (tuple(image_shape), torch.uint8), "action": ((action_size,), torch.float32),
-            "reward": ((), torch.float32), "is_first": ((), torch.bool), "is_terminal": ((), torch.bool),
-            "condition": ((condition_size,), torch.float32)}
+    return {
+        "image": (tuple(image_shape), torch.uint8),
+        "action": ((action_size,), torch.float32),
+        "reward": ((), torch.float32),
+        "is_first": ((), torch.bool),
+        "is_terminal": ((), torch.bool),
+        "condition": ((condition_size,), torch.float32),
+    }
 
 
 def damaged_chunks(folder: Path | str, manifest: dict) -> list[tuple[int, str]]:

@@ -71,8 +71,11 @@ def _cgroup_room() -> list[int]:
 def _room(folder: Path, limit_name: str, usage_name: str) -> int | None:
     try:
         limit, usage = (folder / limit_name).read_text().strip(), int((folder / usage_name).read_text())
-        cache = [int(line.split()[1]) for line in (folder / "memory.stat").read_text().splitlines()
-                 if line.startswith(("inactive_file ", "total_inactive_file "))]
+        cache = [
+            int(line.split()[1])
+            for line in (folder / "memory.stat").read_text().splitlines()
+            if line.startswith(("inactive_file ", "total_inactive_file "))
+        ]
     except (OSError, ValueError):
         return None
     return None if limit == "max" else max(0, int(limit) - usage + max(cache, default=0))
@@ -83,9 +86,15 @@ def hardware() -> dict[str, str | int | float]:
     import torch
 
     gpu = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none"
-    return {"cpu": _cpu_model(), "cores": len(os.sched_getaffinity(0)),
-            "memory_gb": round(_meminfo().get("MemTotal", 0) / 2**30, 1), "gpu": gpu,
-            "python": platform.python_version(), "torch": torch.__version__, "platform": platform.platform()}
+    return {
+        "cpu": _cpu_model(),
+        "cores": len(os.sched_getaffinity(0)),
+        "memory_gb": round(_meminfo().get("MemTotal", 0) / 2**30, 1),
+        "gpu": gpu,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "platform": platform.platform(),
+    }
 
 
 def _cpu_model() -> str:
@@ -108,8 +117,9 @@ def git_commit() -> str:
 
 
 def _git(folder: Path, *words: str) -> str:
-    return subprocess.run(["git", "-C", str(folder), *words], capture_output=True, text=True, check=True,
-                          timeout=10).stdout.strip()
+    return subprocess.run(
+        ["git", "-C", str(folder), *words], capture_output=True, text=True, check=True, timeout=10
+    ).stdout.strip()
 
 
 def pick_device(name: str):

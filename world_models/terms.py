@@ -102,42 +102,6 @@ class Reward(nn.Module):
         return log_prob.mean(), {"explained": explained}
 
 
-class Foresight(nn.Module):
-    """I(R_{t+1:t+K}; Z_t | A_{t:t+K-1}) >= E log q(r | imagined z): rewards K steps ahead of a state, by the prior alone.
-
-    The reward of the present asks for what it reads, say how high the pole stands; those of the future ask for what
-    decides it, to which side it leans and how fast it falls. (Overshooting: PlaNet; value equivalence: MuZero, TD-MPC.)
-    """
-
-    def __init__(self, config, rssm: RSSM, reward: Reward):
-        super().__init__()
-        self.steps, self.starts = config.foresight_steps, config.foresight_starts
-        self.imagine, self.reward = rssm.imagine, (reward,)  # in a tuple: the head belongs to the reward term
-
-    def forward(self, rollout: Rollout) -> tuple[Tensor, dict[str, Tensor]]:
-        batch, time = rollout.is_first.shape
-        steps = min(self.steps, time - 1)
-        device = rollout.reward.device
-        row = torch.randint(batch, (self.starts,), device=device)
-        start = torch.randint(time - steps, (self.starts,), device=device)
-        state = rollout.states.state.map(lambda x: x[row, start])
-        features, inside = [], []
-        going = torch.ones(self.starts, device=device)
-        index = start.unsqueeze(0) + torch.arange(1, steps + 1, device=device).unsqueeze(1)  # (K, N)
-        for now in index.unbind(0):
-            state = self.imagine(state, rollout.action[row, now])
-            going = going * ~rollout.is_first[row, now]  # what lies behind a reset cannot be foreseen
-            features.append(state.feature)
-            inside.append(going)
-        head, mask = self.reward[0], torch.stack(inside)  # (K, N)
-        logits, target = head.network(torch.stack(features)), rollout.reward[row, index]
-        log_prob = head.head.log_prob(logits, target)
-        with torch.no_grad():
-            residual = (head.head.mean(logits) - target).square()[-1].mean()
-            explained = 1 - residual / rollout.reward.var().clamp(min=1e-6)
-        return (log_prob * mask).sum() / mask.sum().clamp(min=1), {"explained": explained}
-
-
 class Empowerment(nn.Module):
     """I(A_{t-1}; Z_t | Z_{t-1}) >= E log q(a | z, z') + H(A) (InfoPower, Eq. 3)."""
 

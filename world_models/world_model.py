@@ -42,8 +42,6 @@ class WorldModelConfig:
     reward_head: str = option("two_hot", "Distribution of the reward.", choices=("two_hot", "unit_normal"))
     free_nats: float = option(1.0, "KL below this is not pushed further down.", ge=0.0)
     kl_balance: float = option(0.9, "Share of the KL gradient that goes to the prior.", ge=0.0, le=1.0)
-    foresight_steps: int = option(8, "Steps K that rewards are foretold ahead of a state.", ge=1)
-    foresight_starts: int = option(64, "States of a batch from which rewards are foretold.", ge=1)
     random_shift: int = option(0, "Images are shifted by up to so many pixels, the same within a sequence.", ge=0)
     picture_frames: int = option(16, "Frames an update on which the decoder for pictures is trained.", ge=0)
     rssm: RSSMConfig = option(RSSMConfig, "Recurrent state-space model")
@@ -80,9 +78,7 @@ class WorldModel(nn.Module):
         self.encoder = Encoder(spaces.image_size, config.depth, config.embedding, config.stem, config.frames)
         self.rssm = RSSM(config.rssm, config.embedding, spaces.action)
         self.decoder = Decoder(self.rssm.feature_size, spaces.image_size, config.depth)
-        self.terms = nn.ModuleDict()
-        for name in config.objective.terms:
-            self.terms[name] = self._make_term(name, spaces)
+        self.terms = nn.ModuleDict({name: self._make_term(name, spaces) for name in config.objective.terms})
         self.rule = make_rule(config.objective)
         self.decodes = "reconstruction" in self.terms
 
@@ -95,7 +91,6 @@ class WorldModel(nn.Module):
             "reconstruction": lambda: terms.Reconstruction(self.decoder),
             "predictability": lambda: terms.Predictability(config, rssm),
             "reward": lambda: terms.Reward(config, rssm.feature_size),
-            "foresight": lambda: terms.Foresight(config, rssm, self.terms["reward"]),
             "empowerment": lambda: terms.Empowerment(config, rssm, spaces.action),
         }
         if name not in makers:

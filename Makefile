@@ -18,8 +18,8 @@ help:  ## this list
 setup:  ## build .venv from the pinned requirements, install missing system libraries
 	@scripts/setup.sh
 
-train: setup  ## train an agent; with no ARGS the default job
-	@$(PYTHON_IN_VENV) train.py $(ARGS)
+train: setup  ## train an agent: configs/job.yaml, changed by ARGS
+	@$(PYTHON_IN_VENV) train.py --config job $(ARGS)
 
 test test-long: export OMP_NUM_THREADS ?= 1
 

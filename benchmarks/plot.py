@@ -50,6 +50,7 @@ def draw(axes, name: tuple[str, str], results: list[dict]) -> None:
         axes.axhline(random[0], color="0.6", ls="--", lw=0.8)
     axes.set_title(f"{name[0]}, {name[1]}", fontsize=10)
     axes.set_xlabel("env frames")
+    axes.set_ylim(bottom=0)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize=8)
 

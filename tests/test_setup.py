@@ -71,7 +71,7 @@ def test_no_package_host_is_named():
 def test_make_train_sets_up_then_runs_the_default_job():
     setup, train = make("-n", "train").splitlines()[-2:]
     assert setup.strip() == "scripts/setup.sh"
-    assert train.split() == [".venv/bin/python", "train.py"]
+    assert train.split() == [".venv/bin/python", "train.py", "--config", "job"]
 
 
 def test_make_passes_arguments_on():

@@ -33,7 +33,6 @@ class Categorical(nn.Module):
         super().__init__()
         self.groups, self.classes, self.unimix = groups, classes, unimix
         self.size = self.parameter_size = groups * classes
-        self.energy = groups  # squared length of a sample
 
     def log_probabilities(self, logits: Tensor) -> Tensor:
         """(N, S*K) -> (N, S, K), float32, the uniform share mixed in."""
@@ -78,7 +77,6 @@ class Gaussian(nn.Module):
     def __init__(self, size: int, min_std: float = 0.1):
         super().__init__()
         self.size, self.parameter_size, self.min_std = size, 2 * size, min_std
-        self.energy = size  # squared length of a sample at the start, about
 
     def split(self, parameters: Tensor) -> tuple[Tensor, Tensor]:
         """(N, 2Z) -> mean (N, Z) and deviation (N, Z), float32."""

@@ -4,7 +4,6 @@ Shapes: B batch, T time, N any leading axis, A action, E embedding, D determinis
 size), P distribution parameters, F = D + Z features.
 """
 
-import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -66,16 +65,13 @@ class Posterior(NamedTuple):
 class Recurrence(nn.Module):
     """h' = GRU(h, [z, a]): block-diagonal where it touches h, dense where all blocks share the input.
 
-    DreamerV3's cell with one change: stochastic state and action enter by one dense layer, not two. Its weights start
-    such that both have the same say, else a single motor would be drowned by the state.
+    DreamerV3's cell with one change: stochastic state and action enter by one dense layer, not two.
     """
 
-    def __init__(self, config: RSSMConfig, stochastic: int, energy: float, action: int):
+    def __init__(self, config: RSSMConfig, stochastic: int, action: int):
         super().__init__()
         size = config.deterministic
         self.input = linear(stochastic + action, config.hidden, bias=False)
-        # A uniform action within [-1, 1] has a squared length of action / 3.
-        self.input.weight.data[:, stochastic:] *= math.sqrt(3 * energy / action)
         self.input_norm = nn.LayerNorm(config.hidden)
         self.shared = linear(config.hidden, size, bias=False)
         self.recurrent = BlockLinear(size, size, config.blocks)
@@ -110,7 +106,7 @@ class RSSM(nn.Module):
             self.latent = Gaussian(config.gaussian_size)
         self.feature_size = config.deterministic + self.latent.size
         self.reads_deterministic = config.posterior == "filtering"
-        self.recurrence = Recurrence(config, self.latent.size, self.latent.energy, action)
+        self.recurrence = Recurrence(config, self.latent.size, action)
         posterior_inputs = embedding + (config.deterministic if self.reads_deterministic else 0)
         # A posterior that starts close to uniform starts as noise, through which no gradient finds its way for long.
         self.posterior = MLP(posterior_inputs, config.hidden, 1, self.latent.parameter_size, config.posterior_scale)

@@ -30,8 +30,7 @@ test-long: setup  ## the tests marked long
 	@$(PYTHON_IN_VENV) -m pytest -m long $(ARGS)
 
 lint: setup  ## ruff
-	@$(PYTHON_IN_VENV) -m ruff check .
-	@$(PYTHON_IN_VENV) -m ruff format --check --quiet .
+	@$(PYTHON_IN_VENV) -m ruff check . && $(PYTHON_IN_VENV) -m ruff format --check --quiet .
 
 tensorboard: setup  ## watch the runs in RUNS (default: runs)
 	@$(PYTHON_IN_VENV) -m tensorboard.main --logdir "$(RUNS)" $(ARGS)

@@ -33,6 +33,7 @@ def main(argv: list[str]) -> None:
     check_same(config, folder)
     device = system.pick_device(config.device)
     torch.set_num_threads(config.threads or torch.get_num_threads())
+    system.git_commit()
     with checkpoint.lock(folder):
         train(config, folder, device)
 

@@ -1,6 +1,7 @@
 """The machine: process start-up for speed, free memory, a description for result files. Imports no torch at the top."""
 
 import ctypes
+import functools
 import os
 import platform
 import subprocess
@@ -106,8 +107,12 @@ def _cpu_model() -> str:
     return names[0] if names else platform.processor() or platform.machine()
 
 
+@functools.cache
 def git_commit() -> str:
-    """The commit of the program's source, "+changes" behind it when files differ from it; "unknown" without git."""
+    """The commit of the program's source, "+changes" behind it when files differ from it; "unknown" without git.
+
+    Asked once a process, and by a run at its start: the source may move on while it trains.
+    """
     folder = Path(__file__).resolve().parent.parent
     try:
         commit = _git(folder, "rev-parse", "HEAD")

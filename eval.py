@@ -1,9 +1,10 @@
 """Evaluate a run: ``python eval.py RUN --episodes 10 --background heldout``. RUN is a run folder or a checkpoint in it.
 
 Plays whole episodes with the deterministic policy and writes RUN/evaluation/: scores.json, an mp4 a background, and the
-observation beside what the latent keeps, as mp4 and PNG.
+observation beside what the latent keeps, as mp4 and PNG. With --latent: what can be read from the latent, latent.json.
 """
 
+import json
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,9 +18,10 @@ import torch  # noqa: E402
 import build  # noqa: E402
 from configs import run as runs  # noqa: E402
 from errors import UserError, run_main  # noqa: E402
-from evaluation import report  # noqa: E402
+from evaluation import probes, report  # noqa: E402
 from option import option  # noqa: E402
 from training import checkpoint, options  # noqa: E402
+from training.files import write_atomic  # noqa: E402
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,8 @@ class EvalConfig:
     )
     seed: int = option(1000, "Seed of the first episode.", ge=0)
     random: bool = option(False, "Play the random policy, too: the floor that a score is held against.")
+    latent: bool = option(False, "Also fit probes: what of the simulator's state and of the clip the latent holds.")
+    latent_episodes: int = option(16, "Episodes for the probes, half to fit and half to score.", ge=4)
     device: str = option("auto", "Where to run the networks.", choices=("auto", "cpu", "cuda"))
     threads: int = option(0, "Threads of torch on the CPU; 0: one for each core.", ge=0)
 
@@ -57,7 +61,7 @@ def main(argv: list[str]) -> None:
     output = folder / "evaluation"
     output.mkdir(exist_ok=True)
     evaluator = report.Evaluator(run_config, agent, output)
-    results = {}
+    results, readings = {}, {}
     for index, name in enumerate(config.background):
         side, source = side_of(name, run_config)
         label = name if source is None else f"{index}-{Path(name).name}"  # two folders may have one name
@@ -65,9 +69,16 @@ def main(argv: list[str]) -> None:
         if config.random:
             policy = report.uniform_policy(config.seed)
             results[f"random policy, {name}"] = evaluator.score(side, config.episodes, source, policy)
+        if config.latent:
+            make_env = build.environment_maker(run_config, side, source)
+            readings[name] = probes.read(probes.collect(agent, make_env, config.latent_episodes, config.seed))
     print(f"{run_config.agent} on {run_config.task}, frame {frame}, {path.name}")
     print(report.table(results))
     report.save(output / "scores.json", run_config, frame, results)
+    for name, reading in readings.items():
+        print(f"what the latent holds, {name}: " + ", ".join(f"{key} {value:.2f}" for key, value in reading.items()))
+    if readings:
+        write_atomic(output / "latent.json", json.dumps({"env_frame": frame, "readings": readings}, indent=1).encode())
     print(f"written: {output}")
 
 

@@ -27,6 +27,9 @@ class OptimiserConfig:
     critic_rate: float = option(3e-4, "Learning rate of the critics.", gt=0.0)
     model_clip: float = option(100.0, "Largest gradient norm of the world model.", gt=0.0)
     policy_clip: float = option(100.0, "Largest gradient norm of actor and critics.", gt=0.0)
+    warmup: int = option(
+        200, "Updates over which the rates rise from zero; without them a posterior can collapse for good.", ge=0
+    )
     epsilon: float = option(1e-8, "Epsilon of Adam.", gt=0.0)
 
 
@@ -83,7 +86,7 @@ class Agent(nn.Module):
         }
         if pictures and self.config.world_model.picture_frames:
             rows["pictures"] = (pictures, config.model_rate, config.model_clip)
-        return {name: Optimiser(name, *row, config.epsilon) for name, row in rows.items()}
+        return {name: Optimiser(name, *row, config.epsilon, config.warmup) for name, row in rows.items()}
 
     @property
     def draws(self) -> bool:

@@ -1,4 +1,4 @@
-"""Adam with clipped gradients, and a guard that stops before a broken gradient reaches the weights."""
+"""Adam with clipped gradients and a warm-up, and a guard that stops before a broken gradient reaches the weights."""
 
 import torch
 from torch import Tensor, nn
@@ -13,10 +13,10 @@ class Divergence(Exception):
 
 
 class Optimiser:
-    """One Adam over one module; see `descend`."""
+    """One Adam over one module; its rate rises over the first `warmup` steps. See `descend`."""
 
-    def __init__(self, name: str, parameters: list[nn.Parameter], rate: float, clip: float, epsilon: float):
-        self.name, self.clip = name, clip
+    def __init__(self, name: str, parameters: list[nn.Parameter], rate: float, clip: float, epsilon: float, warmup: int = 0):
+        self.name, self.clip, self.rate, self.warmup, self.steps = name, clip, rate, warmup, 0
         self.parameters = [parameter for parameter in parameters if parameter.requires_grad]
         self.adam = torch.optim.Adam(self.parameters, lr=rate, eps=epsilon, fused=True)
 
@@ -27,11 +27,20 @@ class Optimiser:
             raise Divergence(self.name, "the gradient")
         return norm
 
+    def step(self) -> None:
+        """One step of Adam; the gradients are then gone."""
+        self.steps += 1
+        for group in self.adam.param_groups:
+            group["lr"] = self.rate * min(1.0, self.steps / max(1, self.warmup))
+        self.adam.step()
+        self.adam.zero_grad(set_to_none=True)
+
     def state_dict(self) -> dict:
-        return self.adam.state_dict()
+        return {"adam": self.adam.state_dict(), "steps": self.steps}
 
     def load_state_dict(self, state: dict) -> None:
-        self.adam.load_state_dict(state)
+        self.adam.load_state_dict(state["adam"])
+        self.steps = state["steps"]
 
 
 def descend(optimisers: dict[str, Optimiser], losses: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -51,6 +60,5 @@ def descend(optimisers: dict[str, Optimiser], losses: dict[str, Tensor]) -> dict
         parameter.grad = gradient
     norms = {name: optimisers[name].clip_gradient() for name in losses}
     for name in losses:
-        optimisers[name].adam.step()
-        optimisers[name].adam.zero_grad(set_to_none=True)
+        optimisers[name].step()
     return norms

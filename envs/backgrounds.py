@@ -124,6 +124,16 @@ class Background:
         """The frame that shows now, (H, W, 3) uint8, not to be written to."""
         return self.clips.frames[self._first + bounce(self._position, self._length)]
 
+    @property
+    def clip(self) -> int:
+        """Number of the clip that plays."""
+        return int(np.searchsorted(self.clips.starts, self._first, side="right")) - 1
+
+    @property
+    def phase(self) -> float:
+        """Where in the clip the playback is, 0 to 1."""
+        return bounce(self._position, self._length) / (self._length - 1)
+
     def window_slices(self, size: int) -> tuple[slice, slice]:
         """Rows and columns of a picture of `size` that show the video."""
         side = round((self.window or 64) * size / 64)

@@ -85,6 +85,10 @@ class DMCEnv(gymnasium.Env):
         """Positions and velocities (qpos, qvel), float64 (nq + nv,). For evaluation only, never in the observation."""
         return np.concatenate([self._physics.data.qpos, self._physics.data.qvel])
 
+    def state_observation(self) -> dict[str, np.ndarray]:
+        """What a state-based agent would see of this task (dm_control's own). For evaluation only."""
+        return dict(self._task.get_observation(self._physics))
+
     def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[np.ndarray, dict]:
         super().reset(seed=seed)
         self._task.random.seed(int(self.np_random.integers(2**32)))

@@ -26,7 +26,7 @@ def make_agent(terms=INFOPOWER, constraint=("predictability", "reward", "empower
     torch.manual_seed(seed)
     rewards = rewards or ({"task": 1.0, "empowerment": 0.1} if "empowerment" in terms else {"task": 1.0})
     policy = ActorCriticConfig(rewards=rewards, units=32, layers=1, horizon=5, starts=16)
-    optimiser = OptimiserConfig(model_rate=3e-3, actor_rate=3e-3, critic_rate=3e-3)
+    optimiser = OptimiserConfig(model_rate=3e-3, actor_rate=3e-3, critic_rate=3e-3, warmup=0)
     return Agent(AgentConfig(world_config(terms, constraint, **fields), policy, optimiser), Spaces(32, 2))
 
 

@@ -305,10 +305,14 @@ def _split(
         if name != "config" and name not in known:
             raise UserError(f"unknown option --{short(name)[1:-1]}", "command line", _nearest_flag(name, known))
         if not equals:
-            if not words or words[0].startswith("--"):
+            ends = not words or words[0].startswith("--")
+            if name in known and known[name].kind is bool and (ends or words[0] not in ("true", "false")):
+                text = "true"  # --latent alone
+            elif ends:
                 kind = "a preset" if name == "config" else _describe(known[name].kind)
                 raise UserError("a value is missing", f"--{name}", f"write --{name} and {kind}")
-            text = words.pop(0)
+            else:
+                text = words.pop(0)
         if name == "config":
             chosen.append(text)
         else:

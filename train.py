@@ -80,16 +80,16 @@ def train(config: runs.RunConfig, folder, device) -> None:
             evaluator.logger = logger
             progress = Progress(config.frames, trainer.env_frame)
             for number in (signal.SIGTERM, signal.SIGINT):
-                signal.signal(number, lambda *_: setattr(trainer, "stop_requested", True))
+                signal.signal(number, lambda received, _: setattr(trainer, "stop_signal", received))
             began = time.monotonic()
             learn(trainer, logger, progress)
             progress.close()
-            if trainer.stop_requested and trainer.saved_at != trainer.env_frame:
+            if trainer.stop_signal and trainer.saved_at != trainer.env_frame:
                 remedy = "make room; the same command goes on from the checkpoint before"
                 raise UserError("the last checkpoint could not be written", str(folder), remedy)
-            if trainer.stop_requested:
+            if trainer.stop_signal:
                 print(f"stopped and saved at frame {trainer.env_frame}; the same command goes on from there")
-                return
+                raise SystemExit(128 + trainer.stop_signal)  # so that a script does not take it for done
             print(f"trained {trainer.env_frame} frames, {trainer.update} updates, {time.monotonic() - began:.0f} s")
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, signal.default_int_handler)  # all is saved: an evaluation may be broken off

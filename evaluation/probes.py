@@ -140,12 +140,12 @@ def _read_background(kind: str, train: Record, test: Record) -> dict[str, float]
 
 
 def _network(maker):
-    return maker(hidden_layer_sizes=(128,), early_stopping=True, max_iter=60, random_state=0)
+    return maker(hidden_layer_sizes=(128,), batch_size=64, early_stopping=True, max_iter=200, random_state=0)
 
 
 def _fit(head, inputs: np.ndarray, targets: np.ndarray):
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # early stopping and few rounds are meant
+        warnings.simplefilter("ignore", ConvergenceWarning)  # early stopping is meant
         return make_pipeline(StandardScaler(), head).fit(inputs, targets)
 
 

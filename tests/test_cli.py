@@ -2,9 +2,11 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import pytest
@@ -115,6 +117,24 @@ def test_the_same_command_resumes_with_its_replay(trained):
     updates = [row["clock/update"] for row in metrics(folder) if "clock/update" in row]
     assert updates == sorted(updates)
     assert max(row["step"] for row in metrics(folder)) == 800
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_stopped_run_is_saved_and_says_so(tmp_path, number, code):
+    words = [sys.executable, "train.py", *SMALL, "--frames", "100000", "--folder", str(tmp_path / "run")]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "XDG_CACHE_HOME": CACHE}
+    with (tmp_path / "log").open("w+") as log:
+        process = subprocess.Popen(words, cwd=ROOT, stdout=log, stderr=log, env=environment)
+        metrics_file, deadline = tmp_path / "run" / "metrics.jsonl", time.monotonic() + 120
+        while time.monotonic() < deadline and "clock/update" not in (metrics_file.read_text() if metrics_file.exists() else ""):
+            time.sleep(0.1)
+        process.send_signal(number)
+        assert process.wait(60) == code
+        log.seek(0)
+        said = log.read()
+    assert "stopped and saved at frame" in said
+    assert "Traceback" not in said
+    assert list((tmp_path / "run" / "checkpoints").glob("step-*/MANIFEST.json"))
 
 
 def test_eval_of_a_run_is_deterministic_and_writes_films(trained):

@@ -121,6 +121,11 @@ def test_positional(presets):
     assert parse(Train, ["cup-catch", "--frames", "5"], presets, positional="task")[0].task == "cup-catch"
 
 
+@pytest.mark.parametrize("argv", [["--compile"], ["--compile", "--frames", "3"], ["--compile", "true"], ["--compile=true"]])
+def test_a_switch_may_stand_alone(presets, argv):
+    assert read(presets, *argv).compile is True
+
+
 @pytest.mark.parametrize(
     ("argv", "words"),
     [
@@ -139,8 +144,8 @@ def test_positional(presets):
         (["--world_model.strides", "1,x"], ["--world_model.strides", "a whole number"]),
         (["--world_model.strides", "1,0"], ["at least 1"]),
         (["--compile", "yes"], ["--compile", "true or false"]),
-        (["--compile"], ["--compile", "value is missing"]),
-        (["--compile", "--frames", "3"], ["--compile", "value is missing"]),
+        (["--frames"], ["--frames", "value is missing"]),
+        (["--frames", "--compile", "true"], ["--frames", "value is missing"]),
         (["--rewards", "task"], ["--rewards", "task=1"]),
         (["--rewards", "task=-1"], ["at least 0"]),
         (["--task", "a\nb"], ["--task"]),

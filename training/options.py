@@ -306,7 +306,7 @@ def _split(
             raise UserError(f"unknown option --{short(name)[1:-1]}", "command line", _nearest_flag(name, known))
         if not equals:
             ends = not words or words[0].startswith("--")
-            if name in known and known[name].kind is bool and (ends or words[0] not in ("true", "false")):
+            if ends and name in known and known[name].kind is bool:
                 text = "true"  # --latent alone
             elif ends:
                 kind = "a preset" if name == "config" else _describe(known[name].kind)

@@ -99,7 +99,7 @@ class Trainer:
         self.generator = np.random.default_rng([seed, 1])
         self.metrics = Metrics()
         self.film: list[np.ndarray] = []  # the running episode of environment 0
-        self.stop_requested = False
+        self.stop_signal = 0  # the signal that asked to stop
         self.saved_at = -1  # env frame of the last checkpoint
 
     @property
@@ -107,12 +107,12 @@ class Trainer:
         return self.agent_step * self.action_repeat
 
     def run(self, logger: Logger, progress: Progress) -> None:
-        """To the end of the budget, or until `stop_requested`; the last checkpoint is written in both cases."""
+        """To the end of the budget, or until `stop_signal`; the last checkpoint is written in both cases."""
         config, now = self.config, self.env_frame
         log, video = Every(config.log_every, now), Every(config.video_every, now)
         keep, evaluation = Every(config.checkpoint_every, now), Every(config.evaluate_every, now)
         random = random_policy(self.rollout.envs, self.generator)
-        while self.env_frame < self.frames and not self.stop_requested:
+        while self.env_frame < self.frames and not self.stop_signal:
             filling = self.env_frame < config.prefill
             self.act(self.filling(random) if filling else self.agent.act, logger)
             if not filling and self.replay.can_sample(config.batch_length):

@@ -1,0 +1,97 @@
+"""Probes must find what a latent holds and nothing else: latents that copy the state, the background, or neither."""
+
+import functools
+
+import numpy as np
+import pytest
+import torch
+
+from agents.actor_critic import ActorCriticConfig
+from agents.agent import Agent, AgentConfig
+from envs.backgrounds import BackgroundConfig
+from envs.dmc import make, make_video
+from evaluation import probes
+from tests.small import world_config
+from world_models.world_model import Spaces
+
+
+def record(latent: str, episodes: int = 8, length: int = 120, seed: int = 0) -> probes.Record:
+    """Episodes of a made-up pendulum before one of three clips; the latent is a fixed mixture of what it is to hold."""
+    random = np.random.default_rng(seed)
+    number = np.repeat(np.arange(episodes), length)
+    time = np.tile(np.arange(length), episodes)
+    angle = time * random.uniform(0.05, 0.3, episodes)[number] + random.uniform(0, 6, episodes)[number]
+    state = np.stack([np.sin(angle), np.cos(angle), random.normal(size=len(angle))], 1)
+    clip = (number + number // 4) % 3  # all three in both halves
+    phase = (time + 37 * number) % length / length
+    base = random.normal(size=(3, 2, 12))
+    pixels = base[clip, 0] * np.sin(6.28 * phase)[:, None] + base[clip, 1]
+    background = np.concatenate([np.eye(3)[clip], pixels], 1)
+    held = {"state": state, "background": background, "nothing": random.normal(size=(len(angle), 5))}[latent]
+    mixed = held @ random.normal(size=(held.shape[1], 32)) + 0.01 * random.normal(size=(len(angle), 32))
+    names = ("sin", "cos", "noise")
+    reward = state[:, 1]
+    return probes.Record(mixed, state, names, reward, reward if latent == "state" else 0 * reward, clip, phase, pixels, number)
+
+
+def test_a_latent_that_copies_the_state():
+    reading = probes.read(record("state"))
+    for kind in ("linear", "network"):
+        assert reading[f"state/{kind}/mean"] > 0.95
+        assert reading[f"background/{kind}/pixels"] < 0.15
+        assert reading[f"background/{kind}/clip_accuracy"] < reading["background/clip_chance"] + 0.25
+    assert reading["reward_explained"] == pytest.approx(1.0)
+
+
+def test_a_latent_that_copies_the_background():
+    reading = probes.read(record("background"))
+    for kind in ("linear", "network"):
+        assert reading[f"state/{kind}/mean"] < 0.15
+        assert reading[f"background/{kind}/pixels"] > 0.9
+        assert reading[f"background/{kind}/clip_accuracy"] > 0.95
+    assert reading["reward_explained"] < 0.1
+
+
+def test_a_latent_that_holds_nothing():
+    reading = probes.read(record("nothing"))
+    for kind in ("linear", "network"):
+        assert reading[f"state/{kind}/mean"] < 0.1
+        assert reading[f"background/{kind}/pixels"] < 0.1
+
+
+def test_what_does_not_vary_is_left_out():
+    rows = record("state")
+    rows.state[:, 2] = 1.0
+    reading = probes.read(rows)
+    assert "state/linear/noise" not in reading
+    assert reading["state/linear/mean"] > 0.95
+
+
+@pytest.fixture(scope="module")
+def agent() -> Agent:
+    torch.manual_seed(0)
+    return Agent(AgentConfig(world_config(), ActorCriticConfig(units=32, layers=1)), Spaces(32, 1))
+
+
+@pytest.mark.parametrize("video", [True, False])
+def test_episodes_are_collected_with_what_was_true(agent, video):
+    arguments = {"size": 32, "action_repeat": 4, "time_limit": 160}
+    maker = functools.partial(make, "cartpole-swingup", **arguments)
+    if video:
+        maker = functools.partial(make_video, "cartpole-swingup", BackgroundConfig("procedural"), "heldout", **arguments)
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
+    one, two = (probes.collect(agent, maker, 4, 7) for _ in range(2))
+    assert torch.equal(before, torch.get_rng_state())
+    for a, b in zip(vars(one).values(), vars(two).values()):
+        assert np.array_equal(a, b)
+    assert one.latent.shape == (4 * 40, agent.world_model.rssm.feature_size)
+    assert one.names == ("position[0]", "position[1]", "position[2]", "velocity[0]", "velocity[1]")
+    assert np.allclose(one.state[:, 1] ** 2 + one.state[:, 2] ** 2, 1, atol=1e-4)
+    assert np.array_equal(np.unique(one.episode), np.arange(4))
+    assert (one.clip >= 0).all() == video
+    assert ((one.phase >= 0) & (one.phase <= 1)).all()
+    assert (one.pixels.std() > 0) == video
+    # Every second episode walks at random, the same walk for every agent.
+    assert one.part(one.episode == 1).state[:, 0].std() > 0
+    assert all(np.isfinite(value) for value in probes.read(one).values())

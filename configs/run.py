@@ -13,11 +13,19 @@ from envs.backgrounds import BackgroundConfig
 from errors import UserError, nearest
 from option import option
 from training import options
+from training.presets import load_yaml
 from training.trainer import TrainingConfig
 from world_models.world_model import WorldModelConfig
 
 PRESETS = Path(__file__).parent
-AGENTS = ("infopower", "c_dreamer", "dreamer", "infopower_paper")
+
+
+def agents_in(folder: Path) -> tuple[str, ...]:
+    """The methods: presets that say `agent:` with their own name."""
+    return tuple(path.stem for path in sorted(folder.glob("*.yaml")) if load_yaml(path).get("agent") == path.stem)
+
+
+AGENTS = agents_in(PRESETS)
 SIZES = ("auto", "cpu", "12m", "25m", "50m", "100m")
 
 

@@ -1,6 +1,7 @@
 """The rules: fixed weights, and the Lagrangian with its dual step."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -37,6 +38,15 @@ def test_threshold_is_the_quantile_of_the_second_half_of_the_pilot():
         rule.dual_step(values(0.0, limit))
         assert float(rule.log_multiplier) == 0.0
     assert float(rule.threshold) == pytest.approx(2 + 0.9 * 2)
+
+
+def test_a_given_threshold_needs_no_pilot():
+    rule = Lagrangian(replace(CONFIG, threshold=10.0, minimum=0.01))
+    assert float(rule.threshold) == 10.0
+    assert float(rule.log_multiplier) == 0.0
+    rule.dual_step(values(0.0, 6.0))  # C = 12
+    assert float(rule.log_multiplier) == pytest.approx(-0.1 * 2)
+    assert float(rule.threshold) == 10.0
 
 
 def test_multiplier_grows_while_the_constraint_is_violated():

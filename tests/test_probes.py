@@ -11,7 +11,7 @@ from agents.agent import Agent, AgentConfig
 from envs.backgrounds import BackgroundConfig
 from envs.dmc import make, make_video
 from evaluation import probes
-from tests.small import world_config
+from small import world_config
 from world_models.world_model import Spaces
 
 

@@ -1,6 +1,7 @@
 """The world model: alignment, resets, the traps of InfoPower's page, and that it learns a batch by heart."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from errors import UserError
 from world_models import world_model as w
 from world_models.networks import OPPONENT_COLOURS, BlockLinear, Encoder, FirstConvolution, image_to_float
 from world_models.rssm import RSSM, RSSMConfig
+from world_models.empowerment import EmpowermentConfig
 from world_models.world_model import Spaces, WorldModel
 
 
@@ -216,8 +218,30 @@ def test_trap_4_negatives_and_targets_can_be_chosen(negatives, source):
     _, _, values, _ = model.loss(batch)
     limit = math.log(8 if negatives == "sequence" else 32)
     assert float(values["contrastive"]) <= limit + 1e-5
-    rollout_state = model.terms["contrastive"].critic.left.in_features
+    rollout_state = model.terms["contrastive"].bound.critic.left.in_features
     assert rollout_state == (32 if source == "prediction" else 48)
+
+
+@pytest.mark.parametrize("bound", ["nce", "nwj", "wasserstein", "redundancy_reduction"])
+@pytest.mark.parametrize("negatives", ["batch", "sequence"])
+def test_every_bound_is_one_line_of_configuration(bound, negatives):
+    agent = make_agent(contrastive=w.ContrastiveConfig(bound=bound, negatives=negatives, projection=16))
+    before = agent.world_model.encoder.project.weight.clone()
+    metrics = [agent.update(moving_square(4, 8, seed=index)) for index in range(8)]
+    assert all(torch.isfinite(value).all() for row in metrics for value in row.values())
+    assert not torch.equal(before, agent.world_model.encoder.project.weight)
+
+
+@pytest.mark.parametrize("shapes", [True, False])
+def test_the_inverse_model_shapes_the_representation_or_only_reads_it(shapes):
+    empowerment = EmpowermentConfig(units=32, layers=1, shapes=shapes)
+    config = replace(world_config({"empowerment": 1.0}, ()), empowerment=empowerment)
+    model = WorldModel(config, Spaces(32, 2))
+    losses, *_ = model.loss(make_batch())
+    losses["world_model"].backward()
+    gradient = model.encoder.project.weight.grad
+    assert (gradient is not None and bool(gradient.abs().sum() > 0)) == shapes
+    assert float(model.terms["empowerment"].inverse.network[-1].weight.grad.abs().sum()) > 0
 
 
 def test_trap_8_constraint_terms_are_float32_under_autocast():

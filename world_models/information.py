@@ -1,16 +1,23 @@
-"""Lower bounds on mutual information I(X; Y) from a matrix of critic scores, and the critic that gives the scores.
+"""Estimates of the information I(X; Y) that two batches of vectors hold about each other, and the critics behind them.
 
-Every bound has one signature: scores (..., N, N) with the joint pairs on the diagonal -> estimate in nats (..., N),
-one value a row, to be averaged by the caller. All in float32: under mixed precision the differences would drown.
+Every estimate is a module with one call: (left (..., N, X), right (..., N, Y)) -> (value (..., N), to be maximised,
+metrics). Row i of left and row i of right belong together; the other rows of the block are what they are told apart from.
+`BOUNDS` makes each from the same arguments. NCE and NWJ are lower bounds in nats; Wasserstein is in units of distance;
+redundancy reduction and reconstruction are losses with their sign turned, good for training and no estimate of nats.
+All in float32: under mixed precision the differences would drown.
 """
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils.parametrizations import spectral_norm
 
-from world_models.networks import linear
+from option import option
+from world_models.networks import Decoder, image_to_float, linear
 
 
 def nce(scores: Tensor) -> Tensor:
@@ -31,7 +38,16 @@ def nwj(scores: Tensor, clamp: float = 20.0) -> Tensor:
     return joint.clamp(max=clamp) - marginal.sum(-1) / (scores.shape[-1] - 1)
 
 
-BOUNDS = {"nce": nce, "nwj": nwj}
+def wasserstein(scores: Tensor) -> Tensor:
+    """E_joint[f] - E_marginals[f]: with a critic that is 1-Lipschitz in (x, y), at most the W1 distance
+
+    between joint and product of marginals (Kantorovich-Rubinstein; Wasserstein Dependency Measure, arXiv 1903.11780,
+    Eq. 4). Zero at independence, in units of distance. Off-diagonal pairs stand for the marginals.
+    """
+    scores = scores.float()
+    number = scores.shape[-1]
+    joint = scores.diagonal(dim1=-2, dim2=-1)
+    return joint - (scores.sum(-1) - joint) / (number - 1)
 
 
 class Critic(nn.Module):
@@ -56,3 +72,106 @@ class Critic(nn.Module):
             left = F.normalize(left - left.mean(-2, keepdim=True), dim=-1)
             right = F.normalize(right - right.mean(-2, keepdim=True), dim=-1)
             return left @ right.transpose(-2, -1) / self.temperature + self.offset
+
+
+class LipschitzCritic(nn.Module):
+    """f(x, y) = - |W [x, y] + b| for all pairs, |W|_2 <= 1: exactly 1-Lipschitz in the joint input (..., N, X + Y).
+
+    The spectral norm is divided out by power iteration, one step a forward pass in training.
+    """
+
+    def __init__(self, left: int, right: int, projection: int):
+        super().__init__()
+        self.left = left
+        self.joint = spectral_norm(nn.Linear(left + right, projection), n_power_iterations=2)
+
+    def forward(self, left: Tensor, right: Tensor) -> Tensor:
+        with torch.autocast(left.device.type, enabled=False):
+            weight = self.joint.weight  # (D, X + Y)
+            left = F.linear(left.float(), weight[:, : self.left], self.joint.bias)
+            right = F.linear(right.float(), weight[:, self.left :])
+            # |p + q|^2 by the products of all pairs: (..., N, N) and no (..., N, N, D).
+            square = left.square().sum(-1).unsqueeze(-1) + right.square().sum(-1).unsqueeze(-2)
+            square = square + 2 * left @ right.transpose(-2, -1)
+            return -square.clamp(min=1e-6).sqrt()
+
+
+class Scored(nn.Module):
+    """An estimate from a critic's scores of all pairs."""
+
+    def __init__(self, critic: nn.Module, estimate: Callable[[Tensor], Tensor]):
+        super().__init__()
+        self.critic, self.estimate = critic, estimate
+
+    def forward(self, left: Tensor, right: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        scores = self.critic(left, right)  # (..., N, N)
+        correct = scores.detach().argmax(-1) == torch.arange(scores.shape[-1], device=scores.device)
+        return self.estimate(scores), {"accuracy": correct.float().mean()}
+
+
+class RedundancyReduction(nn.Module):
+    """- sum_i (1 - c_ii)^2 - 5e-4 sum_{i != j} c_ij^2, c the correlations of a projection of left with right.
+
+    Barlow Twins (arXiv 2103.03230) between latent and embedding, as R2-Dreamer uses it. Right is a target: no gradient
+    goes there, else it could be made constant. One number a block, repeated in every row.
+    """
+
+    def __init__(self, left: int, right: int, off_diagonal: float = 5e-4):
+        super().__init__()
+        self.project = linear(left, right, bias=False)
+        self.off_diagonal = off_diagonal
+
+    def forward(self, left: Tensor, right: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        with torch.autocast(left.device.type, enabled=False):
+            columns = [_standardised(self.project(left.float())), _standardised(right.detach().float())]
+            correlation = columns[0].transpose(-2, -1) @ columns[1] / left.shape[-2]  # (..., Y, Y)
+        diagonal = correlation.diagonal(dim1=-2, dim2=-1)
+        rest = correlation.square().sum((-2, -1)) - diagonal.square().sum(-1)
+        value = -(1 - diagonal).square().sum(-1) - self.off_diagonal * rest
+        metrics = {"correlation": diagonal.detach().mean()}
+        return value.unsqueeze(-1).expand(left.shape[:-1]), metrics
+
+
+def _standardised(x: Tensor) -> Tensor:
+    """Columns of (..., N, X) with mean 0 and deviation 1."""
+    return (x - x.mean(-2, keepdim=True)) / (x.std(-2, keepdim=True, correction=0) + 1e-5)
+
+
+class Reconstruction(nn.Module):
+    """Log-density of right, uint8 images (..., N, H, W, C), under Gaussians of variance 1/2 around the decoded left.
+
+    Up to a constant, in the scale of DreamerV3: pixels of unit range, squared error summed over the image.
+    """
+
+    def __init__(self, decoder: Decoder):
+        super().__init__()
+        self.decoder = decoder
+
+    def forward(self, left: Tensor, right: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        decoded = self.decoder(left.flatten(0, -2))  # (N', H, W, C)
+        target = image_to_float(right).permute(0, 2, 3, 1)
+        error = (decoded.float() - target).square().sum((1, 2, 3))
+        return -error.unflatten(0, left.shape[:-1]), {"pixel_error": error.mean() / target[0].numel()}
+
+
+@dataclass(frozen=True)
+class ContrastiveConfig:
+    bound: str = option(
+        "nce", "Estimate of I(O; Z) without a decoder.", choices=("nce", "nwj", "wasserstein", "redundancy_reduction")
+    )
+    negatives: str = option("batch", "Where negatives come from.", choices=("batch", "sequence"))
+    source: str = option(
+        "state",
+        "What is matched with the image: the state that has seen it, or the prediction from past states and actions.",
+        choices=("state", "prediction"),
+    )
+    projection: int = option(128, "Size of the space in which state and image are compared.", ge=2)
+    temperature: float = option(0.1, "Divisor of the cosine.", gt=0.0)
+
+
+BOUNDS: dict[str, Callable[[int, int, ContrastiveConfig], nn.Module]] = {
+    "nce": lambda left, right, config: Scored(Critic(left, right, config.projection, config.temperature), nce),
+    "nwj": lambda left, right, config: Scored(Critic(left, right, config.projection, config.temperature), nwj),
+    "wasserstein": lambda left, right, config: Scored(LipschitzCritic(left, right, config.projection), wasserstein),
+    "redundancy_reduction": lambda left, right, config: RedundancyReduction(left, right),
+}

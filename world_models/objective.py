@@ -27,6 +27,7 @@ class ObjectiveConfig:
     dual_rate: float = option(0.003, "Step of the logarithm of the multiplier, per nat of slack.", gt=0.0)
     pilot_updates: int = option(300, "Updates with multiplier 1, after which c0 is read off the values of C.", ge=2)
     quantile: float = option(0.9, "c0 is this quantile of the smoothed C over the last half of the pilot.", ge=0.0, le=1.0)
+    threshold: float | None = option(None, "c0 in nats where it is known beforehand; none: read off by the quantile.")
     minimum: float = option(1.0, "Smallest multiplier; below 1 clutter, which serves the objective best, gets the say.", gt=0.0)
     maximum: float = option(100.0, "Largest multiplier.", gt=0.0)
     smoothing: float = option(0.98, "Decay of the moving average of C that the dual step sees.", ge=0.0, lt=1.0)
@@ -52,15 +53,17 @@ class Lagrangian(nn.Module):
 
     loss = -(objective + lambda C) / (1 + lambda): the divisor keeps the size of the gradient, and with it the
     learning rate, independent of lambda. The dual step works on log lambda with a smoothed C, within
-    [minimum, maximum]: lambda grows while the constraint is violated. c0 comes from data: a quantile of the smoothed C
-    over the second half of a pilot phase in which lambda is 1.
+    [minimum, maximum]: lambda grows while the constraint is violated. c0 is given, or comes from data: a quantile of the
+    smoothed C over the second half of a pilot phase in which lambda is 1.
     """
 
     def __init__(self, config: ObjectiveConfig):
         super().__init__()
         self.config = config
-        self.register_buffer("log_multiplier", torch.zeros(()))
-        self.register_buffer("threshold", torch.zeros(()))
+        self.pilot_updates = config.pilot_updates if config.threshold is None else 0
+        start = math.log(min(max(1.0, config.minimum), config.maximum))
+        self.register_buffer("log_multiplier", torch.full((), start))
+        self.register_buffer("threshold", torch.tensor(float(config.threshold or 0.0)))
         self.register_buffer("smoothed", torch.zeros(()))
         self.register_buffer("updates", torch.zeros((), dtype=torch.long))
         self.register_buffer("pilot", torch.zeros(config.pilot_updates))
@@ -85,10 +88,10 @@ class Lagrangian(nn.Module):
         decay = min(config.smoothing, done / (done + 1))  # an unbiased start
         self.smoothed.lerp_(constraint, 1 - decay)
         self.updates += 1
-        if done < config.pilot_updates:
+        if done < self.pilot_updates:
             self.pilot[done] = self.smoothed
-            if done == config.pilot_updates - 1:
-                self.threshold.copy_(self.pilot[config.pilot_updates // 2 :].quantile(config.quantile))
+            if done == self.pilot_updates - 1:
+                self.threshold.copy_(self.pilot[self.pilot_updates // 2 :].quantile(config.quantile))
             return
         # One step is at most 10 nats of slack long: an outlier must not throw lambda to the other end.
         slack = (self.smoothed - self.threshold).clamp(-10, 10)

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from world_models.distributions import SCALAR_HEADS
 from world_models.empowerment import InverseModel, marginal_log_prob
-from world_models.information import BOUNDS, Critic
-from world_models.networks import MLP, Decoder, image_to_float
+from world_models.information import BOUNDS, ContrastiveConfig, Reconstruction
+from world_models.networks import MLP, Decoder
 from world_models.rssm import RSSM, Posterior
 
 
@@ -27,13 +27,12 @@ class Rollout(NamedTuple):
 
 
 class Contrastive(nn.Module):
-    """I(O; Z) by a contrastive bound (InfoPower, Sec. 3.1; CPC)."""
+    """I(O; Z) without a decoder (InfoPower, Sec. 3.1; CPC): one of the estimates of information.py."""
 
-    def __init__(self, config, feature: int, embedding: int, deterministic: int):
+    def __init__(self, config: ContrastiveConfig, feature: int, embedding: int, deterministic: int):
         super().__init__()
-        self.bound, self.negatives = BOUNDS[config.bound], config.negatives
-        self.predicts = config.source == "prediction"
-        self.critic = Critic(deterministic if self.predicts else feature, embedding, config.projection, config.temperature)
+        self.predicts, self.negatives = config.source == "prediction", config.negatives
+        self.bound = BOUNDS[config.bound](deterministic if self.predicts else feature, embedding, config)
 
     def forward(self, rollout: Rollout) -> tuple[Tensor, dict[str, Tensor]]:
         state = rollout.states.state
@@ -41,24 +40,20 @@ class Contrastive(nn.Module):
         target = rollout.embedding
         if self.negatives == "batch":
             source, target = source.flatten(0, 1), target.flatten(0, 1)  # one block of N pairs
-        scores = self.critic(source, target)  # (N, N) or (B, T, T)
-        correct = scores.detach().argmax(-1) == torch.arange(scores.shape[-1], device=scores.device)
-        return self.bound(scores).mean(), {"accuracy": correct.float().mean()}
+        value, metrics = self.bound(source, target)  # (N,) or (B, T)
+        return value.mean(), metrics
 
 
-class Reconstruction(nn.Module):
-    """I(O; Z) by a decoder: log-density under Gaussians of variance 1/2, up to a constant (Dreamer, DreamerV3)."""
+class Decoded(nn.Module):
+    """I(O; Z) by reconstruction (Dreamer)."""
 
     def __init__(self, decoder: Decoder):
         super().__init__()
-        self.decoder = decoder
+        self.bound = Reconstruction(decoder)
 
     def forward(self, rollout: Rollout) -> tuple[Tensor, dict[str, Tensor]]:
-        decoded = self.decoder(rollout.states.state.feature.flatten(0, 1))  # (N, H, W, C)
-        target = image_to_float(rollout.image).permute(0, 2, 3, 1)
-        # Pixels of unit range, squared error summed over the image: DreamerV3's scale.
-        error = (decoded.float() - target).square().sum((1, 2, 3)).mean()
-        return -error, {"pixel_error": error / target[0].numel()}
+        value, metrics = self.bound(rollout.states.state.feature, rollout.image)  # (B, T)
+        return value.mean(), metrics
 
 
 class Predictability(nn.Module):
@@ -108,10 +103,11 @@ class Empowerment(nn.Module):
     def __init__(self, config, rssm: RSSM, action: int):
         super().__init__()
         self.inverse = InverseModel(config.empowerment, rssm.latent.size, action)
-        self.sample_prior = rssm.latent.sample
+        self.sample_prior, self.shapes = rssm.latent.sample, config.empowerment.shapes
 
     def forward(self, rollout: Rollout) -> tuple[Tensor, dict[str, Tensor]]:
         sampled, action = rollout.states.state.stochastic, rollout.action
+        sampled = sampled if self.shapes else sampled.detach()
         # Steps that start an episode have no action that led to them.
         valid = ~rollout.is_first[:, 1:]
         previous, following, action = sampled[:, :-1][valid], sampled[:, 1:][valid], action[:, 1:][valid]

@@ -13,22 +13,10 @@ from errors import UserError, nearest
 from option import option
 from world_models import terms
 from world_models.empowerment import EmpowermentConfig
+from world_models.information import ContrastiveConfig
 from world_models.networks import Decoder, Encoder, float_to_image, image_to_float
 from world_models.objective import ObjectiveConfig, make_rule
 from world_models.rssm import RSSM, Posterior, RSSMConfig, State
-
-
-@dataclass(frozen=True)
-class ContrastiveConfig:
-    bound: str = option("nce", "Lower bound on I(O; Z).", choices=("nce", "nwj"))
-    negatives: str = option("batch", "Where negatives come from.", choices=("batch", "sequence"))
-    source: str = option(
-        "state",
-        "What is matched with the image: the state that has seen it, or the prediction from past states and actions.",
-        choices=("state", "prediction"),
-    )
-    projection: int = option(128, "Size of the space in which state and image are compared.", ge=2)
-    temperature: float = option(0.1, "Divisor of the cosine.", gt=0.0)
 
 
 @dataclass(frozen=True)
@@ -88,7 +76,7 @@ class WorldModel(nn.Module):
             "contrastive": lambda: terms.Contrastive(
                 config.contrastive, rssm.feature_size, config.embedding, config.rssm.deterministic
             ),
-            "reconstruction": lambda: terms.Reconstruction(self.decoder),
+            "reconstruction": lambda: terms.Decoded(self.decoder),
             "predictability": lambda: terms.Predictability(config, rssm),
             "reward": lambda: terms.Reward(config, rssm.feature_size),
             "empowerment": lambda: terms.Empowerment(config, rssm, spaces.action),

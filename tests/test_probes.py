@@ -5,13 +5,13 @@ import functools
 import numpy as np
 import pytest
 import torch
+from small import world_config
 
 from agents.actor_critic import ActorCriticConfig
 from agents.agent import Agent, AgentConfig
 from envs.backgrounds import BackgroundConfig
 from envs.dmc import make, make_video
 from evaluation import probes
-from small import world_config
 from world_models.world_model import Spaces
 
 

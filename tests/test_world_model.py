@@ -11,9 +11,9 @@ from torch.nn import functional as F
 from agents.optimiser import descend
 from errors import UserError
 from world_models import world_model as w
+from world_models.empowerment import EmpowermentConfig
 from world_models.networks import OPPONENT_COLOURS, BlockLinear, Encoder, FirstConvolution, image_to_float
 from world_models.rssm import RSSM, RSSMConfig
-from world_models.empowerment import EmpowermentConfig
 from world_models.world_model import Spaces, WorldModel
 
 

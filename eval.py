@@ -71,7 +71,8 @@ def main(argv: list[str]) -> None:
             results[f"random policy, {name}"] = evaluator.score(side, config.episodes, source, policy)
         if config.latent:
             make_env = build.environment_maker(run_config, side, source)
-            readings[name] = probes.read(probes.collect(agent, make_env, config.latent_episodes, config.seed))
+            record = probes.collect(agent, make_env, config.latent_episodes, config.seed)
+            readings[name] = probes.read(record) | probes.foresee(agent, record)
     print(f"{run_config.agent} on {run_config.task}, frame {frame}, {path.name}")
     print(report.table(results))
     report.save(output / "scores.json", run_config, frame, results)

@@ -19,6 +19,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from agents.agent import Agent
+from world_models.rssm import State
 
 GRID = 8  # background pixels are averaged to GRID x GRID
 
@@ -30,6 +31,7 @@ class Record:
     latent: np.ndarray  # (n, F)
     state: np.ndarray  # (n, S), dm_control's own state observation: the robot, and the objects of the task
     names: tuple[str, ...]  # of the S numbers
+    action: np.ndarray  # (n, A), taken at the step
     reward: np.ndarray  # (n,), came with the step
     predicted: np.ndarray  # (n,), the model's expected reward
     clip: np.ndarray  # (n,), which clip plays; -1: none
@@ -58,8 +60,8 @@ def collect(agent: Agent, make_env: Callable[[], gymnasium.Env], episodes: int, 
     finally:
         env.close()
     columns = [np.stack(column) for column in zip(*rows)]
-    latent, state, reward, predicted, clip, phase, pixels, number = columns
-    return Record(latent, state, names, reward, predicted, clip, phase, pixels, number)
+    latent, state, *rest = columns
+    return Record(latent, state, names, *rest)
 
 
 def _play(agent: Agent, env: gymnasium.Env, episode: int, seed: int) -> list[tuple]:
@@ -79,8 +81,9 @@ def _play(agent: Agent, env: gymnasium.Env, episode: int, seed: int) -> list[tup
             predicted = float(agent.world_model.reward(feature)[0])
         _, state = _flat(env.unwrapped.state_observation())
         latent = feature[0].float().cpu().numpy()
-        rows.append((latent, state, np.float32(reward), np.float32(predicted), *_behind(env), np.int64(episode)))
-        image, reward, terminated, truncated, _ = env.step(action[0].cpu().numpy())
+        taken = action[0].cpu().numpy()
+        rows.append((latent, state, taken, np.float32(reward), np.float32(predicted), *_behind(env), np.int64(episode)))
+        image, reward, terminated, truncated, _ = env.step(taken)
         first, done = False, terminated or truncated
     return rows
 
@@ -124,6 +127,47 @@ def read(record: Record) -> dict[str, float]:
         if record.clip[0] >= 0:
             result |= _read_background(kind, train, test)
     return result
+
+
+@torch.no_grad()
+def foresee(agent: Agent, record: Record, horizons: tuple[int, ...] = (1, 5, 10), samples: int = 8) -> dict[str, float]:
+    """How far ahead the dynamics can be trusted: imagined along the actions that were taken, against what came.
+
+    Per horizon: the part of the reward's variance that is explained, and R2 of the state by the linear probe that was
+    fitted on states that have seen the image. The mean of `samples` roll-outs of the prior; the second half of `read`.
+    """
+    probe, varies = _state_probe(record)
+    longest, rssm = max(horizons), agent.world_model.rssm
+    usable = np.zeros(len(record.episode), bool)
+    usable[:-longest] = (record.episode[longest:] == record.episode[:-longest]) & (record.episode[:-longest] // 2 % 2 == 1)
+    start = np.flatnonzero(usable)[::3]
+    latent = torch.as_tensor(record.latent[start], device=agent.device).repeat(samples, 1)  # (samples * m, F)
+    state = State(*latent.split([rssm.config.deterministic, rssm.latent.size], -1))
+    row: dict[str, float] = {}
+    torch_state = torch.get_rng_state()
+    torch.manual_seed(0)
+    for step in range(1, longest + 1):
+        action = torch.as_tensor(record.action[start + step - 1], device=agent.device).repeat(samples, 1)
+        state = agent.world_model.imagine(state, action)
+        if step not in horizons:
+            continue
+        feature = state.feature.float()
+        reward = agent.world_model.reward(feature).unflatten(0, (samples, -1)).mean(0).cpu().numpy()
+        seen = probe(feature.cpu().numpy()).reshape(samples, len(start), -1).mean(0)
+        true = record.state[start + step][:, varies]
+        row[f"ahead/{step}/reward_explained"] = _explained(reward, record.reward[start + step])
+        scores = [_explained(a, b) for a, b in zip(seen.T, true.T)]
+        row[f"ahead/{step}/state"] = float(np.mean(np.clip(scores, 0, 1)))
+    torch.set_rng_state(torch_state)
+    return row
+
+
+def _state_probe(record: Record):
+    """(a linear probe of the state, fitted on the first half; which numbers of the state vary)."""
+    train = record.part(record.episode // 2 % 2 == 0)
+    varies = train.state.std(0) > 1e-3
+    head = _fit(Ridge(10.0), train.latent, train.state[:, varies])
+    return head.predict, varies
 
 
 def _read_background(kind: str, train: Record, test: Record) -> dict[str, float]:

@@ -1,6 +1,7 @@
 """Probes must find what a latent holds and nothing else: latents that copy the state, the background, or neither."""
 
 import functools
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from agents.agent import Agent, AgentConfig
 from envs.backgrounds import BackgroundConfig
 from envs.dmc import make, make_video
 from evaluation import probes
+from world_models.rssm import State
 from world_models.world_model import Spaces
 
 
@@ -31,7 +33,10 @@ def record(latent: str, episodes: int = 8, length: int = 120, seed: int = 0) -> 
     mixed = held @ random.normal(size=(held.shape[1], 32)) + 0.01 * random.normal(size=(len(angle), 32))
     names = ("sin", "cos", "noise")
     reward = state[:, 1]
-    return probes.Record(mixed, state, names, reward, reward if latent == "state" else 0 * reward, clip, phase, pixels, number)
+    action = np.zeros((len(angle), 1), np.float32)
+    return probes.Record(
+        mixed, state, names, action, reward, reward if latent == "state" else 0 * reward, clip, phase, pixels, number
+    )
 
 
 def test_a_latent_that_copies_the_state():
@@ -95,3 +100,32 @@ def test_episodes_are_collected_with_what_was_true(agent, video):
     # Every second episode walks at random, the same walk for every agent.
     assert one.part(one.episode == 1).state[:, 0].std() > 0
     assert all(np.isfinite(value) for value in probes.read(one).values())
+    ahead = probes.foresee(agent, one, (1, 3))
+    assert torch.equal(before, torch.get_rng_state())
+    assert set(ahead) == {f"ahead/{step}/{what}" for step in (1, 3) for what in ("reward_explained", "state")}
+
+
+def test_a_model_that_knows_the_dynamics_foresees_them():
+    """A latent that is a rotating vector, and a model that turns it: all ahead is explained; standing still is not it."""
+    random = np.random.default_rng(0)
+    episode = np.repeat(np.arange(4), 50)
+    angle = 0.4 * np.tile(np.arange(50), 4) + random.uniform(0, 6, 4)[episode]
+    state = np.stack([np.cos(angle), np.sin(angle)], 1).astype(np.float32)
+    zero = np.zeros(200, np.float32)
+    record = probes.Record(state, state, ("cos", "sin"), zero[:, None], state[:, 0], zero, zero - 1, zero, zero, episode)
+    turn = torch.tensor([[np.cos(0.4), -np.sin(0.4)], [np.sin(0.4), np.cos(0.4)]], dtype=torch.float32)
+
+    def fake(matrix):
+        rssm = SimpleNamespace(config=SimpleNamespace(deterministic=1), latent=SimpleNamespace(size=1))
+
+        def imagine(now, action):
+            return State(*(now.feature @ matrix.T).split([1, 1], -1))
+
+        model = SimpleNamespace(rssm=rssm, imagine=imagine, reward=lambda feature: feature[:, 0])
+        return SimpleNamespace(world_model=model, device=torch.device("cpu"))
+
+    right, still = (probes.foresee(fake(matrix), record, (1, 5), 2) for matrix in (turn, torch.eye(2)))
+    for key, value in right.items():
+        assert value > 0.98, key
+    assert right["ahead/5/reward_explained"] > 0.999
+    assert still["ahead/5/reward_explained"] < 0

@@ -42,11 +42,20 @@ class InverseModel(nn.Module):
         return clipped_normal_log_prob(action.float(), *self(previous, following))
 
 
-def marginal_log_prob(action: Tensor) -> Tensor:
+def moments(action: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and variance (A,) of actions (N, A) weighted by shares (N,) that sum to one."""
+    share = share.unsqueeze(-1)
+    mean = (share * action).flatten(0, -2).sum(0)
+    return mean, (share * (action - mean).square()).flatten(0, -2).sum(0)
+
+
+def marginal_log_prob(action: Tensor, share: Tensor) -> Tensor:
     """log-density of actions (N, A) under one Gaussian fitted to them: what a model that sees nothing reaches, (N,).
 
-    Its mean is minus the entropy H(A) of that fit. The policy's entropy H(pi), which the paper adds to the bound, is a
-    constant of the representation for replayed actions, and so is this; this one makes 0 nats mean "at chance".
+    Each counts by its share (N,), which sum to one. The weighted mean is minus the entropy H(A) of that fit. The policy's
+    entropy H(pi), which the paper adds to the bound, is a constant of the representation for replayed actions, and so is
+    this; this one makes 0 nats mean "at chance".
     """
     action = action.float()
-    return clipped_normal_log_prob(action, action.mean(0), action.std(0, correction=0).clamp(min=1e-2))
+    mean, variance = moments(action, share)
+    return clipped_normal_log_prob(action, mean, variance.sqrt().clamp(min=1e-2))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from world_models.distributions import SCALAR_HEADS
-from world_models.empowerment import InverseModel, marginal_log_prob
+from world_models.empowerment import InverseModel, marginal_log_prob, moments
 from world_models.information import BOUNDS, ContrastiveConfig, Reconstruction
 from world_models.networks import MLP, Decoder
 from world_models.rssm import RSSM, Posterior
@@ -106,19 +106,23 @@ class Empowerment(nn.Module):
         self.sample_prior, self.shapes = rssm.latent.sample, config.empowerment.shapes
 
     def forward(self, rollout: Rollout) -> tuple[Tensor, dict[str, Tensor]]:
-        sampled, action = rollout.states.state.stochastic, rollout.action
+        sampled, action = rollout.states.state.stochastic, rollout.action[:, 1:].float()
         sampled = sampled if self.shapes else sampled.detach()
-        # Steps that start an episode have no action that led to them.
-        valid = ~rollout.is_first[:, 1:]
-        previous, following, action = sampled[:, :-1][valid], sampled[:, 1:][valid], action[:, 1:][valid]
-        gain = self.inverse.log_prob(previous, following, action) - marginal_log_prob(action)  # (N',)
+        previous, following = sampled[:, :-1], sampled[:, 1:]  # (B, T-1, Z)
+        # Steps that start an episode have no action that led to them. They weigh nothing; picking the others out would
+        # make sizes depend on the data, which a compiled graph cannot.
+        valid = (~rollout.is_first[:, 1:]).float()
+        number = valid.sum()
+        share = valid / number.clamp(min=1)  # (B, T-1)
+        chance = marginal_log_prob(action, share)
+        value = (share * (self.inverse.log_prob(previous, following, action) - chance)).sum()
         with torch.no_grad():
-            imagined = self.sample_prior(rollout.states.prior[:, 1:][valid])
-            error = (self.inverse(previous, following)[0] - action).square().mean()
-            metrics = {"inverse_error": error / action.var(0).mean().clamp(min=1e-6)}
+            imagined = self.sample_prior(rollout.states.prior[:, 1:])
+            error = (share * (self.inverse(previous, following)[0] - action).square().mean(-1)).sum()
+            variance = moments(action, share)[1].mean() * number / (number - 1).clamp(min=1)
+            metrics = {"inverse_error": error / variance.clamp(min=1e-6)}
         # In imagination only prior samples exist, so the inverse model must know them; the dynamics must not learn
         # to write the action into them, hence detached.
-        on_prior = self.inverse.log_prob(previous.detach(), imagined, action)
-        metrics["on_prior"] = (on_prior - marginal_log_prob(action)).mean().detach()
-        value = gain.mean()
-        return value + (on_prior - on_prior.detach()).mean(), metrics
+        on_prior = (share * (self.inverse.log_prob(previous.detach(), imagined, action) - chance)).sum()
+        metrics["on_prior"] = on_prior.detach()
+        return value + on_prior - on_prior.detach(), metrics

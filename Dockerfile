@@ -15,8 +15,10 @@ ENV NVIDIA_VISIBLE_DEVICES=all \
     PYTHONUNBUFFERED=1
 
 WORKDIR /foreground
+# torch.compile writes C on CUDA and builds it against Python's headers, at run time.
 RUN apt-get update \
     && apt-get install -y --no-install-recommends ca-certificates git make python3 \
+       $(test "$DEVICE" != cuda || echo gcc libc6-dev python3-dev) \
     && rm -rf /var/lib/apt/lists/*
 
 # The system libraries need root; nothing after this does. The list of them is in one place, the script.

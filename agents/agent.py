@@ -5,8 +5,10 @@ Shapes: B batch, T time, N environments or starts, A action, C condition, F feat
 """
 
 import shutil
+import sysconfig
 import warnings
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -66,13 +68,17 @@ class Agent(nn.Module):
         self._model_loss, self._policy_loss = wrap(self.world_model.loss), wrap(self.actor_critic.loss)
 
     def _compiles(self, choice: str) -> bool:
-        """Whether to compile; auto: on CUDA, where a C compiler is found, which torch.compile needs there."""
+        """Whether to compile; auto: on CUDA, where a C compiler and Python's headers are, which torch.compile needs there."""
         if choice != "auto":
             return choice == "true"
-        if self.device.type == "cuda" and shutil.which("cc") is None and shutil.which("gcc") is None:
-            warnings.warn("no C compiler: the update runs uncompiled, and slower; install gcc", stacklevel=2)
+        if self.device.type != "cuda":
             return False
-        return self.device.type == "cuda"
+        compiler = shutil.which("cc") or shutil.which("gcc")
+        if compiler and Path(sysconfig.get_path("include"), "Python.h").exists():
+            return True
+        lacking, package = ("Python.h", "python3-dev") if compiler else ("C compiler", "gcc")
+        warnings.warn(f"no {lacking}: the update runs uncompiled, and slower; install {package}", stacklevel=2)
+        return False
 
     def _make_optimisers(self, config: OptimiserConfig) -> dict[str, Optimiser]:
         # The decoder for pictures has its own optimiser: not even the clipping of its gradient touches the model.

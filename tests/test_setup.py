@@ -116,6 +116,13 @@ def test_dockerfile():
     assert any(line.startswith("VOLUME") and line.endswith("/runs") for line in lines)
 
 
+@pytest.mark.parametrize(("device", "expected"), [("cpu", ""), ("cuda", "gcc libc6-dev python3-dev")])
+def test_dockerfile_brings_what_compiling_on_cuda_needs(device, expected):
+    [extra] = re.findall(r"\$\(test .*\)", (ROOT / "Dockerfile").read_text())
+    done = subprocess.run(["sh", "-ec", f"echo {extra}"], env={"DEVICE": device}, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == expected
+
+
 def write(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)

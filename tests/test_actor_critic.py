@@ -52,18 +52,55 @@ def test_lambda_returns_against_the_definition(trace):
         assert torch.allclose(lambda_returns(reward, discount, value, trace)[t], slow, atol=1e-5)
 
 
-def learn(agent: ActorCritic, rewards: dict, updates=300) -> Policy:
+def learn(agent: ActorCritic, rewards: dict, updates=300, rows: list | None = None) -> Policy:
+    """Train on the toy; the metrics of every update are appended to `rows`."""
     actor = torch.optim.Adam(agent.actor.parameters(), 2e-3)
     critic = torch.optim.Adam(agent.critics.parameters(), 6e-3)
     for _ in range(updates):
-        losses, _ = agent.loss(Point(), start(256), rewards)
+        losses, metrics = agent.loss(Point(), start(256), rewards)
         for optimiser, name in ((actor, "actor"), (critic, "critic")):
             optimiser.zero_grad()
             losses[name].backward()
             optimiser.step()
         agent.follow()
+        if rows is not None:
+            rows.append({key: value.item() for key, value in metrics.items()})
     with torch.no_grad():
         return agent.actor(start().feature)
+
+
+def constant(imagined) -> torch.Tensor:
+    return torch.ones_like(imagined.log_prob)
+
+
+def linear(imagined) -> torch.Tensor:
+    """The more of the action the better: the best policy is in the corner."""
+    return 10 * imagined.following.deterministic[..., 0]
+
+
+@pytest.mark.parametrize("gradient", ["score", "path"])
+@pytest.mark.parametrize("reward", [constant, linear])
+@pytest.mark.parametrize("entropy", [0.0, 1.0])
+def test_trap_11_the_deviation_stays_within_its_bounds_and_its_entropy_pulls_it_up(gradient, reward, entropy):
+    agent, rows = make(gradient=gradient, entropy=entropy, min_std=0.2, max_std=0.9), []
+    policy = learn(agent, {"task": reward}, 100, rows)
+    assert 0.2 <= float(policy.std.min()) <= float(policy.std.max()) <= 0.9
+    if entropy:
+        assert rows[-1]["std"] > rows[0]["std"] + 0.1
+        assert rows[-1]["entropy"] > rows[0]["entropy"]
+    elif reward is linear:
+        assert rows[-1]["std"] < 0.3  # what the weight works against
+
+
+def test_trap_11_a_constant_reward_does_not_saturate_the_policy():
+    """By the score function; along the path a critic that still rises can, see docs/infopower.md."""
+    rows: list[dict] = []
+    learn(make(gradient="score"), {"task": constant}, 100, rows)
+    assert max(row["saturation"] for row in rows) < 0.05
+    assert rows[-1]["entropy"] > rows[0]["entropy"] - 0.05
+    cornered: list[dict] = []
+    learn(make(gradient="score"), {"task": linear}, 100, cornered)
+    assert cornered[-1]["saturation"] > 0.9  # and the metric does alarm
 
 
 @pytest.mark.parametrize(("gradient", "slow_rate"), [("score", 1.0), ("score", 0.1), ("path", 1.0), ("path", 0.1)])

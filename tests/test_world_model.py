@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from small import DREAMER, FIXED, make_agent, make_batch, moving_square, world_config
+from small import DREAMER, FIXED, INFOPOWER, make_agent, make_batch, moving_square, world_config
 from torch.nn import functional as F
 
 from agents.optimiser import descend
@@ -250,6 +250,27 @@ def test_trap_8_constraint_terms_are_float32_under_autocast():
         losses, _, values, _ = model.loss(make_batch())
     assert losses["world_model"].dtype == torch.float32
     assert {value.dtype for value in values.values()} == {torch.float32}
+
+
+def noise_with_a_patch(seed: int) -> dict[str, torch.Tensor]:
+    """Images of noise; the reward is the brightness of a patch of 4x4 pixels of 32x32."""
+    batch = make_batch(4, 8, seed=seed)
+    batch["is_first"][:] = False
+    batch["reward"] = torch.rand(4, 8, generator=torch.Generator().manual_seed(100 + seed))
+    batch["image"][:, :, 8:12, 8:12] = (255 * batch["reward"]).to(torch.uint8)[..., None, None, None]
+    return batch
+
+
+def test_trap_9_a_reward_of_a_small_patch_is_learned_under_noise():
+    """With the weights of the presets; a few batches over and over. The picture is all noise but for a 64th."""
+    agent = make_agent(INFOPOWER | {"reward": 20.0})
+    batches, explained = [noise_with_a_patch(seed) for seed in range(4)], []
+    for step in range(200):
+        losses, _, values, metrics = agent.world_model.loss(batches[step % 4])
+        descend(agent.optimisers, losses)
+        agent.world_model.dual_step(values)
+        explained.append(metrics["reward/explained"].item())
+    assert sum(explained[-4:]) / 4 > 0.5
 
 
 def test_trap_10_trivial_values_stand_beside_what_they_alarm_of():

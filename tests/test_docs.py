@@ -4,6 +4,11 @@ import re
 from pathlib import Path
 
 import pytest
+from small import make_batch
+
+from agents.agent import Agent
+from configs import run as runs
+from world_models.world_model import Spaces
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -26,3 +31,43 @@ def test_nothing_is_left_to_be_filled_in(page):
 def test_the_readme_begins_with_a_picture_and_two_commands():
     head = (ROOT / "README.md").read_text()[:1500]
     assert head.index("](docs/pictures/") < head.index("make train") < head.index("make test")
+
+
+def documented(page: str) -> re.Pattern:
+    """The keys in the first column of a page's tables, as one pattern: a part in capitals stands for any word."""
+    cells = re.findall(r"^\| (`[^|]+) \|", (ROOT / "docs" / page).read_text(), re.MULTILINE)
+    keys = [key for cell in cells for key in re.findall(r"`([^`]+)`", cell)]
+    return re.compile("|".join(re.sub(r"[A-Z]{4,}", r"\\w+", key) for key in keys))
+
+
+SMALL = """--environment.image_size 32 --world_model.depth 4 --world_model.embedding 32 --world_model.units 32
+--world_model.picture_frames 4 --world_model.rssm.deterministic 32 --world_model.rssm.hidden 32 --world_model.rssm.groups 4
+--world_model.rssm.classes 4 --world_model.contrastive.projection 16 --actor_critic.units 32 --actor_critic.starts 16
+--actor_critic.horizon 3"""
+
+
+@pytest.mark.parametrize("gradient", ["path", "score"])
+@pytest.mark.parametrize("name", runs.AGENTS)
+def test_every_key_that_an_update_logs_is_on_the_page(name, gradient):
+    words = ["--agent", name, "--size", "cpu", *SMALL.split(), "--actor_critic.gradient", gradient]
+    config, _ = runs.read(words, cuda=False)
+    metrics = Agent(config.agent_config, Spaces(32, 2)).update(make_batch())
+    page = documented("metrics.md")
+    assert [key for key in metrics if not page.fullmatch(key)] == []
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/running.md", "docs/architecture.md"])
+def test_every_agent_is_in_the_table(page):
+    cells = re.findall(r"^\| (`[^|]+) \|", (ROOT / page).read_text(), re.MULTILINE)
+    named = {name for cell in cells for name in re.findall(r"`(\w+)`", cell)}
+    assert set(runs.AGENTS) <= named
+
+
+def test_functions_that_the_pages_name_exist():
+    """`file.py:Name`: a file of that name defines it."""
+    sources = [path for path in [*ROOT.glob("*.py"), *ROOT.glob("[a-z]*/*.py")] if path.parent.name != "tests"]
+    for page in PAGES:
+        for file, name in re.findall(r"`([\w/]+\.py):(\w+)", page.read_text()):
+            texts = [path.read_text() for path in sources if path.as_posix().endswith("/" + file)]
+            definition = rf"(?:def|class) {name}\b|^(?:    )?{name}\b"
+            assert any(re.search(definition, text, re.MULTILINE) for text in texts), f"{page.name}: {file}:{name}"

@@ -4,6 +4,7 @@ Shapes: B batch, T time, N any leading axis, A action, E embedding, D determinis
 size), P distribution parameters, F = D + Z features.
 """
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from errors import UserError
 from option import option
 from world_models.distributions import Categorical, Gaussian
 from world_models.networks import MLP, BlockLinear, linear
@@ -33,6 +35,11 @@ class RSSMConfig:
         "and the recurrent state (the filtering posterior of PlaNet and of InfoPower's paper).",
         choices=("image", "filtering"),
     )
+
+    def __post_init__(self):
+        if self.deterministic % self.blocks:
+            what = f"deterministic {self.deterministic} is not a multiple of blocks {self.blocks}"
+            raise UserError(what, "world_model.rssm.blocks", f"choose a divisor of {self.deterministic}")
 
 
 class State(NamedTuple):
@@ -65,12 +72,15 @@ class Posterior(NamedTuple):
 class Recurrence(nn.Module):
     """h' = GRU(h, [z, a]): block-diagonal where it touches h, dense where all blocks share the input.
 
-    DreamerV3's cell with one change: stochastic state and action enter by one dense layer, not two.
+    DreamerV3's cell with one change: stochastic state and action enter by one dense layer, not two. The action is
+    scaled so that both have the same say: beside 16 one-hot variables a single motor would have a sixteenth of it.
     """
 
-    def __init__(self, config: RSSMConfig, stochastic: int, action: int):
+    def __init__(self, config: RSSMConfig, stochastic: int, energy: float, action: int):
         super().__init__()
         size = config.deterministic
+        # A uniform action within [-1, 1] has a mean squared length of action / 3.
+        self.gain = math.sqrt(3 * energy / action)
         self.input = linear(stochastic + action, config.hidden, bias=False)
         self.input_norm = nn.LayerNorm(config.hidden)
         self.shared = linear(config.hidden, size, bias=False)
@@ -81,7 +91,7 @@ class Recurrence(nn.Module):
 
     def drive(self, stochastic: Tensor, action: Tensor) -> Tensor:
         """The part of the input that does not depend on h: (N, Z), (N, A) -> (N, D)."""
-        x = F.silu(self.input_norm(self.input(torch.cat([stochastic, action], -1))))
+        x = F.silu(self.input_norm(self.input(torch.cat([stochastic, action * self.gain], -1))))
         return self.shared(x)
 
     def forward(self, deterministic: Tensor, drive: Tensor) -> Tensor:
@@ -106,7 +116,8 @@ class RSSM(nn.Module):
             self.latent = Gaussian(config.gaussian_size)
         self.feature_size = config.deterministic + self.latent.size
         self.reads_deterministic = config.posterior == "filtering"
-        self.recurrence = Recurrence(config, self.latent.size, action)
+        energy = config.groups if config.latent == "categorical" else config.gaussian_size  # mean squared length of a sample
+        self.recurrence = Recurrence(config, self.latent.size, energy, action)
         posterior_inputs = embedding + (config.deterministic if self.reads_deterministic else 0)
         # A posterior that starts close to uniform starts as noise, through which no gradient finds its way for long.
         self.posterior = MLP(posterior_inputs, config.hidden, 1, self.latent.parameter_size, config.posterior_scale)

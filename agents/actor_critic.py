@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from errors import UserError
 from option import option
 from world_models.distributions import SCALAR_HEADS, clipped_normal_log_prob, normal_entropy, normal_log_prob
 from world_models.networks import MLP
@@ -22,7 +23,7 @@ from world_models.rssm import State
 
 @dataclass(frozen=True)
 class ActorCriticConfig:
-    rewards: dict[str, float] = option({"task": 1.0}, "Named rewards and the weights of their normalised advantages.")
+    rewards: dict[str, float] = option({"task": 1.0}, "Named rewards and the weights of their normalised advantages.", ge=0.0)
     units: int = option(256, "Units of actor and critics.", ge=8)
     layers: int = option(2, "Layers of actor and critics.", ge=1)
     horizon: int = option(15, "Imagined steps H.", ge=1)
@@ -42,6 +43,14 @@ class ActorCriticConfig:
     scale_rate: float = option(0.02, "Rate of the moving percentiles of the returns.", gt=0.0, le=1.0)
     min_std: float = option(0.1, "Smallest deviation of the policy.", gt=0.0)
     max_std: float = option(1.0, "Largest deviation of the policy.", gt=0.0)
+
+    def __post_init__(self):
+        if not self.rewards:
+            raise UserError("no reward is named", "actor_critic.rewards", "name one with its weight, like task=1")
+        limit = min(self.initial_std, 0.99 * self.max_std)  # what the policy starts with
+        if self.min_std >= limit:
+            what = f"min_std {self.min_std} leaves no room below initial_std {self.initial_std} and max_std {self.max_std}"
+            raise UserError(what, "actor_critic.min_std", f"choose less than {limit:g}")
 
 
 class Policy(NamedTuple):

@@ -33,7 +33,7 @@ SIZES = ("auto", "cpu", "12m", "25m", "50m", "100m")
 class EnvironmentConfig:
     image_size: int = option(64, "Height and width of the observations in pixels.", ge=32, le=256)
     action_repeat: int = option(2, "Env frames for which an action is held.", ge=1)
-    number: int = option(1, "Environments that run side by side; more than one get a process each.", ge=1)
+    number: int = option(1, "Environments that run side by side; more than one get a process each.", ge=1, le=64)
     mask: str = option(
         "sky_and_floor",
         "What the video replaces: sky and floor, the sky alone, or what the colour rule of older work takes for it.",
@@ -68,6 +68,12 @@ class RunConfig:
     world_model: WorldModelConfig = option(WorldModelConfig, "World model")
     actor_critic: ActorCriticConfig = option(ActorCriticConfig, "Actor and critics")
     optimiser: OptimiserConfig = option(OptimiserConfig, "Optimisers")
+
+    def __post_init__(self):
+        steps = self.frames // self.environment.action_repeat // self.environment.number
+        if self.training.batch_length > steps:
+            what = f"sequences of {self.training.batch_length} steps are longer than the run, {steps} in each environment"
+            raise UserError(what, "training.batch_length", f"choose {max(steps, 2)} or less, or more --frames")
 
     @property
     def agent_config(self) -> AgentConfig:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from configs import run as runs
 from errors import UserError
 from option import option
 from training.options import differences, from_dict, help_text, load_yaml, parse, to_dict, to_yaml
@@ -254,6 +255,27 @@ def test_help(presets, capsys):
         "A small world model.",
     ):
         assert sentence in text, sentence
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["--world_model.rssm.blocks", "3"], ["256 is not a multiple of blocks 3", "world_model.rssm.blocks"]),
+        (["--actor_critic.min_std", "2"], ["actor_critic.min_std", "less than 0.6"]),
+        (["--actor_critic.max_std", "0.05"], ["actor_critic.min_std", "max_std 0.05", "less than 0.0495"]),
+        (["--actor_critic.initial_std", "0.1"], ["actor_critic.min_std", "initial_std 0.1"]),
+        (["--actor_critic.rewards", ""], ["actor_critic.rewards", "like task=1"]),
+        (["--actor_critic.rewards", "task=-1"], ["--actor_critic.rewards", "at least 0"]),
+        (["--world_model.objective.minimum", "10", "--world_model.objective.maximum", "1"], ["objective.minimum", "1.0 or"]),
+        (["--frames", "600", "--training.batch_length", "301"], ["training.batch_length", "300 or less"]),
+        (["--frames", "600", "--environment.number", "20"], ["training.batch_length", "15 or less"]),
+        (["--environment.number", "65"], ["--environment.number", "at most 64"]),
+    ],
+)
+def test_values_that_do_not_go_together(argv, words):
+    with pytest.raises(UserError) as caught:
+        runs.read(["--size", "cpu", *argv], cuda=False)
+    assert all(word in str(caught.value) for word in words), caught.value
 
 
 def test_any_command_line_gives_a_config_or_one_line(presets):

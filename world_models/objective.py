@@ -32,6 +32,11 @@ class ObjectiveConfig:
     maximum: float = option(100.0, "Largest multiplier.", gt=0.0)
     smoothing: float = option(0.98, "Decay of the moving average of C that the dual step sees.", ge=0.0, lt=1.0)
 
+    def __post_init__(self):
+        if self.minimum > self.maximum:
+            what = f"minimum {self.minimum} is above maximum {self.maximum}"
+            raise UserError(what, "world_model.objective.minimum", f"choose {self.maximum} or less, or raise maximum")
+
 
 class FixedWeights(nn.Module):
     """loss = - sum_k w_k I_k."""

@@ -24,7 +24,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import envs
-from envs.rendering import colour_rule_mask, composite
+from errors import run_main
 
 
 def rate(call: Callable[[], None], seconds: float) -> tuple[float, float]:
@@ -53,17 +53,18 @@ def stepper(environment) -> Callable[[], None]:
     return step
 
 
-def main() -> None:
+def main(argv: list[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--task", default="walker-walk", choices=envs.TASKS, help="the DMC task")
     parser.add_argument("--size", type=int, default=64, help="height and width of the frames")
     parser.add_argument("--rounds", type=int, default=5, help="repetitions; the median is printed")
     parser.add_argument("--source", default="starter", help="the background's source")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
     config = envs.BackgroundConfig(arguments.source)
     background = envs.load_background(config, "train", arguments.size)
     environment = envs.make(arguments.task, size=arguments.size, action_repeat=2, background=background)
     renderer, video = environment.renderer, environment.background
+    from envs.rendering import colour_rule_mask, composite  # imports MuJoCo, whose failure is told by run_main
 
     def cheap_frame() -> None:
         composite(*renderer.foreground(), video.frame())
@@ -97,4 +98,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main, sys.argv[1:])

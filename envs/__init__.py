@@ -12,8 +12,11 @@ import os
 
 import gymnasium
 
-os.environ.setdefault("MUJOCO_GL", "egl")  # headless rendering; MuJoCo reads it once, when it is imported
+os.environ["MUJOCO_GL"] = os.environ.get("MUJOCO_GL") or "egl"  # headless; MuJoCo reads it once, when it is imported
 os.environ.setdefault("LP_NUM_THREADS", "0")  # Mesa's llvmpipe; other drivers do not read it
+# A damaged clip is told in one line of ours; OpenCV and its FFmpeg read these when cv2 is first imported.
+os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
+os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
 TASKS = (
     "acrobot-swingup", "acrobot-swingup_sparse", "ball_in_cup-catch", "cartpole-balance", "cartpole-balance_sparse",

@@ -13,8 +13,7 @@ import threading
 import cv2
 import numpy as np
 
-from envs.simulator import NO_EGL, _render, mujoco
-from errors import UserError
+from envs.simulator import _render, mujoco, no_drawing
 
 SUPERSAMPLE = 2  # drawn pixels per picture pixel, each way
 MAX_SCENE_GEOMS = 1000  # the largest benchmark scene has under 100
@@ -35,7 +34,7 @@ def _gl_context():
         try:
             _of_thread.context = _render.Renderer(16, 16)  # its size is never used: MjrContext has its own framebuffer
         except (RuntimeError, OSError) as error:
-            raise UserError(*NO_EGL) from error
+            raise no_drawing() from error
         _of_thread.process = os.getpid()
     if _of_thread.process != os.getpid():
         raise RuntimeError("OpenGL does not survive a fork: start worker processes with forkserver or spawn")
@@ -68,7 +67,10 @@ class Renderer:
         self._depth = np.empty((self._drawn, self._drawn), np.float32)
         self._gl = _gl_context()
         with self._gl.make_current(), _render_settings(self._model, self._drawn, coarse):
-            self._context = mujoco.MjrContext(self._model, mujoco.mjtFontScale.mjFONTSCALE_50)
+            try:
+                self._context = mujoco.MjrContext(self._model, mujoco.mjtFontScale.mjFONTSCALE_50)
+            except mujoco.FatalError as error:  # GLFW without a display notices only here
+                raise no_drawing() from error
         self._scene = mujoco.MjvScene(self._model, MAX_SCENE_GEOMS)
         for flag in ("SHADOW", "REFLECTION", "HAZE"):
             self._scene.flags[getattr(mujoco.mjtRndFlag, f"mjRND_{flag}")] = False

@@ -34,6 +34,9 @@ def split(root: Path, heldout_fraction: float) -> tuple[list[Path], list[Path]]:
     """
     if not root.exists():
         raise UserError("no such file or folder", str(root), "give a folder with videos, or use starter or procedural")
+    if not root.is_dir():
+        what = "one file cannot be split into a training and a held-out side"
+        raise UserError(what, str(root), "give a folder with two or more videos")
     train, heldout = _sides_of(root, heldout_fraction)
     if not train and not heldout:
         formats = " ".join(VIDEO_SUFFIXES)
@@ -49,12 +52,11 @@ def split(root: Path, heldout_fraction: float) -> tuple[list[Path], list[Path]]:
 
 
 def _sides_of(root: Path, heldout_fraction: float) -> tuple[list[Path], list[Path]]:
-    if root.is_dir():
-        heldout_folder = next((root / name for name in HELDOUT_FOLDERS if (root / name).is_dir()), None)
-        if (root / TRAIN_FOLDER).is_dir() and heldout_folder:
-            return find(root / TRAIN_FOLDER), find(heldout_folder)
-        if (root / "JPEGImages").is_dir():
-            return _davis(root, heldout_fraction)
+    heldout_folder = next((root / name for name in HELDOUT_FOLDERS if (root / name).is_dir()), None)
+    if (root / TRAIN_FOLDER).is_dir() and heldout_folder:
+        return find(root / TRAIN_FOLDER), find(heldout_folder)
+    if (root / "JPEGImages").is_dir():
+        return _davis(root, heldout_fraction)
     return by_hash(find(root), heldout_fraction)
 
 
@@ -68,9 +70,7 @@ def _davis(root: Path, heldout_fraction: float) -> tuple[list[Path], list[Path]]
 
 
 def find(root: Path) -> list[Path]:
-    """Every clip at or below `root`, sorted: files with a video's suffix, and folders that hold frames."""
-    if not root.is_dir():
-        return [root]
+    """Every clip in the folder `root` or below, sorted: files with a video's suffix, and folders that hold frames."""
     clips = []
     for folder, folders, names in os.walk(root):
         folders.sort()

@@ -152,7 +152,7 @@ def test_folders_without_two_sides_are_refused(tmp_path, layout, words):
 
 def test_missing_folder_and_single_file_are_refused(tmp_path):
     assert "no such file" in refusal(video.split, tmp_path / "absent", 0.25)
-    assert "no held-out side" in refusal(video.split, write_video(tmp_path / "a.mp4", pictures(3)), 0.25)
+    assert "one file cannot be split" in refusal(video.split, write_video(tmp_path / "a.mp4", pictures(3)), 0.25)
 
 
 def broken(path: Path, kind: str) -> Path:

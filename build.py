@@ -10,16 +10,16 @@ import torch
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
 
 import envs
-from agents.agent import Agent
+from agents.agent import Agent, number_of_parameters
 from configs.run import RunConfig
 from envs.backgrounds import load_background
-from envs.dmc import make
 from errors import UserError, nearest
 from training.replay import Replay
 from training.system import free_memory
 from world_models.world_model import Spaces
 
 GIBIBYTE = 2**30
+BYTES_PER_PARAMETER = 16  # float32: the weight, its gradient and Adam's two moments
 
 
 def environment_maker(config: RunConfig, side: str, background=None):
@@ -28,7 +28,7 @@ def environment_maker(config: RunConfig, side: str, background=None):
     source = background or config.background
     clips = None if side == "clean" or source.source == "none" else load_background(source, side, size)
     return functools.partial(
-        make,
+        envs.make,  # imports MuJoCo only now: its failure is then an error like any other
         config.task,
         size=size,
         action_repeat=config.environment.action_repeat,
@@ -61,10 +61,31 @@ def check_task(config: RunConfig) -> None:
         raise UserError(f"unknown task {config.task!r}", "--task", nearest(config.task, envs.TASKS))
 
 
+def check_background(config: RunConfig) -> None:
+    """Decodes both sides, which are then in the cache. Errors: UserError now, not at the first evaluation."""
+    for side in ("train", "heldout"):
+        environment_maker(config, side)
+
+
+def check_model(config: RunConfig, space: gymnasium.spaces.Box, device: torch.device | str) -> None:
+    """Before the networks are made. Errors: UserError when they do not fit in the memory free on the device."""
+    number = number_of_parameters(config.agent_config, spaces_of(config, space))
+    needed = number * BYTES_PER_PARAMETER
+    free = torch.cuda.mem_get_info()[0] if torch.device(device).type == "cuda" else free_memory()
+    if needed > free:
+        what = f"{number:,} parameters need {needed / GIBIBYTE:.1f} GiB to learn and {free / GIBIBYTE:.1f} GiB are free"
+        raise UserError(what, "--size", "choose a smaller one, or fewer units")
+
+
+def spaces_of(config: RunConfig, space: gymnasium.spaces.Box) -> Spaces:
+    """The sizes that the networks are made for."""
+    return Spaces(config.environment.image_size, space.shape[0])
+
+
 def make_agent(config: RunConfig, space: gymnasium.spaces.Box, device: torch.device | str) -> Agent:
     """The agent for an action space, its weights drawn from the run's seed."""
     torch.manual_seed(config.seed)
-    return Agent(config.agent_config, Spaces(config.environment.image_size, space.shape[0]), device)
+    return Agent(config.agent_config, spaces_of(config, space), device)
 
 
 def make_replay(config: RunConfig, space: gymnasium.spaces.Box, device: torch.device | str) -> tuple[Replay, str]:

@@ -50,8 +50,9 @@ def main(argv: list[str]) -> None:
     run_config = options.from_dict(runs.RunConfig, options.load_yaml(folder / "config.yaml"), str(folder / "config.yaml"))
     run_config = replace(run_config, evaluation=replace(run_config.evaluation, seed=config.seed))
     device = system.pick_device(config.device)
-    maker = build.environment_maker(run_config, "clean")
-    env = maker()
+    for name in config.background:  # a damaged clip is found before the first episode, not after the last
+        build.environment_maker(run_config, *side_of(name, run_config))
+    env = build.environment_maker(run_config, "clean")()
     space = env.action_space
     env.close()
     agent = build.make_agent(run_config, space, device)

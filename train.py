@@ -29,12 +29,13 @@ MAY_CHANGE |= {"training.evaluate_every", "training.checkpoint_every", "evaluati
 def main(argv: list[str]) -> None:
     config, _ = runs.read(argv, torch.cuda.is_available())
     build.check_task(config)
+    build.check_background(config)
     folder = build.run_folder(config)
     check_same(config, folder)
     device = system.pick_device(config.device)
     torch.set_num_threads(config.threads or torch.get_num_threads())
     system.git_commit()
-    with checkpoint.lock(folder):
+    with checkpoint.lock(folder), system.one_line_without_memory(lambda: str(folder)):
         train(config, folder, device)
 
 
@@ -54,6 +55,7 @@ def train(config: runs.RunConfig, folder, device) -> None:
     envs = build.training_environments(config)
     try:
         space = envs.single_action_space
+        build.check_model(config, space, device)
         agent = build.make_agent(config, space, device)
         replay, replay_text = build.make_replay(config, space, device)
         rollout = Rollout(envs, agent.initial_state(envs.num_envs), config.seed)
@@ -74,7 +76,7 @@ def train(config: runs.RunConfig, folder, device) -> None:
             print(f"warning: {sentence}", file=sys.stderr)
         write_atomic(folder / "config.yaml", options.to_yaml(config).encode())
         for line in first_lines(config, agent, replay_text, device, folder, trainer):
-            print(line)
+            print(line, flush=True)
         with Logger(folder, resume_step=trainer.env_frame) as logger:
             logger.text("config", f"```yaml\n{options.to_yaml(config)}```")
             evaluator.logger = logger
@@ -101,17 +103,18 @@ def train(config: runs.RunConfig, folder, device) -> None:
 
 def learn(trainer: Trainer, logger: Logger, progress: Progress) -> None:
     """Train; what breaks off a run in a known way becomes one line and its exit code."""
-    where = f"frame {trainer.env_frame}, update {trainer.update}"
+
+    def where() -> str:
+        return f"frame {trainer.env_frame}, update {trainer.update}"
+
     try:
-        trainer.run(logger, progress)
+        with system.one_line_without_memory(where):
+            trainer.run(logger, progress)
     except Divergence as error:
-        where = f"frame {trainer.env_frame}, update {trainer.update}"
         remedy = "the last checkpoint is from before; lower --optimiser.model_rate or the rate of that module"
-        raise UserError(str(error), where, remedy, exit_code=3) from error
-    except (MemoryError, torch.OutOfMemoryError) as error:
-        raise UserError("out of memory", where, "choose a smaller --size, batch or --training.capacity", 4) from error
+        raise UserError(str(error), where(), remedy, exit_code=3) from error
     except (BrokenPipeError, EOFError, ConnectionError) as error:
-        raise UserError("an environment's process ended", where, "run the same command again, it resumes", 5) from error
+        raise UserError("an environment's process ended", where(), "run the same command again, it resumes", 5) from error
 
 
 def first_lines(config, agent, replay_text, device, folder, trainer) -> list[str]:

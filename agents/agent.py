@@ -1,6 +1,7 @@
 """The agent: a world model and an actor-critic, put together. Methods differ in their configuration only.
 
-Contract with training and evaluation: `initial_state`, `act`, `update`, `pictures`, `state_dict`, `load_state_dict`.
+Contract with training and evaluation: `initial_state`, `act`, `took`, `update`, `pictures`, `state_dict`,
+`load_state_dict`.
 Shapes: B batch, T time, N environments or starts, A action, C condition, F features.
 """
 
@@ -49,6 +50,14 @@ class Memory(NamedTuple):
     state: State
     action: Tensor  # (N, A), the last one
     image: Tensor  # uint8 (N, H, W, C), the last one
+
+
+def number_of_parameters(config: AgentConfig, spaces: Spaces) -> int:
+    """Of an agent that is not made: shapes alone, no memory."""
+    with torch.device("meta"):
+        world = WorldModel(config.world_model, spaces)
+        policy = ActorCritic(config.actor_critic, world.rssm.feature_size, spaces.action, spaces.condition)
+    return sum(parameter.numel() for module in (world, policy) for parameter in module.parameters())
 
 
 class Agent(nn.Module):
@@ -119,6 +128,10 @@ class Agent(nn.Module):
         policy = self.actor_critic.actor(self.actor_critic.inputs(state, condition))
         action = (policy.sample() if explore else policy.mean).clamp(-1, 1)
         return action, Memory(state, action, image)
+
+    def took(self, memory: Memory, action: Tensor) -> Memory:
+        """The memory after `act` when another action than its own is taken, (N, A): the next step filters with it."""
+        return memory._replace(action=action.to(self.device))
 
     def update(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """One step of everything on a batch (B, T, ...); metrics as detached tensors.

@@ -75,7 +75,7 @@ def _play(agent: Agent, env: gymnasium.Env, episode: int, seed: int) -> list[tup
         if episode % 2:
             walk = 0.9 * walk + 0.44 * random.normal(size=action.shape[1:])  # deviation 1
             action = torch.as_tensor(np.clip(walk, -1, 1), dtype=torch.float32, device=action.device)[None]
-            memory = memory._replace(action=action)
+            memory = agent.took(memory, action)
         feature = memory.state.feature
         with torch.no_grad():
             predicted = float(agent.world_model.reward(feature)[0])

@@ -1,17 +1,19 @@
 """The agent as training and evaluation see it; the methods as configurations; the empowerment bonus."""
 
 import copy
+from types import SimpleNamespace
 
 import pytest
 import torch
 from small import DREAMER, FIXED, make_agent, make_batch
 
 from agents.actor_critic import Imagined
-from agents.agent import Agent
+from agents.agent import Agent, number_of_parameters
 from agents.optimiser import Divergence, Optimiser, descend
 from agents.rewards import make_rewards
 from configs import run as runs
 from errors import UserError
+from training.trainer import Trainer
 from world_models.distributions import clipped_normal_log_prob
 from world_models.objective import FixedWeights, Lagrangian
 from world_models.rssm import State
@@ -44,6 +46,26 @@ def test_deterministic_policy_is_deterministic_and_actions_are_in_range():
     assert torch.equal(one, two)
     sampled, _ = agent.act(memory, image, ~first)
     assert float(sampled.abs().max()) <= 1
+
+
+def test_the_memory_holds_the_action_that_was_taken():
+    """While the replay is filled the action is the random policy's, and not what the agent would have done."""
+    agent, wanted = make_agent(), torch.full((4, 2), 0.25)
+    act = Trainer.filling(SimpleNamespace(agent=agent), lambda memory, image, is_first: (wanted, memory))
+    image, first = make_batch()["image"][:, 0], torch.ones(4, dtype=torch.bool)
+    action, memory = act(agent.initial_state(4), image, first)
+    assert torch.equal(action, wanted)
+    assert torch.equal(memory.action, wanted)
+    assert torch.equal(memory.image, image)
+
+
+@pytest.mark.parametrize("name", runs.AGENTS)
+def test_parameters_are_counted_without_making_them(name):
+    config = runs.read(["--agent", name, "--size", "cpu"], cuda=False)[0].agent_config
+    random = torch.get_rng_state()
+    number = number_of_parameters(config, Spaces(32, 2))
+    assert torch.equal(random, torch.get_rng_state())
+    assert number == sum(parameter.numel() for parameter in Agent(config, Spaces(32, 2)).parameters())
 
 
 @pytest.mark.slow

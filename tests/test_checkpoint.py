@@ -283,6 +283,32 @@ def test_one_run_per_folder(tmp_path):
     checkpoint.lock(tmp_path / "run").release()
 
 
+def test_a_refused_run_leaves_no_folder_and_takes_none_away(tmp_path):
+    with checkpoint.lock(tmp_path / "run"):
+        assert (tmp_path / "run").is_dir()
+    assert not (tmp_path / "run").exists()
+    (tmp_path / "mine").mkdir()
+    with checkpoint.lock(tmp_path / "mine"):
+        pass
+    assert (tmp_path / "mine").is_dir()
+    with checkpoint.lock(tmp_path / "begun"):
+        (tmp_path / "begun" / "config.yaml").write_text("")
+    assert (tmp_path / "begun" / "config.yaml").exists()
+
+
+def test_a_lock_on_a_folder_that_goes_away_is_none(tmp_path, monkeypatch):
+    """Opened while its holder is refused: the holder removes the file between our opening and our locking it."""
+    flock = checkpoint.fcntl.flock
+
+    def too_late(descriptor, how):
+        (tmp_path / "run" / ".lock").unlink()
+        flock(descriptor, how)
+
+    monkeypatch.setattr(checkpoint.fcntl, "flock", too_late)
+    with pytest.raises(UserError, match="in use"):
+        checkpoint.lock(tmp_path / "run")
+
+
 def test_a_folder_that_cannot_be_made(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot be written"):

@@ -9,7 +9,12 @@ import tempfile
 import time
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
+import torch
+
+from errors import UserError
 
 ROOT = Path(__file__).parents[1]
 CACHE = tempfile.mkdtemp(prefix="foreground-test-cache-")  # decoded clips of tests, away from the user's
@@ -128,6 +133,7 @@ def test_a_stopped_run_is_saved_and_says_so(tmp_path, number, code):
         metrics_file, deadline = tmp_path / "run" / "metrics.jsonl", time.monotonic() + 120
         while time.monotonic() < deadline and "clock/update" not in (metrics_file.read_text() if metrics_file.exists() else ""):
             time.sleep(0.1)
+        assert "environment  cartpole-balance" in (tmp_path / "log").read_text()  # at once, not when it ends
         process.send_signal(number)
         assert process.wait(60) == code
         log.seek(0)
@@ -182,14 +188,72 @@ def test_a_folder_in_use(trained):
         (["--frames", "many"], ["--frames"]),
         (["--actor_critic.discount", "1.5"], ["--actor_critic.discount"]),
         (["--training.capacity", "2000000000", "--frames", "4000000000"], ["GiB", "--training.capacity"]),
+        (["--world_model.rssm.deterministic", "4000000"], ["parameters", "GiB", "--size"]),
         (["--background.source", "/nowhere"], ["/nowhere"]),
+        (["--background.source", __file__], ["one file", __file__]),
         (["--world_model.objective.terms", "contrastiv=1"], ["contrastive"]),
     ],
 )
 def test_mistakes_are_one_line(tmp_path, words, parts):
     result = run("train.py", "--folder", tmp_path / "run", *words)
     assert_one_line(result, *parts)
-    assert not list(tmp_path.rglob("*.safetensors"))
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("place", ["making", "learning"])
+def test_memory_that_runs_out(tmp_path, monkeypatch, place):
+    import train
+
+    def greedy(*_):
+        torch.empty(10**14)
+
+    if place == "making":
+        monkeypatch.setattr("build.make_agent", greedy)
+    else:
+        monkeypatch.setattr("training.trainer.Trainer.run", greedy)
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    monkeypatch.setenv("XDG_CACHE_HOME", CACHE)
+    with pytest.raises(UserError, match="out of memory") as caught:
+        train.main([*SMALL, "--folder", str(tmp_path / "run")])
+    assert caught.value.exit_code == 4
+    assert ("frame 0, update 0" in str(caught.value)) == (place == "learning")
+
+
+NO_VENDOR = {"MUJOCO_GL": "egl", "__EGL_VENDOR_LIBRARY_FILENAMES": "/nowhere"}  # what GLVND finds without a driver
+
+
+@pytest.mark.parametrize(
+    ("variables", "parts"),
+    [
+        (NO_VENDOR, ["libEGL", "MUJOCO_GL=egl", "apt-get install"]),
+        ({"MUJOCO_GL": "glfw", "DISPLAY": "", "WAYLAND_DISPLAY": ""}, ["no display", "MUJOCO_GL=glfw"]),
+        ({"MUJOCO_GL": "foo"}, ["MUJOCO_GL=foo", "egl, osmesa or glfw"]),
+    ],
+)
+def test_a_machine_that_cannot_draw(trained, tmp_path, variables, parts):
+    assert_one_line(run("train.py", *SMALL, "--folder", tmp_path / "run", **variables), *parts)
+    assert not (tmp_path / "run").exists()
+    assert_one_line(run("eval.py", trained[0], "--background", "clean", **variables), *parts)
+
+
+def write_video(path: Path) -> None:
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), 25, (64, 64))
+    for value in range(0, 240, 8):
+        writer.write(np.full((64, 64, 3), value, np.uint8))
+    writer.release()
+
+
+@pytest.mark.parametrize("side", ["train", "heldout"])
+def test_a_damaged_clip_is_found_before_training(tmp_path, side):
+    for name in ("train", "heldout"):
+        (tmp_path / "clips" / name).mkdir(parents=True)
+        write_video(tmp_path / "clips" / name / f"{name}.mp4")
+    damaged = tmp_path / "clips" / side / f"{side}.mp4"
+    damaged.write_bytes(damaged.read_bytes()[:-200])  # its index, at the end, is lost
+    result = run("train.py", *SMALL, "--folder", tmp_path / "run", "--background.source", tmp_path / "clips")
+    assert_one_line(result, "damaged", str(damaged))
+    assert result.stdout == ""
+    assert not (tmp_path / "run").exists()
 
 
 def test_videos_that_are_none(tmp_path):

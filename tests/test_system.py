@@ -50,6 +50,18 @@ def test_free_memory_minds_the_limit_of_a_container(tmp_path, monkeypatch):
     assert system.free_memory() == 400
 
 
+def test_running_out_of_memory_is_one_line():
+    line = "out of memory: here: choose a smaller --size"
+    with pytest.raises(UserError, match=line) as caught, system.one_line_without_memory(lambda: "here"):
+        torch.empty(10**14)
+    assert caught.value.exit_code == 4
+    for error in (MemoryError(), torch.OutOfMemoryError("CUDA out of memory")):
+        with pytest.raises(UserError, match="out of memory"), system.one_line_without_memory(lambda: "here"):
+            raise error
+    with pytest.raises(RuntimeError, match="another matter"), system.one_line_without_memory(lambda: "here"):
+        raise RuntimeError("another matter")
+
+
 def test_hardware_and_commit():
     found = system.hardware()
     assert found["torch"] == torch.__version__

@@ -322,16 +322,23 @@ def _json(content: bytes, path: Path) -> Any:
 
 
 class Lock:
-    """Held while a run writes into its folder; `release`, the end of a `with`, or the process's end frees it."""
+    """Held while a run writes into its folder; `release`, the end of a `with`, or the process's end frees it.
 
-    def __init__(self, descriptor: int):
+    made   the folder, when it was made for this lock: a run that is refused before it wrote anything leaves none
+    """
+
+    def __init__(self, descriptor: int, made: Path | None = None):
         self._descriptor: int | None = descriptor
+        self._made = made
 
     def release(self) -> None:
         """Free the folder for others."""
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-            self._descriptor = None
+        if self._descriptor is None:
+            return
+        if self._made and self._made.is_dir() and os.listdir(self._made) == [".lock"]:
+            shutil.rmtree(self._made, ignore_errors=True)
+        os.close(self._descriptor)
+        self._descriptor = None
 
     def __enter__(self) -> "Lock":
         return self
@@ -343,6 +350,7 @@ class Lock:
 def lock(run_folder: Path | str) -> Lock:
     """Take the one lock of a run folder (made if missing). Raises UserError when another process holds it."""
     folder = Path(run_folder)
+    made = None if folder.exists() else folder
     try:
         folder.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
@@ -350,6 +358,8 @@ def lock(run_folder: Path | str) -> Lock:
         raise UserError(f"the run folder cannot be written ({error.strerror})", str(folder), "choose another folder") from error
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.fstat(descriptor).st_nlink == 0:
+            raise BlockingIOError  # its holder was refused, and removed the folder this moment
     except BlockingIOError:
         holder = os.read(descriptor, 32).decode(errors="replace").strip()
         os.close(descriptor)
@@ -365,4 +375,4 @@ def lock(run_folder: Path | str) -> Lock:
         ) from error
     os.ftruncate(descriptor, 0)
     os.write(descriptor, f"{os.getpid()}\n".encode())
-    return Lock(descriptor)
+    return Lock(descriptor, made)

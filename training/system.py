@@ -1,10 +1,12 @@
 """The machine: process start-up for speed, free memory, a description for result files. Imports no torch at the top."""
 
+import contextlib
 import ctypes
 import functools
 import os
 import platform
 import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from errors import UserError
@@ -33,6 +35,22 @@ def prepare_environment() -> bool:
 def free_memory() -> int:
     """Bytes that this process may still take: what the machine has available, within the limits of its cgroups."""
     return min([_available(), *_cgroup_room()])
+
+
+# What torch says in a plain RuntimeError when memory cannot be had on the CPU; the last: more bytes than can be counted.
+NO_MEMORY = ("can't allocate memory", "not enough memory", "Storage size calculation overflowed")
+
+
+@contextlib.contextmanager
+def one_line_without_memory(where: Callable[[], str]) -> Iterator[None]:
+    """Running out of memory, on the CPU or a device, becomes a UserError with exit code 4; `where` is asked then."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        on_device = type(error).__name__ == "OutOfMemoryError"  # torch's, by name: torch may not be imported here
+        if not (isinstance(error, MemoryError) or on_device or any(words in str(error) for words in NO_MEMORY)):
+            raise
+        raise UserError("out of memory", where(), "choose a smaller --size, batch or --training.capacity", 4) from error
 
 
 def _meminfo() -> dict[str, int]:

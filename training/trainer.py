@@ -146,8 +146,9 @@ class Trainer:
         """Random actions; the agent looks on, so that its memory is right when it takes over within an episode."""
 
         def act(memory, image, is_first):
+            action, _ = random(memory, image, is_first)
             _, memory = self.agent.act(memory, image, is_first)
-            return random(memory, image, is_first)[0], memory
+            return action, self.agent.took(memory, action)
 
         return act
 

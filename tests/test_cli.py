@@ -127,17 +127,18 @@ def test_the_same_command_resumes_with_its_replay(trained):
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_stopped_run_is_saved_and_says_so(tmp_path, number, code):
     words = [sys.executable, "train.py", *SMALL, "--frames", "100000", "--folder", str(tmp_path / "run")]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "XDG_CACHE_HOME": CACHE}
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "XDG_CACHE_HOME": CACHE, "PYTHONUNBUFFERED": ""}
     with (tmp_path / "log").open("w+") as log:
         process = subprocess.Popen(words, cwd=ROOT, stdout=log, stderr=log, env=environment)
         metrics_file, deadline = tmp_path / "run" / "metrics.jsonl", time.monotonic() + 120
         while time.monotonic() < deadline and "clock/update" not in (metrics_file.read_text() if metrics_file.exists() else ""):
             time.sleep(0.1)
-        assert "environment  cartpole-balance" in (tmp_path / "log").read_text()  # at once, not when it ends
+        early = (tmp_path / "log").read_text()
         process.send_signal(number)
         assert process.wait(60) == code
         log.seek(0)
         said = log.read()
+    assert "environment  cartpole-balance" in early, "the first lines come at once, not when the run ends"
     assert "stopped and saved at frame" in said
     assert "Traceback" not in said
     assert list((tmp_path / "run" / "checkpoints").glob("step-*/MANIFEST.json"))
@@ -188,7 +189,7 @@ def test_a_folder_in_use(trained):
         (["--frames", "many"], ["--frames"]),
         (["--actor_critic.discount", "1.5"], ["--actor_critic.discount"]),
         (["--training.capacity", "2000000000", "--frames", "4000000000"], ["GiB", "--training.capacity"]),
-        (["--world_model.rssm.deterministic", "4000000"], ["parameters", "GiB", "--size"]),
+        (["--world_model.rssm.deterministic", "400000000"], ["parameters", "GiB", "--size"]),
         (["--background.source", "/nowhere"], ["/nowhere"]),
         (["--background.source", __file__], ["one file", __file__]),
         (["--world_model.objective.terms", "contrastiv=1"], ["contrastive"]),
@@ -250,7 +251,8 @@ def test_a_damaged_clip_is_found_before_training(tmp_path, side):
         write_video(tmp_path / "clips" / name / f"{name}.mp4")
     damaged = tmp_path / "clips" / side / f"{side}.mp4"
     damaged.write_bytes(damaged.read_bytes()[:-200])  # its index, at the end, is lost
-    result = run("train.py", *SMALL, "--folder", tmp_path / "run", "--background.source", tmp_path / "clips")
+    words = ["--frames", 400, "--folder", tmp_path / "run", "--background.source", tmp_path / "clips"]
+    result = run("train.py", *SMALL, *words)
     assert_one_line(result, "damaged", str(damaged))
     assert result.stdout == ""
     assert not (tmp_path / "run").exists()

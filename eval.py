@@ -16,6 +16,7 @@ system.prepare_environment()  # before torch is imported
 import torch  # noqa: E402
 
 import build  # noqa: E402
+from agents.agent import Agent  # noqa: E402
 from configs import run as runs  # noqa: E402
 from errors import UserError, run_main  # noqa: E402
 from evaluation import probes, report  # noqa: E402
@@ -38,7 +39,7 @@ class EvalConfig:
     seed: int = option(1000, "Seed of the first episode.", ge=0)
     random: bool = option(False, "Play the random policy, too: the floor that a score is held against.")
     latent: bool = option(False, "Also fit probes: what of the simulator's state and of the clip the latent holds.")
-    latent_episodes: int = option(16, "Episodes for the probes, half to fit and half to score.", ge=4)
+    latent_episodes: int = option(64, "Episodes for the probes, half to fit, half to score; few find too little.", ge=4)
     device: str = option("auto", "Where to run the networks.", choices=("auto", "cpu", "cuda"))
     threads: int = option(0, "Threads of torch on the CPU; 0: one for each core.", ge=0)
 
@@ -49,18 +50,35 @@ def main(argv: list[str]) -> None:
     folder, path = find(Path(config.run))
     run_config = options.from_dict(runs.RunConfig, options.load_yaml(folder / "config.yaml"), str(folder / "config.yaml"))
     run_config = replace(run_config, evaluation=replace(run_config.evaluation, seed=config.seed))
-    device = system.pick_device(config.device)
     for name in config.background:  # a damaged clip is found before the first episode, not after the last
         build.environment_maker(run_config, *side_of(name, run_config))
+    with system.one_line_without_memory(lambda: str(folder)):
+        agent, frame = load(run_config, path, system.pick_device(config.device))
+        output = folder / "evaluation"
+        output.mkdir(exist_ok=True)
+        results, readings = evaluate(config, run_config, agent, frame, output)
+    print(f"{run_config.agent} on {run_config.task}, frame {frame}, {path.name}")
+    print(report.table(results))
+    report.save(output / "scores.json", run_config, frame, results)
+    for name, reading in readings.items():
+        print(f"what the latent holds, {name}: " + ", ".join(f"{key} {value:.2f}" for key, value in reading.items()))
+    if readings:
+        write_atomic(output / "latent.json", json.dumps({"env_frame": frame, "readings": readings}, indent=1).encode())
+    print(f"written: {output}")
+
+
+def load(run_config: runs.RunConfig, path: Path, device) -> tuple[Agent, int]:
+    """The agent of a checkpoint, and the env frame that it was kept at."""
     env = build.environment_maker(run_config, "clean")()
     space = env.action_space
     env.close()
-    agent = build.make_agent(run_config, space, device)
-    state = checkpoint.load(path)
+    agent, state = build.make_agent(run_config, space, device), checkpoint.load(path)
     agent.load_training_state(state["agent"], optimisers=False)
-    frame = state["clocks"]["agent_step"] * run_config.environment.action_repeat
-    output = folder / "evaluation"
-    output.mkdir(exist_ok=True)
+    return agent, state["clocks"]["agent_step"] * run_config.environment.action_repeat
+
+
+def evaluate(config: EvalConfig, run_config: runs.RunConfig, agent: Agent, frame: int, output: Path) -> tuple[dict, dict]:
+    """Scores and, when asked, what the latent holds, by background."""
     evaluator = report.Evaluator(run_config, agent, output)
     results, readings = {}, {}
     for index, name in enumerate(config.background):
@@ -74,14 +92,7 @@ def main(argv: list[str]) -> None:
             make_env = build.environment_maker(run_config, side, source)
             record = probes.collect(agent, make_env, config.latent_episodes, config.seed)
             readings[name] = probes.read(record) | probes.foresee(agent, record)
-    print(f"{run_config.agent} on {run_config.task}, frame {frame}, {path.name}")
-    print(report.table(results))
-    report.save(output / "scores.json", run_config, frame, results)
-    for name, reading in readings.items():
-        print(f"what the latent holds, {name}: " + ", ".join(f"{key} {value:.2f}" for key, value in reading.items()))
-    if readings:
-        write_atomic(output / "latent.json", json.dumps({"env_frame": frame, "readings": readings}, indent=1).encode())
-    print(f"written: {output}")
+    return results, readings
 
 
 def find(path: Path) -> tuple[Path, Path]:

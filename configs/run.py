@@ -74,6 +74,9 @@ class RunConfig:
         if self.training.batch_length > steps:
             what = f"sequences of {self.training.batch_length} steps are longer than the run, {steps} in each environment"
             raise UserError(what, "training.batch_length", f"choose {max(steps, 2)} or less, or more --frames")
+        if self.training.prefill >= self.frames:
+            what = f"all {self.frames} frames would be random actions, and nothing learned"
+            raise UserError(what, "training.prefill", f"choose less than {self.frames}, or more --frames")
 
     @property
     def agent_config(self) -> AgentConfig:
@@ -95,14 +98,14 @@ def _given(argv: list[str], name: str, default: str, choices: tuple[str, ...]) -
 
 
 def read(argv: list[str], cuda: bool) -> tuple[RunConfig, dict[str, str]]:
-    """A command line -> (config, where each value comes from); `cuda`: whether --size auto means a size for the GPU.
+    """A command line -> (config, where each value comes from); `cuda`: whether there is a GPU, for --size auto.
 
     Errors: UserError in one line for every mistake.
     """
     agent = _given(argv, "agent", "infopower", AGENTS)
     size = _given(argv, "size", "auto", SIZES)
     if size == "auto":
-        size = "12m" if cuda else "cpu"
+        size = "12m" if cuda and _given(argv, "device", "auto", ("auto", "cpu", "cuda")) != "cpu" else "cpu"
     # The size comes first: a method of another era (infopower_paper) brings its own.
     words = ["--config", f"size_{size}", "--config", agent, *argv]
     config, provenance = options.parse(RunConfig, words, PRESETS, description=(RunConfig.__doc__ or "").strip())

@@ -269,6 +269,7 @@ def test_help(presets, capsys):
         (["--world_model.objective.minimum", "10", "--world_model.objective.maximum", "1"], ["objective.minimum", "1.0 or"]),
         (["--frames", "600", "--training.batch_length", "301"], ["training.batch_length", "300 or less"]),
         (["--frames", "600", "--environment.number", "20"], ["training.batch_length", "15 or less"]),
+        (["--frames", "2000"], ["training.prefill", "less than 2000"]),
         (["--environment.number", "65"], ["--environment.number", "at most 64"]),
     ],
 )
@@ -276,6 +277,12 @@ def test_values_that_do_not_go_together(argv, words):
     with pytest.raises(UserError) as caught:
         runs.read(["--size", "cpu", *argv], cuda=False)
     assert all(word in str(caught.value) for word in words), caught.value
+
+
+def test_size_follows_the_device():
+    assert runs.read([], cuda=True)[0].size == "12m"
+    assert runs.read(["--device", "cpu"], cuda=True)[0].size == "cpu"
+    assert runs.read([], cuda=False)[0].size == "cpu"
 
 
 def test_any_command_line_gives_a_config_or_one_line(presets):

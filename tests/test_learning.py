@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 import torch
+from cartpole import Cartpole, hanging, substep, swingup_reward
 
 from agents.actor_critic import ActorCritic
 from agents.optimiser import Optimiser, descend
 from configs import run as runs
 from envs.simulator import suite
-from tests.cartpole import Cartpole, hanging, substep, swingup_reward
 
 
 def test_the_closed_form_is_the_simulator():

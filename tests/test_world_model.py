@@ -282,6 +282,21 @@ def test_trap_10_trivial_values_stand_beside_what_they_alarm_of():
 # -------------------------------------------------------------------------------------------------- pictures, learning
 
 
+def test_pictures_draw_what_is_painted():
+    """To leave out an orange square costs more than to leave out a grey one of the same size: it is drawn first."""
+    model = WorldModel(world_config(), Spaces(32, 2))
+    for parameter in model.decoder.parameters():
+        parameter.data.zero_()  # draws an even grey
+    feature = model.initial(2).map(lambda x: x.unsqueeze(1))
+
+    def error(square: list[int]) -> float:
+        image = torch.full((2, 1, 32, 32, 3), 128, dtype=torch.uint8)
+        image[..., 8:16, 8:16, :] = torch.tensor(square, dtype=torch.uint8)
+        return float(model.picture_loss(feature, image).detach())
+
+    assert error([228, 148, 28]) > 10 * error([228, 228, 228]) > 10 * error([128, 128, 128])
+
+
 def test_pictures_are_off_the_gradient_path():
     torch.manual_seed(0)
     model = make_agent(constraint=()).world_model

@@ -1,5 +1,7 @@
 """The one place that imports MuJoCo and dm_control: a machine that cannot draw gets one clear line, not a traceback."""
 
+import importlib
+import importlib.util
 import os
 import warnings
 
@@ -22,6 +24,11 @@ def no_drawing() -> UserError:
     what, remedy = FAILURES.get(backend.lower(), ("nothing can be drawn this way", "choose egl, osmesa or glfw"))
     return UserError(what, f"MUJOCO_GL={backend}", remedy)
 
+
+# Mesa's software driver and triton (in torch's CUDA build, imported at an optimiser's first step) each bring an LLVM of
+# their own. With the driver first, importing triton ends the process by a segmentation fault; this order works.
+if importlib.util.find_spec("triton"):
+    importlib.import_module("triton")
 
 warnings.filterwarnings("ignore", module="glfw")  # two lines before ours where there is no display
 try:

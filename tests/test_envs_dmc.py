@@ -6,6 +6,7 @@ import os
 import pickle
 import subprocess
 import sys
+from pathlib import Path
 
 import gymnasium
 import numpy as np
@@ -334,3 +335,17 @@ except UserError as error:
     result = run_python(code, MUJOCO_GL="egl")
     assert "apt-get install" in result.stdout, result.stderr
     assert result.stdout.count("\n") == 1
+
+
+def test_an_optimiser_may_step_after_the_first_picture():
+    """It imports triton where torch brings it, whose LLVM does not bear Mesa's before it: a segmentation fault."""
+    code = """
+import envs.dmc, torch
+environment = envs.dmc.make("cartpole-swingup")
+environment.reset(seed=0)
+weight = torch.nn.Parameter(torch.zeros(3))
+weight.grad = torch.ones(3)
+torch.optim.Adam([weight]).step()
+environment.step(environment.action_space.sample())
+"""
+    assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[1], check=False).returncode == 0

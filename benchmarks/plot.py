@@ -113,10 +113,15 @@ def main(argv: list[str]) -> None:
     if len(argv) != 2:
         raise UserError("two arguments are expected", "command line", "python benchmarks/plot.py results/SUITE OUTPUT.png")
     panels = read(Path(argv[0]))
-    figure, axes = plt.subplots(1, len(panels), figsize=(4.2 * len(panels), 3.2), squeeze=False)
-    for ax, (name, panel) in zip(axes[0], panels.items()):
+    columns = len(panels) if len(panels) < 4 else 2  # clean beside video
+    rows = -(-len(panels) // columns)
+    figure, axes = plt.subplots(rows, columns, figsize=(4.2 * columns, 3.2 * rows), squeeze=False)
+    for ax, (name, panel) in zip(axes.flat, panels.items()):
         draw(ax, name, panel, colours(panels))
-    axes[0][0].set_ylabel("return")
+    for ax in axes.flat[len(panels) :]:
+        ax.set_visible(False)
+    for ax in axes[:, 0]:
+        ax.set_ylabel("return")
     figure.tight_layout()
     figure.savefig(argv[1], dpi=130)
     print(table(panels))

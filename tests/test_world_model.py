@@ -82,6 +82,21 @@ def test_kl_value_gradient_split_and_free_nats(rssm):
     assert float(rssm.kl(posterior, prior, 0.5, 100.0).mean().detach()) == pytest.approx(100.0)
 
 
+@pytest.mark.parametrize(("latent", "action"), [("categorical", 1), ("categorical", 6), ("gaussian", 1), ("gaussian", 21)])
+def test_state_and_action_begin_with_the_same_say_in_the_recurrence(latent, action):
+    torch.manual_seed(0)
+    rssm = RSSM(RSSMConfig(deterministic=16, hidden=1024, latent=latent, groups=16, classes=16), 12, action)
+    sample = rssm.latent.sample(torch.zeros(200, rssm.latent.parameter_size))
+    seen, layer = [], rssm.recurrence.input
+    layer.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    rssm.recurrence.drive(sample, torch.rand(200, action) * 2 - 1)
+    of_state, of_action = (
+        F.linear(*pair) for pair in zip(seen[0].tensor_split([-action], -1), layer.weight.tensor_split([-action], -1))
+    )
+    ratio = (of_action.square().mean() / of_state.square().mean()).sqrt()
+    assert float(ratio.detach()) == pytest.approx(1, rel=0.35)
+
+
 def test_block_linear_is_block_diagonal():
     layer = BlockLinear(6, 9, 3)
     x = torch.randn(4, 6)

@@ -4,7 +4,6 @@ Plays whole episodes with the deterministic policy and writes RUN/evaluation/: s
 observation beside what the latent keeps, as mp4 and PNG. With --latent: what can be read from the latent, latent.json.
 """
 
-import json
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,7 +21,6 @@ from errors import UserError, run_main  # noqa: E402
 from evaluation import probes, report  # noqa: E402
 from option import option  # noqa: E402
 from training import checkpoint, options  # noqa: E402
-from training.files import write_atomic  # noqa: E402
 
 
 @dataclass(frozen=True)
@@ -61,9 +59,9 @@ def main(argv: list[str]) -> None:
     print(report.table(results))
     report.save(output / "scores.json", run_config, frame, results)
     for name, reading in readings.items():
-        print(f"what the latent holds, {name}: " + ", ".join(f"{key} {value:.2f}" for key, value in reading.items()))
+        print(f"what the latent holds, {name}:\n{report.reading_table(reading)}")
     if readings:
-        write_atomic(output / "latent.json", json.dumps({"env_frame": frame, "readings": readings}, indent=1).encode())
+        report.save_readings(output / "latent.json", frame, readings)
     print(f"written: {output}")
 
 
@@ -90,8 +88,7 @@ def evaluate(config: EvalConfig, run_config: runs.RunConfig, agent: Agent, frame
             results[f"random policy, {name}"] = evaluator.score(side, config.episodes, source, policy)
         if config.latent:
             make_env = build.environment_maker(run_config, side, source)
-            record = probes.collect(agent, make_env, config.latent_episodes, config.seed)
-            readings[name] = probes.read(record) | probes.foresee(agent, record)
+            readings[name] = probes.inspect(agent, make_env, config.latent_episodes, config.seed)
     return results, readings
 
 

@@ -165,11 +165,11 @@ class Agent(nn.Module):
 
     @torch.no_grad()
     def pictures(self, batch: dict[str, Tensor]) -> Tensor:
-        """Observation and what the latent keeps, side by side: batch (B, T, ...) -> uint8 (B, T, H, 2W, C)."""
+        """What the latent keeps of each image: batch (B, T, ...) -> uint8 (B, T, H, W, C)."""
         model = self.world_model
         batch = {name: tensor.to(self.device) for name, tensor in batch.items()}
         _, states = model.observe(batch["image"], batch["action"], batch["is_first"])
-        return torch.cat([batch["image"], model.picture(states.state.feature)], -2)
+        return model.picture(states.state.feature)
 
     def parameters_by_module(self) -> dict[str, int]:
         """Number of trainable parameters of each part."""

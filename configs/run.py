@@ -46,6 +46,8 @@ class EnvironmentConfig:
 class EvaluationConfig:
     episodes: int = option(10, "Episodes per background in the evaluation at the end.", ge=1)
     seed: int = option(1000, "Seed of the first evaluation episode.", ge=0)
+    latent: bool = option(False, "At every evaluation also fit probes: what of state and background the latent holds.")
+    latent_episodes: int = option(32, "Episodes for these probes, half to fit, half to score.", ge=4)
 
 
 @dataclass(frozen=True)

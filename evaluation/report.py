@@ -11,9 +11,11 @@ import torch
 import build
 from agents.agent import Agent
 from configs.run import RunConfig
+from evaluation import plane, probes
 from evaluation.episodes import Scores, play
 from training import system
 from training.files import write_atomic
+from training.pictures import beside
 from training.rollout import random_policy
 
 
@@ -33,16 +35,15 @@ def agent_policy(agent: Agent, pictures: list[np.ndarray] | None = None):
 
 
 def side_by_side(film: np.ndarray, pictures: list[np.ndarray]) -> np.ndarray:
-    """Observations and what the latent keeps of them: (T, H, W, 3) and T' pictures -> (min(T, T'), H, 2W, 3)."""
+    """Observations and what the latent keeps of them: (T, H, W, 3) and T' pictures -> (min(T, T'), H, 3W, 3)."""
     length = min(len(film), len(pictures))
-    return np.concatenate([film[:length], np.stack(pictures[:length])], 2)
+    return beside(film[:length], np.stack(pictures[:length]))
 
 
 def write_strip(path: Path, frames: np.ndarray, columns: int = 6, scale: int = 3) -> None:
-    """A few frames of (T, H, 2W, 3), evenly spaced, as one PNG: observations above, what the latent keeps below."""
+    """A few frames of (T, H, 3W, 3), evenly spaced, as one PNG: observations, what the latent keeps, the difference."""
     chosen = frames[np.linspace(0, len(frames) - 1, columns).astype(int)]
-    half = chosen.shape[2] // 2
-    rows = [np.concatenate(list(part), 1) for part in (chosen[:, :, :half], chosen[:, :, half:])]
+    rows = [np.concatenate(list(part), 1) for part in np.split(chosen, 3, 2)]
     strip = np.concatenate(rows, 0)
     large = cv2.resize(strip, None, fx=scale, fy=scale, interpolation=cv2.INTER_NEAREST)
     cv2.imwrite(str(path), np.ascontiguousarray(large[..., ::-1]))
@@ -80,7 +81,7 @@ class Evaluator:
             return play(maker, policy or agent_policy(self.agent), episodes, self.config.evaluation.seed)
 
     def show(self, frame: int, side: str, label: str, episodes: int, background=None) -> Scores:
-        """`score`, with the film as mp4, observation beside what the latent keeps as mp4 and PNG, both in TensorBoard."""
+        """`score`, with the film as mp4, observation beside what the latent keeps as mp4 and PNG; films in TensorBoard."""
         pictures: list[np.ndarray] = []
         scores = self.score(side, episodes, background, agent_policy(self.agent, pictures))
         films = {"evaluation": scores.film}
@@ -95,13 +96,34 @@ class Evaluator:
 
     def during_training(self, frame: int) -> dict[str, float]:
         """A few episodes on the held-out side: metrics; the film goes to TensorBoard."""
-        side = "clean" if self.config.background.source == "none" else "heldout"
+        side = self.fresh_side
         scores = self.show(frame, side, side, min(5, self.config.evaluation.episodes))
-        return {f"return_{side}": scores.mean}
+        row = {f"return_{side}": scores.mean}
+        return row | self.read(frame, side)
+
+    @property
+    def fresh_side(self) -> str:
+        """What the agent has not trained on, where there is such a thing."""
+        return "clean" if self.config.background.source == "none" else "heldout"
+
+    def read(self, frame: int, side: str) -> dict[str, float]:
+        """What can be read from the latent, when that is asked for: metrics, latent.json, and the information plane."""
+        config = self.config.evaluation
+        if not config.latent:
+            return {}
+        reading = probes.inspect(self.agent, build.environment_maker(self.config, side), config.latent_episodes, config.seed)
+        save_readings(self.folder / "latent.json", frame, {side: reading})
+        path = plane.points(self.folder / "metrics.jsonl") + plane.point(frame, reading)
+        if path:
+            image = plane.picture(path, f"{self.config.agent}, {self.config.task}")
+            cv2.imwrite(str(self.folder / "information_plane.png"), np.ascontiguousarray(image[..., ::-1]))
+            if self.logger:
+                self.logger.image(frame, "latent/information_plane", image)
+        return {f"latent/{key}": value for key, value in probes.summary(reading).items()}
 
     def final(self, frame: int) -> dict:
         """Every background and the random policy; prints the table, writes scores.json and films."""
-        sides = ["clean"] if self.config.background.source == "none" else ["heldout", "train", "clean"]
+        sides = ["clean"] if self.fresh_side == "clean" else ["heldout", "train", "clean"]
         results = {}
         for side in sides:
             results[side] = self.show(frame, side, side, self.config.evaluation.episodes)
@@ -110,7 +132,8 @@ class Evaluator:
         print(table(results))
         save(self.folder / "scores.json", self.config, frame, results)
         if self.logger:
-            self.logger.scalars(frame, {f"return_{side}": results[side].mean for side in sides}, "evaluation")
+            row = {f"return_{side}": results[side].mean for side in sides}
+            self.logger.scalars(frame, row | self.read(frame, sides[0]), "evaluation")
         return results
 
 
@@ -132,3 +155,26 @@ def save(path: Path, config: RunConfig, frame: int, results: dict[str, Scores]) 
     head = {"task": config.task, "agent": config.agent, "seed": config.seed, "env_frame": frame}
     head |= {"background": config.background.source, "hardware": system.hardware(), "commit": system.git_commit()}
     write_atomic(path, json.dumps(head | {"scores": rows}, indent=1).encode())
+
+
+def save_readings(path: Path, frame: int, readings: dict[str, dict[str, float]]) -> None:
+    """latent.json: background -> what the latent holds, see probes.py."""
+    write_atomic(path, json.dumps({"env_frame": frame, "readings": readings}, indent=1).encode())
+
+
+def reading_table(reading: dict[str, float]) -> str:
+    """What a latent holds, as text: state and background, each by R2 of two probes and in nats by two estimators."""
+    columns = {
+        "linear R2": "linear/{}",
+        "network R2": "network/{}",
+        "nats (knn)": "nats/knn",
+        "nats (diffusion)": "nats/diffusion",
+    }
+    lines = [f"  {'':<12}" + "".join(f"{head:>18}" for head in columns)]
+    for side, mean in (("state", "mean"), ("background", "pixels")):
+        cells = [reading.get(f"{side}/{key.format(mean)}") for key in columns.values()]
+        if cells[0] is not None:
+            lines.append(f"  {side:<12}" + "".join(f"{cell:>18.2f}" for cell in cells))
+    shown = {"/mean", "/pixels", "/knn", "/diffusion"}
+    rest = [key for key in reading if not any(key.endswith(end) for end in shown)]
+    return "\n".join([*lines, *(f"  {key:<36}{reading[key]:6.2f}" for key in rest)])

@@ -176,11 +176,11 @@ def test_state_round_trip_continues_exactly():
         assert torch.equal(left, right), name
 
 
-def test_pictures_stand_side_by_side():
+def test_a_picture_of_every_image():
     agent, batch = make_agent(), make_batch()
     pictures = agent.pictures(batch)
-    assert pictures.shape == (4, 8, 32, 64, 3)
-    assert torch.equal(pictures[..., :32, :], batch["image"])
+    assert pictures.shape == batch["image"].shape
+    assert pictures.dtype == torch.uint8
 
 
 # ------------------------------------------------------------------------------------------------- methods are presets

@@ -156,6 +156,24 @@ def test_eval_of_a_run_is_deterministic_and_writes_films(trained):
     assert (folder / "evaluation" / "latent-heldout.mp4").stat().st_size > 1000
 
 
+def test_what_the_latent_holds_is_read_when_asked_for(tmp_path):
+    folder, asked = tmp_path / "run", ("--evaluation.latent", "true", "--evaluation.latent_episodes", 4)
+    result = run("train.py", *SMALL, "--frames", 600, "--folder", folder, "--training.evaluate_every", 300, *asked)
+    assert result.returncode == 0, result.stderr
+    keys = ("state/linear/mean", "background/network/pixels", "state/nats/knn", "background/nats/diffusion", "similarity")
+    rows = {row["step"]: row for row in metrics(folder) if "evaluation/latent/similarity" in row}
+    assert list(rows) == [300, 600]
+    for key in keys:
+        assert all(np.isfinite(row[f"evaluation/latent/{key}"]) for row in rows.values()), key
+    assert cv2.imread(str(folder / "information_plane.png")).std() > 5
+    assert b"latent/information_plane" in next(folder.glob("events.*")).read_bytes()
+    assert "position[0]" in json.dumps(json.loads((folder / "latent.json").read_text())["readings"]["heldout"])
+    result = run("eval.py", folder, "--episodes", 1, "--latent", "true", "--latent_episodes", 4, "--background", "clean")
+    assert result.returncode == 0, result.stderr
+    assert "what the latent holds, clean" in result.stdout
+    assert "network R2" in result.stdout
+
+
 def test_a_truncated_checkpoint_falls_back_to_the_one_before(trained):
     folder, _ = trained
     newest = sorted((folder / "checkpoints").glob("step-*"))[-1]

@@ -1,6 +1,7 @@
 """Probes must find what a latent holds and nothing else: latents that copy the state, the background, or neither."""
 
 import functools
+import random
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,12 +13,14 @@ from agents.actor_critic import ActorCriticConfig
 from agents.agent import Agent, AgentConfig
 from envs.backgrounds import BackgroundConfig
 from envs.dmc import make, make_video
-from evaluation import probes
+from evaluation import nats, probes
+from evaluation.record import Record, collect
+from evaluation.similarity import similarity
 from world_models.rssm import State
 from world_models.world_model import Spaces
 
 
-def record(latent: str, episodes: int = 8, length: int = 120, seed: int = 0) -> probes.Record:
+def record(latent: str, episodes: int = 8, length: int = 120, seed: int = 0) -> Record:
     """Episodes of a made-up pendulum before one of three clips; the latent is a fixed mixture of what it is to hold."""
     random = np.random.default_rng(seed)
     number = np.repeat(np.arange(episodes), length)
@@ -34,9 +37,7 @@ def record(latent: str, episodes: int = 8, length: int = 120, seed: int = 0) -> 
     names = ("sin", "cos", "noise")
     reward = state[:, 1]
     action = np.zeros((len(angle), 1), np.float32)
-    return probes.Record(
-        mixed, state, names, action, reward, reward if latent == "state" else 0 * reward, clip, phase, pixels, number
-    )
+    return Record(mixed, state, names, action, reward, reward if latent == "state" else 0 * reward, clip, phase, pixels, number)
 
 
 def test_a_latent_that_copies_the_state():
@@ -46,6 +47,9 @@ def test_a_latent_that_copies_the_state():
         assert reading[f"background/{kind}/pixels"] < 0.15
         assert reading[f"background/{kind}/clip_accuracy"] < reading["background/clip_chance"] + 0.25
     assert reading["reward_explained"] == pytest.approx(1.0)
+    assert reading["similarity"] > 0.5  # a mixture turns and stretches
+    for estimator in ("knn", "diffusion"):
+        assert reading[f"state/nats/{estimator}"] > 1.0 > 0.25 > reading[f"background/nats/{estimator}"]
 
 
 def test_a_latent_that_copies_the_background():
@@ -55,6 +59,10 @@ def test_a_latent_that_copies_the_background():
         assert reading[f"background/{kind}/pixels"] > 0.9
         assert reading[f"background/{kind}/clip_accuracy"] > 0.95
     assert reading["reward_explained"] < 0.1
+    assert reading["similarity"] < 0.35
+    assert reading["background/nats/clip"] > 0.9 * np.log(3)
+    for estimator in ("knn", "diffusion"):
+        assert reading[f"background/nats/{estimator}"] > 1.0 > 0.25 > reading[f"state/nats/{estimator}"]
 
 
 def test_a_latent_that_holds_nothing():
@@ -62,6 +70,46 @@ def test_a_latent_that_holds_nothing():
     for kind in ("linear", "network"):
         assert reading[f"state/{kind}/mean"] < 0.1
         assert reading[f"background/{kind}/pixels"] < 0.1
+    assert reading["similarity"] == pytest.approx(0.2, abs=0.05)
+    for side in ("state", "background"):
+        for estimator in ("knn", "diffusion"):
+            assert reading[f"{side}/nats/{estimator}"] < 0.15
+
+
+@pytest.mark.parametrize("rho", [0.0, 0.3, 0.6, 0.9, 0.97])
+def test_nats_of_correlated_gaussians(rho):
+    random = np.random.default_rng(0)
+    true = random.normal(size=(4000, 2))
+    reading = rho * true + np.sqrt(1 - rho**2) * random.normal(size=true.shape)
+    known = -0.5 * np.log(1 - rho**2)
+    found = nats.of_columns(100 * reading + 3, true)  # units do not matter
+    assert found["knn"] == pytest.approx(known, abs=0.06)
+    assert found["diffusion"] == pytest.approx(known, abs=0.1)
+
+
+def test_nats_leave_pythons_generator_alone_and_count_labels():
+    before = random.getstate()
+    nats.of_columns(np.random.default_rng(0).normal(size=(200, 1)), np.random.default_rng(1).normal(size=(200, 1)))
+    assert random.getstate() == before
+    labels = np.arange(300) % 3
+    assert nats.of_labels(2 - labels, labels) == pytest.approx(np.log(3))
+    assert nats.of_labels(np.zeros(300), labels) == pytest.approx(0.0)
+
+
+def test_similarity_of_latents_whose_answer_is_known():
+    random = np.random.default_rng(0)
+    state = random.normal(size=(400, 4))
+    state = (state - state.mean(0)) / state.std(0)
+    turn, _ = np.linalg.qr(random.normal(size=(4, 4)))
+    noise = random.normal(size=(400, 16))
+    assert similarity(state, state) == pytest.approx(1.0)
+    assert similarity(3 * state @ turn + 1, state) == pytest.approx(1.0)  # distances are kept
+    assert similarity(state * [1, 9, 1, 1], 2 * state * [1, 5, 1, 1]) == pytest.approx(similarity(state * [1, 9, 1, 1], state))
+    found = [similarity(np.hstack([state, noise[:, :extra]]), state) for extra in (0, 1, 4, 16)]
+    assert found == sorted(found, reverse=True)  # the more of something else, the less alike
+    assert 0.35 < similarity(state[:, :2], state) < 0.6
+    assert similarity(noise, state) == pytest.approx(0.2, abs=0.04)
+    assert similarity(np.zeros((400, 3)), state) < 0.3
 
 
 def test_what_does_not_vary_is_left_out():
@@ -86,7 +134,7 @@ def test_episodes_are_collected_with_what_was_true(agent, video):
         maker = functools.partial(make_video, "cartpole-swingup", BackgroundConfig("procedural"), "heldout", **arguments)
     torch.manual_seed(3)
     before = torch.get_rng_state()
-    one, two = (probes.collect(agent, maker, 4, 7) for _ in range(2))
+    one, two = (collect(agent, maker, 4, 7) for _ in range(2))
     assert torch.equal(before, torch.get_rng_state())
     for a, b in zip(vars(one).values(), vars(two).values()):
         assert np.array_equal(a, b)
@@ -112,7 +160,7 @@ def test_a_model_that_knows_the_dynamics_foresees_them():
     angle = 0.4 * np.tile(np.arange(50), 4) + random.uniform(0, 6, 4)[episode]
     state = np.stack([np.cos(angle), np.sin(angle)], 1).astype(np.float32)
     zero = np.zeros(200, np.float32)
-    record = probes.Record(state, state, ("cos", "sin"), zero[:, None], state[:, 0], zero, zero - 1, zero, zero, episode)
+    record = Record(state, state, ("cos", "sin"), zero[:, None], state[:, 0], zero, zero - 1, zero, zero, episode)
     turn = torch.tensor([[np.cos(0.4), -np.sin(0.4)], [np.sin(0.4), np.cos(0.4)]], dtype=torch.float32)
 
     def fake(matrix):

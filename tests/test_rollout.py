@@ -78,9 +78,10 @@ def test_interval_of_a_mean():
 def test_observation_stands_beside_what_the_latent_keeps(tmp_path):
     film, pictures = np.zeros((5, 8, 8, 3), np.uint8), [np.full((8, 8, 3), 200, np.uint8)] * 4
     frames = report.side_by_side(film, pictures)
-    assert frames.shape == (4, 8, 16, 3)
+    assert frames.shape == (4, 8, 24, 3)
     assert frames[:, :, :8].max() == 0
-    assert frames[:, :, 8:].min() == 200
+    assert frames[:, :, 8:].min() == 200  # what the latent keeps, and how far it is off
+    assert report.side_by_side(film + 210, pictures)[:, :, 16:].max() == 10
     report.write_strip(tmp_path / "strip.png", frames, columns=3, scale=2)
     assert (tmp_path / "strip.png").stat().st_size > 50
 

@@ -18,6 +18,7 @@ from training import checkpoint
 from training import replay as replays
 from training.files import NotSaved
 from training.logger import Logger, Progress
+from training.pictures import beside
 from training.replay import Replay
 from training.rollout import Policy, Rollout, random_policy
 
@@ -177,7 +178,9 @@ class Trainer:
         length = min(64, self.replay.rows_per_stream)
         if self.replay.can_sample(length) and self.agent.draws:
             with torch.random.fork_rng():  # looking must not change the run
-                pictures = self.agent.pictures(self.replay.peek(3, length)).cpu().numpy()  # (3, T, H, 2W, C)
+                batch = self.replay.peek(3, length)
+                kept = self.agent.pictures(batch)
+            pictures = beside(batch["image"].cpu().numpy(), kept.cpu().numpy())  # (3, T, H, 3W, C)
             stacked = np.concatenate(list(pictures), 1)
             logger.video(self.env_frame, "latent/observation_beside_latent", stacked, self.render_fps)
         if self.film:

@@ -1,0 +1,55 @@
+"""The information plane of a run: nats about the robot's state against nats about the background, a point an evaluation."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+STATE, BACKGROUND = "state/nats/knn", "background/nats/knn"  # means over numbers, see nats.py
+PREFIX = "evaluation/latent"
+
+Point = tuple[int, float, float]  # env frame, nats about the background, nats about the state
+
+
+def point(frame: int, reading: dict[str, float]) -> list[Point]:
+    """The point of a reading (probes.read), or none without a background."""
+    keys = (BACKGROUND, STATE)
+    return [(frame, *(reading[key] for key in keys))] if all(reading.get(key) is not None for key in keys) else []
+
+
+def points(metrics: Path) -> list[Point]:
+    """The evaluations that metrics.jsonl holds, in order; the last of several at one frame."""
+    found: dict[int, Point] = {}
+    for line in metrics.read_text().splitlines():
+        row = json.loads(line)
+        reading = {key.removeprefix(f"{PREFIX}/"): value for key, value in row.items()}
+        for one in point(row["step"], reading):
+            found[row["step"]] = one
+    return list(found.values())
+
+
+def draw(axes, path: list[Point], label: str, colour: str) -> None:
+    """A run's way through the plane: dots grow darker with training, the last one is ringed."""
+    frames, background, state = (np.array(column) for column in zip(*path))
+    axes.plot(background, state, color=colour, lw=1, alpha=0.6)
+    shade = 0.25 + 0.75 * frames / frames[-1]
+    axes.scatter(background, state, s=22, color=colour, alpha=shade, lw=0)
+    axes.scatter(background[-1:], state[-1:], s=60, facecolors="none", edgecolors=colour, label=label)
+    axes.set_xlabel("nats about the background, per component")
+    axes.set_ylabel("nats about the state, per number")
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def picture(path: list[Point], label: str) -> np.ndarray:
+    """One run's plane, uint8 (H, W, 3)."""
+    figure = Figure(figsize=(4.2, 3.4), dpi=110, layout="constrained")
+    canvas = FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    draw(axes, path, label, "#0b6e4f")
+    for frame, background, state in (path[0], path[-1]):
+        axes.annotate(f"{frame:,}", (background, state), xytext=(6, 4), textcoords="offset points", fontsize=8)
+    axes.legend(frameon=False, fontsize=8)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()

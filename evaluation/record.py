@@ -1,0 +1,99 @@
+"""Fresh episodes with what was true at each step beside the agent's latent: what probes are fitted to.
+
+Nothing here teaches the agent. Shapes: n steps, F features, S numbers of the state, A action, P background pixels.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+
+import cv2
+import gymnasium
+import numpy as np
+import torch
+
+from agents.agent import Agent
+
+GRID = 8  # background pixels are averaged to GRID x GRID
+
+
+@dataclass(frozen=True)
+class Record:
+    """Steps of whole episodes: what the agent's latent was, and what was true."""
+
+    latent: np.ndarray  # (n, F)
+    state: np.ndarray  # (n, S), dm_control's own state observation: the robot, and the objects of the task
+    names: tuple[str, ...]  # of the S numbers
+    action: np.ndarray  # (n, A), taken at the step
+    reward: np.ndarray  # (n,), came with the step
+    predicted: np.ndarray  # (n,), the model's expected reward
+    clip: np.ndarray  # (n,), which clip plays; -1: none
+    phase: np.ndarray  # (n,), where in the clip, 0 to 1
+    pixels: np.ndarray  # (n, 3 P), the clip's frame averaged to 8x8
+    episode: np.ndarray  # (n,)
+
+    def part(self, chosen: np.ndarray) -> "Record":
+        """The steps where `chosen` (n,) is true."""
+        rows = {field.name: getattr(self, field.name) for field in fields(self)}
+        return Record(**{name: value if name == "names" else value[chosen] for name, value in rows.items()})
+
+
+def collect(agent: Agent, make_env: Callable[[], gymnasium.Env], episodes: int, seed: int) -> Record:
+    """Play whole episodes. The policy acts with its noise in the even ones, a smooth random walk in the odd ones.
+
+    The walk is the same for every agent: without it an agent that stands still would hold little state to read.
+    """
+    env, rows = make_env(), []
+    try:
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            for episode in range(episodes):
+                rows += _play(agent, env, episode, seed)
+        names = tuple(_flat(env.unwrapped.state_observation())[0])
+    finally:
+        env.close()
+    columns = [np.stack(column) for column in zip(*rows)]
+    latent, state, *rest = columns
+    return Record(latent, state, names, *rest)
+
+
+def _play(agent: Agent, env: gymnasium.Env, episode: int, seed: int) -> list[tuple]:
+    """One episode; a tuple a step, in the order of Record's fields without the names."""
+    random = np.random.default_rng([seed, episode])
+    image, _ = env.reset(seed=seed + episode)
+    memory, reward, first, done, walk, rows = agent.initial_state(1), 0.0, True, False, 0.0, []
+    while not done:
+        # The action that acting would choose; the memory then holds the one that was taken.
+        action, memory = agent.act(memory, torch.from_numpy(image)[None], torch.tensor([first]))
+        if episode % 2:
+            walk = 0.9 * walk + 0.44 * random.normal(size=action.shape[1:])  # deviation 1
+            action = torch.as_tensor(np.clip(walk, -1, 1), dtype=torch.float32, device=action.device)[None]
+            memory = agent.took(memory, action)
+        feature = memory.state.feature
+        with torch.no_grad():
+            predicted = float(agent.world_model.reward(feature)[0])
+        _, state = _flat(env.unwrapped.state_observation())
+        latent = feature[0].float().cpu().numpy()
+        taken = action[0].cpu().numpy()
+        rows.append((latent, state, taken, np.float32(reward), np.float32(predicted), *_behind(env), np.int64(episode)))
+        image, reward, terminated, truncated, _ = env.step(taken)
+        first, done = False, terminated or truncated
+    return rows
+
+
+def _flat(observation: dict[str, np.ndarray]) -> tuple[list[str], np.ndarray]:
+    """Names and values (S,) of a dict of arrays."""
+    names, values = [], []
+    for key, value in observation.items():
+        value = np.atleast_1d(np.asarray(value, np.float32)).ravel()
+        names += [key if len(value) == 1 else f"{key}[{index}]" for index in range(len(value))]
+        values.append(value)
+    return names, np.concatenate(values)
+
+
+def _behind(env: gymnasium.Env) -> tuple[np.int64, np.float32, np.ndarray]:
+    """Which clip, where in it, and its pixels averaged to 8x8."""
+    background = env.unwrapped.background
+    if background is None:
+        return np.int64(-1), np.float32(0), np.zeros(GRID * GRID * 3, np.float32)
+    small = cv2.resize(background.frame(), (GRID, GRID), interpolation=cv2.INTER_AREA)
+    return np.int64(background.clip), np.float32(background.phase), small.astype(np.float32).ravel() / 255

@@ -1,0 +1,30 @@
+"""The information plane: points from metrics.jsonl, and a picture that shows them."""
+
+import json
+
+import numpy as np
+
+from evaluation import plane
+
+
+def test_points_are_the_evaluations_that_have_both(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    state, background = f"{plane.PREFIX}/{plane.STATE}", f"{plane.PREFIX}/{plane.BACKGROUND}"
+    rows = [
+        {"step": 10, state: 0.1, background: 0.5},
+        {"step": 15, "episode/return": 3.0},
+        {"step": 20, state: 0.2, background: None},
+        {"step": 30, state: 0.3, background: 0.4},
+        {"step": 30, state: 0.4, background: 0.3},
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert plane.points(path) == [(10, 0.5, 0.1), (30, 0.3, 0.4)]
+    assert plane.point(5, {plane.STATE: 1.0}) == []  # a clean run has no background to read
+
+
+def test_the_picture_shows_the_run():
+    image = plane.picture([(10, 0.5, 0.1), (30, 0.3, 0.4)], "infopower")
+    assert image.dtype == np.uint8
+    assert image.shape[2] == 3
+    green = (image[..., 1].astype(int) - image[..., 0] > 60).sum()
+    assert green > 100

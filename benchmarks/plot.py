@@ -1,8 +1,10 @@
 """Draw returns over env frames: ``python benchmarks/plot.py results/SUITE OUTPUT.png``. One panel a task and background.
 
-Reads the result files of benchmarks/returns.py; lines are training episodes (mean of five), a dot the held-out return of the
-deterministic policy at the end, the dashed line the random policy. Of several seeds it is the mean, in a band from the
-lowest to the highest seed. Prints the table in Markdown.
+Reads the result files of benchmarks/returns.py. A line is the interquartile mean over seeds of the returns of training
+episodes (mean of the last five), in a band of the 95 % stratified bootstrap interval; a dot the held-out return of the
+deterministic policy at the end; the dashed line the random policy. Where there are several tasks the last panel is over all
+of them, in thousandths of the largest possible return. Prints the tables in Markdown, also what the latents hold where the
+files say it (benchmarks/latent.py).
 """
 
 import json
@@ -21,10 +23,21 @@ import matplotlib.pyplot as plt  # noqa: E402
 import numpy as np  # noqa: E402
 
 from errors import UserError, run_main  # noqa: E402
+from evaluation.aggregate import interquartile_mean, probability_of_improvement, stratified_interval  # noqa: E402
 
 COLOURS = {"infopower": "#0b6e4f", "c_dreamer": "#d9822b", "dreamer": "#5b5ea6", "infopower_paper": "#8c8c8c"}
+LATENT = {  # what the latents hold: title -> key of evaluation/probes.py
+    "state R2": "state/network/mean",
+    "state nats": "state/nats/knn",
+    "background R2": "background/network/pixels",
+    "background nats": "background/nats/knn",
+    "clip told": "background/network/clip_accuracy",
+    "similarity": "similarity",
+    "reward explained": "reward_explained",
+}
 
-Panels = dict[tuple[str, str], dict[str, list[dict]]]  # (task, background) -> agent -> results, one a seed
+Panel = dict[str, list[dict]]  # agent -> results, one a seed
+Panels = dict[tuple[str, str], Panel]  # by (task, background)
 
 
 def read(folder: Path) -> Panels:
@@ -57,6 +70,11 @@ def curves(results: list[dict]) -> tuple[np.ndarray, np.ndarray]:
     return grid, np.stack([np.interp(grid, result["xs"], running_mean(result["ys"])) for result in results])
 
 
+def estimate(scores: list[np.ndarray], draws: int = 1000) -> tuple[float, float, float]:
+    """Interquartile mean over runs and tasks, and its interval; one array (seeds,) a task."""
+    return interquartile_mean(np.concatenate(scores)), *stratified_interval(scores, draws=draws)
+
+
 def seed_means(results: list[dict]) -> dict[str, list[float]]:
     """What played behind the robot -> mean return of each seed; `random policy`: its return on any side."""
     means = defaultdict(list)
@@ -66,65 +84,148 @@ def seed_means(results: list[dict]) -> dict[str, list[float]]:
     return means
 
 
-def draw(axes, name: tuple[str, str], panel: dict[str, list[dict]], colour: dict[str, str]) -> None:
+def line(axes, agent: str, grid: np.ndarray, tasks: list[np.ndarray], colour: str) -> None:
+    """Interquartile mean over seeds and tasks at every frame; `tasks`: one (seeds, n) a task."""
+    rows = [estimate([curve[:, index] for curve in tasks], draws=300) for index in range(len(grid))]
+    middle, low, high = np.array(rows).T
+    axes.plot(grid, middle, color=colour, lw=1.6, label=agent)
+    if max(len(curve) for curve in tasks) > 1:
+        axes.fill_between(grid, low, high, color=colour, alpha=0.2, lw=0)
+
+
+def draw(axes, name: tuple[str, str], panel: Panel, colour: dict[str, str]) -> None:
     for agent, results in panel.items():
         xs, ys = curves(results)
-        axes.plot(xs, ys.mean(0), color=colour[agent], lw=1.6, label=agent)
-        if len(results) > 1:
-            axes.fill_between(xs, ys.min(0), ys.max(0), color=colour[agent], alpha=0.2, lw=0)
+        line(axes, agent, xs, [ys], colour[agent])
         side = next(iter(results[0]["scores"]))
         frame = np.mean([result["env_frame"] for result in results])
-        axes.plot([frame], [np.mean(seed_means(results)[side])], "o", color=colour[agent], clip_on=False)
+        axes.plot([frame], [interquartile_mean(seed_means(results)[side])], "o", color=colour[agent], clip_on=False)
     random = seed_means([result for results in panel.values() for result in results])["random policy"]
     if random:
         axes.axhline(np.mean(random), color="0.6", ls="--", lw=0.8)
-    axes.set_title(f"{name[0]}, {name[1]}", fontsize=10)
+    finish(axes, f"{name[0]}, {name[1]}")
+
+
+def draw_all(axes, panels: Panels, colour: dict[str, str]) -> None:
+    """All tasks of one background together, for the agents that every one of them has."""
+    for agent in shared_agents(panels):
+        pairs = [curves(panel[agent]) for panel in panels.values()]
+        grid = np.unique(np.concatenate([xs for xs, _ in pairs]))
+        grid = grid[(grid >= max(xs[0] for xs, _ in pairs)) & (grid <= min(xs[-1] for xs, _ in pairs))]
+        tasks = [np.stack([np.interp(grid, xs, row) for row in ys]) / 1000 for xs, ys in pairs]
+        line(axes, agent, grid, tasks, colour[agent])
+    finish(axes, f"{len(panels)} tasks, share of the largest return")
+
+
+def finish(axes, title: str) -> None:
+    axes.set_title(title, fontsize=10)
     axes.set_xlabel("env frames")
     axes.set_ylim(bottom=0)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize=8)
 
 
-def held_out(results: list[dict], means: dict[str, list[float]]) -> str:
-    """Mean over seeds, and [95 % over the episodes of the only seed] or [lowest, highest seed]."""
-    if "heldout" not in means:
+def shared_agents(panels: Panels) -> list[str]:
+    """Agents that every panel has, those with a colour of their own first."""
+    order = [*COLOURS, *sorted(next(iter(panels.values())))]
+    return [agent for agent in dict.fromkeys(order) if all(agent in panel for panel in panels.values())]
+
+
+def by_background(panels: Panels) -> dict[str, Panels]:
+    """Panels of each background, where it has more than one task."""
+    found: dict[str, Panels] = defaultdict(dict)
+    for (task, background), panel in panels.items():
+        found[background][task, background] = panel
+    return {background: chosen for background, chosen in found.items() if len(chosen) > 1}
+
+
+def markdown(heads: tuple, rows: list[tuple]) -> str:
+    lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
+    return "\n".join([*lines, *("| " + " | ".join(map(str, row)) + " |" for row in rows)])
+
+
+def interval_text(results: list[dict], side: str) -> str:
+    """Interquartile mean over seeds and its interval; of a single seed the mean and the interval over its episodes."""
+    means = seed_means(results)[side]
+    if not means:
         return "-"
-    seeds = means["heldout"]
-    low, high = results[0]["scores"]["heldout"]["interval"] if len(seeds) == 1 else (min(seeds), max(seeds))
-    return f"{np.mean(seeds):.0f} [{low:.0f}, {high:.0f}]"
+    if len(means) == 1:
+        middle, (low, high) = means[0], results[0]["scores"][side]["interval"]
+    else:
+        middle, low, high = estimate([np.array(means)])
+    return f"{middle:.0f} [{low:.0f}, {high:.0f}]"
 
 
 def table(panels: Panels) -> str:
-    """Markdown: a row a task, background and agent, means over the seeds."""
-    interval = "held-out [95 % of one seed's episodes, or lowest and highest seed]"
-    heads = ("task", "background", "agent", "seeds", "env frames", interval, "train clips", "clean", "random policy")
-    lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
+    """A row a task, background and agent."""
+    heads = ("task", "background", "agent", "seeds", "env frames", "held-out [95 %]", "train clips", "clean", "random policy")
+    rows = []
     for name, panel in panels.items():
         for agent, results in panel.items():
-            means = seed_means(results)
-            sides = [f"{np.mean(means[side]):.0f}" if means[side] else "-" for side in ("train", "clean", "random policy")]
+            random = seed_means(results)["random policy"]
             frames = min(result["env_frame"] for result in results)
-            cells = (*name, agent, len(results), frames, held_out(results, means), *sides)
-            lines.append("| " + " | ".join(map(str, cells)) + " |")
-    return "\n".join(lines)
+            cells = [interval_text(results, side) for side in ("heldout", "train", "clean")]
+            rows.append((*name, agent, len(results), frames, *cells, f"{np.mean(random):.0f}" if random else "-"))
+    return markdown(heads, rows)
+
+
+def last_scores(panels: Panels, agent: str) -> list[np.ndarray]:
+    """Held-out (or clean) returns at the end, in shares of the largest possible: one (seeds,) a task."""
+    found = []
+    for panel in panels.values():
+        means = seed_means(panel[agent])
+        found.append(np.array(means["heldout"] or means["clean"]) / 1000)
+    return found
+
+
+def aggregate_table(panels: Panels) -> str:
+    """Over all tasks of one background: interquartile mean, and how likely the first agent beats each other one."""
+    agents = shared_agents(panels)
+    heads = ("agent", "tasks", "runs", "IQM at the end [95 %]", f"P({agents[0]} better)")
+    scores = {agent: last_scores(panels, agent) for agent in agents}
+    rows = []
+    for agent, columns in scores.items():
+        middle, low, high = estimate(columns)
+        better = "" if agent == agents[0] else f"{probability_of_improvement(scores[agents[0]], columns):.2f}"
+        rows.append((agent, len(columns), sum(map(len, columns)), f"{middle:.3f} [{low:.3f}, {high:.3f}]", better))
+    return markdown(heads, rows)
+
+
+def latent_table(panels: Panels) -> str:
+    """What the latents hold on held-out clips, means over the seeds that were read."""
+    rows = []
+    for name, panel in panels.items():
+        for agent, results in panel.items():
+            readings = [result["latent"] for result in results if "latent" in result]
+            if readings:
+                cells = [np.mean([reading.get(key, np.nan) for reading in readings]) for key in LATENT.values()]
+                rows.append((*name, agent, len(readings), *(f"{cell:.2f}" for cell in cells)))
+    return markdown(("task", "background", "agent", "seeds", *LATENT), rows) if rows else ""
 
 
 def main(argv: list[str]) -> None:
     if len(argv) != 2:
         raise UserError("two arguments are expected", "command line", "python benchmarks/plot.py results/SUITE OUTPUT.png")
     panels = read(Path(argv[0]))
-    columns = len(panels) if len(panels) < 4 else 2  # clean beside video
-    rows = -(-len(panels) // columns)
+    groups, colour = by_background(panels), colours(panels)
+    number = len(panels) + len(groups)
+    columns = number if number < 4 else 3 if number in (3, 5, 6, 9) else 2
+    rows = -(-number // columns)
     figure, axes = plt.subplots(rows, columns, figsize=(4.2 * columns, 3.2 * rows), squeeze=False)
     for ax, (name, panel) in zip(axes.flat, panels.items()):
-        draw(ax, name, panel, colours(panels))
-    for ax in axes.flat[len(panels) :]:
+        draw(ax, name, panel, colour)
+    for ax, chosen in zip(axes.flat[len(panels) :], groups.values()):
+        draw_all(ax, chosen, colour)
+    for ax in axes.flat[number:]:
         ax.set_visible(False)
     for ax in axes[:, 0]:
         ax.set_ylabel("return")
     figure.tight_layout()
     figure.savefig(argv[1], dpi=130)
     print(table(panels))
+    for text in (*map(aggregate_table, groups.values()), latent_table(panels)):
+        if text:
+            print(f"\n{text}")
 
 
 if __name__ == "__main__":

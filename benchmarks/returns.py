@@ -14,6 +14,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
+import torch  # noqa: E402
+
 from errors import UserError, run_main  # noqa: E402
 from training.presets import load_yaml  # noqa: E402
 
@@ -33,8 +35,11 @@ def jobs(suite: dict) -> list[tuple[str, list[str]]]:
     return rows
 
 
-def start(name: str, words: list[str], folder: Path) -> subprocess.Popen:
+def start(name: str, words: list[str], folder: Path, slot: int) -> subprocess.Popen:
+    """One run; with several GPUs each slot has its own."""
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    if torch.cuda.device_count() > 1:
+        environment["CUDA_VISIBLE_DEVICES"] = str(slot % torch.cuda.device_count())
     command = [sys.executable, "train.py", *words, "--threads", "1", "--folder", str(folder / name)]
     with (folder / f"{name}.log").open("a") as log:
         return subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, env=environment)
@@ -67,12 +72,20 @@ def shown(word: str) -> str:
     return f"PATH/{Path(word).name}" if "/" in word and Path(word).exists() else word
 
 
+def read_suite(path: str) -> dict:
+    """A suite's file. `processes` may be auto: as many as there are GPUs, or cores where there are none."""
+    suite = load_yaml(path)
+    if set(suite) != KEYS:
+        raise UserError(f"keys {sorted(set(suite) ^ KEYS)} are missing or unknown", path, "write " + ", ".join(sorted(KEYS)))
+    if suite["processes"] == "auto":
+        suite["processes"] = torch.cuda.device_count() or os.cpu_count() or 1
+    return suite
+
+
 def main(argv: list[str]) -> None:
     if len(argv) != 1:
         raise UserError("one suite is expected", "command line", "python benchmarks/returns.py SUITE.yaml")
-    suite = load_yaml(argv[0])
-    if set(suite) != KEYS:
-        raise UserError(f"keys {sorted(set(suite) ^ KEYS)} are missing or unknown", argv[0], "write " + ", ".join(sorted(KEYS)))
+    suite = read_suite(argv[0])
     folder, results = ROOT / suite["folder"], ROOT / "results" / Path(argv[0]).stem
     folder.mkdir(parents=True, exist_ok=True)
     results.mkdir(parents=True, exist_ok=True)
@@ -86,9 +99,10 @@ def main(argv: list[str]) -> None:
             if kept.get("command") == command_of(words):
                 table[name] = kept
                 continue
-            running[name] = (start(name, words, folder), words)
-        for name in [name for name, (process, _) in running.items() if process.poll() is not None]:
-            process, words = running.pop(name)
+            slot = min(set(range(suite["processes"])) - {used for _, _, used in running.values()})
+            running[name] = (start(name, words, folder, slot), words, slot)
+        for name in [name for name, (process, *_) in running.items() if process.poll() is not None]:
+            process, words, _ = running.pop(name)
             if process.returncode:
                 failed.append(name)
                 print(f"{name}: exit code {process.returncode}, see {folder / name}.log", flush=True)

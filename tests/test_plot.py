@@ -10,13 +10,13 @@ from benchmarks import plot
 from configs import run as runs
 
 
-def write(folder, agent: str, seed: int, level: float, frames: int = 4000) -> None:
+def write(folder, agent: str, seed: int, level: float, frames: int = 4000, task: str = "walker-walk", **more) -> None:
     xs = list(range(500 + 10 * seed, frames, 500))
     scores = {"heldout": level, "clean": level + 1, "random policy, heldout": 5.0}
     rows = {side: {"mean": mean, "interval": [mean - 2, mean + 2]} for side, mean in scores.items()}
-    result = {"task": "walker-walk", "background": "PATH/clips", "agent": agent, "seed": seed, "env_frame": frames}
+    result = more | {"task": task, "background": "PATH/clips", "agent": agent, "seed": seed, "env_frame": frames}
     result |= {"xs": xs, "ys": [level] * len(xs), "scores": rows}
-    (folder / f"{agent}-{seed}.json").write_text(json.dumps(result))
+    (folder / f"{task}-{agent}-{seed}.json").write_text(json.dumps(result))
 
 
 def test_seeds_are_one_line_in_a_band_and_one_row(tmp_path):
@@ -33,8 +33,8 @@ def test_seeds_are_one_line_in_a_band_and_one_row(tmp_path):
     assert band.get_datalim(axes.transData).intervaly == pytest.approx((10.0, 60.0))
     plt.close()
     _, _, one, two = plot.table(panels).splitlines()
-    assert one == "| walker-walk | video | infopower | 3 | 4000 | 30 [10, 60] | - | 31 | 5 |"
-    assert two == "| walker-walk | video | repo | 1 | 4000 | 40 [38, 42] | - | 41 | 5 |"
+    assert one == "| walker-walk | video | infopower | 3 | 4000 | 30 [10, 60] | - | 31 [11, 61] | 5 |"
+    assert two == "| walker-walk | video | repo | 1 | 4000 | 40 [38, 42] | - | 41 [39, 43] | 5 |"
 
 
 def test_every_agent_has_a_colour_of_its_own(tmp_path):
@@ -49,3 +49,28 @@ def test_the_program_writes_picture_and_table(tmp_path, capsys):
     plot.main([str(tmp_path), str(tmp_path / "out.png")])
     assert (tmp_path / "out.png").read_bytes()[:4] == b"\x89PNG"
     assert "| repo | 1 | 4000 |" in capsys.readouterr().out
+
+
+def test_tasks_are_aggregated_and_latents_told(tmp_path, capsys):
+    for task, level in (("walker-walk", 100.0), ("cheetah-run", 300.0)):
+        for seed in range(2):
+            write(tmp_path, "repo", seed, level, task=task)
+            write(tmp_path, "infopower", seed, level + 100, task=task, latent={"state/network/mean": 0.5 + seed})
+    write(tmp_path, "dreamer", 0, 900.0)  # on one task only: not in the aggregate
+    plot.main([str(tmp_path), str(tmp_path / "out.png")])
+    out = capsys.readouterr().out
+    assert "| infopower | 2 | 4 | 0.300 [0.300, 0.300] |  |" in out  # 200, 200, 400, 400: the middle half
+    assert "| repo | 2 | 4 | 0.200 [0.200, 0.200] | 1.00 |" in out
+    assert "| dreamer | 1 | 1 |" not in out
+    assert "| cheetah-run | video | infopower | 2 | 1.00 | nan |" in out
+    assert plot.estimate([np.array([1.0, 1.0]), np.array([3.0, 3.0])]) == pytest.approx((2.0, 2.0, 2.0))
+
+
+def test_the_aggregate_curve_is_the_interquartile_mean_over_tasks(tmp_path):
+    for task, level in (("walker-walk", 100.0), ("cheetah-run", 300.0), ("finger-spin", 500.0), ("reacher-easy", 900.0)):
+        write(tmp_path, "infopower", 0, level, task=task)
+    _, axes = plt.subplots()
+    panels = plot.read(tmp_path)
+    plot.draw_all(axes, panels, plot.colours(panels))
+    assert np.allclose(axes.lines[0].get_ydata(), 0.4)  # of 100, 300, 500, 900 the middle two
+    plt.close()

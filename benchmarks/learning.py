@@ -1,0 +1,158 @@
+"""Does every agent still learn? ``python benchmarks/learning.py``, or with names of agents and options of train.py.
+
+A square on a small picture of noise, which one motor moves sideways and which starts near an edge; the reward is how near
+the middle it is. Small networks, 300 updates, one process a core. An agent passes when its deterministic policy closes most
+of the gap between the random policy and the best possible. Prints a line an agent and one JSON line last; exit code 1 when
+one of them does not learn. Options go to every agent, so a fault can be planted: ``--optimiser.actor_rate 1e-9``.
+"""
+
+import io
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import ClassVar
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+
+from training import system  # noqa: E402
+
+system.prepare_environment()  # before torch is imported
+
+import gymnasium  # noqa: E402
+import numpy as np  # noqa: E402
+import torch  # noqa: E402
+from gymnasium.vector import AutoresetMode, SyncVectorEnv  # noqa: E402
+
+from agents.agent import Agent  # noqa: E402
+from configs import run as runs  # noqa: E402
+from errors import UserError, nearest, run_main  # noqa: E402
+from evaluation.episodes import play  # noqa: E402
+from evaluation.report import agent_policy, uniform_policy  # noqa: E402
+from training.logger import Logger, Progress  # noqa: E402
+from training.replay import Replay  # noqa: E402
+from training.rollout import Rollout  # noqa: E402
+from training.trainer import Trainer  # noqa: E402
+from world_models.world_model import Spaces  # noqa: E402
+
+SIZE, SQUARE, SPEED, LENGTH = 32, 6, 3.0, 25
+FRAMES, CLOSED = 1500, 0.6  # env frames of training; share of the gap that must be closed
+SMALL = """
+--size cpu --device cpu --compile false --environment.image_size 32 --environment.action_repeat 1 --environment.time_limit 25
+--training.batch_size 8 --training.batch_length 16 --training.train_ratio 32 --training.prefill 300
+--world_model.depth 8 --world_model.embedding 64 --world_model.units 64 --world_model.layers 1
+--world_model.rssm.deterministic 64 --world_model.rssm.hidden 64 --world_model.rssm.groups 8 --world_model.rssm.classes 8
+--world_model.empowerment.units 64 --world_model.objective.pilot_updates 50
+--actor_critic.units 64 --actor_critic.layers 1 --actor_critic.horizon 8 --actor_critic.starts 64
+--actor_critic.discount 0.9 --optimiser.model_rate 2e-3 --optimiser.actor_rate 2e-3 --optimiser.critic_rate 2e-3
+"""
+
+
+class Dot(gymnasium.Env):
+    """A square over noise that is drawn anew at every step; observation uint8 (32, 32, 3), action (1,) in [-1, 1]."""
+
+    metadata: ClassVar[dict] = {"render_fps": 20}
+    observation_space = gymnasium.spaces.Box(0, 255, (SIZE, SIZE, 3), np.uint8)
+    action_space = gymnasium.spaces.Box(-1, 1, (1,), np.float32)
+
+    def reset(self, *, seed: int | None = None, options: dict | None = None):
+        super().reset(seed=seed)
+        self.step_number, edge = 0, self.np_random.uniform(0, 4)
+        self.place = edge if self.np_random.random() < 0.5 else SIZE - SQUARE - edge
+        return self._picture(), {}
+
+    def step(self, action):
+        self.step_number += 1
+        self.place = float(np.clip(self.place + SPEED * float(action[0]), 0, SIZE - SQUARE))
+        return self._picture(), self.near, False, self.step_number >= LENGTH, {}
+
+    @property
+    def near(self) -> float:
+        """1 in the middle, 0 at the edges."""
+        return 1 - abs(self.place - (SIZE - SQUARE) / 2) / ((SIZE - SQUARE) / 2)
+
+    def _picture(self) -> np.ndarray:
+        image = self.np_random.integers(0, 120, (SIZE, SIZE, 3), dtype=np.uint8)
+        left = round(self.place)
+        image[13 : 13 + SQUARE, left : left + SQUARE] = (250, 200, 40)
+        return image
+
+
+def best_policy(envs: SyncVectorEnv):
+    """Straight to the middle: the most that can be had."""
+
+    def act(memory, image, is_first):
+        rows = [-(env.unwrapped.place - (SIZE - SQUARE) / 2) / SPEED for env in envs.envs]
+        return torch.tensor(rows, dtype=torch.float32).clamp(-1, 1)[:, None], memory
+
+    return act, None
+
+
+def mean_return(policy) -> float:
+    return play(Dot, policy, 20, seed=1000).mean
+
+
+def learn(name: str, words: list[str]) -> dict:
+    """Train one agent; its returns."""
+    torch.set_num_threads(1)
+    config, _ = runs.read(["--agent", name, *SMALL.split(), "--frames", str(FRAMES), *words], cuda=False)
+    began = time.process_time()
+    envs = SyncVectorEnv([Dot], autoreset_mode=AutoresetMode.NEXT_STEP)
+    torch.manual_seed(config.seed)
+    agent = Agent(config.agent_config, Spaces(SIZE, 1))
+    rollout = Rollout(envs, agent.initial_state(1), config.seed)
+    replay = Replay(2 * FRAMES, (SIZE, SIZE, 3), 1, num_envs=1, seed=config.seed)
+    with tempfile.TemporaryDirectory() as folder, Logger(folder, quiet=True) as logger:
+        trainer = Trainer(config.training, FRAMES, 1, agent, rollout, replay, Path(folder), config.seed, 20, lambda frame: {})
+        trainer.run(logger, Progress(FRAMES, stream=io.StringIO()))
+    scores = {
+        "agent": mean_return(agent_policy(agent)),
+        "random": mean_return(uniform_policy(0)),
+        "best": mean_return(best_policy),
+    }
+    closed = (scores["agent"] - scores["random"]) / (scores["best"] - scores["random"])
+    row = {"name": name} | {key: round(value, 2) for key, value in scores.items()}
+    return row | {"closed": round(closed, 3), "updates": trainer.update, "cpu_seconds": round(time.process_time() - began, 1)}
+
+
+def in_processes(names: list[str], words: list[str]) -> list[dict]:
+    """Each agent in a process of its own, as many at a time as there are cores."""
+    waiting, running, rows = list(names), {}, []
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    while waiting or running:
+        while waiting and len(running) < (os.cpu_count() or 1):
+            name = waiting.pop(0)
+            command = [sys.executable, __file__, "--alone", name, *words]
+            running[name] = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+        for name in [name for name, process in running.items() if process.poll() is not None]:
+            process = running.pop(name)
+            text = process.communicate()[0]
+            row = json.loads(text.splitlines()[-1]) if process.returncode == 0 else {"name": name, "closed": float("-inf")}
+            rows.append(row)
+            print(f"{'ok  ' if row['closed'] >= CLOSED else 'FAIL'} {json.dumps(row)}", flush=True)
+        time.sleep(0.2)
+    return rows
+
+
+def main(argv: list[str]) -> None:
+    start = next((index for index, word in enumerate(argv) if word.startswith("--") and word != "--alone"), len(argv))
+    names, words = argv[:start], argv[start:]
+    if names[:1] == ["--alone"]:
+        print(json.dumps(learn(names[1], words)))
+        return
+    for name in names:
+        if name not in runs.AGENTS:
+            raise UserError(f"unknown agent {name!r}", "command line", nearest(name, runs.AGENTS))
+    rows = in_processes(names or list(runs.AGENTS), words)
+    failed = [row["name"] for row in rows if row["closed"] < CLOSED]
+    print(json.dumps({"agents": len(rows), "failed": failed, "closed": {row["name"]: row["closed"] for row in rows}}))
+    if failed:
+        raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    run_main(main, sys.argv[1:])

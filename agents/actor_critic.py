@@ -128,6 +128,13 @@ class Critic(nn.Module):
                 slow.lerp_(fast, self.rate)
 
 
+def _percentile(ordered: Tensor, share: float) -> Tensor:
+    """What torch.quantile gives of sorted (n,); that one breaks the compiled graph on torch 2.11."""
+    position = share * (len(ordered) - 1)
+    below = int(position)
+    return torch.lerp(ordered[below], ordered[min(below + 1, len(ordered) - 1)], position - below)
+
+
 class ReturnScale(nn.Module):
     """Moving spread of returns, 95th minus 5th percentile, with a floor (DreamerV3, Eq. 7).
 
@@ -144,7 +151,8 @@ class ReturnScale(nn.Module):
     @torch.no_grad()
     def update(self, returns: Tensor) -> Tensor:
         """Take in returns of any shape; the scale as a scalar."""
-        low, high = returns.float().flatten().quantile(torch.tensor([0.05, 0.95], device=returns.device))
+        ordered = returns.float().flatten().sort().values
+        low, high = _percentile(ordered, 0.05), _percentile(ordered, 0.95)
         rate = torch.where(self.updates == 0, 1.0, self.rate)
         self.low.lerp_(low, rate)
         self.high.lerp_(high, rate)

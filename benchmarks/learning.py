@@ -1,7 +1,7 @@
 """Does every agent still learn? ``python benchmarks/learning.py``, or with names of agents and options of train.py.
 
 A square on a small picture of noise, which one motor moves sideways and which starts near an edge; the reward is how near
-the middle it is. Small networks, 300 updates, one process a core. An agent passes when its deterministic policy closes most
+the middle it is. Small networks, 600 updates, one process a core. An agent passes when its deterministic policy closes most
 of the gap between the random policy and the best possible. Prints a line an agent and one JSON line last; exit code 1 when
 one of them does not learn. Options go to every agent, so a fault can be planted: ``--optimiser.actor_rate 1e-9``.
 """
@@ -43,11 +43,11 @@ SIZE, SQUARE, SPEED, LENGTH = 32, 6, 3.0, 25
 FRAMES, CLOSED = 1500, 0.6  # env frames of training; share of the gap that must be closed
 SMALL = """
 --size cpu --device cpu --compile false --environment.image_size 32 --environment.action_repeat 1 --environment.time_limit 25
---training.batch_size 8 --training.batch_length 16 --training.train_ratio 32 --training.prefill 300
+--training.batch_size 16 --training.batch_length 8 --training.train_ratio 64 --training.prefill 300
 --world_model.depth 8 --world_model.embedding 64 --world_model.units 64 --world_model.layers 1
 --world_model.rssm.deterministic 64 --world_model.rssm.hidden 64 --world_model.rssm.groups 8 --world_model.rssm.classes 8
 --world_model.empowerment.units 64 --world_model.objective.pilot_updates 50
---actor_critic.units 64 --actor_critic.layers 1 --actor_critic.horizon 8 --actor_critic.starts 64
+--actor_critic.units 64 --actor_critic.layers 1 --actor_critic.horizon 6 --actor_critic.starts 64
 --actor_critic.discount 0.9 --optimiser.model_rate 2e-3 --optimiser.actor_rate 2e-3 --optimiser.critic_rate 2e-3
 """
 

@@ -169,6 +169,11 @@ def test_return_scale_is_the_spread_of_percentiles():
     returns = torch.linspace(0, 10, 1001)
     assert float(scale.update(returns)) == pytest.approx(9.0, abs=0.01)
     assert float(ReturnScale(ActorCriticConfig(scale_floor=20.0)).update(returns)) == 20.0
+    for number in (1, 7, 64):
+        returns = torch.randn(number, 3)
+        low, high = returns.quantile(0.05), returns.quantile(0.95)
+        fresh = ReturnScale(ActorCriticConfig(scale_floor=1e-6))
+        assert float(fresh.update(returns)) == pytest.approx(float(high - low), abs=1e-6)
 
 
 @pytest.mark.parametrize("way", ["score", "path"])

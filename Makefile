@@ -10,7 +10,7 @@ PYTHON_IN_VENV := .venv/bin/python
 # Idle OpenMP threads that spin make two threads nine times slower than one when another process wants a core.
 export GOMP_SPINCOUNT ?= 0
 
-.PHONY: help setup train test test-long lint tensorboard
+.PHONY: help setup train test test-long learn lint tensorboard
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*##/  make \1:/p' $(MAKEFILE_LIST)
@@ -28,6 +28,9 @@ test: setup  ## the tests, less those marked long
 
 test-long: setup  ## the tests marked long
 	@$(PYTHON_IN_VENV) -m pytest -m long $(ARGS)
+
+learn: setup  ## does every agent still learn? (benchmarks/learning.py)
+	@$(PYTHON_IN_VENV) benchmarks/learning.py $(ARGS)
 
 lint: setup  ## ruff
 	@$(PYTHON_IN_VENV) -m ruff check . && $(PYTHON_IN_VENV) -m ruff format --check --quiet .

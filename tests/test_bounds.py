@@ -1,0 +1,59 @@
+"""The program that holds the estimates against what is known: its tasks, its truth, and its last line."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks import bounds
+
+
+def test_the_exported_tasks_are_there_and_hold_what_they_say():
+    tasks = {task.name: task for task in bounds.exported()}
+    assert set(tasks) == {"uniform", "wiggly", "swiss_roll", "half_cube", "spiral", "student"}
+    # Uniform noise of half-width e on a uniform X of width 1, e < 1/2: I = e - ln(2 e), Czyz et al. 2023.
+    assert tasks["uniform"].nats == pytest.approx(0.1 - math.log(0.2), abs=1e-6)
+    assert tasks["wiggly"].nats == pytest.approx(-0.5 * math.log(1 - 0.75**2), abs=1e-6)
+    left, right = tasks["spiral"].train(8000)
+    assert left.shape == right.shape == (8000, 5)
+    assert torch.allclose(left.mean(0), torch.zeros(5), atol=0.05)
+    assert float(abs(np.corrcoef(left[:, 0], right[:, 0])[0, 1])) < 0.95
+
+
+def test_samples_to_score_are_not_those_to_train():
+    task = bounds.exported()[0]
+    seen = {tuple(row) for row in torch.cat(task.train(8000), 1).tolist()}
+    fresh = {tuple(row) for row in torch.cat(task.test(2000), 1).tolist()}
+    assert len(seen & fresh) < 0.2 * len(fresh)  # half precision makes some pairs equal
+
+
+@pytest.mark.parametrize(("nats", "expected"), [(2.0, 1.95), (6.0, 4.95)])
+def test_the_perfect_critic(nats, expected):
+    torch.manual_seed(0)
+    assert bounds.exact_nce(bounds.gaussian(20, nats)) == pytest.approx(expected, abs=0.08)
+
+
+def test_the_limit_of_wasserstein_is_the_closed_form():
+    rho = 0.8
+    task = bounds.gaussian(3, -1.5 * math.log(1 - rho**2))
+    assert task.correlation == pytest.approx(rho)
+    joint, product = np.array([[1, rho], [rho, 1]]), np.eye(2)
+    values, vectors = np.linalg.eigh(joint)
+    root = vectors @ np.diag(np.sqrt(values)) @ vectors.T
+    slow = np.trace(joint + product - 2 * root)  # Bures
+    assert bounds.limit(task, 3) == pytest.approx(math.sqrt(3 * slow))
+
+
+def test_the_program_ends_with_one_json_line(tmp_path, capsys):
+    bounds.main(["--steps", "60", "--nats", "1", "--dimensions", "2", "--plot", str(tmp_path / "plot.png")])
+    last = json.loads(capsys.readouterr().out.splitlines()[-1])
+    row = last["rows"][0]
+    assert row["task"] == "gaussian, d=2"
+    assert last["cap"] == pytest.approx(math.log(512), abs=1e-3)
+    assert len(last["rows"]) == 7
+    for name in ("nce", "nwj", "redundancy_reduction", "reconstruction"):
+        assert 0.3 < row[name] < 1.1, name
+    assert row["wasserstein"] <= row["w2"] + 0.02
+    assert (tmp_path / "plot.png").stat().st_size > 10_000

@@ -17,6 +17,7 @@ sys.path.insert(0, str(ROOT))
 import torch  # noqa: E402
 
 from errors import UserError, run_main  # noqa: E402
+from evaluation import plane  # noqa: E402
 from training.presets import load_yaml  # noqa: E402
 
 KEYS = {"tasks", "agents", "backgrounds", "seeds", "processes", "folder", "options"}
@@ -56,6 +57,9 @@ def collect(name: str, words: list[str], folder: Path, results: Path) -> dict:
     """A finished run's scores and curve as one small file."""
     result = json.loads((folder / name / "scores.json").read_text())
     result["xs"], result["ys"] = curve(folder / name, "episode/return")
+    points = plane.points(folder / name / "metrics.jsonl")
+    if points:  # the run read its latent during training
+        result["plane"] = points
     result["background"] = shown(result["background"])
     result["command"] = command_of(words)
     (results / f"{name}.json").write_text(json.dumps(result))

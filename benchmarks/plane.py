@@ -1,0 +1,53 @@
+"""Draw information planes of a suite: ``python benchmarks/plane.py results/SUITE OUTPUT.png``, a panel a task.
+
+For runs that read their latents during training (--evaluation.latent --training.evaluate_every N): nats about the robot's
+state over nats about the background, a point an evaluation, darker with training; the ring is the last one.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+
+import matplotlib  # noqa: E402
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt  # noqa: E402
+
+from benchmarks.plot import colours, read  # noqa: E402
+from errors import UserError, run_main  # noqa: E402
+from evaluation import plane  # noqa: E402
+
+
+def main(argv: list[str]) -> None:
+    if len(argv) != 2:
+        raise UserError("two arguments are expected", "command line", "python benchmarks/plane.py results/SUITE OUTPUT.png")
+    panels = read(Path(argv[0]))
+    chosen = {
+        task: panel for (task, _), panel in panels.items() if any("plane" in row for rows in panel.values() for row in rows)
+    }
+    if not chosen:
+        raise UserError("no run has read its latent", argv[0], "train with --evaluation.latent --training.evaluate_every N")
+    colour = colours(panels)
+    figure, axes = plt.subplots(1, len(chosen), figsize=(4.6 * len(chosen), 3.6), squeeze=False)
+    last = {}
+    for ax, (task, panel) in zip(axes.flat, chosen.items()):
+        for agent, results in panel.items():
+            for index, result in enumerate(result for result in results if "plane" in result):
+                path = [tuple(point) for point in result["plane"]]
+                plane.draw(ax, path, agent if index == 0 else "_seed", colour[agent])
+                last[f"{task}, {agent}, seed {result['seed']}"] = path[-1]
+        ax.set_title(task, fontsize=10)
+        ax.set_xlim(left=0)
+        ax.set_ylim(bottom=0)
+        ax.legend(frameon=False, fontsize=8)
+    figure.tight_layout()
+    figure.savefig(argv[1], dpi=130)
+    print(json.dumps(last))
+
+
+if __name__ == "__main__":
+    run_main(main, sys.argv[1:])

@@ -1,0 +1,82 @@
+"""What another objective would have kept of the same experience: ``python benchmarks/representation.py RUN --agent repo``.
+
+Trains a fresh world model, without a policy, on the replay of a finished run, and reads its latent on fresh episodes with
+held-out clips. Options are those of train.py and go over the run's own; RUN's task, background, frames and sizes stay. So
+objectives can be compared on one set of episodes, where returns would also tell of the policy's luck. One JSON line.
+"""
+
+import json
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+
+from training import system  # noqa: E402
+
+system.prepare_environment()  # before torch is imported
+
+import torch  # noqa: E402
+
+import build  # noqa: E402
+from agents.agent import Agent  # noqa: E402
+from agents.optimiser import descend  # noqa: E402
+from configs import run as runs  # noqa: E402
+from errors import UserError, run_main  # noqa: E402
+from evaluation import probes  # noqa: E402
+from training import checkpoint, options  # noqa: E402
+from training.replay import Replay  # noqa: E402
+
+UPDATES, EPISODES = 600, 24
+
+
+def load_replay(folder: Path, config: runs.RunConfig, space) -> Replay:
+    """The replay of the newest checkpoint."""
+    newest, _ = checkpoint.latest(folder / "checkpoints")
+    if newest is None:
+        raise UserError("no checkpoint can be read", str(folder), "choose another run")
+    state = checkpoint.load(newest)["replay"]
+    replay, _ = build.make_replay(config, space, "cpu")
+    replay.load(folder / "replay", state["manifest"], state["tail"], salvage=True)
+    return replay
+
+
+def learn(agent: Agent, replay: Replay, config: runs.RunConfig) -> dict[str, float]:
+    """The world model's part of `Agent.update`, again and again; the last metrics."""
+    chosen = {name: optimiser for name, optimiser in agent.optimisers.items() if name in ("world_model", "pictures")}
+    for _ in range(UPDATES):
+        batch = replay.sample(config.training.batch_size, config.training.batch_length)
+        losses, _, values, metrics = agent._model_loss(batch)
+        descend(chosen, {name: losses[name] for name in chosen if name in losses})
+        agent.world_model.dual_step(values)
+    return {key: float(value) for key, value in metrics.items()}
+
+
+def main(argv: list[str]) -> None:
+    if not argv or argv[0].startswith("--"):
+        raise UserError("a run is expected", "command line", "python benchmarks/representation.py RUN [--option value]")
+    folder, words = Path(argv[0]), argv[1:]
+    if not (folder / "config.yaml").is_file():
+        raise UserError("this is no run folder", str(folder), "give a folder that train.py wrote")
+    own = options.from_dict(runs.RunConfig, options.load_yaml(folder / "config.yaml"), str(folder / "config.yaml"))
+    kept = ["--task", own.task, "--size", own.size, "--frames", str(own.frames), "--background.source", own.background.source]
+    kept += ["--environment.action_repeat", str(own.environment.action_repeat), "--device", "cpu"]
+    config, _ = runs.read(kept + words, cuda=False)
+    torch.set_num_threads(1)
+    env = build.environment_maker(config, "train")()
+    space = env.action_space
+    env.close()
+    agent, replay, began = build.make_agent(config, space, "cpu"), load_replay(folder, config, space), time.monotonic()
+    torch.manual_seed(config.seed)
+    metrics = learn(agent, replay, config)
+    side = "clean" if config.background.source == "none" else "heldout"
+    reading = probes.summary(probes.inspect(agent, build.environment_maker(config, side), EPISODES, 777))
+    row = {"task": config.task, "agent": config.agent, "options": " ".join(words), "seed": config.seed, "updates": UPDATES}
+    row |= {"seconds": round(time.monotonic() - began)}
+    row |= {key: round(value, 3) for key, value in (reading | metrics).items()}
+    print(json.dumps(row))
+
+
+if __name__ == "__main__":
+    run_main(main, sys.argv[1:])

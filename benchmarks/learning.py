@@ -131,7 +131,8 @@ def in_processes(names: list[str], words: list[str]) -> list[dict]:
         for name in [name for name, process in running.items() if process.poll() is not None]:
             process = running.pop(name)
             text = process.communicate()[0]
-            row = json.loads(text.splitlines()[-1]) if process.returncode == 0 else {"name": name, "closed": float("-inf")}
+            failed = {"name": name, "closed": 0.0, "exit_code": process.returncode}
+            row = failed if process.returncode else json.loads(text.splitlines()[-1])
             rows.append(row)
             print(f"{'ok  ' if row['closed'] >= CLOSED else 'FAIL'} {json.dumps(row)}", flush=True)
         time.sleep(0.2)

@@ -5,6 +5,7 @@ held-out clips. Options are those of train.py and go over the run's own; RUN's t
 objectives can be compared on one set of episodes, where returns would also tell of the policy's luck. One JSON line.
 """
 
+import argparse
 import json
 import sys
 import time
@@ -28,8 +29,6 @@ from evaluation import probes  # noqa: E402
 from training import checkpoint, options  # noqa: E402
 from training.replay import Replay  # noqa: E402
 
-UPDATES, EPISODES = 600, 24
-
 
 def load_replay(folder: Path, config: runs.RunConfig, space) -> Replay:
     """The replay of the newest checkpoint."""
@@ -42,10 +41,10 @@ def load_replay(folder: Path, config: runs.RunConfig, space) -> Replay:
     return replay
 
 
-def learn(agent: Agent, replay: Replay, config: runs.RunConfig) -> dict[str, float]:
+def learn(agent: Agent, replay: Replay, config: runs.RunConfig, updates: int) -> dict[str, float]:
     """The world model's part of `Agent.update`, again and again; the last metrics."""
     chosen = {name: optimiser for name, optimiser in agent.optimisers.items() if name in ("world_model", "pictures")}
-    for _ in range(UPDATES):
+    for _ in range(updates):
         batch = replay.sample(config.training.batch_size, config.training.batch_length)
         losses, _, values, metrics = agent._model_loss(batch)
         descend(chosen, {name: losses[name] for name in chosen if name in losses})
@@ -54,9 +53,14 @@ def learn(agent: Agent, replay: Replay, config: runs.RunConfig) -> dict[str, flo
 
 
 def main(argv: list[str]) -> None:
-    if not argv or argv[0].startswith("--"):
-        raise UserError("a run is expected", "command line", "python benchmarks/representation.py RUN [--option value]")
-    folder, words = Path(argv[0]), argv[1:]
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("run", type=Path, help="folder of a finished run")
+    parser.add_argument("--updates", type=int, default=600, help="of the world model")
+    parser.add_argument("--episodes", type=int, default=24, help="to read the latent from, half to fit, half to score")
+    asked, words = parser.parse_known_args(argv)
+    folder = asked.run
     if not (folder / "config.yaml").is_file():
         raise UserError("this is no run folder", str(folder), "give a folder that train.py wrote")
     own = options.from_dict(runs.RunConfig, options.load_yaml(folder / "config.yaml"), str(folder / "config.yaml"))
@@ -69,10 +73,16 @@ def main(argv: list[str]) -> None:
     env.close()
     agent, replay, began = build.make_agent(config, space, "cpu"), load_replay(folder, config, space), time.monotonic()
     torch.manual_seed(config.seed)
-    metrics = learn(agent, replay, config)
+    metrics = learn(agent, replay, config, asked.updates)
     side = "clean" if config.background.source == "none" else "heldout"
-    reading = probes.summary(probes.inspect(agent, build.environment_maker(config, side), EPISODES, 777))
-    row = {"task": config.task, "agent": config.agent, "options": " ".join(words), "seed": config.seed, "updates": UPDATES}
+    reading = probes.summary(probes.inspect(agent, build.environment_maker(config, side), asked.episodes, 777))
+    row = {
+        "task": config.task,
+        "agent": config.agent,
+        "options": " ".join(words),
+        "seed": config.seed,
+        "updates": asked.updates,
+    }
     row |= {"seconds": round(time.monotonic() - began)}
     row |= {key: round(value, 3) for key, value in (reading | metrics).items()}
     print(json.dumps(row))

@@ -174,6 +174,18 @@ def test_what_the_latent_holds_is_read_when_asked_for(tmp_path):
     assert "network R2" in result.stdout
 
 
+def test_another_objective_on_the_same_experience(trained):
+    folder, _ = trained
+    small = [word for word in SMALL if word not in ("--task", "cartpole-balance")]
+    result = run("benchmarks/representation.py", folder, "--updates", 5, "--episodes", 4, *small, "--agent", "repo")
+    assert result.returncode == 0, result.stderr
+    row = json.loads(result.stdout.splitlines()[-1])
+    assert (row["task"], row["agent"], row["updates"]) == ("cartpole-balance", "repo", 5)
+    assert 0 <= row["state/network/mean"] <= 1
+    assert "objective/multiplier" in row
+    assert_one_line(run("benchmarks/representation.py", folder.parent), "this is no run folder")
+
+
 def test_a_truncated_checkpoint_falls_back_to_the_one_before(trained):
     folder, _ = trained
     newest = sorted((folder / "checkpoints").glob("step-*"))[-1]

@@ -1,0 +1,62 @@
+"""The check that every agent learns: its task, its yardsticks, and that it fails when nothing is learned."""
+
+import json
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium.utils.env_checker import check_env
+
+from benchmarks import learning
+from errors import UserError
+from evaluation.report import uniform_policy
+
+
+def test_the_task_is_an_environment():
+    check_env(learning.Dot(), skip_render_check=True)
+
+
+def test_the_square_moves_and_pays():
+    env = learning.Dot()
+    image, _ = env.reset(seed=3)
+    places, rewards = [env.place], []
+    for _ in range(learning.LENGTH):
+        direction = np.sign((learning.SIZE - learning.SQUARE) / 2 - env.place)
+        image, reward, _, truncated, _ = env.step(np.array([direction], np.float32))
+        places.append(env.place)
+        rewards.append(reward)
+    assert truncated
+    assert rewards[0] < 0.5 < 0.75 < rewards[-1]  # all or nothing overshoots
+    assert abs(places[1] - places[0]) == pytest.approx(learning.SPEED)
+    columns = np.flatnonzero((image[16] == (250, 200, 40)).all(-1))
+    assert columns[0] == round(env.place)
+
+
+def test_the_yardsticks():
+    best, random = (learning.mean_return(policy) for policy in (learning.best_policy, uniform_policy(0)))
+    assert 23 < best < learning.LENGTH
+    assert 5 < random < 12
+
+
+def test_an_agent_that_does_not_learn_is_named(capsys):
+    with pytest.raises(SystemExit, match="1"):
+        learning.main(["repo", "--training.train_ratio", "0.5"])  # five updates
+    last = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert last["failed"] == ["repo"]
+
+
+def test_a_crash_fails_the_check(capsys, monkeypatch):
+    monkeypatch.setattr(learning, "__file__", "/nonexistent.py")
+    with pytest.raises(SystemExit, match="1"):
+        learning.main(["dreamer"])
+    assert "dreamer" in json.loads(capsys.readouterr().out.splitlines()[-1])["failed"]
+
+
+def test_an_unknown_agent_is_refused():
+    with pytest.raises(UserError, match="infopower"):
+        learning.main(["infopowr"])
+
+
+def test_registered_spaces_are_what_the_agents_take():
+    assert isinstance(learning.Dot.action_space, gymnasium.spaces.Box)
+    assert learning.Dot.observation_space.dtype == np.uint8

@@ -8,11 +8,11 @@ one of them does not learn. Options go to every agent, so a fault can be planted
 
 import io
 import json
-import os
 import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
@@ -29,6 +29,7 @@ import torch  # noqa: E402
 from gymnasium.vector import AutoresetMode, SyncVectorEnv  # noqa: E402
 
 from agents.agent import Agent  # noqa: E402
+from benchmarks import pool  # noqa: E402
 from configs import run as runs  # noqa: E402
 from errors import UserError, nearest, run_main  # noqa: E402
 from evaluation.episodes import play  # noqa: E402
@@ -119,23 +120,20 @@ def learn(name: str, words: list[str]) -> dict:
     return row | {"closed": round(closed, 3), "updates": trainer.update, "cpu_seconds": round(time.process_time() - began, 1)}
 
 
+def start(name: str, words: list[str], slot: int) -> subprocess.Popen:
+    command = [sys.executable, __file__, "--alone", name, *words]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=pool.environment(slot))
+
+
 def in_processes(names: list[str], words: list[str]) -> list[dict]:
-    """Each agent in a process of its own, as many at a time as there are cores."""
-    waiting, running, rows = list(names), {}, []
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    while waiting or running:
-        while waiting and len(running) < (os.cpu_count() or 1):
-            name = waiting.pop(0)
-            command = [sys.executable, __file__, "--alone", name, *words]
-            running[name] = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
-        for name in [name for name, process in running.items() if process.poll() is not None]:
-            process = running.pop(name)
-            text = process.communicate()[0]
-            failed = {"name": name, "closed": 0.0, "exit_code": process.returncode}
-            row = failed if process.returncode else json.loads(text.splitlines()[-1])
-            rows.append(row)
-            print(f"{'ok  ' if row['closed'] >= CLOSED else 'FAIL'} {json.dumps(row)}", flush=True)
-        time.sleep(0.2)
+    """Each agent in a process of its own."""
+    rows = []
+    for name, process in pool.finished([(name, partial(start, name, words)) for name in names], pool.places()):
+        text = process.communicate()[0]
+        failed = {"name": name, "closed": 0.0, "exit_code": process.returncode}
+        row = failed if process.returncode else json.loads(text.splitlines()[-1])
+        rows.append(row)
+        print(f"{'ok  ' if row['closed'] >= CLOSED else 'FAIL'} {json.dumps(row)}", flush=True)
     return rows
 
 

@@ -8,14 +8,13 @@ import json
 import os
 import subprocess
 import sys
-import time
+from functools import partial
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-import torch  # noqa: E402
-
+from benchmarks import pool  # noqa: E402
 from errors import UserError, run_main  # noqa: E402
 from evaluation import plane  # noqa: E402
 from training.presets import load_yaml  # noqa: E402
@@ -37,13 +36,10 @@ def jobs(suite: dict) -> list[tuple[str, list[str]]]:
 
 
 def start(name: str, words: list[str], folder: Path, slot: int) -> subprocess.Popen:
-    """One run; with several GPUs each slot has its own."""
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    if torch.cuda.device_count() > 1:
-        environment["CUDA_VISIBLE_DEVICES"] = str(slot % torch.cuda.device_count())
+    """One run."""
     command = [sys.executable, "train.py", *words, "--threads", "1", "--folder", str(folder / name)]
     with (folder / f"{name}.log").open("a") as log:
-        return subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, env=environment)
+        return subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, env=pool.environment(slot))
 
 
 def curve(folder: Path, key: str) -> tuple[list[int], list[float]]:
@@ -82,7 +78,7 @@ def read_suite(path: str) -> dict:
     if set(suite) != KEYS:
         raise UserError(f"keys {sorted(set(suite) ^ KEYS)} are missing or unknown", path, "write " + ", ".join(sorted(KEYS)))
     if suite["processes"] == "auto":
-        suite["processes"] = torch.cuda.device_count() or os.cpu_count() or 1
+        suite["processes"] = pool.places()
     return suite
 
 
@@ -93,28 +89,21 @@ def main(argv: list[str]) -> None:
     folder, results = ROOT / suite["folder"], ROOT / "results" / Path(argv[0]).stem
     folder.mkdir(parents=True, exist_ok=True)
     results.mkdir(parents=True, exist_ok=True)
-    waiting, running, failed = jobs(suite), {}, []
-    table = {}
-    while waiting or running:
-        while waiting and len(running) < suite["processes"]:
-            name, words = waiting.pop(0)
-            path = results / f"{name}.json"
-            kept = json.loads(path.read_text()) if path.exists() else {}
-            if kept.get("command") == command_of(words):
-                table[name] = kept
-                continue
-            slot = min(set(range(suite["processes"])) - {used for _, _, used in running.values()})
-            running[name] = (start(name, words, folder, slot), words, slot)
-        for name in [name for name, (process, *_) in running.items() if process.poll() is not None]:
-            process, words, _ = running.pop(name)
-            if process.returncode:
-                failed.append(name)
-                print(f"{name}: exit code {process.returncode}, see {folder / name}.log", flush=True)
-                continue
-            table[name] = collect(name, words, folder, results)
-            scores = {side: round(row["mean"], 1) for side, row in table[name]["scores"].items()}
-            print(name, json.dumps(scores), flush=True)
-        time.sleep(1)
+    table, failed, words_of = {}, [], dict(jobs(suite))
+    for name, words in words_of.items():
+        path = results / f"{name}.json"
+        kept = json.loads(path.read_text()) if path.exists() else {}
+        if kept.get("command") == command_of(words):
+            table[name] = kept
+    waiting = [(name, partial(start, name, words, folder)) for name, words in words_of.items() if name not in table]
+    for name, process in pool.finished(waiting, suite["processes"]):
+        if process.returncode:
+            failed.append(name)
+            print(f"{name}: exit code {process.returncode}, see {folder / name}.log", flush=True)
+            continue
+        table[name] = collect(name, words_of[name], folder, results)
+        scores = {side: round(row["mean"], 1) for side, row in table[name]["scores"].items()}
+        print(name, json.dumps(scores), flush=True)
     scores = {name: {side: round(row["mean"], 1) for side, row in result["scores"].items()} for name, result in table.items()}
     print(json.dumps({"runs": len(table), "failed": failed, "scores": scores}))
     if failed:

@@ -48,6 +48,8 @@ def picture(path: list[Point], label: str) -> np.ndarray:
     canvas = FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     draw(axes, path, label, "#0b6e4f")
+    axes.set_xlim(left=0, right=1.15 * max(0.1, *(background for _, background, _ in path)))
+    axes.set_ylim(bottom=0, top=1.15 * max(0.1, *(state for _, _, state in path)))
     for frame, background, state in (path[0], path[-1]):
         axes.annotate(f"{frame:,}", (background, state), xytext=(6, 4), textcoords="offset points", fontsize=8)
     axes.legend(frameon=False, fontsize=8)

@@ -38,6 +38,11 @@ class EvalConfig:
     random: bool = option(False, "Play the random policy, too: the floor that a score is held against.")
     latent: bool = option(False, "Also fit probes: what of the simulator's state and of the clip the latent holds.")
     latent_episodes: int = option(64, "Episodes for the probes, half to fit, half to score; few find too little.", ge=4)
+    latent_actors: tuple[str, ...] = option(
+        (),
+        "Runs whose policies move the robot in these episodes, with commas between; none: RUN's own. The same list for "
+        "several runs makes their latents comparable: each reads the same episodes.",
+    )
     device: str = option("auto", "Where to run the networks.", choices=("auto", "cpu", "cuda"))
     threads: int = option(0, "Threads of torch on the CPU; 0: one for each core.", ge=0)
 
@@ -50,11 +55,13 @@ def main(argv: list[str]) -> None:
     run_config = replace(run_config, evaluation=replace(run_config.evaluation, seed=config.seed))
     for name in config.background:  # a damaged clip is found before the first episode, not after the last
         build.environment_maker(run_config, *side_of(name, run_config))
+    device = system.pick_device(config.device)
     with system.one_line_without_memory(lambda: str(folder)):
-        agent, frame = load(run_config, path, system.pick_device(config.device))
+        agent, frame = load(run_config, path, device)
+        actors = [load_actor(run, run_config, device) for run in config.latent_actors]
         output = folder / "evaluation"
         output.mkdir(exist_ok=True)
-        results, readings = evaluate(config, run_config, agent, frame, output)
+        results, readings = evaluate(config, run_config, agent, actors, frame, output)
     print(f"{run_config.agent} on {run_config.task}, frame {frame}, {path.name}")
     print(report.table(results))
     report.save(output / "scores.json", run_config, frame, results)
@@ -75,7 +82,21 @@ def load(run_config: runs.RunConfig, path: Path, device) -> tuple[Agent, int]:
     return agent, state["clocks"]["agent_step"] * run_config.environment.action_repeat
 
 
-def evaluate(config: EvalConfig, run_config: runs.RunConfig, agent: Agent, frame: int, output: Path) -> tuple[dict, dict]:
+def load_actor(run: str, run_config: runs.RunConfig, device) -> Agent:
+    """The agent of another run. Errors: UserError when it sees or does other things than the run that is read."""
+    folder, path = find(Path(run))
+    other = options.from_dict(runs.RunConfig, options.load_yaml(folder / "config.yaml"), str(folder / "config.yaml"))
+    for key in ("task", "environment.image_size", "environment.action_repeat"):
+        here, there = options.value_of(run_config, key), options.value_of(other, key)
+        if here != there:
+            what = f"{key} is {there} there and {here} in the run that is read"
+            raise UserError(what, f"--latent_actors: {run}", "name runs of one task and one camera")
+    return load(other, path, device)[0]
+
+
+def evaluate(
+    config: EvalConfig, run_config: runs.RunConfig, agent: Agent, actors: list[Agent], frame: int, output: Path
+) -> tuple[dict, dict]:
     """Scores and, when asked, what the latent holds, by background."""
     evaluator = report.Evaluator(run_config, agent, output)
     results, readings = {}, {}
@@ -88,7 +109,7 @@ def evaluate(config: EvalConfig, run_config: runs.RunConfig, agent: Agent, frame
             results[f"random policy, {name}"] = evaluator.score(side, config.episodes, source, policy)
         if config.latent:
             make_env = build.environment_maker(run_config, side, source)
-            readings[name] = probes.inspect(agent, make_env, config.latent_episodes, config.seed)
+            readings[name] = probes.inspect(agent, make_env, config.latent_episodes, config.seed, actors)
     return results, readings
 
 

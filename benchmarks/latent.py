@@ -1,20 +1,22 @@
 """What the latents of a suite's runs hold: ``python benchmarks/latent.py SUITE.yaml``, after benchmarks/returns.py.
 
-Runs ``eval.py RUN --latent`` on the held-out clips for every finished run whose folder is still there and whose result file
-has no reading yet, and adds the reading to that file as "latent"; benchmarks/plot.py makes a table of it. A stopped program
-goes on where it was. One JSON line last.
+Runs ``eval.py RUN --latent`` on the held-out clips for every finished run whose folder is still there, and adds the reading
+to its result file as "latent"; benchmarks/plot.py makes a table of it. The runs of one task, background and seed read the
+same episodes: each one's policy acts in its share of them. A stopped program goes on where it was; a reading on the episodes
+of other policies is made again. One JSON line last.
 """
 
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks import pool  # noqa: E402
+from benchmarks import pool, returns  # noqa: E402
 from benchmarks.returns import jobs, read_suite  # noqa: E402
 from errors import UserError, run_main  # noqa: E402
 from evaluation.probes import summary  # noqa: E402
@@ -22,9 +24,10 @@ from evaluation.probes import summary  # noqa: E402
 EPISODES = 32  # for probes, half to fit, half to score
 
 
-def start(run: Path, side: str, slot: int) -> subprocess.Popen:
+def start(run: Path, side: str, actors: list[Path], slot: int) -> subprocess.Popen:
     """One thread; the film of a single episode comes with it."""
-    words = ["--latent", "--latent_episodes", str(EPISODES), "--background", side, "--episodes", "1", "--threads", "1"]
+    words = ["--latent_actors", ",".join(map(str, actors))]
+    words += ["--latent", "--latent_episodes", str(EPISODES), "--background", side, "--episodes", "1", "--threads", "1"]
     environment = pool.environment(slot)
     with Path(f"{run}.latent.log").open("w") as log:
         return subprocess.Popen(
@@ -32,11 +35,21 @@ def start(run: Path, side: str, slot: int) -> subprocess.Popen:
         )
 
 
-def take(run: Path, result: Path, side: str) -> dict:
+def readers(suite: dict) -> Iterator[tuple[str, Path, str, list[Path]]]:
+    """(name, run, side to read on, runs whose policies act) of every run whose folder is there."""
+    there = [(name, ROOT / suite["folder"] / name, words) for name, words in jobs(suite)]
+    there = [(name, run, words[2:]) for name, run, words in there if (run / "checkpoints").is_dir()]  # without --agent
+    for name, run, words in there:
+        side = "clean" if words[words.index("--background.source") + 1] == "none" else "heldout"
+        yield name, run, side, [other for _, other, same in there if same == words]
+
+
+def take(run: Path, result: Path, side: str, actors: list[Path]) -> dict:
     """The reading into the result file."""
     reading = summary(json.loads((run / "evaluation" / "latent.json").read_text())["readings"][side])
     row = json.loads(result.read_text())
-    row["latent"] = {key: round(value, 4) for key, value in reading.items()} | {"episodes": EPISODES}
+    row["latent"] = {key: round(value, 4) for key, value in reading.items()}
+    row["latent"] |= {"episodes": EPISODES, "actors": [actor.name for actor in actors]}
     result.write_text(json.dumps(row))
     return row["latent"]
 
@@ -45,21 +58,22 @@ def main(argv: list[str]) -> None:
     if len(argv) != 1:
         raise UserError("one suite is expected", "command line", "python benchmarks/latent.py SUITE.yaml")
     suite = read_suite(argv[0])
-    results, todo, failed, read = ROOT / "results" / Path(argv[0]).stem, {}, [], 0
-    for name, words in jobs(suite):
-        run, result = ROOT / suite["folder"] / name, results / f"{name}.json"
-        if result.exists() and (run / "checkpoints").is_dir() and "latent" not in json.loads(result.read_text()):
-            side = "clean" if words[words.index("--background.source") + 1] == "none" else "heldout"
-            todo[name] = (run, result, side)
-    waiting = [(name, partial(start, run, side)) for name, (run, _, side) in todo.items()]
+    results, todo, failed, read = returns.RESULTS / Path(argv[0]).stem, {}, [], 0
+    for name, run, side, actors in readers(suite):
+        result = results / f"{name}.json"
+        if not result.exists():
+            continue
+        kept = json.loads(result.read_text()).get("latent", {})
+        if kept.get("actors") != [actor.name for actor in actors]:
+            todo[name] = (run, result, side, actors)
+    waiting = [(name, partial(start, run, side, actors)) for name, (run, _, side, actors) in todo.items()]
     for name, process in pool.finished(waiting, suite["processes"]):
-        run, result, side = todo[name]
         if process.returncode:
             failed.append(name)
-            print(f"{name}: exit code {process.returncode}, see {run}.latent.log", flush=True)
+            print(f"{name}: exit code {process.returncode}, see {todo[name][0]}.latent.log", flush=True)
             continue
         read += 1
-        print(name, json.dumps(take(run, result, side)), flush=True)
+        print(name, json.dumps(take(*todo[name])), flush=True)
     print(json.dumps({"read": read, "failed": failed}))
     if failed:
         raise SystemExit(1)

@@ -2,6 +2,7 @@
 
 One process of one thread each, as many side by side as asked; each run is train.py with its options, so that a stopped
 table goes on where it was. Results: one JSON a run in results/<suite>/, the table on the terminal, one JSON line last.
+A result that is there already is kept while its command and every setting behind it, presets included, are as they were.
 """
 
 import json
@@ -14,11 +15,17 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
+import torch  # noqa: E402
+
 from benchmarks import pool  # noqa: E402
+from configs import run as runs  # noqa: E402
 from errors import UserError, run_main  # noqa: E402
 from evaluation import plane  # noqa: E402
+from training import options  # noqa: E402
 from training.presets import load_yaml  # noqa: E402
 
+RESULTS = ROOT / "results"
+PLACE = {"folder", "device", "threads", "compile"}  # where a run runs; all other options are what it is
 KEYS = {"tasks", "agents", "backgrounds", "seeds", "processes", "folder", "options"}
 
 
@@ -58,8 +65,34 @@ def collect(name: str, words: list[str], folder: Path, results: Path) -> dict:
         result["plane"] = points
     result["background"] = shown(result["background"])
     result["command"] = command_of(words)
+    result["settings"] = settings(config_in(folder / name))
     (results / f"{name}.json").write_text(json.dumps(result))
     return result
+
+
+def config_in(run: Path) -> runs.RunConfig:
+    """The config that a run was made with."""
+    return options.from_dict(runs.RunConfig, options.load_yaml(run / "config.yaml"), str(run / "config.yaml"))
+
+
+def settings(config: runs.RunConfig) -> dict:
+    """Dotted key -> value, plain as JSON, of every option that decides what a run is."""
+    chosen = {key: options.value_of(config, key) for key in options.leaves(runs.RunConfig) if key not in PLACE}
+    chosen["background.source"] = shown(chosen["background.source"])
+    return json.loads(json.dumps(chosen))
+
+
+def outdated(kept: dict, words: list[str]) -> list[str]:
+    """What a kept result has that these words would not give today; empty: it is what would be measured.
+
+    An option that did not exist then counts as it is: a new one leaves old runs as they were.
+    """
+    if kept.get("command") != command_of(words):
+        return ["command"]
+    if "settings" not in kept:
+        return ["settings"]
+    now = settings(runs.read(words, torch.cuda.is_available())[0])
+    return sorted(key for key, value in kept["settings"].items() if now.get(key) != value)
 
 
 def command_of(words: list[str]) -> str:
@@ -86,14 +119,19 @@ def main(argv: list[str]) -> None:
     if len(argv) != 1:
         raise UserError("one suite is expected", "command line", "python benchmarks/returns.py SUITE.yaml")
     suite = read_suite(argv[0])
-    folder, results = ROOT / suite["folder"], ROOT / "results" / Path(argv[0]).stem
+    folder, results = ROOT / suite["folder"], RESULTS / Path(argv[0]).stem
     folder.mkdir(parents=True, exist_ok=True)
     results.mkdir(parents=True, exist_ok=True)
     table, failed, words_of = {}, [], dict(jobs(suite))
     for name, words in words_of.items():
         path = results / f"{name}.json"
-        kept = json.loads(path.read_text()) if path.exists() else {}
-        if kept.get("command") == command_of(words):
+        if not path.exists():
+            continue
+        kept = json.loads(path.read_text())
+        changed = outdated(kept, words)
+        if changed:
+            print(f"{name}: measured again, since these changed: {', '.join(changed)}", flush=True)
+        else:
             table[name] = kept
     waiting = [(name, partial(start, name, words, folder)) for name, words in words_of.items() if name not in table]
     for name, process in pool.finished(waiting, suite["processes"]):

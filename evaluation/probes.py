@@ -6,7 +6,7 @@ Shapes: n and m steps to fit and to score, F features, S numbers of the state, K
 """
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import gymnasium
 import numpy as np
@@ -28,9 +28,14 @@ KINDS = ("linear", "network")  # ridge or logistic regression, and one hidden la
 COMPONENTS = 3  # of the background's pixels, whose nats are told
 
 
-def inspect(agent: Agent, make_env: Callable[[], gymnasium.Env], episodes: int, seed: int) -> dict[str, float]:
-    """All readings of an agent's latent from `episodes` fresh episodes; half of them fit, half score."""
-    record = collect(agent, make_env, episodes, seed)
+def inspect(
+    agent: Agent, make_env: Callable[[], gymnasium.Env], episodes: int, seed: int, actors: Sequence[Agent] = ()
+) -> dict[str, float]:
+    """All readings of an agent's latent from `episodes` fresh episodes; half of them fit, half score.
+
+    actors   whose policies act there (`collect`), the agent's own where none are given
+    """
+    record = collect(agent, make_env, episodes, seed, actors)
     return read(record) | foresee(agent, record)
 
 

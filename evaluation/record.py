@@ -3,7 +3,7 @@
 Nothing here teaches the agent. Shapes: n steps, F features, S numbers of the state, A action, P background pixels.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 
 import cv2
@@ -37,17 +37,22 @@ class Record:
         return Record(**{name: value if name == "names" else value[chosen] for name, value in rows.items()})
 
 
-def collect(agent: Agent, make_env: Callable[[], gymnasium.Env], episodes: int, seed: int) -> Record:
-    """Play whole episodes. The policy acts with its noise in the even ones, a smooth random walk in the odd ones.
+def collect(
+    agent: Agent, make_env: Callable[[], gymnasium.Env], episodes: int, seed: int, actors: Sequence[Agent] = ()
+) -> Record:
+    """Play whole episodes and note what the agent's latent holds of them.
 
-    The walk is the same for every agent: without it an agent that stands still would hold little state to read.
+    In the even ones a policy acts, with its noise: the agent's own, or the actors' in turn. A latent is read where its
+    policy goes, so latents of several agents are compared on the episodes of one list of actors, which are then the same
+    for each of them. In the odd ones a smooth random walk acts: without it an agent that stands still would hold little
+    state to read.
     """
-    env, rows = make_env(), []
+    env, rows, actors = make_env(), [], actors or (agent,)
     try:
         with torch.random.fork_rng():
-            torch.manual_seed(seed)
             for episode in range(episodes):
-                rows += _play(agent, env, episode, seed)
+                # Four at a time: the halves that fit and score (probes.halves) both see every actor.
+                rows += _play(agent, actors[episode // 4 % len(actors)], env, episode, seed)
         names = tuple(_flat(env.unwrapped.state_observation())[0])
     finally:
         env.close()
@@ -56,18 +61,21 @@ def collect(agent: Agent, make_env: Callable[[], gymnasium.Env], episodes: int, 
     return Record(latent, state, names, *rest)
 
 
-def _play(agent: Agent, env: gymnasium.Env, episode: int, seed: int) -> list[tuple]:
+def _play(agent: Agent, actor: Agent, env: gymnasium.Env, episode: int, seed: int) -> list[tuple]:
     """One episode; a tuple a step, in the order of Record's fields without the names."""
     random = np.random.default_rng([seed, episode])
     image, _ = env.reset(seed=seed + episode)
-    memory, reward, first, done, walk, rows = agent.initial_state(1), 0.0, True, False, 0.0, []
+    memory, acting = agent.initial_state(1), actor.initial_state(1)
+    reward, first, done, walk, rows = 0.0, True, False, 0.0, []
     while not done:
-        # The action that acting would choose; the memory then holds the one that was taken.
-        action, memory = agent.act(memory, torch.from_numpy(image)[None], torch.tensor([first]))
+        seen = torch.from_numpy(image)[None], torch.tensor([first])
+        torch.manual_seed(int(random.integers(2**62)))  # what is done may not depend on who reads
+        action, acting = actor.act(acting, *seen)
         if episode % 2:
             walk = 0.9 * walk + 0.44 * random.normal(size=action.shape[1:])  # deviation 1
-            action = torch.as_tensor(np.clip(walk, -1, 1), dtype=torch.float32, device=action.device)[None]
-            memory = agent.took(memory, action)
+            action = torch.as_tensor(np.clip(walk, -1, 1), dtype=torch.float32)[None]
+            acting = actor.took(acting, action)
+        memory = agent.took(agent.act(memory, *seen)[1], action)
         feature = memory.state.feature
         with torch.no_grad():
             predicted = float(agent.world_model.reward(feature)[0])

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -172,6 +173,15 @@ def test_what_the_latent_holds_is_read_when_asked_for(tmp_path):
     assert result.returncode == 0, result.stderr
     assert "what the latent holds, clean" in result.stdout
     assert "network R2" in result.stdout
+    other = tmp_path / "other"  # the same run, but for what its camera sees
+    shutil.copytree(folder, other)
+    text = (other / "config.yaml").read_text()
+    (other / "config.yaml").write_text(text.replace("  action_repeat: ", "  action_repeat: 1"))
+    for actor, what in ((other, "environment.action_repeat is 1"), (tmp_path / "nowhere", "no run folder")):
+        result = run("eval.py", folder, "--latent", "--latent_actors", f"{folder},{actor}")
+        assert result.returncode == 2
+        assert what in result.stderr
+        assert result.stderr.count("\n") == 1
 
 
 def test_another_objective_on_the_same_experience(trained):

@@ -7,6 +7,7 @@ import pytest
 from test_cli import SMALL
 
 from benchmarks import latent, returns
+from configs import run as runs
 from errors import UserError
 
 OPTIONS = [word for index, word in enumerate(SMALL) if "--task" not in (word, SMALL[index - 1])]
@@ -17,9 +18,9 @@ OPTIONS = [word for index, word in enumerate(OPTIONS) if "--threads" not in (wor
 def write_suite(folder: Path, **changes) -> str:
     suite = {
         "tasks": {"cartpole-balance": ""},
-        "agents": ["c_dreamer"],
+        "agents": ["c_dreamer", "repo"],
         "backgrounds": {"video": "procedural"},
-        "seeds": [0, 1],
+        "seeds": [0],
         "processes": 2,
         "folder": str(folder / "runs"),
         "options": " ".join(map(str, OPTIONS)) + " --frames 400",
@@ -29,41 +30,58 @@ def write_suite(folder: Path, **changes) -> str:
     return str(path)
 
 
-def test_runs_are_made_once_read_once_and_a_failure_is_told(tmp_path, monkeypatch, capsys):
-    for module in (returns, latent):
-        monkeypatch.setattr(module, "EPISODES", 4, raising=False)
-    root = returns.ROOT
-    results = root / "results" / "small_suite"
-    suite = write_suite(tmp_path)
-    try:
-        returns.main([suite])
-        last = json.loads(capsys.readouterr().out.splitlines()[-1])
-        assert last["runs"] == 2
-        files = sorted(results.glob("*.json"))
-        rows = [json.loads(path.read_text()) for path in files]
-        assert [row["seed"] for row in rows] == [0, 1]
-        assert set(rows[0]) == {
-            "task", "agent", "seed", "env_frame", "background", "hardware", "commit", "scores", "xs", "ys", "command"
-        }  # fmt: skip
-        assert len(rows[0]["xs"]) == len(rows[0]["ys"]) == 4  # episodes of 100 frames
-        assert rows[0]["command"].startswith("python train.py --agent c_dreamer --task cartpole-balance --seed 0")
-        latent.main([suite])
-        assert json.loads(capsys.readouterr().out.splitlines()[-1]) == {"read": 2, "failed": []}
-        assert 0 <= json.loads(files[0].read_text())["latent"]["state/network/mean"] <= 1
+@pytest.fixture
+def results(tmp_path, monkeypatch) -> Path:
+    monkeypatch.setattr(returns, "RESULTS", tmp_path)
+    monkeypatch.setattr(latent, "EPISODES", 8)
+    return tmp_path / "small_suite"
 
-        monkeypatch.setattr(returns, "start", lambda *_: pytest.fail("a finished run was started again"))
-        monkeypatch.setattr(latent, "start", lambda *_: pytest.fail("a latent was read again"))
+
+def last_line(capsys) -> dict:
+    return json.loads(capsys.readouterr().out.splitlines()[-1])
+
+
+def test_runs_are_made_once_read_once_and_a_failure_is_told(tmp_path, results, monkeypatch, capsys):
+    suite = write_suite(tmp_path)
+    returns.main([suite])
+    assert last_line(capsys)["runs"] == 2
+    files = sorted(results.glob("*.json"))
+    rows = [json.loads(path.read_text()) for path in files]
+    assert [row["agent"] for row in rows] == ["c_dreamer", "repo"]
+    assert set(rows[0]) == {
+        "task", "agent", "seed", "env_frame", "background", "hardware", "commit", "scores", "xs", "ys", "command", "settings"
+    }  # fmt: skip
+    assert len(rows[0]["xs"]) == len(rows[0]["ys"]) == 4  # episodes of 100 frames
+    assert rows[0]["command"].startswith("python train.py --agent c_dreamer --task cartpole-balance --seed 0")
+    latent.main([suite])
+    assert last_line(capsys) == {"read": 2, "failed": []}
+    readings = [json.loads(path.read_text())["latent"] for path in files]
+    assert 0 <= readings[0]["state/network/mean"] <= 1
+    names = [path.stem for path in files]
+    assert readings[0]["actors"] == readings[1]["actors"] == names  # both read the episodes of both
+
+    with monkeypatch.context() as patch:
+        patch.setattr(returns, "start", lambda *_: pytest.fail("a finished run was started again"))
+        patch.setattr(latent, "start", lambda *_: pytest.fail("a latent was read again"))
         returns.main([suite])
         latent.main([suite])
-        capsys.readouterr()
-        monkeypatch.undo()
-        with pytest.raises(SystemExit, match="1"):
-            returns.main([write_suite(tmp_path, agents=["c_dreamer", "nobody"], seeds=[0])])
-        assert "c_dreamer-video-seed0" in capsys.readouterr().out  # the others are finished all the same
-    finally:
-        for path in results.glob("*.json"):
-            path.unlink()
-        results.rmdir()
+    capsys.readouterr()
+    with pytest.raises(SystemExit, match="1"):
+        returns.main([write_suite(tmp_path, agents=["c_dreamer", "nobody"])])
+    assert "c_dreamer-video-seed0" in capsys.readouterr().out  # the others are finished all the same
+
+
+def test_a_result_is_outdated_when_a_setting_behind_its_command_is_another():
+    words = ["--agent", "infopower", "--task", "walker-stand", "--device", "cpu"]
+    now = returns.settings(runs.read(words, cuda=False)[0])
+    kept = {"command": returns.command_of(words), "settings": now}
+    assert returns.outdated(kept, words) == []
+    assert returns.outdated(kept, [*words, "--seed", "1"]) == ["command"]
+    preset = now | {"world_model.objective.minimum": 1.0}
+    assert returns.outdated(kept | {"settings": preset}, words) == ["world_model.objective.minimum"]
+    younger = {key: value for key, value in now.items() if key != "training.capacity"}
+    assert returns.outdated(kept | {"settings": younger}, words) == []
+    assert returns.outdated({"command": kept["command"]}, words) == ["settings"]  # nothing is known of it
 
 
 def test_a_suite_with_a_wrong_key_is_refused(tmp_path):

@@ -2,7 +2,6 @@
 
 import json
 
-import gymnasium
 import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
@@ -55,8 +54,3 @@ def test_a_crash_fails_the_check(capsys, monkeypatch):
 def test_an_unknown_agent_is_refused():
     with pytest.raises(UserError, match="infopower"):
         learning.main(["infopowr"])
-
-
-def test_registered_spaces_are_what_the_agents_take():
-    assert isinstance(learning.Dot.action_space, gymnasium.spaces.Box)
-    assert learning.Dot.observation_space.dtype == np.uint8

@@ -16,7 +16,7 @@ from envs.dmc import make, make_video
 from evaluation import nats, probes
 from evaluation.record import Record, collect
 from evaluation.similarity import similarity
-from world_models.rssm import State
+from world_models.rssm import RSSMConfig, State
 from world_models.world_model import Spaces
 
 
@@ -151,6 +151,27 @@ def test_episodes_are_collected_with_what_was_true(agent, video):
     ahead = probes.foresee(agent, one, (1, 3))
     assert torch.equal(before, torch.get_rng_state())
     assert set(ahead) == {f"ahead/{step}/{what}" for step in (1, 3) for what in ("reward_explained", "state")}
+
+
+def test_agents_that_read_the_episodes_of_one_list_of_actors_read_the_same(agent):
+    torch.manual_seed(1)
+    other = Agent(
+        AgentConfig(
+            world_config(rssm=RSSMConfig(deterministic=24, hidden=32, groups=4, classes=4)),
+            ActorCriticConfig(units=32, layers=1),
+        ),
+        Spaces(32, 1),
+    )
+    maker = functools.partial(make, "cartpole-swingup", size=32, action_repeat=4, time_limit=80)
+    own = collect(agent, maker, 8, 7)
+    one, two = (collect(reader, maker, 8, 7, (agent, other)) for reader in (agent, other))
+    for name in ("state", "action", "reward", "episode"):
+        assert np.array_equal(getattr(one, name), getattr(two, name)), name
+    assert one.latent.shape != two.latent.shape
+    same = [np.array_equal(own.part(own.episode == k).action, one.part(one.episode == k).action) for k in range(8)]
+    assert same == [True, True, True, True, False, True, False, True]  # the other acts in 4 and 6; 5 and 7 are walks
+    for half in probes.halves(one):
+        assert set(np.unique(half.episode) // 4) == {0, 1}  # both actors in both halves
 
 
 def test_a_model_that_knows_the_dynamics_foresees_them():

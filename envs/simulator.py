@@ -2,6 +2,7 @@
 
 import importlib
 import importlib.util
+import logging
 import os
 import warnings
 
@@ -39,5 +40,8 @@ except (ImportError, AttributeError, OSError, RuntimeError) as error:
     if isinstance(error, ModuleNotFoundError):
         raise  # the package itself is not installed: that is what the message should say
     raise no_drawing() from error
+
+# cheetah.xml asks for an attribute that MuJoCo will drop: a line at every environment, about nothing a user can change.
+logging.getLogger("absl").addFilter(lambda record: "settotalmass" not in record.getMessage())
 
 __all__ = ["PhysicsError", "_render", "mujoco", "no_drawing", "suite"]

@@ -35,6 +35,14 @@ LATENT = {  # what the latents hold: title -> key of evaluation/probes.py
     "similarity": "similarity",
     "reward explained": "reward_explained",
 }
+PAIRED = {  # the same, over all tasks
+    "state R2 (linear)": "state/linear/mean",
+    "(network)": "state/network/mean",
+    "state nats (kNN)": "state/nats/knn",
+    "(diffusion)": "state/nats/diffusion",
+    "background nats (kNN)": "background/nats/knn",
+    "(diffusion) ": "background/nats/diffusion",
+}
 
 Panel = dict[str, list[dict]]  # agent -> results, one a seed
 Panels = dict[tuple[str, str], Panel]  # by (task, background)
@@ -203,6 +211,35 @@ def latent_table(panels: Panels) -> str:
     return markdown(("task", "background", "agent", "seeds", *LATENT), rows) if rows else ""
 
 
+def latent_pairs(panels: Panels) -> str:
+    """Over all tasks of one background: means over runs, and in how many (task, seed) the first agent holds more, or less.
+
+    Fair where the runs of a task and seed read the same episodes, which benchmarks/latent.py sees to.
+    """
+    agents = shared_agents(panels)
+    found: dict[str, dict] = {agent: {} for agent in agents}  # agent -> (task, seed) -> reading
+    for name, panel in panels.items():
+        for agent in agents:
+            found[agent] |= {(name, result["seed"]): result["latent"] for result in panel[agent] if "latent" in result}
+    shared = set.intersection(*(set(readings) for readings in found.values()))
+    if not shared:
+        return ""
+    heads = ("agent", "runs", *PAIRED, f"{agents[0]} holds more state", "less background")
+    rows = []
+    for agent, readings in found.items():
+        cells = [f"{np.mean([readings[one][key] for one in shared]):.2f}" for key in PAIRED.values()]
+        counts = ["", ""]
+        if agent != agents[0]:
+            keys = ("state/nats/knn", "background/nats/knn")
+            wins = [
+                sum(sign * (found[agents[0]][one][key] - readings[one][key]) > 0 for one in shared)
+                for key, sign in zip(keys, (1, -1))
+            ]
+            counts = [f"{count} of {len(shared)}" for count in wins]
+        rows.append((agent, len(shared), *cells, *counts))
+    return markdown(heads, rows)
+
+
 def main(argv: list[str]) -> None:
     if len(argv) != 2:
         raise UserError("two arguments are expected", "command line", "python benchmarks/plot.py results/SUITE OUTPUT.png")
@@ -223,7 +260,7 @@ def main(argv: list[str]) -> None:
     figure.tight_layout()
     figure.savefig(argv[1], dpi=130)
     print(table(panels))
-    for text in (*map(aggregate_table, groups.values()), latent_table(panels)):
+    for text in (*map(aggregate_table, groups.values()), latent_table(panels), *map(latent_pairs, groups.values())):
         if text:
             print(f"\n{text}")
 

@@ -225,18 +225,18 @@ def latent_pairs(panels: Panels) -> str:
     if not shared:
         return ""
     heads = ("agent", "runs", *PAIRED, f"{agents[0]} holds more state", "less background")
+
+    def column(agent: str, key: str) -> np.ndarray:
+        return np.array([found[agent][one].get(key, np.nan) for one in shared])
+
+    def wins(agent: str, key: str, sign: int) -> str:
+        ahead = sign * (column(agents[0], key) - column(agent, key))
+        return "-" if agent == agents[0] or np.isnan(ahead).any() else f"{np.sum(ahead > 0)} of {len(shared)}"
+
     rows = []
-    for agent, readings in found.items():
-        cells = [f"{np.mean([readings[one][key] for one in shared]):.2f}" for key in PAIRED.values()]
-        counts = ["", ""]
-        if agent != agents[0]:
-            keys = ("state/nats/knn", "background/nats/knn")
-            wins = [
-                sum(sign * (found[agents[0]][one][key] - readings[one][key]) > 0 for one in shared)
-                for key, sign in zip(keys, (1, -1))
-            ]
-            counts = [f"{count} of {len(shared)}" for count in wins]
-        rows.append((agent, len(shared), *cells, *counts))
+    for agent in agents:
+        cells = [f"{column(agent, key).mean():.2f}" for key in PAIRED.values()]
+        rows.append((agent, len(shared), *cells, wins(agent, "state/nats/knn", 1), wins(agent, "background/nats/knn", -1)))
     return markdown(heads, rows)
 
 

@@ -24,6 +24,9 @@ from world_models.rssm import State
 @dataclass(frozen=True)
 class ActorCriticConfig:
     rewards: dict[str, float] = option({"task": 1.0}, "Named rewards and the weights of their normalised advantages.", ge=0.0)
+    factors: dict[str, float] = option(
+        {}, "Factors on single rewards before anything else: to try what their units do. Rewards left out have 1.", gt=0.0
+    )
     units: int = option(256, "Units of actor and critics.", ge=8)
     layers: int = option(2, "Layers of actor and critics.", ge=1)
     horizon: int = option(15, "Imagined steps H.", ge=1)
@@ -41,6 +44,10 @@ class ActorCriticConfig:
     slow_rate: float = option(1.0, "Rate at which slow copies of the critics follow; 1: no copies.", gt=0.0, le=1.0)
     scale_floor: float = option(1.0, "Smallest scale by which returns are divided, in units of return.", gt=0.0)
     scale_rate: float = option(0.02, "Rate of the moving percentiles of the returns.", gt=0.0, le=1.0)
+    normalise: bool = option(
+        False, "Centre each reward and divide it by its moving deviation before its critic learns it: no unit matters (SLIM)."
+    )
+    deviation_floor: float = option(1e-4, "Smallest deviation by which a reward is divided.", gt=0.0)
     min_std: float = option(0.1, "Smallest deviation of the policy.", gt=0.0)
     max_std: float = option(1.0, "Largest deviation of the policy.", gt=0.0)
 
@@ -160,6 +167,33 @@ class ReturnScale(nn.Module):
         return (self.high - self.low).clamp(min=self.floor)
 
 
+class RewardUnit(nn.Module):
+    """A reward in units of itself: minus its moving mean, over its moving deviation (SLIM normalises advantages so).
+
+    Here it is the reward, so that the critic, too, sees numbers of its size whatever the unit. Any positive factor on the
+    reward leaves the result as it is, from the first batch on, which sets both moments. A reward that hardly varies, against
+    the floor or a hundredth of its mean, comes out near zero: noise is not blown up.
+    """
+
+    def __init__(self, config: ActorCriticConfig):
+        super().__init__()
+        self.rate, self.floor = config.scale_rate, config.deviation_floor
+        self.register_buffer("mean", torch.zeros(()))
+        self.register_buffer("square", torch.zeros(()))
+        self.register_buffer("updates", torch.zeros((), dtype=torch.long))
+
+    def forward(self, reward: Tensor) -> Tensor:
+        """Any shape -> the same; takes the batch in."""
+        with torch.no_grad():
+            rate = torch.where(self.updates == 0, 1.0, self.rate)
+            self.mean.lerp_(reward.float().mean(), rate)
+            self.square.lerp_(reward.float().square().mean(), rate)
+            self.updates += 1
+            deviation = (self.square - self.mean.square()).clamp(min=0).sqrt()
+            unit = torch.maximum(deviation, 0.01 * self.mean.abs()).clamp(min=self.floor)
+        return (reward - self.mean) / unit
+
+
 def lambda_returns(reward: Tensor, discount: Tensor, value: Tensor, trace: float) -> Tensor:
     """R_t = r_t + d_t ((1 - trace) v_{t+1} + trace R_{t+1}), R_H = v_H (DreamerV2, Eq. 4).
 
@@ -186,6 +220,7 @@ class Imagined(NamedTuple):
     feature: Tensor  # (H+1, N, F + C)
     action: Tensor  # (H, N, A), as sampled
     log_prob: Tensor  # (H, N), log pi of the action as the environment takes it: clipped to [-1, 1]
+    condition: Tensor | None = None  # (N, C), held throughout
 
     @property
     def previous(self) -> State:
@@ -209,6 +244,8 @@ class ActorCritic(nn.Module):
         self.actor = Actor(config, inputs, action)
         self.critics = nn.ModuleDict({name: Critic(config, inputs) for name in config.rewards})
         self.scales = nn.ModuleDict({name: ReturnScale(config) for name in config.rewards})
+        units = {name: RewardUnit(config) if config.normalise else nn.Identity() for name in config.rewards}
+        self.units = nn.ModuleDict(units)
 
     @staticmethod
     def inputs(state: State, condition: Tensor | None) -> Tensor:
@@ -227,7 +264,7 @@ class ActorCritic(nn.Module):
             states.append(model.imagine(states[-1], taken))
             features.append(self.inputs(states[-1], condition))
         state = State(*(torch.stack(column) for column in zip(*states)))
-        return Imagined(state, torch.stack(features), torch.stack(actions), torch.stack(log_probs))
+        return Imagined(state, torch.stack(features), torch.stack(actions), torch.stack(log_probs), condition)
 
     def loss(
         self, model: Model, start: State, rewards: dict[str, RewardFunction], condition: Tensor | None = None
@@ -246,7 +283,9 @@ class ActorCritic(nn.Module):
         for name, weight in self.config.rewards.items():
             with torch.set_grad_enabled(by_path):
                 reward = rewards[name](imagined)  # (H, N)
-            returns, advantage, loss, extra = self._judge(name, imagined, reward)
+                own = self.units[name](reward)
+            returns, advantage, loss, extra = self._judge(name, imagined, own)
+            extra["reward"] = reward.detach().mean()
             gain = gain + weight * (returns if by_path else advantage) / extra["scale"]
             critic_loss = critic_loss + loss
             metrics |= {f"{name}/{key}": value for key, value in extra.items()}
@@ -270,7 +309,7 @@ class ActorCritic(nn.Module):
         returns = lambda_returns(reward, self.config.discount, following, self.config.trace)
         target = returns.detach()
         scale = self.scales[name].update(target)
-        metrics = {"reward": reward.detach().mean(), "return": target.mean(), "value": value.mean(), "scale": scale}
+        metrics = {"return": target.mean(), "value": value.mean(), "scale": scale}
         return returns, target - value[:-1], critic.loss(logits[:-1], target), metrics
 
     def follow(self) -> None:

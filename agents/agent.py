@@ -16,8 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from agents.actor_critic import ActorCritic, ActorCriticConfig
+from agents.discovery import DiscoveryConfig, make_discovery
 from agents.optimiser import Optimiser, descend
-from agents.rewards import make_rewards
+from agents.rewards import make_rewards, parts
+from agents.skills import SkillConfig, Skills
 from option import option
 from world_models.rssm import State
 from world_models.world_model import Spaces, WorldModel, WorldModelConfig
@@ -41,6 +43,8 @@ class AgentConfig:
     world_model: WorldModelConfig = option(WorldModelConfig, "World model")
     actor_critic: ActorCriticConfig = option(ActorCriticConfig, "Actor and critics")
     optimiser: OptimiserConfig = option(OptimiserConfig, "Optimisers")
+    skills: SkillConfig = option(SkillConfig, "Skills")
+    discovery: DiscoveryConfig = option(DiscoveryConfig, "Discovery of skills")
     compile: str = option("auto", "Compile the two steps of an update; auto: on CUDA.", choices=("auto", "true", "false"))
 
 
@@ -50,6 +54,8 @@ class Memory(NamedTuple):
     state: State
     action: Tensor  # (N, A), the last one
     image: Tensor  # uint8 (N, H, W, C), the last one
+    condition: Tensor  # (N, C), the skill under which the last action was taken
+    age: Tensor  # int (N,), steps for which it was held
 
 
 def number_of_parameters(config: AgentConfig, spaces: Spaces) -> int:
@@ -57,7 +63,14 @@ def number_of_parameters(config: AgentConfig, spaces: Spaces) -> int:
     with torch.device("meta"):
         world = WorldModel(config.world_model, spaces)
         policy = ActorCritic(config.actor_critic, world.rssm.feature_size, spaces.action, spaces.condition)
-    return sum(parameter.numel() for module in (world, policy) for parameter in module.parameters())
+        modules = [world, policy, discovery_of(config, world.rssm.feature_size)]
+    return sum(parameter.numel() for module in modules if module is not None for parameter in module.parameters())
+
+
+def discovery_of(config: AgentConfig, feature: int) -> nn.Module | None:
+    """The map of skills, where a reward asks for it. Errors: UserError where there are no skills."""
+    asked = any("discovery" in parts(name) for name in config.actor_critic.rewards)
+    return make_discovery(config.discovery, feature, Skills(config.skills)) if asked else None
 
 
 class Agent(nn.Module):
@@ -70,8 +83,13 @@ class Agent(nn.Module):
         self.actor_critic = ActorCritic(
             config.actor_critic, self.world_model.rssm.feature_size, spaces.action, spaces.condition
         )
+        if spaces.condition != config.skills.size:
+            raise ValueError(f"a condition of size {spaces.condition} for skills of size {config.skills.size}")
+        self.skills = Skills(config.skills)
+        self.discovery = discovery_of(config, self.world_model.rssm.feature_size)
         self.to(self.device)
-        self.rewards = make_rewards(list(config.actor_critic.rewards), self.world_model)
+        rewards, factors = list(config.actor_critic.rewards), config.actor_critic.factors
+        self.rewards = make_rewards(rewards, self.world_model, self.discovery, factors)
         self.optimisers = self._make_optimisers(config.optimiser)
         wrap = torch.compile if self._compiles(config.compile) else lambda function: function
         self._model_loss, self._policy_loss = wrap(self.world_model.loss), wrap(self.actor_critic.loss)
@@ -101,6 +119,8 @@ class Agent(nn.Module):
         }
         if pictures and self.config.world_model.picture_frames:
             rows["pictures"] = (pictures, config.model_rate, config.model_clip)
+        if self.discovery is not None:
+            rows["discovery"] = (list(self.discovery.parameters()), self.config.discovery.rate, config.policy_clip)
         return {name: Optimiser(name, *row, config.epsilon, config.warmup) for name, row in rows.items()}
 
     @property
@@ -113,7 +133,8 @@ class Agent(nn.Module):
         action = torch.zeros(number, self.spaces.action, device=self.device)
         size = self.spaces.image_size
         image = torch.zeros(number, size, size, 3, dtype=torch.uint8, device=self.device)
-        return Memory(self.world_model.initial(number, self.device), action, image)
+        age = torch.zeros(number, dtype=torch.long, device=self.device)
+        return Memory(self.world_model.initial(number, self.device), action, image, self.skills.draw(number, self.device), age)
 
     @torch.no_grad()
     def act(
@@ -121,13 +142,16 @@ class Agent(nn.Module):
     ) -> tuple[Tensor, Memory]:
         """Images uint8 (N, H, W, C), is_first (N,) -> actions (N, A) in [-1, 1], new memory.
 
-        Without `explore` latent and action are the modes of their distributions: evaluation is deterministic.
+        Without `explore` latent and action are the modes of their distributions: evaluation is deterministic. The skill
+        is `condition` (N, C), or the memory's, drawn anew at resets and when it was held long enough.
         """
         image, is_first = image.to(self.device), is_first.to(self.device)
+        skill, age = self.skills.renew(memory.condition, memory.age, is_first)
+        condition = skill if condition is None else condition.to(self.device)
         state = self.world_model.filter(memory.state, memory.image, image, memory.action, is_first, sample=explore)
         policy = self.actor_critic.actor(self.actor_critic.inputs(state, condition))
         action = (policy.sample() if explore else policy.mean).clamp(-1, 1)
-        return action, Memory(state, action, image)
+        return action, Memory(state, action, image, condition, age)
 
     def took(self, memory: Memory, action: Tensor) -> Memory:
         """The memory after `act` when another action than its own is taken, (N, A): the next step filters with it."""
@@ -143,6 +167,7 @@ class Agent(nn.Module):
             losses, states, values, metrics = self._model_loss(batch)
         norms = descend(self.optimisers, losses)
         self.world_model.dual_step(values)
+        found = self._discover(states.state, batch)
         start, condition = self._starts(states.state, batch)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
             losses, policy_metrics = self._policy_loss(self.world_model, start, self.rewards, condition)
@@ -150,8 +175,18 @@ class Agent(nn.Module):
         self.actor_critic.follow()
         metrics = {f"model/{key}": value for key, value in metrics.items()}
         metrics |= {f"policy/{key}": value for key, value in (policy_metrics | losses).items()}
-        metrics |= {f"gradient/{key}": value for key, value in norms.items()}
+        metrics |= {f"gradient/{key}": value for key, value in norms.items()} | found
         return {key: value.detach() for key, value in metrics.items()}
+
+    def _discover(self, state: State, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """One step of the map that discovery rewards by; metrics. Steps that start an episode are none of anyone's."""
+        if self.discovery is None:
+            return {}
+        feature, skill = state.detach().feature.float(), batch["condition"][:, 1:]  # (B, T, F), (B, T-1, C)
+        moved = ~batch["is_first"][:, 1:]
+        loss, metrics = self.discovery.loss(feature[:, :-1][moved], feature[:, 1:][moved], skill[moved])
+        norm = descend(self.optimisers, {"discovery": loss})["discovery"]
+        return {f"discovery/{key}": value for key, value in (metrics | {"gradient": norm}).items()}
 
     def _starts(self, state: State, batch: dict[str, Tensor]) -> tuple[State, Tensor | None]:
         """Where imagination begins: a random subset of the batch's states (N, ...), with their conditions."""

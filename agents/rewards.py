@@ -1,21 +1,28 @@
 """Named rewards: what an imagined roll-out is judged by. One critic each; see actor_critic.py.
 
-Each is a function Imagined -> (H, N), the reward that came with each following state.
+Each is a function Imagined -> (H, N), the reward that came with each following state. Names joined by + are one reward, the
+sum: what methods with a single critic do.
 """
 
-from torch import Tensor
+from collections.abc import Callable
+
+from torch import Tensor, nn
 
 from agents.actor_critic import Imagined, RewardFunction
 from errors import UserError, nearest
 from world_models.world_model import WorldModel
 
 
-def task(model: WorldModel) -> RewardFunction:
-    """The environment's reward, as the reward head expects it."""
-    return lambda imagined: model.reward(imagined.following.feature)
+def expected(name: str) -> Callable[[WorldModel, nn.Module | None], RewardFunction]:
+    """The environment's reward, or one of its signals, as its head expects it."""
+
+    def make(model: WorldModel, discovery: nn.Module | None) -> RewardFunction:
+        return lambda imagined: model.reward(imagined.following.feature, name)
+
+    return make
 
 
-def empowerment(model: WorldModel) -> RewardFunction:
+def empowerment(model: WorldModel, discovery: nn.Module | None) -> RewardFunction:
     """log q(a | z, z') - log pi(a | z) (InfoPower, Eq. 6): its second half keeps the first from paying saturation.
 
     Both are log-probabilities of the clipped action, so that its mean is at most 0 where the outcome tells nothing.
@@ -29,17 +36,52 @@ def empowerment(model: WorldModel) -> RewardFunction:
     return reward
 
 
-REWARDS = {"task": task, "empowerment": empowerment}
-NEEDS = {"task": "reward", "empowerment": "empowerment"}
+def discovery(model: WorldModel, discovery: nn.Module | None) -> RewardFunction:
+    """Going where the skill says, by the map of the moment (agents/discovery.py): nothing of it is stored."""
+
+    def reward(imagined: Imagined) -> Tensor:
+        skill = imagined.condition.expand(len(imagined.action), *imagined.condition.shape)  # (H, N, C)
+        return discovery.reward(imagined.previous.feature, imagined.following.feature, skill)
+
+    return reward
 
 
-def make_rewards(names: list[str], model: WorldModel) -> dict[str, RewardFunction]:
-    """The reward functions by name. Errors: UserError for an unknown one, or one whose term the model lacks."""
-    for name in names:
+REWARDS = {
+    "task": expected("reward"),
+    "use": expected("use"),
+    "safety": expected("safety"),
+    "empowerment": empowerment,
+    "discovery": discovery,
+}
+NEEDS = {"task": "reward", "use": "use", "safety": "safety", "empowerment": "empowerment"}
+
+
+def parts(name: str) -> list[str]:
+    """The rewards that a name asks for."""
+    return name.split("+")
+
+
+def make_rewards(
+    names: list[str], model: WorldModel, discovery: nn.Module | None = None, factors: dict[str, float] | None = None
+) -> dict[str, RewardFunction]:
+    """The reward functions by name; `factors`: by how much single ones are multiplied before anything else.
+
+    Errors: UserError for an unknown one, or one whose term the model lacks.
+    """
+    for name in [part for joined in names for part in parts(joined)]:
         where = "actor_critic.rewards"
         if name not in REWARDS:
             raise UserError(f"unknown reward {name!r}", where, nearest(name, REWARDS))
-        if NEEDS[name] not in model.terms:
+        if name in NEEDS and NEEDS[name] not in model.terms:
             remedy = f"add {NEEDS[name]}=1 to --world_model.objective.terms"
             raise UserError(f"reward {name!r} needs the information term {NEEDS[name]!r}", where, remedy)
-    return {name: REWARDS[name](model) for name in names}
+    return {name: _total([_made(part, model, discovery, factors or {}) for part in parts(name)]) for name in names}
+
+
+def _made(name: str, model: WorldModel, discovery: nn.Module | None, factors: dict[str, float]) -> RewardFunction:
+    function, factor = REWARDS[name](model, discovery), factors.get(name, 1.0)
+    return function if factor == 1 else lambda imagined: factor * function(imagined)
+
+
+def _total(functions: list[RewardFunction]) -> RewardFunction:
+    return functions[0] if len(functions) == 1 else lambda imagined: sum(function(imagined) for function in functions)

@@ -2,8 +2,9 @@
 
 A square on a small picture of noise, which one motor moves sideways and which starts near an edge; the reward is how near
 the middle it is. Small networks, 600 updates, one process a core. An agent passes when its deterministic policy closes most
-of the gap between the random policy and the best possible. Prints a line an agent and one JSON line last; exit code 1 when
-one of them does not learn. Options go to every agent, so a fault can be planted: ``--optimiser.actor_rate 1e-9``.
+of the gap between the random policy and the best possible; one that discovers skills, when the skill decides where the square
+ends, so that most of the variance of that place is between skills. Prints a line an agent and one JSON line last; exit code 1
+when one of them does not learn. Options go to every agent, so a fault can be planted: ``--optimiser.actor_rate 1e-9``.
 """
 
 import io
@@ -41,7 +42,8 @@ from training.trainer import Trainer  # noqa: E402
 from world_models.world_model import Spaces  # noqa: E402
 
 SIZE, SQUARE, SPEED, LENGTH = 32, 6, 3.0, 25
-FRAMES, CLOSED = 1500, 0.6  # env frames of training; share of the gap that must be closed
+FRAMES, CLOSED = 1500, 0.6  # env frames of training; share of the gap, or of the variance, that must be reached
+SKILLS = 8  # that are looked at, each from several starts
 SMALL = """
 --size cpu --device cpu --compile false --environment.image_size 32 --environment.action_repeat 1 --environment.time_limit 25
 --training.batch_size 16 --training.batch_length 8 --training.train_ratio 64 --training.prefill 300
@@ -50,6 +52,7 @@ SMALL = """
 --world_model.empowerment.units 64 --world_model.objective.pilot_updates 50
 --actor_critic.units 64 --actor_critic.layers 1 --actor_critic.horizon 6 --actor_critic.starts 64
 --actor_critic.discount 0.9 --optimiser.model_rate 2e-3 --optimiser.actor_rate 2e-3 --optimiser.critic_rate 2e-3
+--skills.hold 25 --discovery.units 64 --discovery.layers 1 --discovery.rate 2e-3
 """
 
 
@@ -60,16 +63,25 @@ class Dot(gymnasium.Env):
     observation_space = gymnasium.spaces.Box(0, 255, (SIZE, SIZE, 3), np.uint8)
     action_space = gymnasium.spaces.Box(-1, 1, (1,), np.float32)
 
+    def __init__(self, signals: tuple[str, ...] = ()):
+        self.signals = signals
+
     def reset(self, *, seed: int | None = None, options: dict | None = None):
         super().reset(seed=seed)
         self.step_number, edge = 0, self.np_random.uniform(0, 4)
         self.place = edge if self.np_random.random() < 0.5 else SIZE - SQUARE - edge
-        return self._picture(), {}
+        return self._picture(), self._told(0.0, 0.0)
+
+    def _told(self, use: float, safety: float) -> dict:
+        values = {"use": use, "safety": safety}
+        return {"signals": np.array([values[name] for name in self.signals], np.float32)} if self.signals else {}
 
     def step(self, action):
         self.step_number += 1
         self.place = float(np.clip(self.place + SPEED * float(action[0]), 0, SIZE - SQUARE))
-        return self._picture(), self.near, False, self.step_number >= LENGTH, {}
+        size = abs(float(action[0]))
+        told = self._told(self.near, -max(0.0, size - 0.9))
+        return self._picture(), self.near, False, self.step_number >= LENGTH, told
 
     @property
     def near(self) -> float:
@@ -97,24 +109,43 @@ def mean_return(policy) -> float:
     return play(Dot, policy, 20, seed=1000).mean
 
 
+def decided(agent: Agent, starts: int = 4) -> float:
+    """Share of the variance of the square's last place that lies between skills, each held from several starts."""
+    places = np.zeros((starts, SKILLS))
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        for start, number in np.ndindex(places.shape):
+            env, skill = Dot(), agent.skills.spread(SKILLS)[number : number + 1]
+            image, _ = env.reset(seed=1000 + start)
+            memory, done, first = agent.initial_state(1), False, True
+            while not done:
+                seen = torch.from_numpy(image)[None], torch.tensor([first])
+                action, memory = agent.act(memory, *seen, skill, explore=False)
+                image, _, _, done, _ = env.step(action[0].numpy())
+                first = False
+            places[start, number] = env.place
+    return float(1 - places.var(0).mean() / max(places.var(), 1e-6))
+
+
 def learn(name: str, words: list[str]) -> dict:
     """Train one agent; its returns."""
     torch.set_num_threads(1)
     config, _ = runs.read(["--agent", name, *SMALL.split(), "--frames", str(FRAMES), *words], cuda=False)
     began = time.process_time()
-    envs = SyncVectorEnv([Dot], autoreset_mode=AutoresetMode.NEXT_STEP)
+    envs = SyncVectorEnv([partial(Dot, config.signals)], autoreset_mode=AutoresetMode.NEXT_STEP)
     torch.manual_seed(config.seed)
-    agent = Agent(config.agent_config, Spaces(SIZE, 1))
+    sizes = config.skills.size, len(config.signals)
+    agent = Agent(config.agent_config, Spaces(SIZE, 1, config.skills.size, config.signals))
     rollout = Rollout(envs, agent.initial_state(1), config.seed)
-    replay = Replay(2 * FRAMES, (SIZE, SIZE, 3), 1, num_envs=1, seed=config.seed)
+    replay = Replay(2 * FRAMES, (SIZE, SIZE, 3), 1, *sizes, num_envs=1, seed=config.seed)
     with tempfile.TemporaryDirectory() as folder, Logger(folder, quiet=True) as logger:
         trainer = Trainer(config.training, FRAMES, 1, agent, rollout, replay, Path(folder), config.seed, 20, lambda frame: {})
         trainer.run(logger, Progress(FRAMES, stream=io.StringIO()))
-    scores = {
-        "agent": mean_return(agent_policy(agent)),
-        "random": mean_return(uniform_policy(0)),
-        "best": mean_return(best_policy),
-    }
+    if agent.discovery is not None:
+        scores = {"agent": decided(agent), "random": 0.0, "best": 1.0}
+    else:
+        scores = {"agent": mean_return(agent_policy(agent))}
+        scores |= {"random": mean_return(uniform_policy(0)), "best": mean_return(best_policy)}
     closed = (scores["agent"] - scores["random"]) / (scores["best"] - scores["random"])
     row = {"name": name} | {key: round(value, 2) for key, value in scores.items()}
     return row | {"closed": round(closed, 3), "updates": trainer.update, "cpu_seconds": round(time.process_time() - began, 1)}

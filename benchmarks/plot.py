@@ -54,7 +54,7 @@ def read(folder: Path) -> Panels:
     for path in sorted(folder.glob("*.json")):
         result = json.loads(path.read_text())
         background = "clean" if result["background"] == "none" else "video"
-        panels[result["task"], background][result["agent"]].append(result)
+        panels[result["task"], background][result["method"]].append(result)
     if not panels:
         raise UserError("no result files", str(folder), "run benchmarks/returns.py first")
     return panels

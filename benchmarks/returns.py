@@ -59,6 +59,7 @@ def curve(folder: Path, key: str) -> tuple[list[int], list[float]]:
 def collect(name: str, words: list[str], folder: Path, results: Path) -> dict:
     """A finished run's scores and curve as one small file."""
     result = json.loads((folder / name / "scores.json").read_text())
+    result["method"] = result.pop("agent")
     result["xs"], result["ys"] = curve(folder / name, "episode/return")
     points = plane.points(folder / name / "metrics.jsonl")
     if points:  # the run read its latent during training

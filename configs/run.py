@@ -9,6 +9,9 @@ from pathlib import Path
 
 from agents.actor_critic import ActorCriticConfig
 from agents.agent import AgentConfig, OptimiserConfig
+from agents.discovery import DiscoveryConfig
+from agents.skills import SkillConfig
+from envs import SIGNALS
 from envs.backgrounds import BackgroundConfig
 from errors import UserError, nearest
 from option import option
@@ -70,6 +73,8 @@ class RunConfig:
     world_model: WorldModelConfig = option(WorldModelConfig, "World model")
     actor_critic: ActorCriticConfig = option(ActorCriticConfig, "Actor and critics")
     optimiser: OptimiserConfig = option(OptimiserConfig, "Optimisers")
+    skills: SkillConfig = option(SkillConfig, "Skills")
+    discovery: DiscoveryConfig = option(DiscoveryConfig, "Discovery of skills")
 
     def __post_init__(self):
         steps = self.frames // self.environment.action_repeat // self.environment.number
@@ -83,7 +88,13 @@ class RunConfig:
     @property
     def agent_config(self) -> AgentConfig:
         """What the agent needs of it."""
-        return AgentConfig(self.world_model, self.actor_critic, self.optimiser, self.compile)
+        parts = self.world_model, self.actor_critic, self.optimiser, self.skills, self.discovery
+        return AgentConfig(*parts, self.compile)
+
+    @property
+    def signals(self) -> tuple[str, ...]:
+        """What the environment must tell besides the reward: the information terms that are signals."""
+        return tuple(name for name in SIGNALS if name in self.world_model.objective.terms)
 
 
 def _given(argv: list[str], name: str, default: str, choices: tuple[str, ...]) -> str:

@@ -26,6 +26,9 @@ TASKS = (
     "swimmer-swimmer6", "swimmer-swimmer15", "walker-stand", "walker-walk", "walker-run",
 )  # fmt: skip
 
+# What an environment can tell besides the reward (envs/signals.py): for rewards, never in the observation.
+SIGNALS = ("use", "safety")
+
 _HOME_OF = {
     "DMCEnv": "envs.dmc",
     "make": "envs.dmc",
@@ -38,7 +41,7 @@ _HOME_OF = {
     "record_motion": "envs.motion",
 }
 
-__all__ = ["TASKS", *_HOME_OF]
+__all__ = ["SIGNALS", "TASKS", *_HOME_OF]
 
 
 def __getattr__(name: str):

@@ -9,6 +9,7 @@ from gymnasium.utils import seeding
 
 from envs.backgrounds import Background, BackgroundConfig, load_background
 from envs.rendering import Renderer, colour_rule_mask, composite
+from envs.signals import Signals
 from envs.simulator import PhysicsError, suite
 from errors import UserError, nearest
 
@@ -25,7 +26,8 @@ class DMCEnv(gymnasium.Env):
     terminated only where dm_control ends it with discount 0. If the physics diverges the episode is truncated with
     ``info["diverged"]``, and the observation is the last good one.
 
-    ``info`` holds `env_frames` (frames this step consumed, 0 after a reset), `discount` and `diverged`.
+    ``info`` holds `env_frames` (frames this step consumed, 0 after a reset), `discount`, `diverged` and, when `signals` are
+    asked for, those (K,), each summed over the repeated frames as the reward is, zero after a reset.
     """
 
     metadata = {"render_modes": ["rgb_array"]}  # noqa: RUF012  render_fps differs between tasks: set per instance
@@ -41,6 +43,7 @@ class DMCEnv(gymnasium.Env):
         time_limit: int = 1000,
         render_mode: str | None = None,
         render_size: int | None = None,
+        signals: tuple[str, ...] = (),
     ):
         """
         task           "<domain>-<task>", such as "walker-walk"
@@ -52,6 +55,7 @@ class DMCEnv(gymnasium.Env):
         time_limit     environment frames per episode
         render_mode    None or "rgb_array"
         render_size    height and width of render(); None is the observation itself
+        signals        names out of envs.SIGNALS that `info` shall hold
         """
         _check_arguments(task, size, action_repeat, background, mask, time_limit, render_mode, render_size)
         domain, name = task.split("-")
@@ -71,6 +75,7 @@ class DMCEnv(gymnasium.Env):
         self._camera = CAMERAS.get(domain, 0)
         self.renderer = Renderer(self._physics, size, self._camera, keep_floor=mask == "sky")
         self._large_renderer: Renderer | None = None
+        self.signals = Signals(self._physics, domain, tuple(signals)) if signals else None
         self._frame = 0
         self._observation = np.zeros(self.observation_space.shape, np.uint8)
         if seed is not None:
@@ -97,19 +102,21 @@ class DMCEnv(gymnasium.Env):
         if self.background is not None:
             self.background.reset(self.np_random)
         self._observation = self._draw(self.renderer)
-        return self._observation.copy(), {"env_frames": 0, "discount": 1.0, "diverged": False}
+        return self._observation.copy(), {"env_frames": 0, "discount": 1.0, "diverged": False} | self._sums(0.0)
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict]:
         control = self._to_control(action)
-        reward, discount, frames = 0.0, None, 0
+        action = np.clip(action, -1, 1)
+        reward, discount, frames, signals = 0.0, None, 0, 0.0
         try:
             while frames < self.action_repeat and self._frame < self.time_limit and discount is None:
                 self._frame += 1
                 frames += 1
                 reward += self._advance(control)
+                signals = signals + self.signals.read(action) if self.signals else signals
                 discount = self._task.get_termination(self._physics)
         except PhysicsError:
-            info = {"env_frames": frames, "discount": 1.0, "diverged": True}
+            info = {"env_frames": frames, "discount": 1.0, "diverged": True} | self._sums(signals)
             return self._observation.copy(), reward, False, True, info
         terminated = discount == 0
         truncated = not terminated and (discount is not None or self._frame >= self.time_limit)
@@ -117,7 +124,11 @@ class DMCEnv(gymnasium.Env):
             self.background.step()
         self._observation = self._draw(self.renderer)
         info = {"env_frames": frames, "discount": 1.0 if discount is None else float(discount), "diverged": False}
-        return self._observation.copy(), reward, terminated, truncated, info
+        return self._observation.copy(), reward, terminated, truncated, info | self._sums(signals)
+
+    def _sums(self, signals: np.ndarray | float) -> dict[str, np.ndarray]:
+        """The signals of a step for `info`; none where none are asked for."""
+        return {"signals": np.zeros(len(self.signals.names), np.float32) + signals} if self.signals else {}
 
     def render(self) -> np.ndarray | None:
         """The composited picture, (R, R, 3) uint8 with R = render_size: what the agent sees, only larger."""

@@ -109,10 +109,11 @@ def foresee(agent: Agent, record: Record, horizons: tuple[int, ...] = (1, 5, 10)
         if step not in horizons:
             continue
         feature = state.feature.float()
-        reward = agent.world_model.reward(feature).unflatten(0, (samples, -1)).mean(0).cpu().numpy()
         seen = probe(feature.cpu().numpy()).reshape(samples, len(start), -1).mean(0)
         true = record.state[start + step][:, varies]
-        row[f"ahead/{step}/reward_explained"] = explained(reward, record.reward[start + step])
+        if agent.world_model.rewarded:
+            reward = agent.world_model.reward(feature).unflatten(0, (samples, -1)).mean(0).cpu().numpy()
+            row[f"ahead/{step}/reward_explained"] = explained(reward, record.reward[start + step])
         row[f"ahead/{step}/state"] = _mean(_scores(seen, true))
     torch.set_rng_state(torch_state)
     return row

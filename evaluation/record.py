@@ -25,7 +25,7 @@ class Record:
     names: tuple[str, ...]  # of the S numbers
     action: np.ndarray  # (n, A), taken at the step
     reward: np.ndarray  # (n,), came with the step
-    predicted: np.ndarray  # (n,), the model's expected reward
+    predicted: np.ndarray  # (n,), the model's expected reward; 0 where it has no head for it
     clip: np.ndarray  # (n,), which clip plays; -1: none
     phase: np.ndarray  # (n,), where in the clip, 0 to 1
     pixels: np.ndarray  # (n, 3 P), the clip's frame averaged to 8x8
@@ -78,7 +78,7 @@ def _play(agent: Agent, actor: Agent, env: gymnasium.Env, episode: int, seed: in
         memory = agent.took(agent.act(memory, *seen)[1], action)
         feature = memory.state.feature
         with torch.no_grad():
-            predicted = float(agent.world_model.reward(feature)[0])
+            predicted = float(agent.world_model.reward(feature)[0]) if agent.world_model.rewarded else 0.0
         _, state = _flat(env.unwrapped.state_observation())
         latent = feature[0].float().cpu().numpy()
         taken = action[0].cpu().numpy()

@@ -78,6 +78,7 @@ class Evaluator:
         """Play on a side ("clean", "train", "heldout"); the agent's random state is left as it was."""
         maker = build.environment_maker(self.config, side, background)
         with torch.random.fork_rng():
+            torch.manual_seed(self.config.evaluation.seed)  # of the skills that are drawn
             return play(maker, policy or agent_policy(self.agent), episodes, self.config.evaluation.seed)
 
     def show(self, frame: int, side: str, label: str, episodes: int, background=None) -> Scores:

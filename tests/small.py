@@ -30,7 +30,7 @@ def make_agent(terms=INFOPOWER, constraint=("predictability", "reward", "empower
     return Agent(AgentConfig(world_config(terms, constraint, **fields), policy, optimiser), Spaces(32, 2))
 
 
-def make_batch(batch=4, length=8, size=32, action=2, seed=0) -> dict[str, torch.Tensor]:
+def make_batch(batch=4, length=8, size=32, action=2, seed=0, condition=0, signals=0) -> dict[str, torch.Tensor]:
     generator = torch.Generator().manual_seed(seed)
     first = torch.zeros(batch, length, dtype=torch.bool)
     first[0, length // 2] = True
@@ -43,6 +43,9 @@ def make_batch(batch=4, length=8, size=32, action=2, seed=0) -> dict[str, torch.
     }
     rows["action"][first] = 0
     rows["reward"][first] = 0
+    rows["condition"] = torch.randn(batch, length, condition, generator=generator)
+    if signals:
+        rows["signals"] = torch.rand(batch, length, signals, generator=generator)
     return rows
 
 

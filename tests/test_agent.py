@@ -61,11 +61,12 @@ def test_the_memory_holds_the_action_that_was_taken():
 
 @pytest.mark.parametrize("name", runs.AGENTS)
 def test_parameters_are_counted_without_making_them(name):
-    config = runs.read(["--agent", name, "--size", "cpu"], cuda=False)[0].agent_config
+    run, _ = runs.read(["--agent", name, "--size", "cpu"], cuda=False)
+    config, spaces = run.agent_config, Spaces(32, 2, run.skills.size, run.signals)
     random = torch.get_rng_state()
-    number = number_of_parameters(config, Spaces(32, 2))
+    number = number_of_parameters(config, spaces)
     assert torch.equal(random, torch.get_rng_state())
-    assert number == sum(parameter.numel() for parameter in Agent(config, Spaces(32, 2)).parameters())
+    assert number == sum(parameter.numel() for parameter in Agent(config, spaces).parameters())
 
 
 @pytest.mark.slow
@@ -193,11 +194,14 @@ def test_a_picture_of_every_image():
         ("c_dreamer", FixedWeights, {"contrastive", "predictability", "reward"}, {"task"}),
         ("dreamer", FixedWeights, {"reconstruction", "predictability", "reward"}, {"task"}),
         ("infopower_paper", Lagrangian, {"contrastive", "predictability", "reward", "empowerment"}, {"task", "empowerment"}),
+        ("slim", Lagrangian, {"contrastive", "predictability", "empowerment", "use", "safety"}, {"discovery", "use", "safety"}),
+        ("slim_sum", Lagrangian, {"contrastive", "predictability", "empowerment", "use", "safety"}, {"discovery+use+safety"}),
+        ("metra", Lagrangian, {"contrastive", "predictability", "empowerment"}, {"discovery"}),
     ],
 )
 def test_a_method_is_a_preset(name, rule, reads, rewards):
     config, _ = runs.read(["--agent", name], cuda=False)
-    agent = Agent(config.agent_config, Spaces(64, 2))
+    agent = Agent(config.agent_config, Spaces(64, 2, config.skills.size, config.signals))
     assert isinstance(agent.world_model.rule, rule)
     assert set(agent.world_model.terms) == reads
     assert set(agent.actor_critic.critics) == rewards

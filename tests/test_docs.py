@@ -37,7 +37,7 @@ def documented(page: str) -> re.Pattern:
     """The keys in the first column of a page's tables, as one pattern: a part in capitals stands for any word."""
     cells = re.findall(r"^\| (`[^|]+) \|", (ROOT / "docs" / page).read_text(), re.MULTILINE)
     keys = [key for cell in cells for key in re.findall(r"`([^`]+)`", cell)]
-    return re.compile("|".join(re.sub(r"[A-Z]{4,}", r"\\w+", key) for key in keys))
+    return re.compile("|".join(re.sub(r"[A-Z]{4,}", r"[\\w+]+", key) for key in keys))
 
 
 SMALL = """--environment.image_size 32 --world_model.depth 4 --world_model.embedding 32 --world_model.units 32
@@ -51,7 +51,8 @@ SMALL = """--environment.image_size 32 --world_model.depth 4 --world_model.embed
 def test_every_key_that_an_update_logs_is_on_the_page(name, gradient):
     words = ["--agent", name, "--size", "cpu", *SMALL.split(), "--actor_critic.gradient", gradient]
     config, _ = runs.read(words, cuda=False)
-    metrics = Agent(config.agent_config, Spaces(32, 2)).update(make_batch())
+    sizes = config.skills.size, config.signals
+    metrics = Agent(config.agent_config, Spaces(32, 2, *sizes)).update(make_batch(condition=sizes[0], signals=len(sizes[1])))
     page = documented("metrics.md")
     assert [key for key in metrics if not page.fullmatch(key)] == []
 

@@ -14,7 +14,7 @@ def write(folder, agent: str, seed: int, level: float, frames: int = 4000, task:
     xs = list(range(500 + 10 * seed, frames, 500))
     scores = {"heldout": level, "clean": level + 1, "random policy, heldout": 5.0}
     rows = {side: {"mean": mean, "interval": [mean - 2, mean + 2]} for side, mean in scores.items()}
-    result = more | {"task": task, "background": "PATH/clips", "agent": agent, "seed": seed, "env_frame": frames}
+    result = more | {"task": task, "background": "PATH/clips", "method": agent, "seed": seed, "env_frame": frames}
     result |= {"xs": xs, "ys": [level] * len(xs), "scores": rows}
     (folder / f"{task}-{agent}-{seed}.json").write_text(json.dumps(result))
 

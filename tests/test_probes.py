@@ -190,7 +190,7 @@ def test_a_model_that_knows_the_dynamics_foresees_them():
         def imagine(now, action):
             return State(*(now.feature @ matrix.T).split([1, 1], -1))
 
-        model = SimpleNamespace(rssm=rssm, imagine=imagine, reward=lambda feature: feature[:, 0])
+        model = SimpleNamespace(rssm=rssm, imagine=imagine, reward=lambda feature: feature[:, 0], rewarded=True)
         return SimpleNamespace(world_model=model, device=torch.device("cpu"))
 
     right, still = (probes.foresee(fake(matrix), record, (1, 5), 2) for matrix in (turn, torch.eye(2)))

@@ -1,6 +1,6 @@
 """Replay: one uint8 ring per environment stream, in RAM or on the device, saved as append-only chunks.
 
-Letters: N streams (environments), B batch, T time, A action size, C condition size.
+Letters: N streams (environments), B batch, T time, A action size, C condition size, K signals.
 Alignment: action[t] led to image[t]; reward[t] came with image[t]; at is_first[t] action and reward are zero.
 Rows of a stream are numbered from 0 for ever; row r lies in slot r mod `rows_per_stream`.
 """
@@ -24,7 +24,7 @@ class Replay:
 
     capacity        agent steps over all streams; each stream gets an equal share
     image_shape     (H, W, C), stored as uint8
-    action_size     A; condition_size may be 0
+    action_size     A; condition_size C and signals K may be 0
     seed            of the sampler, which has its own generator
     device          where the rings lie and where samples come out
     """
@@ -35,6 +35,7 @@ class Replay:
         image_shape: tuple[int, int, int],
         action_size: int,
         condition_size: int = 0,
+        signals: int = 0,
         num_envs: int = 1,
         seed: int = 0,
         device: str | torch.device = "cpu",
@@ -44,7 +45,7 @@ class Replay:
         self.num_envs = num_envs
         self.rows_per_stream = capacity // num_envs
         self.device = torch.device(device)
-        self.layout = _layout(image_shape, action_size, condition_size)
+        self.layout = _layout(image_shape, action_size, condition_size, signals)
         # (N, rows, ...); the second view has streams and rows in one axis, for gathering
         self._rings = {
             name: torch.empty((num_envs, self.rows_per_stream, *shape), dtype=dtype, device=self.device)
@@ -57,11 +58,12 @@ class Replay:
         self._chunks: list[dict] = []  # written and immutable: {"start", "stop", "files": one listing a stream}
 
     @staticmethod
-    def bytes_needed(capacity: int, image_shape, action_size: int, condition_size: int = 0, num_envs: int = 1) -> int:
+    def bytes_needed(
+        capacity: int, image_shape, action_size: int, condition_size: int = 0, signals: int = 0, num_envs: int = 1
+    ) -> int:
         """Bytes that a replay of these sizes will hold, to be compared with the free memory before it is built."""
-        row = sum(
-            int(np.prod(shape)) * dtype.itemsize for shape, dtype in _layout(image_shape, action_size, condition_size).values()
-        )
+        layout = _layout(image_shape, action_size, condition_size, signals)
+        row = sum(int(np.prod(shape)) * dtype.itemsize for shape, dtype in layout.values())
         return row * (capacity // num_envs) * num_envs
 
     @property
@@ -89,7 +91,8 @@ class Replay:
         """Append one row to every stream.
 
         rows   image (N,H,W,C) uint8, action (N,A), reward (N,), is_first (N,), is_terminal (N,), and condition (N,C)
-               unless C is 0; arrays or tensors. Raises ValueError when a row breaks the alignment or the layout.
+               unless C is 0, and signals (N,K) unless K is 0; arrays or tensors. Raises ValueError when a row breaks the
+               alignment or the layout.
         """
         values = {name: self._checked(name, rows) for name in self.layout}
         first = values["is_first"]
@@ -126,8 +129,8 @@ class Replay:
         """Draw B sequences of T rows, uniformly over every start in every stream.
 
         Returns image (B,T,H,W,C) uint8, action (B,T,A), reward (B,T), is_first (B,T), is_terminal (B,T),
-        condition (B,T,C). Rows of a sequence follow each other in one stream, never over the write head; they may
-        cross episodes (is_first marks where). Raises ValueError when no stream holds T rows.
+        condition (B,T,C), signals (B,T,K) unless K is 0. Rows of a sequence follow each other in one stream, never over
+        the write head; they may cross episodes (is_first marks where). Raises ValueError when no stream holds T rows.
         """
         starts = self._count - self.first_row - length + 1
         if starts < 1:
@@ -269,9 +272,9 @@ class Replay:
             raise Damaged("the newest rows of the replay are missing", "replay")
 
 
-def _layout(image_shape, action_size: int, condition_size: int) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
+def _layout(image_shape, action_size: int, condition_size: int, signals: int) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
     """Field -> (shape of one row, type)."""
-    return {
+    layout = {
         "image": (tuple(image_shape), torch.uint8),
         "action": ((action_size,), torch.float32),
         "reward": ((), torch.float32),
@@ -279,6 +282,7 @@ def _layout(image_shape, action_size: int, condition_size: int) -> dict[str, tup
         "is_terminal": ((), torch.bool),
         "condition": ((condition_size,), torch.float32),
     }
+    return layout | ({"signals": ((signals,), torch.float32)} if signals else {})
 
 
 def damaged_chunks(folder: Path | str, manifest: dict) -> list[tuple[int, str]]:

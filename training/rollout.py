@@ -1,7 +1,9 @@
 """The one loop that acts: for training, evaluation and tests.
 
 Shapes: N environments, A action. One row a step: action[t] led to image[t], reward[t] came with it; where is_first is
-set an episode begins, and action and reward are zero. Gymnasium's NEXT_STEP autoreset gives exactly that.
+set an episode begins, and action and reward are zero. Gymnasium's NEXT_STEP autoreset gives exactly that. Signals of the
+environment, where it has any, come like the reward; the condition (skill) under which a policy took action[t], where its
+memory has one as `condition` (N, C), is row t's.
 """
 
 from collections.abc import Callable
@@ -55,8 +57,8 @@ class Rollout:
         """The next row (N, ...); the first call resets. Finished episodes are in `finished` until the next step."""
         self.finished = []
         if self.row is None:
-            image, _ = self.envs.reset(seed=self.seed)
-            self.row = self._first_row(image)
+            image, info = self.envs.reset(seed=self.seed)
+            self.row = self._first_row(image) | self._extras(info, np.ones(self.number, bool))
             return self.row
         image, is_first = torch.from_numpy(self.row["image"]), torch.from_numpy(self.row["is_first"])
         action, self.memory = policy(self.memory, image, is_first)
@@ -70,7 +72,7 @@ class Rollout:
             "reward": np.where(is_first, 0, reward).astype(np.float32),
             "is_first": is_first,
             "is_terminal": np.asarray(terminated, bool),
-        }
+        } | self._extras(info, is_first)
         self._account(np.asarray(terminated | truncated, bool))
         return self.row
 
@@ -79,6 +81,15 @@ class Rollout:
         action = np.zeros(self.envs.action_space.shape, np.float32)
         first, terminal = np.ones(self.number, bool), np.zeros(self.number, bool)
         return {"image": image, "action": action, "reward": zero, "is_first": first, "is_terminal": terminal}
+
+    def _extras(self, info: dict, is_first: np.ndarray) -> dict[str, np.ndarray]:
+        """Signals (N, K) and condition (N, C), where there are such."""
+        extras = {}
+        if "signals" in info:
+            extras["signals"] = np.where(is_first[:, None], 0, info["signals"]).astype(np.float32)
+        if getattr(self.memory, "condition", None) is not None:
+            extras["condition"] = self.memory.condition.detach().cpu().numpy().astype(np.float32)
+        return extras
 
     def _account(self, done: np.ndarray) -> None:
         acted = ~self.row["is_first"]

@@ -1,8 +1,9 @@
 """The information terms that an objective is made of. One call: term(Rollout) -> (value in nats per step, metrics).
 
-Shapes: B batch, T time, N = B*T, E embedding, F features, Z stochastic, A action.
+Shapes: B batch, T time, N = B*T, E embedding, F features, Z stochastic, A action, K signals.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -24,6 +25,7 @@ class Rollout(NamedTuple):
     is_first: Tensor  # bool (B, T)
     embedding: Tensor  # (B, T, E)
     states: Posterior
+    signals: Tensor | None = None  # (B, T, K), came with image[t]
 
 
 class Contrastive(nn.Module):
@@ -75,25 +77,29 @@ class Predictability(nn.Module):
 
 
 class Reward(nn.Module):
-    """I(R; Z) >= E log q(r | z), up to H(R)."""
+    """I(R; Z) >= E log q(r | z), up to H(R); of the reward, or of any other number that came with the image.
 
-    def __init__(self, config, feature: int):
+    pick   Rollout -> that number, (B, T)
+    """
+
+    def __init__(self, config, feature: int, pick: Callable[[Rollout], Tensor] = lambda rollout: rollout.reward):
         super().__init__()
+        self.pick = pick
         self.head = SCALAR_HEADS[config.reward_head]()
         # Not zero at the start: behind zero weights no gradient reaches the state, and under video that costs hundreds
         # of updates (explained variance of the reward after 250: 0.24 against 0.02, encoder and head alone).
         self.network = MLP(feature, config.units, config.layers, self.head.parameter_size)
 
     def mean(self, feature: Tensor) -> Tensor:
-        """Expected reward of a state: (N, F) -> (N,), per agent step."""
+        """Its expectation in a state: (N, F) -> (N,), per agent step."""
         return self.head.mean(self.network(feature))
 
     def forward(self, rollout: Rollout) -> tuple[Tensor, dict[str, Tensor]]:
-        logits = self.network(rollout.states.state.feature)
-        log_prob = self.head.log_prob(logits, rollout.reward)
+        logits, true = self.network(rollout.states.state.feature), self.pick(rollout)
+        log_prob = self.head.log_prob(logits, true)
         with torch.no_grad():
-            residual = (self.head.mean(logits) - rollout.reward).square().mean()
-            explained = 1 - residual / rollout.reward.var().clamp(min=1e-6)
+            residual = (self.head.mean(logits) - true).square().mean()
+            explained = 1 - residual / true.var().clamp(min=1e-6)
         return log_prob.mean(), {"explained": explained}
 
 

@@ -3,6 +3,8 @@
 Shapes: B batch, T time, N any leading axes, A action, E embedding, F features.
 """
 
+import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -39,11 +41,17 @@ class WorldModelConfig:
 
 
 class Spaces(NamedTuple):
-    """Sizes found at run time: image side in pixels, action size A, condition size C."""
+    """Sizes found at run time: image side in pixels, action size A, condition size C, names of the K signals."""
 
     image_size: int
     action: int
     condition: int = 0
+    signals: tuple[str, ...] = ()
+
+
+def _column(index: int) -> Callable[[terms.Rollout], Tensor]:
+    """What picks one signal out of a batch."""
+    return lambda rollout: rollout.signals[..., index]
 
 
 def random_shift(image: Tensor, pixels: int) -> Tensor:
@@ -69,6 +77,7 @@ class WorldModel(nn.Module):
         self.terms = nn.ModuleDict({name: self._make_term(name, spaces) for name in config.objective.terms})
         self.rule = make_rule(config.objective)
         self.decodes = "reconstruction" in self.terms
+        self.rewarded = "reward" in self.terms  # else the model knows nothing of the task
 
     def _make_term(self, name: str, spaces: Spaces) -> nn.Module:
         config, rssm = self.config, self.rssm
@@ -81,6 +90,8 @@ class WorldModel(nn.Module):
             "reward": lambda: terms.Reward(config, rssm.feature_size),
             "empowerment": lambda: terms.Empowerment(config, rssm, spaces.action),
         }
+        for column, signal in enumerate(spaces.signals):  # use, safety: each with a head of its own
+            makers[signal] = functools.partial(terms.Reward, config, rssm.feature_size, _column(column))
         if name not in makers:
             raise UserError(f"unknown information term {name!r}", "world_model.objective.terms", nearest(name, makers))
         return makers[name]()
@@ -89,7 +100,8 @@ class WorldModel(nn.Module):
         """Batch (B, T, ...) -> ({"world_model": loss, "pictures": loss}, states, values of the terms in nats, metrics)."""
         image = random_shift(batch["image"], self.config.random_shift) if self.config.random_shift else batch["image"]
         embedding, states = self.observe(image, batch["action"], batch["is_first"])
-        rollout = terms.Rollout(image, batch["action"], batch["reward"], batch["is_first"], embedding, states)
+        seen = image, batch["action"], batch["reward"], batch["is_first"]
+        rollout = terms.Rollout(*seen, embedding, states, batch.get("signals"))
         values, metrics = {}, {}
         for name, term in self.terms.items():
             values[name], extra = term(rollout)
@@ -138,9 +150,9 @@ class WorldModel(nn.Module):
         """One step ahead without an image."""
         return self.rssm.imagine(state, action)
 
-    def reward(self, feature: Tensor) -> Tensor:
-        """Expected reward per agent step: (N, F) -> (N,)."""
-        return self.terms["reward"].mean(feature)
+    def reward(self, feature: Tensor, name: str = "reward") -> Tensor:
+        """Expected reward, or signal of that name, per agent step: (N, F) -> (N,)."""
+        return self.terms[name].mean(feature)
 
     @torch.no_grad()
     def picture(self, feature: Tensor) -> Tensor:

@@ -1,0 +1,168 @@
+"""Discovery: a reward for going where the skill says, and the map that says where that is.
+
+Each form is a module with two verbs: `reward(previous, following, skill)` and `loss` of the same. All maximise a bound on, or
+a distance of, the information between skills and states; they read the world model's latent, detached, and never shape it.
+Shapes: N any leading axes, F features, C skill, M draws of the prior.
+"""
+
+import itertools
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils.parametrizations import spectral_norm
+
+from agents.skills import Skills
+from errors import UserError, nearest
+from option import option
+from world_models.networks import MLP
+
+PRIOR_DRAWS = 128  # M, what log-ratios of skills on the sphere are held against
+
+
+@dataclass(frozen=True)
+class DiscoveryConfig:
+    form: str = option(
+        "wasserstein",
+        "How states are told apart: wasserstein (METRA), lipschitz (LSD), contrastive (CSF) or classifier (DIAYN).",
+        choices=("wasserstein", "lipschitz", "contrastive", "classifier"),
+    )
+    units: int = option(256, "Units of the map.", ge=8)
+    layers: int = option(2, "Layers of the map.", ge=1)
+    rate: float = option(1e-3, "Learning rate of the map.", gt=0.0)
+    slack: float = option(1e-3, "wasserstein: how much shorter than 1 a step may be before its constraint has no pull.", gt=0.0)
+    multiplier: float = option(
+        1.0, "wasserstein: what the constraint's multiplier starts with; METRA's 30 costs few-update runs the map.", gt=0.0
+    )
+    dual_rate: float = option(0.01, "wasserstein: step of the logarithm of the multiplier, per unit of slack.", gt=0.0)
+    temperature: float = option(1.0, "classifier, contrastive: by which scores are divided.", gt=0.0)
+
+
+class Wasserstein(nn.Module):
+    """E[(phi(s') - phi(s))^T c] subject to |phi(s') - phi(s)|^2 <= 1 between neighbours (METRA, arXiv 2310.08887, Eq. 8).
+
+    The square is summed over dimensions. The multiplier takes its own steps in the logarithm, as that of the world model.
+    """
+
+    def __init__(self, config: DiscoveryConfig, feature: int, skills: Skills):
+        super().__init__()
+        self.config = config
+        self.map = MLP(feature, config.units, config.layers, skills.size)
+        self.register_buffer("log_multiplier", torch.tensor(math.log(config.multiplier)))
+
+    def reward(self, previous: Tensor, following: Tensor, skill: Tensor) -> Tensor:
+        """(N, F), (N, F), (N, C) -> (N,)."""
+        return ((self.map(following) - self.map(previous)) * skill).sum(-1)
+
+    def loss(self, previous: Tensor, following: Tensor, skill: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """The same -> scalar to be minimised, metrics; the multiplier takes its step."""
+        step = self.map(following) - self.map(previous)  # (N, C)
+        along, length = (step * skill).sum(-1), step.square().sum(-1)
+        slack = (1 - length).clamp(max=self.config.slack).mean()
+        multiplier = self.log_multiplier.exp()
+        loss = -(along.mean() + multiplier * slack) / (1 + multiplier)
+        with torch.no_grad():
+            self.log_multiplier.sub_(self.config.dual_rate * slack.clamp(-1, 1) / self._unit(slack))
+            self.log_multiplier.clamp_(math.log(1e-2), math.log(1e4))
+        return loss, {"along": along.mean(), "length": length.mean(), "multiplier": multiplier}
+
+    def _unit(self, slack: Tensor) -> Tensor:
+        """Slack above zero is at most `slack` by its clamp, below it can be large: so both sides count alike."""
+        return torch.where(slack > 0, self.config.slack, 1.0)
+
+
+class Lipschitz(nn.Module):
+    """E[(phi(s') - phi(s))^T c] with a map of slope at most 1 in the latent, by spectral norms (LSD, arXiv 2202.00914)."""
+
+    def __init__(self, config: DiscoveryConfig, feature: int, skills: Skills):
+        super().__init__()
+        sizes = [feature, *[config.units] * config.layers, skills.size]
+        parts: list[nn.Module] = []
+        for inputs, outputs in itertools.pairwise(sizes):
+            parts += [spectral_norm(nn.Linear(inputs, outputs)), nn.ReLU()]
+        self.map = nn.Sequential(*parts[:-1])
+
+    def reward(self, previous: Tensor, following: Tensor, skill: Tensor) -> Tensor:
+        """(N, F), (N, F), (N, C) -> (N,)."""
+        return ((self.map(following) - self.map(previous)) * skill).sum(-1)
+
+    def loss(self, previous: Tensor, following: Tensor, skill: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """The same -> scalar to be minimised, metrics."""
+        step = self.map(following) - self.map(previous)
+        along = (step * skill).sum(-1)
+        return -along.mean(), {"along": along.mean(), "length": step.square().sum(-1).mean()}
+
+
+class Contrastive(nn.Module):
+    """I(S, S'; C) >= E log softmax of (phi(s') - phi(s))^T c among draws of the prior (CSF, arXiv 2412.08021, Eq. 7).
+
+    The reward is (phi(s') - phi(s))^T c, as there: the log-ratio without its denominator.
+    """
+
+    def __init__(self, config: DiscoveryConfig, feature: int, skills: Skills):
+        super().__init__()
+        self.map = MLP(feature, config.units, config.layers, skills.size)
+        self.temperature = config.temperature
+        self.prior = Prior(skills)
+
+    def reward(self, previous: Tensor, following: Tensor, skill: Tensor) -> Tensor:
+        """(N, F), (N, F), (N, C) -> (N,)."""
+        return ((self.map(following) - self.map(previous)) * skill).sum(-1)
+
+    def loss(self, previous: Tensor, following: Tensor, skill: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """The same -> scalar to be minimised, metrics; `nats` is the bound."""
+        step = self.map(following) - self.map(previous)
+        nats = self.prior.log_ratio(step / self.temperature, skill).mean()
+        return -nats, {"nats": nats, "length": step.square().sum(-1).mean()}
+
+
+class Classifier(nn.Module):
+    """I(S'; C) >= E[log q(c | s') - log p(c)], which is also the reward (DIAYN, arXiv 1802.06070, Eq. 3).
+
+    q is proportional to p(c) exp(g(s')^T c): a softmax over one-hots, von Mises-Fisher on the sphere.
+    """
+
+    def __init__(self, config: DiscoveryConfig, feature: int, skills: Skills):
+        super().__init__()
+        self.map = MLP(feature, config.units, config.layers, skills.size)
+        self.temperature = config.temperature
+        self.prior = Prior(skills)
+
+    def reward(self, previous: Tensor, following: Tensor, skill: Tensor) -> Tensor:
+        """(N, F), (N, F), (N, C) -> (N,), nats; what came before is not looked at."""
+        return self.prior.log_ratio(self.map(following) / self.temperature, skill)
+
+    def loss(self, previous: Tensor, following: Tensor, skill: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """The same -> scalar to be minimised, metrics; `nats` is the bound."""
+        nats = self.reward(previous, following, skill).mean()
+        return -nats, {"nats": nats}
+
+
+class Prior(nn.Module):
+    """Holds a score against what it would be for other skills: all of them where they are few, else M fixed draws."""
+
+    def __init__(self, skills: Skills):
+        super().__init__()
+        few = skills.config.kind == "one_hot"
+        generator = torch.Generator().manual_seed(0)
+        draws = F.normalize(torch.randn(PRIOR_DRAWS, skills.size, generator=generator, device="cpu"), dim=-1)
+        self.register_buffer("skills", skills.discrete() if few else draws)  # (M, C)
+
+    def log_ratio(self, direction: Tensor, skill: Tensor) -> Tensor:
+        """log of exp(u^T c) / E_p exp(u^T c'), u (N, C), c (N, C) -> (N,), nats."""
+        scores = direction @ self.skills.T  # (N, M)
+        return (direction * skill).sum(-1) - torch.logsumexp(scores, -1) + math.log(len(self.skills))
+
+
+FORMS = {"wasserstein": Wasserstein, "lipschitz": Lipschitz, "contrastive": Contrastive, "classifier": Classifier}
+
+
+def make_discovery(config: DiscoveryConfig, feature: int, skills: Skills) -> nn.Module:
+    """The form that is asked for. Errors: UserError where there are no skills."""
+    if not skills.size:
+        raise UserError("the reward 'discovery' needs skills, and their size is 0", "skills.size", "choose 2 or more")
+    if config.form not in FORMS:
+        raise UserError(f"unknown form {config.form!r}", "discovery.form", nearest(config.form, FORMS))
+    return FORMS[config.form](config, feature, skills)

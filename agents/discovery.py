@@ -40,8 +40,13 @@ class DiscoveryConfig:
     temperature: float = option(1.0, "classifier, contrastive: by which scores are divided.", gt=0.0)
 
 
+def along(places: nn.Module, previous: Tensor, following: Tensor, skill: Tensor) -> Tensor:
+    """How far a step goes where the skill says, in the map: (N, F), (N, F), (N, C) -> (N,)."""
+    return ((places(following) - places(previous)) * skill).sum(-1)
+
+
 class Wasserstein(nn.Module):
-    """E[(phi(s') - phi(s))^T c] subject to |phi(s') - phi(s)|^2 <= 1 between neighbours (METRA, arXiv 2310.08887, Eq. 8).
+    """E[(phi(s') - phi(s))^T c] subject to |phi(s') - phi(s)|^2 <= 1 between neighbours (METRA, arXiv 2310.08887).
 
     The square is summed over dimensions. The multiplier takes its own steps in the logarithm, as that of the world model.
     """
@@ -54,19 +59,19 @@ class Wasserstein(nn.Module):
 
     def reward(self, previous: Tensor, following: Tensor, skill: Tensor) -> Tensor:
         """(N, F), (N, F), (N, C) -> (N,)."""
-        return ((self.map(following) - self.map(previous)) * skill).sum(-1)
+        return along(self.map, previous, following, skill)
 
     def loss(self, previous: Tensor, following: Tensor, skill: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """The same -> scalar to be minimised, metrics; the multiplier takes its step."""
         step = self.map(following) - self.map(previous)  # (N, C)
-        along, length = (step * skill).sum(-1), step.square().sum(-1)
+        forward, length = (step * skill).sum(-1), step.square().sum(-1)
         slack = (1 - length).clamp(max=self.config.slack).mean()
         multiplier = self.log_multiplier.exp()
-        loss = -(along.mean() + multiplier * slack) / (1 + multiplier)
+        loss = -(forward.mean() + multiplier * slack) / (1 + multiplier)
         with torch.no_grad():
             self.log_multiplier.sub_(self.config.dual_rate * slack.clamp(-1, 1) / self._unit(slack))
             self.log_multiplier.clamp_(math.log(1e-2), math.log(1e4))
-        return loss, {"along": along.mean(), "length": length.mean(), "multiplier": multiplier}
+        return loss, {"along": forward.mean(), "length": length.mean(), "multiplier": multiplier}
 
     def _unit(self, slack: Tensor) -> Tensor:
         """Slack above zero is at most `slack` by its clamp, below it can be large: so both sides count alike."""
@@ -86,17 +91,17 @@ class Lipschitz(nn.Module):
 
     def reward(self, previous: Tensor, following: Tensor, skill: Tensor) -> Tensor:
         """(N, F), (N, F), (N, C) -> (N,)."""
-        return ((self.map(following) - self.map(previous)) * skill).sum(-1)
+        return along(self.map, previous, following, skill)
 
     def loss(self, previous: Tensor, following: Tensor, skill: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """The same -> scalar to be minimised, metrics."""
         step = self.map(following) - self.map(previous)
-        along = (step * skill).sum(-1)
-        return -along.mean(), {"along": along.mean(), "length": step.square().sum(-1).mean()}
+        forward = (step * skill).sum(-1)
+        return -forward.mean(), {"along": forward.mean(), "length": step.square().sum(-1).mean()}
 
 
 class Contrastive(nn.Module):
-    """I(S, S'; C) >= E log softmax of (phi(s') - phi(s))^T c among draws of the prior (CSF, arXiv 2412.08021, Eq. 7).
+    """I(S, S'; C) >= E log softmax of (phi(s') - phi(s))^T c among draws of the prior (CSF, arXiv 2412.08021).
 
     The reward is (phi(s') - phi(s))^T c, as there: the log-ratio without its denominator.
     """
@@ -109,7 +114,7 @@ class Contrastive(nn.Module):
 
     def reward(self, previous: Tensor, following: Tensor, skill: Tensor) -> Tensor:
         """(N, F), (N, F), (N, C) -> (N,)."""
-        return ((self.map(following) - self.map(previous)) * skill).sum(-1)
+        return along(self.map, previous, following, skill)
 
     def loss(self, previous: Tensor, following: Tensor, skill: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """The same -> scalar to be minimised, metrics; `nats` is the bound."""
@@ -119,7 +124,7 @@ class Contrastive(nn.Module):
 
 
 class Classifier(nn.Module):
-    """I(S'; C) >= E[log q(c | s') - log p(c)], which is also the reward (DIAYN, arXiv 1802.06070, Eq. 3).
+    """I(S'; C) >= E[log q(c | s') - log p(c)], which is also the reward (DIAYN, arXiv 1802.06070).
 
     q is proportional to p(c) exp(g(s')^T c): a softmax over one-hots, von Mises-Fisher on the sphere.
     """

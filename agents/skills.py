@@ -28,7 +28,7 @@ class SkillConfig:
 
 
 class Skills:
-    """The prior p(c). A centred one-hot has 1 at its place and -1 / (C - 1) elsewhere (METRA, Sec. 4): its sum is 0."""
+    """The prior p(c). A centred one-hot has 1 at its place and -1 / (C - 1) elsewhere (METRA): its sum is 0."""
 
     def __init__(self, config: SkillConfig):
         self.config, self.size = config, config.size

@@ -80,7 +80,7 @@ def check_model(config: RunConfig, space: gymnasium.spaces.Box, device: torch.de
 
 def spaces_of(config: RunConfig, space: gymnasium.spaces.Box) -> Spaces:
     """The sizes that the networks are made for."""
-    return Spaces(config.environment.image_size, space.shape[0], config.skills.size, config.signals)
+    return Spaces(config.environment.image_size, space.shape[0], config.skill.size, config.signals)
 
 
 def make_agent(config: RunConfig, space: gymnasium.spaces.Box, device: torch.device | str) -> Agent:
@@ -99,7 +99,7 @@ def make_replay(config: RunConfig, space: gymnasium.spaces.Box, device: torch.de
     # Each episode adds the row of its reset.
     rows = steps + steps * config.environment.action_repeat // config.environment.time_limit + 2 * number
     capacity = max(min(config.training.capacity, rows), config.training.batch_length * number * 2)
-    shape = ((size, size, 3), space.shape[0], config.skills.size, len(config.signals))
+    shape = ((size, size, 3), space.shape[0], config.skill.size, len(config.signals))
     needed, free = Replay.bytes_needed(capacity, *shape, num_envs=number), free_memory()
     place = "cpu"
     if torch.device(device).type == "cuda" and needed < torch.cuda.mem_get_info()[0] / 2:

@@ -43,7 +43,7 @@ class AgentConfig:
     world_model: WorldModelConfig = option(WorldModelConfig, "World model")
     actor_critic: ActorCriticConfig = option(ActorCriticConfig, "Actor and critics")
     optimiser: OptimiserConfig = option(OptimiserConfig, "Optimisers")
-    skills: SkillConfig = option(SkillConfig, "Skills")
+    skill: SkillConfig = option(SkillConfig, "Skills")
     discovery: DiscoveryConfig = option(DiscoveryConfig, "Discovery of skills")
     compile: str = option("auto", "Compile the two steps of an update; auto: on CUDA.", choices=("auto", "true", "false"))
 
@@ -70,7 +70,7 @@ def number_of_parameters(config: AgentConfig, spaces: Spaces) -> int:
 def discovery_of(config: AgentConfig, feature: int) -> nn.Module | None:
     """The map of skills, where a reward asks for it. Errors: UserError where there are no skills."""
     asked = any("discovery" in parts(name) for name in config.actor_critic.rewards)
-    return make_discovery(config.discovery, feature, Skills(config.skills)) if asked else None
+    return make_discovery(config.discovery, feature, Skills(config.skill)) if asked else None
 
 
 class Agent(nn.Module):
@@ -83,9 +83,9 @@ class Agent(nn.Module):
         self.actor_critic = ActorCritic(
             config.actor_critic, self.world_model.rssm.feature_size, spaces.action, spaces.condition
         )
-        if spaces.condition != config.skills.size:
-            raise ValueError(f"a condition of size {spaces.condition} for skills of size {config.skills.size}")
-        self.skills = Skills(config.skills)
+        if spaces.condition != config.skill.size:
+            raise ValueError(f"a condition of size {spaces.condition} for skills of size {config.skill.size}")
+        self.skills = Skills(config.skill)
         self.discovery = discovery_of(config, self.world_model.rssm.feature_size)
         self.to(self.device)
         rewards, factors = list(config.actor_critic.rewards), config.actor_critic.factors
@@ -168,7 +168,7 @@ class Agent(nn.Module):
         norms = descend(self.optimisers, losses)
         self.world_model.dual_step(values)
         found = self._discover(states.state, batch)
-        start, condition = self._starts(states.state, batch)
+        start, condition = self._starts(states.state)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
             losses, policy_metrics = self._policy_loss(self.world_model, start, self.rewards, condition)
         norms |= descend(self.optimisers, losses)
@@ -188,15 +188,17 @@ class Agent(nn.Module):
         norm = descend(self.optimisers, {"discovery": loss})["discovery"]
         return {f"discovery/{key}": value for key, value in (metrics | {"gradient": norm}).items()}
 
-    def _starts(self, state: State, batch: dict[str, Tensor]) -> tuple[State, Tensor | None]:
-        """Where imagination begins: a random subset of the batch's states (N, ...), with their conditions."""
+    def _starts(self, state: State) -> tuple[State, Tensor | None]:
+        """Where imagination begins: a random subset of the batch's states (N, ...), each with a skill of its own.
+
+        The skill is drawn anew, not the one that led there: where it led to its end it has nothing more to teach.
+        """
         flat = state.detach().map(lambda x: x.flatten(0, 1))
-        condition = batch["condition"].flatten(0, 1) if self.spaces.condition else None
         number = self.config.actor_critic.starts
-        if not 0 < number < len(flat.deterministic):
-            return flat, condition
-        index = torch.randperm(len(flat.deterministic), device=self.device)[:number]
-        return flat.map(lambda x: x[index]), None if condition is None else condition[index]
+        if 0 < number < len(flat.deterministic):
+            index = torch.randperm(len(flat.deterministic), device=self.device)[:number]
+            flat = flat.map(lambda x: x[index])
+        return flat, self.skills.draw(len(flat.deterministic), self.device) if self.spaces.condition else None
 
     @torch.no_grad()
     def pictures(self, batch: dict[str, Tensor]) -> Tensor:

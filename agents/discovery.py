@@ -1,7 +1,8 @@
 """Discovery: a reward for going where the skill says, and the map that says where that is.
 
-Each form is a module with two verbs: `reward(previous, following, skill)` and `loss` of the same. All maximise a bound on, or
-a distance of, the information between skills and states; they read the world model's latent, detached, and never shape it.
+Each form is a module with three verbs: `direction(previous, following)`, `reward(previous, following, skill)`, the part of it
+that goes where the skill says, and `loss` of the same. All maximise a bound on, or a distance of, the information between
+skills and states; they read the world model's latent, detached, and never shape it.
 Shapes: N any leading axes, F features, C skill, M draws of the prior.
 """
 
@@ -40,9 +41,9 @@ class DiscoveryConfig:
     temperature: float = option(1.0, "classifier, contrastive: by which scores are divided.", gt=0.0)
 
 
-def along(places: nn.Module, previous: Tensor, following: Tensor, skill: Tensor) -> Tensor:
-    """How far a step goes where the skill says, in the map: (N, F), (N, F), (N, C) -> (N,)."""
-    return ((places(following) - places(previous)) * skill).sum(-1)
+def along(direction: Tensor, skill: Tensor) -> Tensor:
+    """(N, C), (N, C) -> (N,)."""
+    return (direction * skill).sum(-1)
 
 
 class Wasserstein(nn.Module):
@@ -57,14 +58,18 @@ class Wasserstein(nn.Module):
         self.map = MLP(feature, config.units, config.layers, skills.size)
         self.register_buffer("log_multiplier", torch.tensor(math.log(config.multiplier)))
 
+    def direction(self, previous: Tensor, following: Tensor) -> Tensor:
+        """phi(s') - phi(s): (N, F), (N, F) -> (N, C)."""
+        return self.map(following) - self.map(previous)
+
     def reward(self, previous: Tensor, following: Tensor, skill: Tensor) -> Tensor:
         """(N, F), (N, F), (N, C) -> (N,)."""
-        return along(self.map, previous, following, skill)
+        return along(self.direction(previous, following), skill)
 
     def loss(self, previous: Tensor, following: Tensor, skill: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """The same -> scalar to be minimised, metrics; the multiplier takes its step."""
-        step = self.map(following) - self.map(previous)  # (N, C)
-        forward, length = (step * skill).sum(-1), step.square().sum(-1)
+        step = self.direction(previous, following)  # (N, C)
+        forward, length = along(step, skill), step.square().sum(-1)
         slack = (1 - length).clamp(max=self.config.slack).mean()
         multiplier = self.log_multiplier.exp()
         loss = -(forward.mean() + multiplier * slack) / (1 + multiplier)
@@ -89,14 +94,18 @@ class Lipschitz(nn.Module):
             parts += [spectral_norm(nn.Linear(inputs, outputs)), nn.ReLU()]
         self.map = nn.Sequential(*parts[:-1])
 
+    def direction(self, previous: Tensor, following: Tensor) -> Tensor:
+        """phi(s') - phi(s): (N, F), (N, F) -> (N, C)."""
+        return self.map(following) - self.map(previous)
+
     def reward(self, previous: Tensor, following: Tensor, skill: Tensor) -> Tensor:
         """(N, F), (N, F), (N, C) -> (N,)."""
-        return along(self.map, previous, following, skill)
+        return along(self.direction(previous, following), skill)
 
     def loss(self, previous: Tensor, following: Tensor, skill: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """The same -> scalar to be minimised, metrics."""
-        step = self.map(following) - self.map(previous)
-        forward = (step * skill).sum(-1)
+        step = self.direction(previous, following)
+        forward = along(step, skill)
         return -forward.mean(), {"along": forward.mean(), "length": step.square().sum(-1).mean()}
 
 
@@ -112,13 +121,17 @@ class Contrastive(nn.Module):
         self.temperature = config.temperature
         self.prior = Prior(skills)
 
+    def direction(self, previous: Tensor, following: Tensor) -> Tensor:
+        """phi(s') - phi(s): (N, F), (N, F) -> (N, C)."""
+        return self.map(following) - self.map(previous)
+
     def reward(self, previous: Tensor, following: Tensor, skill: Tensor) -> Tensor:
         """(N, F), (N, F), (N, C) -> (N,)."""
-        return along(self.map, previous, following, skill)
+        return along(self.direction(previous, following), skill)
 
     def loss(self, previous: Tensor, following: Tensor, skill: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """The same -> scalar to be minimised, metrics; `nats` is the bound."""
-        step = self.map(following) - self.map(previous)
+        step = self.direction(previous, following)
         nats = self.prior.log_ratio(step / self.temperature, skill).mean()
         return -nats, {"nats": nats, "length": step.square().sum(-1).mean()}
 
@@ -135,9 +148,13 @@ class Classifier(nn.Module):
         self.temperature = config.temperature
         self.prior = Prior(skills)
 
+    def direction(self, previous: Tensor, following: Tensor) -> Tensor:
+        """g(s'), the natural parameter of q: (N, F), (N, F) -> (N, C); what came before is not looked at."""
+        return self.map(following) / self.temperature
+
     def reward(self, previous: Tensor, following: Tensor, skill: Tensor) -> Tensor:
-        """(N, F), (N, F), (N, C) -> (N,), nats; what came before is not looked at."""
-        return self.prior.log_ratio(self.map(following) / self.temperature, skill)
+        """(N, F), (N, F), (N, C) -> (N,), nats."""
+        return self.prior.log_ratio(self.direction(previous, following), skill)
 
     def loss(self, previous: Tensor, following: Tensor, skill: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """The same -> scalar to be minimised, metrics; `nats` is the bound."""
@@ -158,7 +175,7 @@ class Prior(nn.Module):
     def log_ratio(self, direction: Tensor, skill: Tensor) -> Tensor:
         """log of exp(u^T c) / E_p exp(u^T c'), u (N, C), c (N, C) -> (N,), nats."""
         scores = direction @ self.skills.T  # (N, M)
-        return (direction * skill).sum(-1) - torch.logsumexp(scores, -1) + math.log(len(self.skills))
+        return along(direction, skill) - torch.logsumexp(scores, -1) + math.log(len(self.skills))
 
 
 FORMS = {"wasserstein": Wasserstein, "lipschitz": Lipschitz, "contrastive": Contrastive, "classifier": Classifier}
@@ -167,7 +184,7 @@ FORMS = {"wasserstein": Wasserstein, "lipschitz": Lipschitz, "contrastive": Cont
 def make_discovery(config: DiscoveryConfig, feature: int, skills: Skills) -> nn.Module:
     """The form that is asked for. Errors: UserError where there are no skills."""
     if not skills.size:
-        raise UserError("the reward 'discovery' needs skills, and their size is 0", "skills.size", "choose 2 or more")
+        raise UserError("the reward 'discovery' needs skills, and their size is 0", "skill.size", "choose 2 or more")
     if config.form not in FORMS:
         raise UserError(f"unknown form {config.form!r}", "discovery.form", nearest(config.form, FORMS))
     return FORMS[config.form](config, feature, skills)

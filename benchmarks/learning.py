@@ -52,7 +52,7 @@ SMALL = """
 --world_model.empowerment.units 64 --world_model.objective.pilot_updates 50
 --actor_critic.units 64 --actor_critic.layers 1 --actor_critic.horizon 6 --actor_critic.starts 64
 --actor_critic.discount 0.9 --optimiser.model_rate 2e-3 --optimiser.actor_rate 2e-3 --optimiser.critic_rate 2e-3
---skills.hold 25 --discovery.units 64 --discovery.layers 1 --discovery.rate 2e-3
+--skill.hold 25 --discovery.units 64 --discovery.layers 1 --discovery.rate 2e-3
 """
 
 
@@ -134,8 +134,8 @@ def learn(name: str, words: list[str]) -> dict:
     began = time.process_time()
     envs = SyncVectorEnv([partial(Dot, config.signals)], autoreset_mode=AutoresetMode.NEXT_STEP)
     torch.manual_seed(config.seed)
-    sizes = config.skills.size, len(config.signals)
-    agent = Agent(config.agent_config, Spaces(SIZE, 1, config.skills.size, config.signals))
+    sizes = config.skill.size, len(config.signals)
+    agent = Agent(config.agent_config, Spaces(SIZE, 1, config.skill.size, config.signals))
     rollout = Rollout(envs, agent.initial_state(1), config.seed)
     replay = Replay(2 * FRAMES, (SIZE, SIZE, 3), 1, *sizes, num_envs=1, seed=config.seed)
     with tempfile.TemporaryDirectory() as folder, Logger(folder, quiet=True) as logger:

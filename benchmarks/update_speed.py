@@ -36,7 +36,7 @@ def random_batch(config: runs.RunConfig, device: torch.device) -> dict[str, torc
         "reward": torch.rand(*shape),
         "is_first": torch.rand(*shape) < 0.002,
         "is_terminal": torch.zeros(*shape, dtype=torch.bool),
-        "condition": torch.randn(*shape, config.skills.size),
+        "condition": torch.randn(*shape, config.skill.size),
         "signals": torch.rand(*shape, len(config.signals)),
     }
     return {name: tensor.to(device) for name, tensor in batch.items()}
@@ -55,7 +55,7 @@ def main(argv: list[str]) -> None:
     config, _ = runs.read(argv, torch.cuda.is_available())
     device = system.pick_device(config.device)
     torch.set_num_threads(config.threads or 1)
-    spaces = Spaces(config.environment.image_size, ACTION_SIZE, config.skills.size, config.signals)
+    spaces = Spaces(config.environment.image_size, ACTION_SIZE, config.skill.size, config.signals)
     agent = Agent(config.agent_config, spaces, device)
     batch, cuda = random_batch(config, device), device.type == "cuda"
     rows = [timed(agent, batch, cuda) for _ in range(WARM_UP + TIMED)][WARM_UP:]

@@ -73,7 +73,7 @@ class RunConfig:
     world_model: WorldModelConfig = option(WorldModelConfig, "World model")
     actor_critic: ActorCriticConfig = option(ActorCriticConfig, "Actor and critics")
     optimiser: OptimiserConfig = option(OptimiserConfig, "Optimisers")
-    skills: SkillConfig = option(SkillConfig, "Skills")
+    skill: SkillConfig = option(SkillConfig, "Skills")
     discovery: DiscoveryConfig = option(DiscoveryConfig, "Discovery of skills")
 
     def __post_init__(self):
@@ -88,7 +88,7 @@ class RunConfig:
     @property
     def agent_config(self) -> AgentConfig:
         """What the agent needs of it."""
-        parts = self.world_model, self.actor_critic, self.optimiser, self.skills, self.discovery
+        parts = self.world_model, self.actor_critic, self.optimiser, self.skill, self.discovery
         return AgentConfig(*parts, self.compile)
 
     @property

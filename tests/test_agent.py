@@ -62,7 +62,7 @@ def test_the_memory_holds_the_action_that_was_taken():
 @pytest.mark.parametrize("name", runs.AGENTS)
 def test_parameters_are_counted_without_making_them(name):
     run, _ = runs.read(["--agent", name, "--size", "cpu"], cuda=False)
-    config, spaces = run.agent_config, Spaces(32, 2, run.skills.size, run.signals)
+    config, spaces = run.agent_config, Spaces(32, 2, run.skill.size, run.signals)
     random = torch.get_rng_state()
     number = number_of_parameters(config, spaces)
     assert torch.equal(random, torch.get_rng_state())
@@ -201,7 +201,7 @@ def test_a_picture_of_every_image():
 )
 def test_a_method_is_a_preset(name, rule, reads, rewards):
     config, _ = runs.read(["--agent", name], cuda=False)
-    agent = Agent(config.agent_config, Spaces(64, 2, config.skills.size, config.signals))
+    agent = Agent(config.agent_config, Spaces(64, 2, config.skill.size, config.signals))
     assert isinstance(agent.world_model.rule, rule)
     assert set(agent.world_model.terms) == reads
     assert set(agent.actor_critic.critics) == rewards

@@ -51,7 +51,7 @@ SMALL = """--environment.image_size 32 --world_model.depth 4 --world_model.embed
 def test_every_key_that_an_update_logs_is_on_the_page(name, gradient):
     words = ["--agent", name, "--size", "cpu", *SMALL.split(), "--actor_critic.gradient", gradient]
     config, _ = runs.read(words, cuda=False)
-    sizes = config.skills.size, config.signals
+    sizes = config.skill.size, config.signals
     metrics = Agent(config.agent_config, Spaces(32, 2, *sizes)).update(make_batch(condition=sizes[0], signals=len(sizes[1])))
     page = documented("metrics.md")
     assert [key for key in metrics if not page.fullmatch(key)] == []

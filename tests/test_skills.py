@@ -153,7 +153,7 @@ def test_a_classifier_says_how_many_nats_a_skill_is_known_by():
 @pytest.mark.parametrize("form", FORMS)
 def test_an_update_moves_everything_and_discovery_leaves_the_model_alone(form):
     agent = skill_agent(form, ONE_HOT if form == "classifier" else SPHERE)
-    batch = skill_batch(agent.config.skills)
+    batch = skill_batch(agent.config.skill)
     before = {name: weight.clone() for name, weight in agent.state_dict().items()}
     metrics = agent.update(batch)
     moved = {name for name, weight in agent.state_dict().items() if not torch.equal(weight, before[name])}
@@ -273,7 +273,7 @@ def test_one_reward_alone_is_the_plain_agent():
     found = []
     for skills in (SkillConfig(), SkillConfig(size=0, kind="one_hot", hold=1)):
         torch.manual_seed(0)
-        agent = Agent(AgentConfig(world_config(INFOPOWER), plain, skills=skills), Spaces(32, 2))
+        agent = Agent(AgentConfig(world_config(INFOPOWER), plain, skill=skills), Spaces(32, 2))
         agent.update(make_batch())
         found.append(agent.state_dict())
     assert all(torch.equal(found[0][name], found[1][name]) for name in found[0])
@@ -293,7 +293,7 @@ def test_names_joined_by_a_plus_are_one_reward_and_factors_reach_inside():
 
 
 def test_discovery_without_skills_is_refused():
-    with pytest.raises(UserError, match=r"skills\.size"):
+    with pytest.raises(UserError, match=r"skill\.size"):
         skill_agent(skills=SkillConfig())
     with pytest.raises(ValueError, match="single skill"):
         SkillConfig(size=1, kind="one_hot")

@@ -1,0 +1,176 @@
+"""What the skills of an agent do: rollouts of many skills from the same starts, and what can be measured in them.
+
+`play` plays them, `measure` reads identifiability, coverage, violations, returns and what of discovery is the robot's own.
+Zero-shot goals are in goals.py, downstream tasks in downstream.py.
+
+Shapes: K skills, R repeats, T agent steps, S simulator numbers (qpos, qvel), C condition.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import gymnasium
+import numpy as np
+import torch
+from sklearn.ensemble import ExtraTreesRegressor
+
+from agents.agent import Agent
+from envs.signals import Signals
+from evaluation import posture
+
+SKILLS, REPEATS = 48, 3
+LAST = 10  # states from which a skill is recovered
+SIDE_BY_SIDE = 16  # environments that share a forward pass
+SHARPNESS = np.concatenate([[0.0], np.geomspace(0.05, 50, 25)])  # of q over skills; tried in turn
+
+
+@dataclass(frozen=True)
+class SkillRecord:
+    """Rollouts of every skill, each from the same R starts, clips included."""
+
+    skill: np.ndarray  # (K, C)
+    state: np.ndarray  # (K, R, T+1, S)
+    body: posture.Body  # what the S numbers are
+    direction: np.ndarray  # (K, R, T, C), what discovery rewards along the skill; C is 0 without discovery
+    violation: np.ndarray  # (K, R, T, 4), see Signals.violations; each in [0, 1]
+    signal: np.ndarray  # (K, R, T, 2), use and safety
+    film: np.ndarray  # uint8 (K, T, H, W, 3), of the first repeat
+
+
+def play(
+    agent: Agent, make_env: Callable[[], gymnasium.Env], skills: torch.Tensor, repeats: int, steps: int, seed: int
+) -> SkillRecord:
+    """Hold each of `skills` (K, C) for `steps` agent steps with the deterministic policy; repeat r starts from seed + r."""
+    number = min(SIDE_BY_SIDE, len(skills))
+    envs = [make_env() for _ in range(number)]
+    rows = []
+    try:
+        body = posture.body(envs[0].unwrapped.physics)
+        for repeat in range(repeats):
+            for first in range(0, len(skills), number):
+                chosen = skills[first : first + number]
+                rows.append(_play(agent, envs[: len(chosen)], chosen, steps, seed + repeat))
+    finally:
+        for env in envs:
+            env.close()
+    # Columns come as (R, K, ...) in turn.
+    state, direction, violation, signal, film = (
+        np.concatenate(column).reshape(repeats, len(skills), *column[0].shape[1:]).swapaxes(0, 1) for column in zip(*rows)
+    )
+    return SkillRecord(skills.cpu().numpy(), state, body, direction, violation, signal, film[:, 0])
+
+
+def _play(agent: Agent, envs: Sequence[gymnasium.Env], skills: torch.Tensor, steps: int, seed: int) -> tuple:
+    """One rollout an environment: columns (N, T, ...)."""
+    images = np.stack([env.reset(seed=seed)[0] for env in envs])
+    domain = envs[0].unwrapped.task.split("-")[0]
+    signals = [Signals(env.unwrapped.physics, domain, ("use", "safety")) for env in envs]
+    memory, first = agent.initial_state(len(envs)), torch.ones(len(envs), dtype=torch.bool)
+    states, rows, features, film = [_states(envs)], [], [], []
+    for _ in range(steps):
+        action, memory = agent.act(memory, torch.from_numpy(images), first, skills, explore=False)
+        features.append(memory.state.feature)
+        first, taken = torch.zeros_like(first), action.cpu().numpy()
+        images = np.stack([env.step(one)[0] for env, one in zip(envs, taken)])
+        states.append(_states(envs))
+        violations = np.array([list(signal.violations(one).values()) for signal, one in zip(signals, taken)])
+        rows.append((violations, np.stack([signal.read(one) for signal, one in zip(signals, taken)])))
+        film.append(images)
+    features.append(agent.act(memory, torch.from_numpy(images), first, skills, explore=False)[1].state.feature)
+    violation, signal = (np.stack(column, 1) for column in zip(*rows))
+    return np.stack(states, 1), _directions(agent, features), violation, signal, np.stack(film, 1)
+
+
+def _states(envs: Sequence[gymnasium.Env]) -> np.ndarray:
+    return np.stack([env.unwrapped.simulator_state() for env in envs])  # (N, S)
+
+
+@torch.no_grad()
+def _directions(agent: Agent, features: list[torch.Tensor]) -> np.ndarray:
+    """What discovery rewards along the skill at each step, (N, T, C)."""
+    column = torch.stack(features, 1).float()  # (N, T+1, F)
+    if agent.discovery is None:
+        return np.zeros((*column[:, 1:].shape[:2], 0), np.float32)
+    return agent.discovery.direction(column[:, :-1], column[:, 1:]).cpu().numpy()
+
+
+def measure(record: SkillRecord) -> dict[str, float]:
+    """All that a record tells; keys as in docs/metrics.md, under skills/."""
+    row = {f"identifiability/{key}": value for key, value in identifiability(record).items()}
+    row |= {f"coverage/{key}": value for key, value in posture.coverage(record.body, record.state).items()}
+    row |= {f"violation/{name}": value for name, value in violations(record).items()}
+    row |= {f"return/{name}": value for name, value in returns(record).items()}
+    return row | {"discovery_explained_by_state": discovery_explained(record)}
+
+
+def identifiability(record: SkillRecord, last: int = LAST) -> dict[str, float]:
+    """How well a skill is recovered from the last states of its rollout, by trees fitted on the other repeats.
+
+    The trees read a vector u from a state; q(c given states) is proportional to exp(kappa u^T c) over the distinct skills,
+    u the mean over the last states. nats = ln K + E ln q(c), at most the mutual information of skill and states but for
+    kappa, the one number that is fitted to what is scored: 0 where states tell nothing, at most `cap`, ln K. Accuracy: how
+    often the likeliest skill is the right one, beside `chance`.
+    """
+    distinct, label = np.unique(record.skill.round(6), axis=0, return_inverse=True)
+    repeats = record.state.shape[1]
+    scores = np.zeros((len(record.skill), repeats, len(distinct)))  # u^T c
+    for repeat in range(repeats):
+        others = [other for other in range(repeats) if other != repeat]
+        states = record.state[:, others, -last:]  # (K, R-1, last, S)
+        targets = np.broadcast_to(record.skill[:, None, None], (*states.shape[:3], record.skill.shape[1]))
+        trees = _trees().fit(states.reshape(-1, states.shape[-1]), targets.reshape(-1, targets.shape[-1]))
+        held = record.state[:, repeat, -last:]
+        read = trees.predict(held.reshape(-1, held.shape[-1])).reshape(len(held), last, -1).mean(1)  # (K, C)
+        scores[:, repeat] = read @ distinct.T
+    accuracy = float(np.mean(scores.argmax(-1) == label.ravel()[:, None]))
+    true = np.take_along_axis(scores, label.reshape(-1, 1, 1), -1)[..., 0]  # (K, R)
+    nats = max(np.mean(kappa * true - _log_sum_exp(kappa * scores)) + np.log(len(distinct)) for kappa in SHARPNESS)
+    return {"nats": float(nats), "cap": float(np.log(len(distinct))), "accuracy": accuracy, "chance": 1 / len(distinct)}
+
+
+def _trees() -> ExtraTreesRegressor:
+    return ExtraTreesRegressor(100, min_samples_leaf=3, random_state=0, n_jobs=1)
+
+
+def _log_sum_exp(x: np.ndarray) -> np.ndarray:
+    top = x.max(-1, keepdims=True)
+    return np.log(np.exp(x - top).sum(-1)) + top[..., 0]
+
+
+def violations(record: SkillRecord) -> dict[str, float]:
+    """Share of steps with each violation, and with any."""
+    names, broken = ("fall", "limit", "saturation", "contact"), record.violation > 0
+    rates = {name: float(broken[..., index].mean()) for index, name in enumerate(names)}
+    return rates | {"any": float(broken.any(-1).mean())}
+
+
+def returns(record: SkillRecord) -> dict[str, float]:
+    """Mean sums over a rollout: of the discovery reward where there is one, of use and of safety at each step."""
+    row = {name: float(record.signal[..., index].sum(-1).mean()) for index, name in enumerate(("use", "safety"))}
+    if record.direction.shape[-1]:
+        row["discovery"] = float((record.direction * record.skill[:, None, None]).sum(-1).sum(-1).mean())
+    return row
+
+
+def discovery_explained(record: SkillRecord) -> float:
+    """Share of the variance of discovery's direction that the simulator's state before and after a step explains.
+
+    By trees fitted on all repeats but the last, scored on that. What is left is noise of the latent, or the video.
+    """
+    if not record.direction.shape[-1]:
+        return 0.0
+    pairs = np.concatenate([record.state[:, :, :-1], record.state[:, :, 1:]], -1)  # (K, R, T, 2S)
+    fit, score = (lambda x: x[:, :-1, ::2].reshape(-1, x.shape[-1])), (lambda x: x[:, -1].reshape(-1, x.shape[-1]))
+    read = _trees().fit(fit(pairs), fit(record.direction)).predict(score(pairs)).reshape(score(record.direction).shape)
+    true = score(record.direction)
+    spread = np.square(true - true.mean(0)).sum()
+    return float(1 - np.square(read - true).sum() / spread) if spread > 1e-12 else 0.0
+
+
+def grid(film: np.ndarray) -> np.ndarray:
+    """uint8 (K, T, H, W, 3), a tile a skill, row by row -> (T, rows * H, columns * W, 3); tiles left over are black."""
+    columns = int(np.ceil(np.sqrt(len(film))))
+    rows = -(-len(film) // columns)
+    film = np.concatenate([film, np.zeros((rows * columns - len(film), *film.shape[1:]), np.uint8)])
+    lines = [np.concatenate(list(film[row * columns : (row + 1) * columns]), 2) for row in range(rows)]
+    return np.concatenate(lines, 1)

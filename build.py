@@ -3,6 +3,7 @@
 import functools
 import multiprocessing
 import signal
+import sys
 from pathlib import Path
 
 import gymnasium
@@ -11,9 +12,11 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, Vecto
 
 import envs
 from agents.agent import Agent, number_of_parameters
-from configs.run import RunConfig
+from agents.hierarchical import Hierarchical
+from configs.run import RunConfig, load
 from envs.backgrounds import load_background
 from errors import UserError, nearest
+from training import checkpoint
 from training.replay import Replay
 from training.system import free_memory
 from world_models.world_model import Spaces
@@ -83,10 +86,56 @@ def spaces_of(config: RunConfig, space: gymnasium.spaces.Box) -> Spaces:
     return Spaces(config.environment.image_size, space.shape[0], config.skill.size, config.signals)
 
 
-def make_agent(config: RunConfig, space: gymnasium.spaces.Box, device: torch.device | str) -> Agent:
+def make_agent(config: RunConfig, space: gymnasium.spaces.Box, device: torch.device | str) -> Agent | Hierarchical:
     """The agent for an action space, its weights drawn from the run's seed."""
     torch.manual_seed(config.seed)
-    return Agent(config.agent_config, spaces_of(config, space), device)
+    maker = Hierarchical if config.hierarchy.hold else Agent
+    return maker(config.agent_config, spaces_of(config, space), device)
+
+
+def action_space(config: RunConfig) -> gymnasium.spaces.Box:
+    """Of the run's task."""
+    env = environment_maker(config, "clean")()
+    env.close()
+    return env.action_space
+
+
+def begin_with(agent: Agent | Hierarchical, config: RunConfig) -> None:
+    """The weights of --skills into a new agent: the world model but for its rule, and the skill policy where there is one.
+
+    Terms that the other run did not have start anew. Errors: UserError when that run's actions are not these.
+    """
+    folder, path = find_run(Path(config.skills))
+    other = load(folder)
+    here, there = agent.spaces.action, action_space(other).shape[0]
+    if here != there:
+        what = f"{config.task} takes {here} actions, and the skills of {other.task} give {there}"
+        raise UserError(what, f"--skills {config.skills}", f"choose {other.task}, or a run on {config.task}")
+    weights = checkpoint.load(path)["agent"]["weights"]
+    kept = {name.replace("actor_critic.actor.", "skill_policy."): value for name, value in weights.items()}
+    own = agent.state_dict()
+    agent.load_state_dict(own | {name: value for name, value in kept.items() if name in own and _begins(name)})
+
+
+def _begins(name: str) -> bool:
+    """Whether a weight is taken from the run that another begins with: its reward and its policy are its own."""
+    return name.startswith(("world_model.", "skill_policy.")) and ".terms.reward." not in name and ".rule." not in name
+
+
+def find_run(path: Path) -> tuple[Path, Path]:
+    """A run folder or a checkpoint folder -> (run folder, checkpoint). Errors: UserError where there is none."""
+    path = path.resolve()
+    folder = path.parent.parent if (path / "MANIFEST.json").exists() else path
+    if not (folder / "config.yaml").is_file():
+        raise UserError("this is no run folder", str(path), "give a folder that train.py wrote (it holds config.yaml)")
+    if folder != path:
+        return folder, path
+    newest, sentences = checkpoint.latest(folder / "checkpoints")
+    for sentence in sentences:
+        print(f"warning: {sentence}", file=sys.stderr)
+    if newest is None:
+        raise UserError("no checkpoint can be read", str(folder / "checkpoints"), "train longer, or choose another run")
+    return folder, newest
 
 
 def make_replay(config: RunConfig, space: gymnasium.spaces.Box, device: torch.device | str) -> tuple[Replay, str]:

@@ -1,7 +1,8 @@
 """Evaluate a run: ``python eval.py RUN --episodes 10 --background heldout``. RUN is a run folder or a checkpoint in it.
 
 Plays whole episodes with the deterministic policy and writes RUN/evaluation/: scores.json, an mp4 a background, and the
-observation beside what the latent keeps, as mp4 and PNG. With --latent: what can be read from the latent, latent.json.
+observation beside what the latent keeps, as mp4 and PNG. With --latent: what can be read from the latent, latent.json. With
+--skills: what the skills do, skills.json. With --plan: planning over them.
 """
 
 import sys
@@ -18,7 +19,7 @@ import build  # noqa: E402
 from agents.agent import Agent  # noqa: E402
 from configs import run as runs  # noqa: E402
 from errors import UserError, run_main  # noqa: E402
-from evaluation import probes, report  # noqa: E402
+from evaluation import downstream, goals, probes, report, skill_report  # noqa: E402
 from option import option  # noqa: E402
 from training import checkpoint, options  # noqa: E402
 
@@ -35,7 +36,9 @@ class EvalConfig:
         "with commas between.",
     )
     seed: int = option(1000, "Seed of the first episode.", ge=0)
-    random: bool = option(False, "Play the random policy, too: the floor that a score is held against.")
+    random: bool = option(
+        False, "Play the random policy, too, and with --skills the untrained agent: the floor that a score is held against."
+    )
     latent: bool = option(False, "Also fit probes: what of the simulator's state and of the clip the latent holds.")
     latent_episodes: int = option(64, "Episodes for the probes, half to fit, half to score; few find too little.", ge=4)
     latent_actors: tuple[str, ...] = option(
@@ -43,6 +46,17 @@ class EvalConfig:
         "Runs whose policies move the robot in these episodes, with commas between; none: RUN's own. The same list for "
         "several runs makes their latents comparable: each reads the same episodes.",
     )
+    task: str = option("", "Play another task of the same body; empty: the run's own.")
+    skill: int = option(-1, "Play one skill by its id, throughout; -1: as they are drawn.", ge=-1)
+    skills: bool = option(
+        False,
+        "Also measure the skills: identifiability, coverage, goals, the best one's return, gaps between backgrounds.",
+    )
+    skill_number: int = option(48, "Skills that are measured; 3 rollouts each.", ge=2)
+    best_of: int = option(16, "Skills of which the best is looked for on the task; 0: none.", ge=0)
+    goals: int = option(50, "Goals that skills are sent to; 0: none.", ge=0)
+    plan: bool = option(False, "Also play by planning over skills: no policy is learned, a reward head is fitted.")
+    plan_episodes: int = option(8, "Episodes with random skills that this reward head is fitted on.", ge=1)
     device: str = option("auto", "Where to run the networks.", choices=("auto", "cpu", "cuda"))
     threads: int = option(0, "Threads of torch on the CPU; 0: one for each core.", ge=0)
 
@@ -50,9 +64,10 @@ class EvalConfig:
 def main(argv: list[str]) -> None:
     config, _ = options.parse(EvalConfig, argv, runs.PRESETS, positional="run", description=EvalConfig.__doc__)
     torch.set_num_threads(config.threads or torch.get_num_threads())
-    folder, path = find(Path(config.run))
-    run_config = options.from_dict(runs.RunConfig, options.load_yaml(folder / "config.yaml"), str(folder / "config.yaml"))
+    folder, path = build.find_run(Path(config.run))
+    run_config = runs.load(folder)
     run_config = replace(run_config, evaluation=replace(run_config.evaluation, seed=config.seed))
+    run_config = in_task(run_config, config.task)
     for name in config.background:  # a damaged clip is found before the first episode, not after the last
         build.environment_maker(run_config, *side_of(name, run_config))
     device = system.pick_device(config.device)
@@ -61,7 +76,10 @@ def main(argv: list[str]) -> None:
         actors = [load_actor(run, run_config, device) for run in config.latent_actors]
         output = folder / "evaluation"
         output.mkdir(exist_ok=True)
+        check_skills(config, agent)
         results, readings = evaluate(config, run_config, agent, actors, frame, output)
+        if config.skills:
+            measure_skills(config, run_config, agent, frame, output)
     print(f"{run_config.agent} on {run_config.task}, frame {frame}, {path.name}")
     print(report.table(results))
     report.save(output / "scores.json", run_config, frame, results)
@@ -74,18 +92,15 @@ def main(argv: list[str]) -> None:
 
 def load(run_config: runs.RunConfig, path: Path, device) -> tuple[Agent, int]:
     """The agent of a checkpoint, and the env frame that it was kept at."""
-    env = build.environment_maker(run_config, "clean")()
-    space = env.action_space
-    env.close()
-    agent, state = build.make_agent(run_config, space, device), checkpoint.load(path)
+    agent, state = build.make_agent(run_config, build.action_space(run_config), device), checkpoint.load(path)
     agent.load_training_state(state["agent"], optimisers=False)
     return agent, state["clocks"]["agent_step"] * run_config.environment.action_repeat
 
 
 def load_actor(run: str, run_config: runs.RunConfig, device) -> Agent:
     """The agent of another run. Errors: UserError when it sees or does other things than the run that is read."""
-    folder, path = find(Path(run))
-    other = options.from_dict(runs.RunConfig, options.load_yaml(folder / "config.yaml"), str(folder / "config.yaml"))
+    folder, path = build.find_run(Path(run))
+    other = runs.load(folder)
     for key in ("task", "environment.image_size", "environment.action_repeat"):
         here, there = options.value_of(run_config, key), options.value_of(other, key)
         if here != there:
@@ -99,34 +114,67 @@ def evaluate(
 ) -> tuple[dict, dict]:
     """Scores and, when asked, what the latent holds, by background."""
     evaluator = report.Evaluator(run_config, agent, output)
+    skill = skill_report.skill_of(agent, config.skill) if config.skill >= 0 else None
     results, readings = {}, {}
     for index, name in enumerate(config.background):
         side, source = side_of(name, run_config)
         label = name if source is None else f"{index}-{Path(name).name}"  # two folders may have one name
-        results[name] = evaluator.show(frame, side, label, config.episodes, source)
+        results[name] = evaluator.show(frame, side, label, config.episodes, source, skill)
         if config.random:
             policy = report.uniform_policy(config.seed)
             results[f"random policy, {name}"] = evaluator.score(side, config.episodes, source, policy)
         if config.latent:
             make_env = build.environment_maker(run_config, side, source)
             readings[name] = probes.inspect(agent, make_env, config.latent_episodes, config.seed, actors)
+        if config.plan:
+            make_env = build.environment_maker(run_config, side, source)
+            learned = agent.world_model.reward if agent.world_model.rewarded else None
+            reward = learned or downstream.fit_reward(agent, make_env, config.plan_episodes, config.seed + 5000)
+            results[f"planned, {name}"] = downstream.planned(agent, make_env, reward, config.episodes, config.seed)
     return results, readings
 
 
-def find(path: Path) -> tuple[Path, Path]:
-    """A run folder or a checkpoint folder -> (run folder, checkpoint). Errors: UserError where there is none."""
-    path = path.resolve()
-    folder = path.parent.parent if (path / "MANIFEST.json").exists() else path
-    if not (folder / "config.yaml").is_file():
-        raise UserError("this is no run folder", str(path), "give a folder that train.py wrote (it holds config.yaml)")
-    if folder != path:
-        return folder, path
-    newest, sentences = checkpoint.latest(folder / "checkpoints")
-    for sentence in sentences:
-        print(f"warning: {sentence}", file=sys.stderr)
-    if newest is None:
-        raise UserError("no checkpoint can be read", str(folder / "checkpoints"), "train longer, or choose another run")
-    return folder, newest
+def measure_skills(config: EvalConfig, run_config: runs.RunConfig, agent: Agent, frame: int, output: Path) -> None:
+    """The table of measures by background, and skills.json."""
+    make_env = build.environment_maker(run_config, "clean")
+    targets, results = goals.draw(make_env, config.goals, run_config.skill.hold, config.seed), {}
+
+    def take(name: str, which: Agent, background: str, label: str) -> None:
+        side, source = side_of(background, run_config)
+        row, *_ = skill_report.show(run_config, which, output, side, label, source, targets, config.skill_number)
+        results[name] = row | skill_report.best_skill(run_config, which, side, source, config.best_of)
+
+    for name in config.background:
+        take(name, agent, name, Path(name).name)
+    if config.random:
+        untrained = build.make_agent(run_config, build.action_space(run_config), agent.device)
+        take(f"untrained, {config.background[0]}", untrained, config.background[0], "untrained")
+    print(skill_report.table(results))
+    skill_report.save(output / "skills.json", frame, results)
+
+
+def check_skills(config: EvalConfig, agent: Agent) -> None:
+    """Errors: UserError when something is asked of skills that are not there."""
+    for name, asked in (("skills", config.skills), ("skill", config.skill >= 0), ("plan", config.plan)):
+        if asked and not agent.spaces.condition:
+            raise UserError("the run has no skills", f"--{name}", "choose a run of slim, metra or diayn")
+    if config.skill >= 0:
+        skill_report.skill_of(agent, config.skill)
+
+
+def in_task(run_config: runs.RunConfig, task: str) -> runs.RunConfig:
+    """The run in another task. Errors: UserError for one of another body, or of other actions."""
+    if not task or task == run_config.task:
+        return run_config
+    other = replace(run_config, task=task)
+    build.check_task(other)
+    body, here = run_config.task.split("-")[0], task.split("-")[0]
+    if body != here:
+        raise UserError(f"the run's body is {body}, and {task} is of {here}", "--task", f"choose a task of {body}")
+    have, need = (build.action_space(one).shape[0] for one in (run_config, other))
+    if have != need:
+        raise UserError(f"{task} takes {need} actions, and the run gives {have}", "--task", f"choose {run_config.task}")
+    return other
 
 
 def side_of(name: str, config: runs.RunConfig):

@@ -72,6 +72,8 @@ def train(config: runs.RunConfig, folder, device) -> None:
             envs.metadata.get("render_fps", 20),
             evaluator.during_training,
         )
+        if config.skills and not checkpoint.steps(folder / "checkpoints"):
+            build.begin_with(agent, config)
         for sentence in trainer.resume():
             print(f"warning: {sentence}", file=sys.stderr)
         write_atomic(folder / "config.yaml", options.to_yaml(config).encode())

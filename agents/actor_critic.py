@@ -269,13 +269,17 @@ class ActorCritic(nn.Module):
     def loss(
         self, model: Model, start: State, rewards: dict[str, RewardFunction], condition: Tensor | None = None
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Imagine from start (N, ...) and return ({"actor": scalar, "critic": scalar}, metrics).
+        """Imagine from start (N, ...) and `improve`.
 
         Errors: KeyError when a configured reward has no function.
         """
-        by_path = self.config.gradient == "path"
-        with torch.set_grad_enabled(by_path):
+        with torch.set_grad_enabled(self.config.gradient == "path"):
             imagined = self.imagine(model, start, condition)
+        return self.improve(imagined, rewards)
+
+    def improve(self, imagined: Imagined, rewards: dict[str, RewardFunction]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """What a roll-out teaches: ({"actor": scalar, "critic": scalar}, metrics)."""
+        by_path = self.config.gradient == "path"
         policy = self.actor(imagined.feature[:-1].detach())
         entropy = policy.entropy()
         gain, critic_loss = torch.zeros_like(entropy), 0.0

@@ -1,6 +1,6 @@
 """The agent: a world model and an actor-critic, put together. Methods differ in their configuration only.
 
-Contract with training and evaluation: `initial_state`, `act`, `took`, `update`, `pictures`, `state_dict`,
+Contract with training and evaluation: `initial_state`, `act`, `update`, `pictures`, `state_dict`,
 `load_state_dict`.
 Shapes: B batch, T time, N environments or starts, A action, C condition, F features.
 """
@@ -8,54 +8,20 @@ Shapes: B batch, T time, N environments or starts, A action, C condition, F feat
 import shutil
 import sysconfig
 import warnings
-from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from agents.actor_critic import ActorCritic, ActorCriticConfig
-from agents.discovery import DiscoveryConfig, make_discovery
-from agents.optimiser import Optimiser, descend
+from agents.actor_critic import ActorCritic
+from agents.config import AgentConfig, OptimiserConfig
+from agents.discovery import make_discovery
+from agents.memory import Memory, initial_memory, some_of
+from agents.optimiser import Optimiser, descend, load_training_state, training_state
 from agents.rewards import make_rewards, parts
-from agents.skills import SkillConfig, Skills
-from option import option
+from agents.skills import Skills
 from world_models.rssm import State
-from world_models.world_model import Spaces, WorldModel, WorldModelConfig
-
-
-@dataclass(frozen=True)
-class OptimiserConfig:
-    model_rate: float = option(1e-3, "Learning rate of the world model.", gt=0.0)
-    actor_rate: float = option(3e-4, "Learning rate of the actor.", gt=0.0)
-    critic_rate: float = option(3e-4, "Learning rate of the critics.", gt=0.0)
-    model_clip: float = option(100.0, "Largest gradient norm of the world model.", gt=0.0)
-    policy_clip: float = option(100.0, "Largest gradient norm of actor and critics.", gt=0.0)
-    warmup: int = option(
-        200, "Updates over which the rates rise from zero; without them a posterior can collapse for good.", ge=0
-    )
-    epsilon: float = option(1e-8, "Epsilon of Adam.", gt=0.0)
-
-
-@dataclass(frozen=True)
-class AgentConfig:
-    world_model: WorldModelConfig = option(WorldModelConfig, "World model")
-    actor_critic: ActorCriticConfig = option(ActorCriticConfig, "Actor and critics")
-    optimiser: OptimiserConfig = option(OptimiserConfig, "Optimisers")
-    skill: SkillConfig = option(SkillConfig, "Skills")
-    discovery: DiscoveryConfig = option(DiscoveryConfig, "Discovery of skills")
-    compile: str = option("auto", "Compile the two steps of an update; auto: on CUDA.", choices=("auto", "true", "false"))
-
-
-class Memory(NamedTuple):
-    """What acting remembers between steps, a row an environment."""
-
-    state: State
-    action: Tensor  # (N, A), the last one
-    image: Tensor  # uint8 (N, H, W, C), the last one
-    condition: Tensor  # (N, C), the skill under which the last action was taken
-    age: Tensor  # int (N,), steps for which it was held
+from world_models.world_model import Spaces, WorldModel
 
 
 def number_of_parameters(config: AgentConfig, spaces: Spaces) -> int:
@@ -130,11 +96,7 @@ class Agent(nn.Module):
 
     def initial_state(self, number: int) -> Memory:
         """The memory of `number` environments before their first image."""
-        action = torch.zeros(number, self.spaces.action, device=self.device)
-        size = self.spaces.image_size
-        image = torch.zeros(number, size, size, 3, dtype=torch.uint8, device=self.device)
-        age = torch.zeros(number, dtype=torch.long, device=self.device)
-        return Memory(self.world_model.initial(number, self.device), action, image, self.skills.draw(number, self.device), age)
+        return initial_memory(self.world_model, self.skills, self.spaces, number, self.device)
 
     @torch.no_grad()
     def act(
@@ -148,14 +110,18 @@ class Agent(nn.Module):
         image, is_first = image.to(self.device), is_first.to(self.device)
         skill, age = self.skills.renew(memory.condition, memory.age, is_first)
         condition = skill if condition is None else condition.to(self.device)
-        state = self.world_model.filter(memory.state, memory.image, image, memory.action, is_first, sample=explore)
-        policy = self.actor_critic.actor(self.actor_critic.inputs(state, condition))
-        action = (policy.sample() if explore else policy.mean).clamp(-1, 1)
+        state = self.perceive(memory, image, is_first, explore)
+        action = self.choose(state, condition, explore)
         return action, Memory(state, action, image, condition, age)
 
-    def took(self, memory: Memory, action: Tensor) -> Memory:
-        """The memory after `act` when another action than its own is taken, (N, A): the next step filters with it."""
-        return memory._replace(action=action.to(self.device))
+    def perceive(self, memory: Memory, image: Tensor, is_first: Tensor, sample: bool) -> State:
+        """The state after an image; its mode where nothing is sampled."""
+        return self.world_model.filter(memory.state, memory.image, image, memory.action, is_first, sample=sample)
+
+    def choose(self, state: State, condition: Tensor, explore: bool) -> Tensor:
+        """What the policy does in a state under a skill: (N, ...), (N, C) -> (N, A)."""
+        policy = self.actor_critic.actor(self.actor_critic.inputs(state, condition))
+        return (policy.sample() if explore else policy.mean).clamp(-1, 1)
 
     def update(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """One step of everything on a batch (B, T, ...); metrics as detached tensors.
@@ -193,12 +159,8 @@ class Agent(nn.Module):
 
         The skill is drawn anew, not the one that led there: where it led to its end it has nothing more to teach.
         """
-        flat = state.detach().map(lambda x: x.flatten(0, 1))
-        number = self.config.actor_critic.starts
-        if 0 < number < len(flat.deterministic):
-            index = torch.randperm(len(flat.deterministic), device=self.device)[:number]
-            flat = flat.map(lambda x: x[index])
-        return flat, self.skills.draw(len(flat.deterministic), self.device) if self.spaces.condition else None
+        start = some_of(state, self.config.actor_critic.starts)
+        return start, self.skills.draw(len(start.deterministic), self.device) if self.spaces.condition else None
 
     @torch.no_grad()
     def pictures(self, batch: dict[str, Tensor]) -> Tensor:
@@ -220,12 +182,8 @@ class Agent(nn.Module):
 
     def training_state(self) -> dict:
         """Everything that learning changes, as plain types and tensors."""
-        optimisers = {name: optimiser.state_dict() for name, optimiser in self.optimisers.items()}
-        return {"weights": dict(self.state_dict()), "optimisers": optimisers}
+        return training_state(self, self.optimisers)
 
     def load_training_state(self, state: dict, optimisers: bool = True) -> None:
         """Take over what `training_state` gave; without optimisers for evaluation."""
-        self.load_state_dict(state["weights"])
-        if optimisers:
-            for name, optimiser in self.optimisers.items():
-                optimiser.load_state_dict(state["optimisers"][name])
+        load_training_state(self, self.optimisers if optimisers else {}, state)

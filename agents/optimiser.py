@@ -62,3 +62,16 @@ def descend(optimisers: dict[str, Optimiser], losses: dict[str, Tensor]) -> dict
     for name in losses:
         optimisers[name].step()
     return norms
+
+
+def training_state(module: nn.Module, optimisers: dict[str, Optimiser]) -> dict:
+    """Everything that learning changes, as plain types and tensors."""
+    states = {name: optimiser.state_dict() for name, optimiser in optimisers.items()}
+    return {"weights": dict(module.state_dict()), "optimisers": states}
+
+
+def load_training_state(module: nn.Module, optimisers: dict[str, Optimiser], state: dict) -> None:
+    """Take over what `training_state` gave."""
+    module.load_state_dict(state["weights"])
+    for name, optimiser in optimisers.items():
+        optimiser.load_state_dict(state["optimisers"][name])

@@ -46,6 +46,13 @@ class Skills:
         eye = torch.eye(self.size, device=device)
         return eye - (1 - eye) / (self.size - 1)
 
+    def nearest(self, direction: Tensor) -> Tensor:
+        """The skill that goes most in a direction (N, C): itself at length 1, or the best one-hot."""
+        if self.config.kind == "one_hot":
+            every = self.discrete(direction.device)
+            return every[(direction @ every.T).argmax(-1)]
+        return F.normalize(direction, dim=-1)
+
     def spread(self, number: int, device: torch.device | str = "cpu") -> Tensor:
         """`number` skills to look at, (N, C), the same each time: all one-hots in turn, or directions far from each other."""
         if self.config.kind == "one_hot":

@@ -7,16 +7,14 @@ of other policies is made again. One JSON line last.
 """
 
 import json
-import subprocess
 import sys
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks import pool, returns  # noqa: E402
+from benchmarks import reading, returns  # noqa: E402
 from benchmarks.returns import jobs, read_suite  # noqa: E402
 from errors import UserError, run_main  # noqa: E402
 from evaluation.probes import summary  # noqa: E402
@@ -24,15 +22,10 @@ from evaluation.probes import summary  # noqa: E402
 EPISODES = 32  # for probes, half to fit, half to score
 
 
-def start(run: Path, side: str, actors: list[Path], slot: int) -> subprocess.Popen:
-    """One thread; the film of a single episode comes with it."""
+def words_of(side: str, actors: list[Path]) -> list[str]:
+    """Arguments of eval.py; the film of a single episode comes with it."""
     words = ["--latent_actors", ",".join(map(str, actors))]
-    words += ["--latent", "--latent_episodes", str(EPISODES), "--background", side, "--episodes", "1", "--threads", "1"]
-    environment = pool.environment(slot)
-    with Path(f"{run}.latent.log").open("w") as log:
-        return subprocess.Popen(
-            [sys.executable, "eval.py", str(run), *words], cwd=ROOT, stdout=log, stderr=log, env=environment
-        )
+    return [*words, "--latent", "--latent_episodes", str(EPISODES), "--background", side, "--episodes", "1"]
 
 
 def readers(suite: dict) -> Iterator[tuple[str, Path, str, list[Path]]]:
@@ -58,7 +51,7 @@ def main(argv: list[str]) -> None:
     if len(argv) != 1:
         raise UserError("one suite is expected", "command line", "python benchmarks/latent.py SUITE.yaml")
     suite = read_suite(argv[0])
-    results, todo, failed, read = returns.RESULTS / Path(argv[0]).stem, {}, [], 0
+    results, todo = returns.RESULTS / Path(argv[0]).stem, {}
     for name, run, side, actors in readers(suite):
         result = results / f"{name}.json"
         if not result.exists():
@@ -66,17 +59,8 @@ def main(argv: list[str]) -> None:
         kept = json.loads(result.read_text()).get("latent", {})
         if kept.get("actors") != [actor.name for actor in actors]:
             todo[name] = (run, result, side, actors)
-    waiting = [(name, partial(start, run, side, actors)) for name, (run, _, side, actors) in todo.items()]
-    for name, process in pool.finished(waiting, suite["processes"]):
-        if process.returncode:
-            failed.append(name)
-            print(f"{name}: exit code {process.returncode}, see {todo[name][0]}.latent.log", flush=True)
-            continue
-        read += 1
-        print(name, json.dumps(take(*todo[name])), flush=True)
-    print(json.dumps({"read": read, "failed": failed}))
-    if failed:
-        raise SystemExit(1)
+    waiting = {name: (run, words_of(side, actors)) for name, (run, _, side, actors) in todo.items()}
+    reading.read(waiting, suite["processes"], "latent", lambda name: take(*todo[name]))
 
 
 if __name__ == "__main__":

@@ -30,15 +30,24 @@ KEYS = {"tasks", "agents", "backgrounds", "seeds", "processes", "folder", "optio
 
 
 def jobs(suite: dict) -> list[tuple[str, list[str]]]:
-    """(name, arguments of train.py) of every run. A task is a name with options of its own, or none: {walker-walk: ""}."""
-    rows = []
+    """(name, arguments of train.py) of every run. A task is a name with options of its own, or none: {walker-walk: ""}.
+
+    Agents are a list of names, or labels with options: {slim_x100: "--agent slim --actor_critic.factors use=100"}. {seed} in
+    any options is the run's seed.
+    """
+    rows, agents = [], suite["agents"]
+    if isinstance(agents, list):
+        agents = {agent: f"--agent {agent}" for agent in agents}
     for seed in suite["seeds"]:
         for task, own in suite["tasks"].items():
             for label, source in suite["backgrounds"].items():
-                for agent in suite["agents"]:
+                for agent, chosen in agents.items():
                     source = os.path.expandvars(str(source))
-                    words = ["--agent", agent, "--task", task, "--seed", str(seed), "--background.source", source]
-                    rows.append((f"{task}-{agent}-{label}-seed{seed}", words + suite["options"].split() + (own or "").split()))
+                    words = [*chosen.split(), "--task", task, "--seed", str(seed), "--background.source", source]
+                    words = [
+                        word.replace("{seed}", str(seed)) for word in words + suite["options"].split() + (own or "").split()
+                    ]
+                    rows.append((f"{task}-{agent}-{label}-seed{seed}", words))
     return rows
 
 
@@ -59,21 +68,17 @@ def curve(folder: Path, key: str) -> tuple[list[int], list[float]]:
 def collect(name: str, words: list[str], folder: Path, results: Path) -> dict:
     """A finished run's scores and curve as one small file."""
     result = json.loads((folder / name / "scores.json").read_text())
-    result["method"] = result.pop("agent")
+    result.pop("agent")
+    result["method"] = name.removeprefix(f"{result['task']}-").rsplit("-", 2)[0]  # its label in the suite
     result["xs"], result["ys"] = curve(folder / name, "episode/return")
     points = plane.points(folder / name / "metrics.jsonl")
     if points:  # the run read its latent during training
         result["plane"] = points
     result["background"] = shown(result["background"])
     result["command"] = command_of(words)
-    result["settings"] = settings(config_in(folder / name))
+    result["settings"] = settings(runs.load(folder / name))
     (results / f"{name}.json").write_text(json.dumps(result))
     return result
-
-
-def config_in(run: Path) -> runs.RunConfig:
-    """The config that a run was made with."""
-    return options.from_dict(runs.RunConfig, options.load_yaml(run / "config.yaml"), str(run / "config.yaml"))
 
 
 def settings(config: runs.RunConfig) -> dict:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from agents.actor_critic import ActorCriticConfig
-from agents.agent import AgentConfig, OptimiserConfig
+from agents.config import AgentConfig, HierarchyConfig, OptimiserConfig
 from agents.discovery import DiscoveryConfig
 from agents.skills import SkillConfig
 from envs import SIGNALS
@@ -29,6 +29,7 @@ def agents_in(folder: Path) -> tuple[str, ...]:
 
 
 AGENTS = agents_in(PRESETS)
+FOLLOWING = ("hierarchical", "finetune")  # those that begin with another run, --skills
 SIZES = ("auto", "cpu", "12m", "25m", "50m", "100m")
 
 
@@ -50,6 +51,7 @@ class EvaluationConfig:
     episodes: int = option(10, "Episodes per background in the evaluation at the end.", ge=1)
     seed: int = option(1000, "Seed of the first evaluation episode.", ge=0)
     latent: bool = option(False, "At every evaluation also fit probes: what of state and background the latent holds.")
+    skills: int = option(48, "Skills that are measured at every evaluation, where a run has any; 0: none.", ge=0)
     latent_episodes: int = option(32, "Episodes for these probes, half to fit, half to score.", ge=4)
 
 
@@ -62,6 +64,10 @@ class RunConfig:
     size: str = option("auto", "Sizes of the networks, a preset; auto: cpu, or 12m where there is CUDA.", choices=SIZES)
     frames: int = option(30_000, "Env frames to train for (agent steps times action repeat).", ge=1)
     seed: int = option(0, "Seed of networks, environments and sampling.", ge=0)
+    skills: str = option(
+        "",
+        "Run to begin with: its world model, and for hierarchical its skills, frozen. Sizes and camera are those of that run.",
+    )
     folder: str = option("", "Run folder; empty: runs/<task>-<agent>-<background>-seed<seed>.")
     device: str = option("auto", "Where to learn.", choices=("auto", "cpu", "cuda"))
     threads: int = option(0, "Threads of torch on the CPU; 0: one for each core.", ge=0)
@@ -75,6 +81,7 @@ class RunConfig:
     optimiser: OptimiserConfig = option(OptimiserConfig, "Optimisers")
     skill: SkillConfig = option(SkillConfig, "Skills")
     discovery: DiscoveryConfig = option(DiscoveryConfig, "Discovery of skills")
+    hierarchy: HierarchyConfig = option(HierarchyConfig, "High-level policy over the skills of another run")
 
     def __post_init__(self):
         steps = self.frames // self.environment.action_repeat // self.environment.number
@@ -88,7 +95,7 @@ class RunConfig:
     @property
     def agent_config(self) -> AgentConfig:
         """What the agent needs of it."""
-        parts = self.world_model, self.actor_critic, self.optimiser, self.skill, self.discovery
+        parts = self.world_model, self.actor_critic, self.optimiser, self.skill, self.discovery, self.hierarchy
         return AgentConfig(*parts, self.compile)
 
     @property
@@ -97,14 +104,19 @@ class RunConfig:
         return tuple(name for name in SIGNALS if name in self.world_model.objective.terms)
 
 
-def _given(argv: list[str], name: str, default: str, choices: tuple[str, ...]) -> str:
-    """The value of --name on a command line, before the whole line is parsed: it says which presets come first."""
-    value = default
+def _given_text(argv: list[str], name: str) -> str:
+    """The text of --name on a command line; empty where it is not there."""
     for index, word in enumerate(argv):
         if word == f"--{name}" and index + 1 < len(argv):
-            value = argv[index + 1]
-        elif word.startswith(f"--{name}="):
-            value = word.partition("=")[2]
+            return argv[index + 1]
+        if word.startswith(f"--{name}="):
+            return word.partition("=")[2]
+    return ""
+
+
+def _given(argv: list[str], name: str, default: str, choices: tuple[str, ...]) -> str:
+    """The value of --name on a command line, before the whole line is parsed: it says which presets come first."""
+    value = _given_text(argv, name) or default
     if value not in choices:
         raise UserError(f"unknown {name} {value!r}", f"--{name}", nearest(value, choices))
     return value
@@ -119,11 +131,69 @@ def read(argv: list[str], cuda: bool) -> tuple[RunConfig, dict[str, str]]:
     size = _given(argv, "size", "auto", SIZES)
     if size == "auto":
         size = "12m" if cuda and _given(argv, "device", "auto", ("auto", "cpu", "cuda")) != "cpu" else "cpu"
+    given = _given_text(argv, "skills")
+    there = shared(Path(given)) if given else {}
+    size = there.get("size", size) if _given_text(argv, "size") in ("", "auto") else size
     # The size comes first: a method of another era (infopower_paper) brings its own.
     words = ["--config", f"size_{size}", "--config", agent, *argv]
-    config, provenance = options.parse(RunConfig, words, PRESETS, description=(RunConfig.__doc__ or "").strip())
+    description = (RunConfig.__doc__ or "").strip()
+    config, provenance = options.parse(RunConfig, words, PRESETS, description=description, after={f"size_{size}": there})
     for name, chosen in (("agent", agent), ("size", size)):
         value = getattr(config, name)
         if value not in (chosen, "auto"):
             raise UserError(f"{name} {value} stands in a file", f"--config ({name})", f"give --{name} {value} instead")
-    return replace(config, size=size), provenance
+    config = replace(config, size=size)
+    check_skills(config, there)
+    return config, provenance
+
+
+def load(folder: Path) -> RunConfig:
+    """The config that a run folder holds. Errors: UserError when it is no run folder."""
+    path = folder / "config.yaml"
+    if not path.is_file():
+        raise UserError("this is no run folder", str(folder), "give a folder that train.py wrote (it holds config.yaml)")
+    return options.from_dict(RunConfig, load_yaml(path), str(path))
+
+
+# ---------------------------------------------------------------------------------------- runs that begin with another
+
+SECTIONS = ("environment", "world_model")  # must be alike
+SKILL_SECTIONS = ("skill", "hierarchy")  # must be alike where its skills are used
+OWN = ("environment.number", "world_model.objective", "world_model.picture_frames", "skill.hold", "hierarchy.hold")
+
+
+def shared(folder: Path) -> dict:
+    """What a run takes of the config of the one that it begins with, nested: sizes, camera, and what its skills are."""
+    other = load(folder)
+    policy = replace(other.hierarchy, units=other.actor_critic.units, layers=other.actor_critic.layers)
+    there = options.to_dict(replace(other, hierarchy=policy))
+    del there["world_model"]["objective"], there["hierarchy"]["hold"], there["environment"]["number"]
+    return {name: there[name] for name in ("task", "size", *SECTIONS, *SKILL_SECTIONS)}
+
+
+def check_skills(config: RunConfig, there: dict) -> None:
+    """Errors: UserError when a run does not fit the one that it begins with (`shared`); it names what differs."""
+    where, remedy = f"--skills {config.skills}", "give the folder of a run of slim, metra or diayn"
+    if not there and config.agent in FOLLOWING:
+        raise UserError(f"it is not said with which run {config.agent} begins", "--skills", remedy)
+    if not there:
+        return
+    body, other = config.task.split("-")[0], there["task"].split("-")[0]
+    if body != other:
+        raise UserError(f"that run's body is {other}, and {config.task} is of {body}", where, f"choose a task of {other}")
+    if config.hierarchy.hold and not there["skill"]["size"]:
+        raise UserError("that run has no skills", where, remedy)
+    here = options.to_dict(config)
+    for key in options.leaves(RunConfig):
+        section = key.split(".")[0]
+        alike = section in SECTIONS or key == "size" or (section in SKILL_SECTIONS and config.hierarchy.hold)
+        if alike and not key.startswith(OWN) and _at(here, key) != _at(there, key):
+            what = f"{key} is {_at(there, key)} there and {_at(here, key)} here"
+            raise UserError(what, where, f"leave --{key} out, or choose another run")
+
+
+def _at(nested: dict, key: str):
+    """The value at a dotted key of nested dicts."""
+    for part in key.split("."):
+        nested = nested[part]
+    return nested

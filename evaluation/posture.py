@@ -54,7 +54,7 @@ def in_bins(body: Body, state: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         w, x, y, z = np.moveaxis(state[..., body.quaternion : body.quaternion + 4], -1, 0)
         columns.append(np.arcsin(np.clip(2 * (w * y - z * x), -1, 1)) / ANGLE_BIN)
     columns += [state[..., index] / width for index, width in body.joints]
-    return place, np.stack(columns, -1)
+    return place, np.stack(columns, -1) if columns else state[..., :0]
 
 
 def _wrapped(angle: np.ndarray) -> np.ndarray:

@@ -74,8 +74,8 @@ def _play(agent: Agent, actor: Agent, env: gymnasium.Env, episode: int, seed: in
         if episode % 2:
             walk = 0.9 * walk + 0.44 * random.normal(size=action.shape[1:])  # deviation 1
             action = torch.as_tensor(np.clip(walk, -1, 1), dtype=torch.float32)[None]
-            acting = actor.took(acting, action)
-        memory = agent.took(agent.act(memory, *seen)[1], action)
+            acting = acting.took(action)
+        memory = agent.act(memory, *seen)[1].took(action)
         feature = memory.state.feature
         with torch.no_grad():
             predicted = float(agent.world_model.reward(feature)[0]) if agent.world_model.rewarded else 0.0

@@ -1,7 +1,6 @@
 """Evaluates an agent on backgrounds: table, scores.json, films."""
 
 import json
-import sys
 from pathlib import Path
 
 import cv2
@@ -11,22 +10,25 @@ import torch
 import build
 from agents.agent import Agent
 from configs.run import RunConfig
-from evaluation import plane, probes
+from evaluation import plane, probes, skill_report
 from evaluation.episodes import Scores, play
+from evaluation.films import write_film, write_strip
 from training import system
 from training.files import write_atomic
 from training.pictures import beside
 from training.rollout import random_policy
 
 
-def agent_policy(agent: Agent, pictures: list[np.ndarray] | None = None):
+def agent_policy(agent: Agent, pictures: list[np.ndarray] | None = None, skill: torch.Tensor | None = None):
     """A maker of the deterministic policy for `play`.
 
     pictures   filled with what the latent keeps of each image of the first environment, uint8 (H, W, 3)
+    skill      (C,), held throughout; none: drawn as in training
     """
 
     def act(memory, image, is_first):
-        action, memory = agent.act(memory, image, is_first, explore=False)
+        condition = None if skill is None else skill.expand(len(image), -1)
+        action, memory = agent.act(memory, image, is_first, condition, explore=False)
         if pictures is not None and agent.draws:
             pictures.append(agent.world_model.picture(memory.state.feature[:1])[0].cpu().numpy())
         return action, memory
@@ -40,31 +42,9 @@ def side_by_side(film: np.ndarray, pictures: list[np.ndarray]) -> np.ndarray:
     return beside(film[:length], np.stack(pictures[:length]))
 
 
-def write_strip(path: Path, frames: np.ndarray, columns: int = 6, scale: int = 3) -> None:
-    """A few frames of (T, H, 3W, 3), evenly spaced, as one PNG: observations, what the latent keeps, the difference."""
-    chosen = frames[np.linspace(0, len(frames) - 1, columns).astype(int)]
-    rows = [np.concatenate(list(part), 1) for part in np.split(chosen, 3, 2)]
-    strip = np.concatenate(rows, 0)
-    large = cv2.resize(strip, None, fx=scale, fy=scale, interpolation=cv2.INTER_NEAREST)
-    cv2.imwrite(str(path), np.ascontiguousarray(large[..., ::-1]))
-
-
 def uniform_policy(seed: int):
     """A maker of the random policy for `play`: the floor that every score is held against."""
     return lambda envs: (random_policy(envs, np.random.default_rng(seed)), None)
-
-
-def write_film(path: Path, frames: np.ndarray, fps: float, scale: int = 4) -> None:
-    """frames uint8 (T, H, W, 3) as mp4, enlarged `scale` times."""
-    height, width = (side * scale for side in frames.shape[1:3])
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), fps, (width, height))
-    if not writer.isOpened():
-        print(f"warning: no film could be written to {path}", file=sys.stderr)
-        return
-    for frame in frames:
-        large = cv2.resize(frame, (width, height), interpolation=cv2.INTER_NEAREST)
-        writer.write(np.ascontiguousarray(large[..., ::-1]))
-    writer.release()
 
 
 class Evaluator:
@@ -81,10 +61,10 @@ class Evaluator:
             torch.manual_seed(self.config.evaluation.seed)  # of the skills that are drawn
             return play(maker, policy or agent_policy(self.agent), episodes, self.config.evaluation.seed)
 
-    def show(self, frame: int, side: str, label: str, episodes: int, background=None) -> Scores:
+    def show(self, frame: int, side: str, label: str, episodes: int, background=None, skill=None) -> Scores:
         """`score`, with the film as mp4, observation beside what the latent keeps as mp4 and PNG; films in TensorBoard."""
         pictures: list[np.ndarray] = []
-        scores = self.score(side, episodes, background, agent_policy(self.agent, pictures))
+        scores = self.score(side, episodes, background, agent_policy(self.agent, pictures, skill))
         films = {"evaluation": scores.film}
         if pictures:
             films["latent"] = side_by_side(scores.film, pictures)
@@ -99,8 +79,18 @@ class Evaluator:
         """A few episodes on the held-out side: metrics; the film goes to TensorBoard."""
         side = self.fresh_side
         scores = self.show(frame, side, side, min(5, self.config.evaluation.episodes))
-        row = {f"return_{side}": scores.mean}
+        row = {f"return_{side}": scores.mean} | self.skills(frame, side)
         return row | self.read(frame, side)
+
+    def skills(self, frame: int, side: str) -> dict[str, float]:
+        """Metrics of the skills, where there are any, and their film."""
+        if not (self.config.skill.size and self.config.evaluation.skills):
+            return {}
+        number = self.config.evaluation.skills
+        row, film, fps = skill_report.show(self.config, self.agent, self.folder, side, side, number=number)
+        if self.logger:
+            self.logger.video(frame, f"skills/{side}", film, fps)
+        return {f"skills/{key}": value for key, value in row.items()}
 
     @property
     def fresh_side(self) -> str:
@@ -134,7 +124,7 @@ class Evaluator:
         save(self.folder / "scores.json", self.config, frame, results)
         if self.logger:
             row = {f"return_{side}": results[side].mean for side in sides}
-            self.logger.scalars(frame, row | self.read(frame, sides[0]), "evaluation")
+            self.logger.scalars(frame, row | self.skills(frame, sides[0]) | self.read(frame, sides[0]), "evaluation")
         return results
 
 

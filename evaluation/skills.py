@@ -15,7 +15,7 @@ import torch
 from sklearn.ensemble import ExtraTreesRegressor
 
 from agents.agent import Agent
-from envs.signals import Signals
+from envs.signals import VIOLATIONS, Signals
 from evaluation import posture
 
 SKILLS, REPEATS = 48, 3
@@ -31,10 +31,13 @@ class SkillRecord:
     skill: np.ndarray  # (K, C)
     state: np.ndarray  # (K, R, T+1, S)
     body: posture.Body  # what the S numbers are
-    direction: np.ndarray  # (K, R, T, C), what discovery rewards along the skill; C is 0 without discovery
+    direction: np.ndarray  # (K, R, T, C), what discovery rewards along the skill, a step each; C is 0 without discovery
+    way: np.ndarray  # (K, R, T, C), the same from the start to each state
+    reward: np.ndarray  # (K, R, T), of discovery
     violation: np.ndarray  # (K, R, T, 4), see Signals.violations; each in [0, 1]
     signal: np.ndarray  # (K, R, T, 2), use and safety
     film: np.ndarray  # uint8 (K, T, H, W, 3), of the first repeat
+    render_fps: float
 
 
 def play(
@@ -45,7 +48,7 @@ def play(
     envs = [make_env() for _ in range(number)]
     rows = []
     try:
-        body = posture.body(envs[0].unwrapped.physics)
+        body, fps = posture.body(envs[0].unwrapped.physics), envs[0].metadata.get("render_fps", 20.0)
         for repeat in range(repeats):
             for first in range(0, len(skills), number):
                 chosen = skills[first : first + number]
@@ -54,10 +57,10 @@ def play(
         for env in envs:
             env.close()
     # Columns come as (R, K, ...) in turn.
-    state, direction, violation, signal, film = (
+    state, direction, way, reward, violation, signal, film = (
         np.concatenate(column).reshape(repeats, len(skills), *column[0].shape[1:]).swapaxes(0, 1) for column in zip(*rows)
     )
-    return SkillRecord(skills.cpu().numpy(), state, body, direction, violation, signal, film[:, 0])
+    return SkillRecord(skills.cpu().numpy(), state, body, direction, way, reward, violation, signal, film[:, 0], fps)
 
 
 def _play(agent: Agent, envs: Sequence[gymnasium.Env], skills: torch.Tensor, steps: int, seed: int) -> tuple:
@@ -78,7 +81,7 @@ def _play(agent: Agent, envs: Sequence[gymnasium.Env], skills: torch.Tensor, ste
         film.append(images)
     features.append(agent.act(memory, torch.from_numpy(images), first, skills, explore=False)[1].state.feature)
     violation, signal = (np.stack(column, 1) for column in zip(*rows))
-    return np.stack(states, 1), _directions(agent, features), violation, signal, np.stack(film, 1)
+    return np.stack(states, 1), *_discovery(agent, features, skills), violation, signal, np.stack(film, 1)
 
 
 def _states(envs: Sequence[gymnasium.Env]) -> np.ndarray:
@@ -86,12 +89,17 @@ def _states(envs: Sequence[gymnasium.Env]) -> np.ndarray:
 
 
 @torch.no_grad()
-def _directions(agent: Agent, features: list[torch.Tensor]) -> np.ndarray:
-    """What discovery rewards along the skill at each step, (N, T, C)."""
+def _discovery(agent: Agent, features: list[torch.Tensor], skills: torch.Tensor) -> tuple[np.ndarray, ...]:
+    """Directions from each state to the next and from the first to each, (N, T, C), and the rewards (N, T)."""
     column = torch.stack(features, 1).float()  # (N, T+1, F)
+    before, after = column[:, :-1], column[:, 1:]
     if agent.discovery is None:
-        return np.zeros((*column[:, 1:].shape[:2], 0), np.float32)
-    return agent.discovery.direction(column[:, :-1], column[:, 1:]).cpu().numpy()
+        nothing = np.zeros((*after.shape[:2], 0), np.float32)
+        return nothing, nothing, np.zeros(after.shape[:2], np.float32)
+    start, skill = column[:, :1].expand_as(after), skills[:, None].expand(-1, after.shape[1], -1)
+    found = agent.discovery
+    rows = found.direction(before, after), found.direction(start, after), found.reward(before, after, skill)
+    return tuple(row.cpu().numpy() for row in rows)
 
 
 def measure(record: SkillRecord) -> dict[str, float]:
@@ -100,7 +108,7 @@ def measure(record: SkillRecord) -> dict[str, float]:
     row |= {f"coverage/{key}": value for key, value in posture.coverage(record.body, record.state).items()}
     row |= {f"violation/{name}": value for name, value in violations(record).items()}
     row |= {f"return/{name}": value for name, value in returns(record).items()}
-    return row | {"discovery_explained_by_state": discovery_explained(record)}
+    return row | {f"discovery_explained/{name}": value for name, value in discovery_explained(record).items()}
 
 
 def identifiability(record: SkillRecord, last: int = LAST) -> dict[str, float]:
@@ -112,7 +120,7 @@ def identifiability(record: SkillRecord, last: int = LAST) -> dict[str, float]:
     often the likeliest skill is the right one, beside `chance`.
     """
     distinct, label = np.unique(record.skill.round(6), axis=0, return_inverse=True)
-    repeats = record.state.shape[1]
+    repeats, last = record.state.shape[1], min(last, record.state.shape[2] - 1)  # not the start, which is no skill's
     scores = np.zeros((len(record.skill), repeats, len(distinct)))  # u^T c
     for repeat in range(repeats):
         others = [other for other in range(repeats) if other != repeat]
@@ -138,33 +146,42 @@ def _log_sum_exp(x: np.ndarray) -> np.ndarray:
 
 
 def violations(record: SkillRecord) -> dict[str, float]:
-    """Share of steps with each violation, and with any."""
-    names, broken = ("fall", "limit", "saturation", "contact"), record.violation > 0
-    rates = {name: float(broken[..., index].mean()) for index, name in enumerate(names)}
-    return rates | {"any": float(broken.any(-1).mean())}
+    """Rate of each violation: its mean over steps, where one counts by how grave it is (envs/signals.py), and of them all."""
+    rates = {name: float(record.violation[..., index].mean()) for index, name in enumerate(VIOLATIONS)}
+    return rates | {"mean": float(record.violation.mean())}
 
 
 def returns(record: SkillRecord) -> dict[str, float]:
     """Mean sums over a rollout: of the discovery reward where there is one, of use and of safety at each step."""
     row = {name: float(record.signal[..., index].sum(-1).mean()) for index, name in enumerate(("use", "safety"))}
     if record.direction.shape[-1]:
-        row["discovery"] = float((record.direction * record.skill[:, None, None]).sum(-1).sum(-1).mean())
+        row["discovery"] = float(record.reward.sum(-1).mean())
     return row
 
 
-def discovery_explained(record: SkillRecord) -> float:
-    """Share of the variance of discovery's direction that the simulator's state before and after a step explains.
+def discovery_explained(record: SkillRecord) -> dict[str, float]:
+    """Share of the variance of discovery's direction that the simulator explains: of a `step`, of the `way` from the start.
 
-    By trees fitted on all repeats but the last, scored on that. What is left is noise of the latent, or the video.
+    By trees fitted on all repeats but the last, scored on that one; they read the state, for a step its change, too. What is
+    left is noise of the latent, or the video.
     """
     if not record.direction.shape[-1]:
-        return 0.0
-    pairs = np.concatenate([record.state[:, :, :-1], record.state[:, :, 1:]], -1)  # (K, R, T, 2S)
-    fit, score = (lambda x: x[:, :-1, ::2].reshape(-1, x.shape[-1])), (lambda x: x[:, -1].reshape(-1, x.shape[-1]))
-    read = _trees().fit(fit(pairs), fit(record.direction)).predict(score(pairs)).reshape(score(record.direction).shape)
-    true = score(record.direction)
+        return {}
+    before, after = record.state[:, :, :-1], record.state[:, :, 1:]
+    step = np.concatenate([before, after - before], -1)  # (K, R, T, 2S)
+    return {"step": _explained(step, record.direction), "way": _explained(after, record.way)}
+
+
+def _explained(inputs: np.ndarray, targets: np.ndarray) -> float:
+    """1 - residual / variance of (K, R, T, C) read from (K, R, T, X)."""
+
+    def rows(x: np.ndarray) -> np.ndarray:
+        return x.reshape(-1, x.shape[-1])
+
+    true = rows(targets[:, -1])
+    read = _trees().fit(rows(inputs[:, :-1, ::2]), rows(targets[:, :-1, ::2])).predict(rows(inputs[:, -1]))
     spread = np.square(true - true.mean(0)).sum()
-    return float(1 - np.square(read - true).sum() / spread) if spread > 1e-12 else 0.0
+    return float(1 - np.square(read.reshape(true.shape) - true).sum() / spread) if spread > 1e-12 else 0.0
 
 
 def grid(film: np.ndarray) -> np.ndarray:

@@ -3,7 +3,8 @@
 import torch
 
 from agents.actor_critic import ActorCriticConfig
-from agents.agent import Agent, AgentConfig, OptimiserConfig
+from agents.agent import Agent
+from agents.config import AgentConfig, OptimiserConfig
 from world_models.empowerment import EmpowermentConfig
 from world_models.objective import ObjectiveConfig
 from world_models.rssm import RSSMConfig

@@ -10,7 +10,8 @@ import torch
 from small import world_config
 
 from agents.actor_critic import ActorCriticConfig
-from agents.agent import Agent, AgentConfig
+from agents.agent import Agent
+from agents.config import AgentConfig
 from envs.backgrounds import BackgroundConfig
 from envs.dmc import make, make_video
 from evaluation import nats, probes

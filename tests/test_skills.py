@@ -8,7 +8,8 @@ import torch
 from small import INFOPOWER, make_batch, world_config
 
 from agents.actor_critic import ActorCritic, ActorCriticConfig, Imagined, RewardUnit
-from agents.agent import Agent, AgentConfig, OptimiserConfig
+from agents.agent import Agent
+from agents.config import AgentConfig, OptimiserConfig
 from agents.discovery import FORMS, DiscoveryConfig, make_discovery
 from agents.rewards import make_rewards
 from agents.skills import SkillConfig, Skills

@@ -263,7 +263,12 @@ def _take_preset(cls: type, path: Path, folder: Path | str, values: dict, proven
 
 
 def parse(
-    cls: type[Config], argv: list[str], presets: Path | str, positional: str | None = None, description: str = ""
+    cls: type[Config],
+    argv: list[str],
+    presets: Path | str,
+    positional: str | None = None,
+    description: str = "",
+    after: dict[str, dict] | None = None,
 ) -> tuple[Config, dict[str, str]]:
     """A config from the command line, and where each value comes from (dotted key -> "default", file or flag).
 
@@ -271,6 +276,7 @@ def parse(
     argv         the arguments after the program's name
     presets      folder of NAME.yaml files for --config NAME
     positional   the key that takes an argument without a flag
+    after        preset -> values, nested, that go over it and below those that follow
     Raises UserError for every mistake, SystemExit(0) after --help.
     """
     known = leaves(cls)
@@ -279,6 +285,7 @@ def parse(
     provenance = dict.fromkeys(known, "default")
     for name in chosen:
         _take_preset(cls, find_preset(name, presets), presets, values, provenance)
+        _take(cls, (after or {}).get(name, {}), f"after {name}", values, provenance)
     for key, text in flags.items():
         values[key] = convert(text, known[key].kind, known[key].metadata, f"--{key}")
         provenance[key] = f"--{key}"

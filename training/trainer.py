@@ -149,7 +149,7 @@ class Trainer:
         def act(memory, image, is_first):
             action, _ = random(memory, image, is_first)
             _, memory = self.agent.act(memory, image, is_first)
-            return action, self.agent.took(memory, action)
+            return action, memory.took(action)
 
         return act
 

@@ -1,0 +1,44 @@
+"""What agents share beside their networks: the memory that acting keeps between steps, and where imagination begins.
+
+Shapes: N environments or starts, A action, C condition.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from agents.skills import Skills
+from world_models.rssm import State
+from world_models.world_model import Spaces, WorldModel
+
+
+class Memory(NamedTuple):
+    """What acting remembers between steps, a row an environment."""
+
+    state: State
+    action: Tensor  # (N, A), the last one
+    image: Tensor  # uint8 (N, H, W, C), the last one
+    condition: Tensor  # (N, C), the skill under which the last action was taken
+    age: Tensor  # int (N,), steps for which it was held
+
+    def took(self, action: Tensor) -> "Memory":
+        """The memory when another action (N, A) than the agent's own is taken: the next step filters with it."""
+        return self._replace(action=action.to(self.action.device))
+
+
+def initial_memory(model: WorldModel, skills: Skills, spaces: Spaces, number: int, device: torch.device) -> Memory:
+    """The memory of `number` environments before their first image."""
+    action = torch.zeros(number, spaces.action, device=device)
+    image = torch.zeros(number, spaces.image_size, spaces.image_size, 3, dtype=torch.uint8, device=device)
+    age = torch.zeros(number, dtype=torch.long, device=device)
+    return Memory(model.initial(number, device), action, image, skills.draw(number, device), age)
+
+
+def some_of(state: State, number: int) -> State:
+    """A random subset of a batch's states (B, T, ...) -> (N, ...), detached; all of them for 0."""
+    flat = state.detach().map(lambda x: x.flatten(0, 1))
+    if not 0 < number < len(flat.deterministic):
+        return flat
+    index = torch.randperm(len(flat.deterministic), device=flat.deterministic.device)[:number]
+    return flat.map(lambda x: x[index])

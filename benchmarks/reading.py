@@ -1,0 +1,39 @@
+"""Reads finished runs of a suite by eval.py, one process of one thread each; shared by latent.py and skills.py."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from benchmarks import pool
+
+ROOT = Path(__file__).parents[1]
+Job = tuple[Path, list[str]]  # run folder, arguments of eval.py
+
+
+def start(run: Path, words: list[str], log: str, slot: int) -> subprocess.Popen:
+    """eval.py on one run; its output goes to a file beside the run."""
+    command = [sys.executable, "eval.py", str(run), *words, "--threads", "1"]
+    with Path(f"{run}.{log}.log").open("w") as file:
+        return subprocess.Popen(command, cwd=ROOT, stdout=file, stderr=file, env=pool.environment(slot))
+
+
+def read(jobs: dict[str, Job], places: int, log: str, take: Callable[[str], dict]) -> None:
+    """Run them all; `take` puts the reading of a name where it is kept. Prints each, and one JSON line last.
+
+    Errors: SystemExit(1) when one failed.
+    """
+    failed, done = [], 0
+    waiting = [(name, partial(start, run, words, log)) for name, (run, words) in jobs.items()]
+    for name, process in pool.finished(waiting, places):
+        if process.returncode:
+            failed.append(name)
+            print(f"{name}: exit code {process.returncode}, see {jobs[name][0]}.{log}.log", flush=True)
+            continue
+        done += 1
+        print(name, json.dumps(take(name)), flush=True)
+    print(json.dumps({"read": done, "failed": failed}))
+    if failed:
+        raise SystemExit(1)

@@ -1,0 +1,53 @@
+"""What the skills of a suite's runs do: ``python benchmarks/skills.py SUITE.yaml``, after benchmarks/returns.py.
+
+Runs ``eval.py RUN --skills`` for every finished run whose folder is still there, on the task without a video and, where the run
+has clips, on both sides of them; seed 0 of each agent also as it was before it learned. The measures go into the run's result
+file as "skills", by background. A stopped program goes on where it was. One JSON line last.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+
+from benchmarks import reading, returns  # noqa: E402
+from benchmarks.returns import jobs, read_suite  # noqa: E402
+from errors import UserError, run_main  # noqa: E402
+
+WORDS = ["--skills", "--episodes", "1", "--best_of", "0"]
+
+
+def to_read(suite: dict, results: Path) -> dict[str, reading.Job]:
+    """Name -> (run, arguments of eval.py) of what is not read yet."""
+    todo = {}
+    for name, words in jobs(suite):
+        run, result = ROOT / suite["folder"] / name, results / f"{name}.json"
+        if not result.exists() or not (run / "checkpoints").is_dir() or "skills" in json.loads(result.read_text()):
+            continue
+        clean = words[words.index("--background.source") + 1] == "none"
+        floor = ["--random"] if words[words.index("--seed") + 1] == "0" else []
+        todo[name] = (run, [*WORDS, *floor, "--background", "clean" if clean else "clean,train,heldout"])
+    return todo
+
+
+def main(argv: list[str]) -> None:
+    if len(argv) != 1:
+        raise UserError("one suite is expected", "command line", "python benchmarks/skills.py SUITE.yaml")
+    suite, results = read_suite(argv[0]), returns.RESULTS / Path(argv[0]).stem
+    todo = to_read(suite, results)
+
+    def take(name: str) -> dict:
+        measured = json.loads((todo[name][0] / "evaluation" / "skills.json").read_text())["skills"]
+        path = results / f"{name}.json"
+        row = json.loads(path.read_text())
+        row["skills"] = {side: {key: round(value, 4) for key, value in one.items()} for side, one in measured.items()}
+        path.write_text(json.dumps(row))
+        return {side: one["identifiability/nats"] for side, one in row["skills"].items()}
+
+    reading.read(todo, suite["processes"], "skills", take)
+
+
+if __name__ == "__main__":
+    run_main(main, sys.argv[1:])

@@ -1,0 +1,140 @@
+"""What skills are worth on tasks: the return of the best of them, and of planning over sequences of them.
+
+No policy learns here. Returns are divided by those of URLB's experts (arXiv 2110.15191) where there is one, else by what the
+task pays at most, 1 a frame. Shapes: N environments, C skill, F features, J sequences, D skills of a sequence.
+"""
+
+from collections.abc import Callable
+
+import gymnasium
+import numpy as np
+import torch
+from sklearn.neural_network import MLPRegressor
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from agents.agent import Agent
+from evaluation.episodes import play
+from evaluation.skills import SIDE_BY_SIDE
+from world_models.rssm import State
+
+# Mean returns of the experts over 1000 frames, as URLB reports them.
+EXPERTS = {
+    "walker-stand": 984, "walker-walk": 971, "walker-run": 796, "walker-flip": 799,
+    "quadruped-walk": 866, "quadruped-run": 888, "quadruped-stand": 920, "quadruped-jump": 888,
+}  # fmt: skip
+Reward = Callable[[torch.Tensor], torch.Tensor]  # features (N, F) -> expected reward (N,)
+
+
+def normalised(task: str, score: float, frames: int) -> float:
+    """A return as a share of the expert's, for episodes of `frames`."""
+    return score / (EXPERTS.get(task, 1000) * frames / 1000)
+
+
+def best_skill(
+    agent: Agent, make_env: Callable[[], gymnasium.Env], number: int, episodes: int, seed: int
+) -> tuple[int, float, float]:
+    """(the best of `number` skills, its mean return on `episodes` that did not choose it, mean return of them all).
+
+    Each skill is tried from `episodes` starts.
+    """
+    skills = agent.skills.spread(number).to(agent.device)
+    starts = [seed + index for index in range(episodes)]
+    scores = _episodes(agent, make_env, skills.repeat_interleave(episodes, 0), starts * number).reshape(number, episodes)
+    best = int(np.argmax(scores.mean(1)))
+    fresh = _episodes(agent, make_env, skills[best].expand(episodes, -1), [start + episodes for start in starts])
+    return best, float(np.mean(fresh)), float(np.mean(scores))
+
+
+def _episodes(agent: Agent, make_env: Callable, skills: torch.Tensor, seeds: list[int]) -> np.ndarray:
+    """Return of a whole episode under each skill (N, C), from each seed: (N,)."""
+    envs, scores = [make_env() for _ in range(min(SIDE_BY_SIDE, len(seeds)))], []
+    try:
+        for first in range(0, len(seeds), len(envs)):
+            rows = slice(first, first + len(envs))
+            scores.append(_returns(agent, envs[: len(seeds[rows])], skills[rows], seeds[rows]))
+    finally:
+        for env in envs:
+            env.close()
+    return np.concatenate(scores)
+
+
+def _returns(agent: Agent, envs: list[gymnasium.Env], skills: torch.Tensor, seeds: list[int]) -> np.ndarray:
+    images = np.stack([env.reset(seed=seed)[0] for env, seed in zip(envs, seeds)])
+    memory, first = agent.initial_state(len(envs)), torch.ones(len(envs), dtype=torch.bool)
+    total, going = np.zeros(len(envs)), np.ones(len(envs), bool)
+    while going.any():
+        action, memory = agent.act(memory, torch.from_numpy(images), first, skills, explore=False)
+        first = torch.zeros_like(first)
+        for index, env in enumerate(envs):
+            if going[index]:
+                images[index], reward, terminated, truncated, _ = env.step(action[index].cpu().numpy())
+                total[index] += reward
+                going[index] = not (terminated or truncated)
+    return total
+
+
+def fit_reward(agent: Agent, make_env: Callable[[], gymnasium.Env], episodes: int, seed: int) -> Reward:
+    """A reward head of the frozen latent, fitted on `episodes` with skills from the prior: what planning looks at."""
+    features, rewards, env = [], [], make_env()
+    try:
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            for episode in range(episodes):
+                image, _ = env.reset(seed=seed + episode)
+                memory, first, reward, done = agent.initial_state(1), True, 0.0, False
+                while not done:
+                    action, memory = agent.act(memory, torch.from_numpy(image)[None], torch.tensor([first]), explore=False)
+                    features.append(memory.state.feature[0].cpu().numpy())
+                    rewards.append(reward)
+                    image, reward, terminated, truncated, _ = env.step(action[0].cpu().numpy())
+                    first, done = False, terminated or truncated
+    finally:
+        env.close()
+    network = MLPRegressor(hidden_layer_sizes=(128,), batch_size=64, early_stopping=True, max_iter=100, random_state=0)
+    head = make_pipeline(StandardScaler(), network).fit(np.stack(features), np.array(rewards))
+    return lambda feature: torch.as_tensor(head.predict(feature.float().cpu().numpy()), dtype=torch.float32)
+
+
+class Planner:
+    """Chooses skills by imagining: `sequences` of `depth` skills of `hold` steps each from a state; the best one's first.
+
+    A policy for `play`: acts under the chosen skill, and plans anew every `hold` steps. Source: SLIM, arXiv 2402.00823.
+    """
+
+    def __init__(
+        self, agent: Agent, reward: Reward, hold: int = 25, sequences: int = 64, depth: int = 3, discount: float = 0.99
+    ):
+        self.agent, self.reward, self.hold = agent, reward, hold
+        self.sequences, self.depth, self.discount = sequences, depth, discount
+
+    def __call__(self, memory, image: torch.Tensor, is_first: torch.Tensor):
+        skill, age = memory.condition, torch.where(is_first, 0, memory.age)
+        state = self.agent.perceive(memory, image, is_first, sample=False)
+        due = age % self.hold == 0
+        if due.any():
+            skill = torch.where(due.unsqueeze(-1), self.plan(state), skill)
+        action = self.agent.choose(state, skill, explore=False)
+        return action, memory._replace(state=state, action=action, image=image, condition=skill, age=age + 1)
+
+    @torch.no_grad()
+    def plan(self, start: State) -> torch.Tensor:
+        """The first skill of the best sequence from each state: (N, ...) -> (N, C)."""
+        number = len(start.deterministic)
+        state = start.map(lambda x: x.repeat_interleave(self.sequences, 0))  # (N J, ...)
+        skills = torch.stack([self.agent.skills.draw(number * self.sequences) for _ in range(self.depth)])  # (D, N J, C)
+        total = torch.zeros(number * self.sequences)
+        for step in range(self.depth * self.hold):
+            action = self.agent.choose(state, skills[step // self.hold], explore=False)
+            state = self.agent.world_model.imagine(state, action)
+            total += self.discount**step * self.reward(state.feature).cpu()
+        best = total.view(number, self.sequences).argmax(1)
+        return skills[0].view(number, self.sequences, -1)[torch.arange(number), best]
+
+
+def planned(agent: Agent, make_env: Callable[[], gymnasium.Env], reward: Reward, episodes: int, seed: int, **options):
+    """Scores of whole episodes under a Planner."""
+    planner = Planner(agent, reward, **options)
+    with torch.random.fork_rng(), torch.no_grad():
+        torch.manual_seed(seed)
+        return play(make_env, lambda envs: (planner, agent.initial_state(envs.num_envs)), episodes, seed)

@@ -1,0 +1,97 @@
+"""Zero-shot goals: a picture is shown, and the skill that leads there is taken anew at every step, by discovery's map.
+
+As in METRA (arXiv 2310.08887) and CSF (arXiv 2412.08021), but for the latent of the picture: the world model looks at it for
+`LOOK` steps. Distances are in bins of coverage (posture.py), since most of what a small budget learns is posture.
+Shapes: N environments, S simulator numbers, H, W picture.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import gymnasium
+import numpy as np
+import torch
+
+from agents.agent import Agent
+from evaluation import posture
+from evaluation.skills import SIDE_BY_SIDE
+
+LOOK = 8  # steps for which the model looks at a goal
+RADII = (3, 1)  # bins
+
+
+class Goal(NamedTuple):
+    """A picture and the simulator state that it was taken of."""
+
+    image: np.ndarray  # uint8 (H, W, 3)
+    state: np.ndarray  # (S,)
+
+
+def draw(make_env: Callable[[], gymnasium.Env], number: int, steps: int, seed: int) -> list[Goal]:
+    """What a smooth random walk of `steps` agent steps leads to, from `number` starts: the same for every agent."""
+    env, goals = make_env(), []
+    try:
+        for index in range(number):
+            random, walk = np.random.default_rng([seed, index]), 0.0
+            image, _ = env.reset(seed=seed + index)
+            for _ in range(steps):
+                walk = 0.9 * walk + 0.44 * random.normal(size=env.action_space.shape)  # deviation 1
+                image, *_ = env.step(np.clip(walk, -1, 1).astype(np.float32))
+            goals.append(Goal(image, env.unwrapped.simulator_state()))
+    finally:
+        env.close()
+    return goals
+
+
+def reach(agent: Agent, make_env: Callable[[], gymnasium.Env], goals: list[Goal], steps: int, seed: int) -> dict[str, float]:
+    """Share of goals that are hit at some step, held at the end, and share of steps at the goal, within each radius.
+
+    Each goal has a start of its own, other than the goal's; `distance` is the mean smallest one, in bins.
+    """
+    envs = [make_env() for _ in range(min(SIDE_BY_SIDE, len(goals)))]
+    rows = []
+    try:
+        body = posture.body(envs[0].unwrapped.physics)
+        for first in range(0, len(goals), len(envs)):
+            chosen = goals[first : first + len(envs)]
+            rows.append(_distances(agent, envs[: len(chosen)], chosen, body, steps, seed + first))
+    finally:
+        for env in envs:
+            env.close()
+    distances = np.concatenate(rows)  # (goals, T)
+    row = {"distance": float(distances.min(1).mean())}
+    for radius in RADII:
+        near = distances <= radius
+        found = {"hit": near.any(1).mean(), "end": near[:, -1].mean(), "stay": near.mean()}
+        row |= {f"{name}_{radius}": float(value) for name, value in found.items()}
+    return row
+
+
+def _distances(agent: Agent, envs: list[gymnasium.Env], goals: list[Goal], body, steps: int, seed: int) -> np.ndarray:
+    """(N, T) bins between robot and goal at each step."""
+    target = look(agent, np.stack([goal.image for goal in goals]))
+    aim = np.stack([goal.state for goal in goals])
+    images = np.stack([env.reset(seed=seed + 10_000 + index)[0] for index, env in enumerate(envs)])
+    memory, first, rows = agent.initial_state(len(envs)), torch.ones(len(envs), dtype=torch.bool), []
+    for _ in range(steps):
+        skill = agent.skills.nearest(direction(agent, memory.state.feature, target))
+        action, memory = agent.act(memory, torch.from_numpy(images), first, skill, explore=False)
+        first = torch.zeros_like(first)
+        images = np.stack([env.step(one)[0] for env, one in zip(envs, action.cpu().numpy())])
+        rows.append(posture.distance(body, np.stack([env.unwrapped.simulator_state() for env in envs]), aim))
+    return np.stack(rows, 1)
+
+
+@torch.no_grad()
+def direction(agent: Agent, feature: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """Where discovery would have the robot go: (N, F), (N, F) -> (N, C)."""
+    return agent.discovery.direction(feature.float(), target.float())
+
+
+def look(agent: Agent, images: np.ndarray) -> torch.Tensor:
+    """The latent of pictures (N, H, W, 3) that stand still for a while, (N, F)."""
+    memory, first = agent.initial_state(len(images)), torch.ones(len(images), dtype=torch.bool)
+    for _ in range(LOOK):
+        _, memory = agent.act(memory, torch.from_numpy(images), first, memory.condition, explore=False)
+        memory, first = memory.took(torch.zeros_like(memory.action)), torch.zeros_like(first)
+    return memory.state.feature

@@ -1,0 +1,101 @@
+"""All that is measured about the skills of a run on one background, as metrics, table, skills.json and a film of tiles."""
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+
+import build
+from agents.agent import Agent
+from agents.skills import Skills
+from configs.run import RunConfig
+from errors import UserError
+from evaluation import downstream, goals, skills
+from evaluation.films import write_film
+from training.files import write_atomic
+
+TILES = 16
+
+
+def skill_of(agent: Agent, index: int) -> torch.Tensor:
+    """The skill of an id, (C,): one of the one-hots, or one of those on the sphere that are looked at.
+
+    Errors: UserError for an id out of range.
+    """
+    number = number_of(agent.skills)
+    if not 0 <= index < number:
+        raise UserError(f"there is no skill {index}", "--skill", f"choose 0 to {number - 1}")
+    return agent.skills.spread(number)[index]
+
+
+def number_of(prior: Skills) -> int:
+    """How many skills have an id."""
+    return prior.size if prior.config.kind == "one_hot" else skills.SKILLS
+
+
+def show(
+    config: RunConfig, agent: Agent, folder: Path, side: str, label: str, background=None, targets=(), number: int = 0
+) -> tuple[dict[str, float], np.ndarray, float]:
+    """(measures by key, tiles (T, H, W, 3), their frames per second); the tiles also as skills-LABEL.mp4 and .png.
+
+    `number` skills x 3 rollouts of as many steps as training holds one, and the way to each target.
+    """
+    make_env, steps, seed = build.environment_maker(config, side, background), config.skill.hold, config.evaluation.seed
+    chosen = agent.skills.spread(number or skills.SKILLS).to(agent.device)
+    record = skills.play(agent, make_env, chosen, skills.REPEATS, steps, seed)
+    row = skills.measure(record)
+    if targets and agent.discovery is not None:
+        row |= {f"goals/{key}": value for key, value in goals.reach(agent, make_env, targets, 2 * steps, seed).items()}
+    film = tiles(record.film)
+    write_film(folder / f"skills-{label}.mp4", film, record.render_fps, scale=1)
+    cv2.imwrite(str(folder / f"skills-{label}.png"), np.ascontiguousarray(film[-1][..., ::-1]))
+    return row, film, record.render_fps
+
+
+def best_skill(
+    config: RunConfig, agent: Agent, side: str, background=None, number: int = TILES, episodes: int = 3
+) -> dict[str, float]:
+    """On the run's task, as shares of the expert's return: that of the best of `number` skills, and of them all."""
+    if not number:
+        return {}
+    maker, frames = build.environment_maker(config, side, background), config.environment.time_limit
+    _, *scores = downstream.best_skill(agent, maker, number, episodes, config.evaluation.seed)
+    best, mean = (downstream.normalised(config.task, score, frames) for score in scores)
+    return {f"downstream/{config.task}/best_skill": best, f"downstream/{config.task}/mean_skill": mean}
+
+
+def tiles(film: np.ndarray) -> np.ndarray:
+    """uint8 (K, T, H, W, 3) -> (T, rows * H, columns * W, 3): up to 16 of the skills, evenly chosen."""
+    chosen = np.linspace(0, len(film), min(TILES, len(film)), endpoint=False).astype(int)
+    return skills.grid(film[chosen])
+
+
+def gaps(results: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
+    """The distractor gap, (clean - video) / clean, of each measure of which more is better; by background with a video."""
+    clean, gap = results.get("clean", {}), {}
+    for name in [name for name in results if clean and name != "clean" and not name.startswith("untrained")]:
+        keys = [key for key in results[name] if key.startswith(GAINS) and clean.get(key)]
+        gap[name] = {key: (clean[key] - results[name][key]) / clean[key] for key in keys}
+    return gap
+
+
+GAINS = ("identifiability/nats", "identifiability/accuracy", "coverage/", "goals/hit", "goals/end", "goals/stay", "downstream/")
+
+
+def table(results: dict[str, dict[str, float]]) -> str:
+    """A line a measure, a column a background, then the gaps."""
+    gap = {f"gap, {name}": row for name, row in gaps(results).items()}
+    columns = results | gap
+    keys = list(dict.fromkeys(key for row in results.values() for key in row))
+    lines = [f"{'skills':<34}" + "".join(f"{name[:22]:>24}" for name in columns)]
+    for key in keys:
+        cells = [f"{row[key]:>24.3f}" if key in row else " " * 24 for row in columns.values()]
+        lines.append(f"{key:<34}" + "".join(cells))
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def save(path: Path, frame: int, results: dict[str, dict[str, float]]) -> None:
+    """skills.json: background -> measures, and the gaps."""
+    write_atomic(path, json.dumps({"env_frame": frame, "skills": results, "gaps": gaps(results)}, indent=1).encode())

@@ -1,0 +1,280 @@
+"""What is measured about skills, on records and worlds whose truth is known."""
+
+from types import SimpleNamespace
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+
+from agents.memory import Memory
+from agents.skills import SkillConfig, Skills
+from errors import UserError
+from evaluation import downstream, goals, posture, skill_report, skills
+from world_models.rssm import State
+
+PLANE = posture.Body((0, 1), None, None, None, ())
+SPEED = 0.1  # m a step
+
+
+class Plane(gymnasium.Env):
+    """A point that actions move; its picture says where it is. Rewards going east."""
+
+    action_space = gymnasium.spaces.Box(-1, 1, (2,), np.float32)
+    metadata = {"render_fps": 10.0}  # noqa: RUF012
+    task, physics, length = "plane-go", None, 30
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.place, self.step_number = np.random.default_rng(seed).uniform(-1, 1, 2), 0
+        return self.picture(), {}
+
+    def step(self, action):
+        self.place = self.place + SPEED * action
+        self.step_number += 1
+        return self.picture(), float(action[0]), False, self.step_number >= self.length, {}
+
+    def simulator_state(self):
+        return self.place.copy()
+
+    def picture(self):
+        """Place in hundredths, from -100 m, as two bytes each."""
+        number = np.round((self.place + 100) * 100).astype(int)
+        return np.stack([number // 256, number % 256], -1).astype(np.uint8).reshape(1, 4, 1).repeat(3, -1)
+
+
+def place_of(image: torch.Tensor) -> torch.Tensor:
+    pairs = image[..., 0].reshape(-1, 2, 2).float()
+    return (pairs[..., 0] * 256 + pairs[..., 1]) / 100 - 100
+
+
+class Walker:
+    """Reads the place from the picture, and goes where the skill says; `sense` -1 goes the other way."""
+
+    device = torch.device("cpu")
+    skills = Skills(SkillConfig(size=2))
+
+    def __init__(self, sense: float = 1.0):
+        self.sense = sense
+        move = SimpleNamespace(direction=lambda before, after: after - before)
+        move.reward = lambda before, after, skill: ((after - before) * skill).sum(-1)
+        self.discovery = move
+        self.world_model = SimpleNamespace(imagine=lambda state, action: State(state.deterministic + SPEED * action, state[1]))
+
+    def initial_state(self, number):
+        state = State(torch.zeros(number, 2), torch.zeros(number, 0))
+        age = torch.zeros(number, dtype=torch.long)
+        return Memory(state, torch.zeros(number, 2), torch.zeros(number, 1, 4, 3), self.skills.draw(number), age)
+
+    def perceive(self, memory, image, is_first, sample):
+        return State(place_of(image), torch.zeros(len(image), 0))
+
+    def choose(self, state, skill, explore):
+        return self.sense * skill
+
+    def act(self, memory, image, is_first, condition=None, explore=True):
+        state, skill = self.perceive(memory, image, is_first, explore), memory.condition if condition is None else condition
+        action = self.choose(state, skill, explore)
+        return action, memory._replace(state=state, action=action, condition=skill)
+
+
+@pytest.fixture(autouse=True)
+def on_the_plane(monkeypatch):
+    monkeypatch.setattr(posture, "body", lambda physics: PLANE)
+    nothing = SimpleNamespace(violations=lambda action: dict.fromkeys("abcd", 0.25), read=lambda action: np.array([1.0, -0.25]))
+    monkeypatch.setattr(skills, "Signals", lambda *_: nothing)
+
+
+def record_of(state: np.ndarray, skill: np.ndarray, **more) -> skills.SkillRecord:
+    """Of states (K, R, T+1, S) alone."""
+    number, repeats, steps = state.shape[0], state.shape[1], state.shape[2] - 1
+    nothing = np.zeros((number, repeats, steps, 0))
+    rows = {
+        "direction": nothing,
+        "way": nothing,
+        "reward": nothing.sum(-1),
+        "violation": np.zeros((number, repeats, steps, 4)),
+        "signal": np.zeros((number, repeats, steps, 2)),
+        "film": np.zeros((number, steps, 1, 1, 3), np.uint8),
+    }
+    return skills.SkillRecord(skill=skill, state=state, body=PLANE, render_fps=10, **(rows | more))
+
+
+def test_every_skill_is_played_from_the_same_starts_and_stays_in_its_row():
+    chosen = Walker.skills.spread(20)  # two waves of environments
+    record = skills.play(Walker(), Plane, chosen, repeats=3, steps=10, seed=5)
+    assert record.state.shape == (20, 3, 11, 2)
+    moved = record.state[:, :, -1] - record.state[:, :, 0]
+    np.testing.assert_allclose(moved, (10 * SPEED * chosen.numpy())[:, None].repeat(3, 1), atol=1e-6)
+    assert np.ptp(record.state[:, :, 0], axis=0).max() == 0
+    assert np.ptp(record.state[0, :, 0], axis=0).min() > 0.01
+    np.testing.assert_allclose(record.reward.sum(-1), 10 * SPEED, atol=0.03)  # the picture rounds
+    np.testing.assert_allclose(record.way[:, :, -1], moved, atol=0.02)
+    row = skills.measure(record)
+    assert row["return/use"] == 10
+    assert row["return/safety"] == -2.5
+    assert row["violation/mean"] == 0.25
+    assert row["discovery_explained/way"] < 1
+
+
+@pytest.mark.parametrize("kind", ["one_hot", "sphere"])
+def test_skills_that_states_tell_are_identified(kind):
+    random = np.random.default_rng(0)
+    prior = Skills(SkillConfig(size=8 if kind == "one_hot" else 2, kind=kind))
+    skill = prior.spread(8).numpy()
+    ends = 5 * skill @ random.normal(size=(skill.shape[1], 3))
+    state = ends[:, None, None] + 0.1 * random.normal(size=(8, 3, 21, 3))
+    told = skills.identifiability(record_of(state, skill))
+    assert told["cap"] == pytest.approx(np.log(8))
+    assert told["accuracy"] > 0.95
+    assert 0.85 * np.log(8) < told["nats"] <= np.log(8)
+
+
+def test_skills_that_states_do_not_tell_have_no_nats():
+    random = np.random.default_rng(1)
+    skill = Skills(SkillConfig(size=16, kind="one_hot")).spread(48).numpy()  # each three times
+    told = skills.identifiability(record_of(random.normal(size=(48, 3, 21, 4)), skill))
+    assert told["chance"] == pytest.approx(1 / 16)
+    assert told["accuracy"] < 0.2
+    assert 0 <= told["nats"] < 0.08
+
+
+def test_half_of_the_information_is_half_of_it():
+    """Skills 0 and 1 do the same, and 2 and 3: ln 2 of ln 4."""
+    random = np.random.default_rng(2)
+    skill = Skills(SkillConfig(size=4, kind="one_hot")).spread(24).numpy()
+    group = np.arange(24) % 4 // 2
+    state = group[:, None, None, None] * 4.0 + 0.1 * random.normal(size=(24, 3, 21, 2))
+    told = skills.identifiability(record_of(state, skill))
+    assert told["nats"] == pytest.approx(np.log(2), abs=0.06)
+    assert 0.3 < told["accuracy"] < 0.7
+
+
+def test_what_the_simulator_explains_of_discovery():
+    random = np.random.default_rng(3)
+    state = random.normal(size=(48, 3, 21, 2)).cumsum(2)
+    step = np.diff(state, axis=2)
+    noise = random.normal(size=step.shape)
+    skill = Skills(SkillConfig(size=2)).spread(48).numpy()
+    both = record_of(state, skill, direction=step, way=state[:, :, 1:])
+    assert min(skills.discovery_explained(both).values()) > 0.9
+    half = skills.discovery_explained(record_of(state, skill, direction=step + noise, way=noise))
+    assert 0.3 < half["step"] < 0.6
+    assert half["way"] < 0.1
+    assert skills.discovery_explained(record_of(state, skill)) == {}
+
+
+def test_bins_are_counted_and_a_roll_is_no_new_posture():
+    body = posture.Body((0,), 1, 2, None, ((3, 0.5),))
+    state = np.array([[0.0, 1.0, 0.1, 0.1], [0.3, 1.0, 0.1, 0.1], [0.3, 1.0, 0.1 + 2 * np.pi, 0.1], [0.3, 1.0, 0.1, 0.6]])
+    assert posture.coverage(body, state) == {"postures": 2.0, "places": 2.0}
+    assert posture.distance(body, state[:1], state[1:2])[0] == pytest.approx(0.3 / posture.PLACE_BIN)
+    turned = state[:1] + np.array([0, 0, 2 * np.pi - 0.5, 0])
+    assert posture.distance(body, state[:1], turned)[0] == pytest.approx(0.5 / posture.ANGLE_BIN)
+
+
+def test_goals_are_reached_by_an_agent_whose_map_is_right_and_missed_by_one_whose_is_not():
+    targets = goals.draw(Plane, 20, 20, seed=0)
+    assert np.array_equal(targets[3].state, goals.draw(Plane, 20, 20, seed=0)[3].state)
+    steps = 40
+    row = goals.reach(Walker(), Plane, targets, steps, seed=0)
+    assert row["hit_1"] > 0.9
+    assert row["end_1"] > 0.9
+    assert row["stay_3"] > 0.4
+    assert row["stay_1"] <= row["stay_3"]
+    lost = goals.reach(Walker(sense=-1.0), Plane, targets, steps, seed=0)
+    assert lost["end_3"] == 0
+    assert lost["distance"] > row["distance"]
+
+
+def test_the_best_skill_goes_where_the_reward_is():
+    best, score, mean = downstream.best_skill(Walker(), Plane, 16, 2, seed=0)
+    assert best == 0  # east
+    assert score == pytest.approx(Plane.length)
+    assert mean == pytest.approx(0, abs=1e-4)
+
+
+def test_planning_finds_the_way_to_the_reward():
+    """Reward in the north only: sequences that begin north are best, from each state."""
+    torch.manual_seed(0)
+    planner = downstream.Planner(Walker(), lambda feature: feature[:, 1].clamp(max=50), hold=5, sequences=256, depth=1)
+    skill = planner.plan(State(torch.zeros(3, 2), torch.zeros(3, 0)))
+    assert skill.shape == (3, 2)
+    assert (skill[:, 1] > 0.98).all()
+    state = planner.agent.initial_state(2)
+    image = torch.from_numpy(np.stack([Plane().reset(seed=1)[0]] * 2))
+    held = []
+    for step in range(10):
+        action, state = planner(state, image, torch.tensor([step == 0] * 2))
+        held.append(state.condition)
+    assert torch.equal(held[0], held[4])
+    assert not torch.equal(held[4], held[5])
+    assert torch.equal(action, state.condition)
+
+
+def test_planning_looks_further_than_the_first_skill():
+    """Worth something only after going east for two skills: one skill's look sees nothing of it."""
+    torch.manual_seed(0)
+    far = downstream.Planner(Walker(), lambda feature: (feature[:, 0] > 0.8).float(), hold=5, sequences=512, depth=2)
+    skill = far.plan(State(torch.zeros(4, 2), torch.zeros(4, 0)))
+    assert (skill[:, 0] > 0.5).all()
+
+
+def test_a_reward_head_learns_the_reward():
+    class North(Plane):
+        def step(self, action):
+            image, _, *rest = super().step(action)
+            return image, float(self.place[1]), *rest
+
+    head = downstream.fit_reward(Walker(), North, 12, seed=0)
+    told = head(torch.tensor([[0.0, 1.0], [0.0, -1.0]]))
+    assert told[0] - told[1] > 1
+
+
+def test_returns_are_shares_of_the_experts():
+    assert downstream.normalised("walker-walk", 485.5, 1000) == pytest.approx(0.5)
+    assert downstream.normalised("cheetah-run", 100, 1000) == pytest.approx(0.1)
+    assert downstream.normalised("walker-stand", 98.4, 100) == pytest.approx(1)
+
+
+def test_tiles_stand_in_their_places():
+    film = np.arange(5, dtype=np.uint8)[:, None, None, None, None] + np.ones((5, 2, 4, 4, 3), np.uint8)
+    picture = skills.grid(film)
+    assert picture.shape == (2, 8, 12, 3)
+    assert picture[0, ::4, ::4, 0].tolist() == [[1, 2, 3], [4, 5, 0]]
+
+
+def test_the_gap_is_the_share_that_is_lost():
+    key = "identifiability/nats"
+    results = {"clean": {key: 2.0, "return/use": 1.0}, "heldout": {key: 1.5, "return/use": 0.5}}
+    results |= {"untrained, clean": {key: 0.1}}
+    assert skill_report.gaps(results) == {"heldout": {key: 0.25}}
+    assert "0.250" in skill_report.table(results)
+
+
+def test_a_skill_out_of_range_is_refused():
+    one_hot = SimpleNamespace(skills=Skills(SkillConfig(size=5, kind="one_hot")))
+    assert skill_report.skill_of(one_hot, 4)[4] == 1
+    for agent, most in ((one_hot, 4), (Walker(), 47)):
+        with pytest.raises(UserError, match=f"choose 0 to {most}"):
+            skill_report.skill_of(agent, most + 1)
+
+
+@pytest.mark.parametrize(
+    ("task", "place", "numbers"),
+    [("walker-stand", 1, 4), ("cheetah-run", 1, 4), ("humanoid-stand", 2, 4), ("reacher-easy", 0, 2), ("quadruped-walk", 2, 4)],
+)
+def test_bodies_of_the_suite(task, place, numbers, monkeypatch):
+    monkeypatch.undo()
+    from dm_control import suite
+
+    physics = suite.load(*task.split("-")).physics
+    body = posture.body(physics)
+    state = np.concatenate([physics.data.qpos, physics.data.qvel])[None]
+    where, how = posture.in_bins(body, state)
+    assert (where.shape[1], how.shape[1]) == (place, numbers)
+    if task == "walker-stand":
+        physics.named.data.qpos["rootz"] += posture.HEIGHT_BIN
+        physics.named.data.qpos["rootx"] += 2 * posture.PLACE_BIN
+        moved = np.concatenate([physics.data.qpos, physics.data.qvel])[None]
+        assert posture.distance(body, state, moved)[0] == pytest.approx(np.sqrt(5))

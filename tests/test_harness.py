@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from test_cli import SMALL
 
-from benchmarks import latent, returns
+from benchmarks import latent, reading, returns, skills
 from configs import run as runs
 from errors import UserError
 
@@ -62,13 +62,29 @@ def test_runs_are_made_once_read_once_and_a_failure_is_told(tmp_path, results, m
 
     with monkeypatch.context() as patch:
         patch.setattr(returns, "start", lambda *_: pytest.fail("a finished run was started again"))
-        patch.setattr(latent, "start", lambda *_: pytest.fail("a latent was read again"))
+        patch.setattr(reading, "start", lambda *_: pytest.fail("a latent was read again"))
         returns.main([suite])
         latent.main([suite])
     capsys.readouterr()
     with pytest.raises(SystemExit, match="1"):
         returns.main([write_suite(tmp_path, agents=["c_dreamer", "nobody"])])
     assert "c_dreamer-video-seed0" in capsys.readouterr().out  # the others are finished all the same
+
+
+def test_skills_of_labelled_agents_are_measured(tmp_path, results, monkeypatch, capsys):
+    monkeypatch.setattr(skills, "WORDS", [*skills.WORDS, "--goals", "2", "--skill_number", "4"])
+    agents = {"short": "--agent metra --skill.hold 5 --evaluation.skills 0 --optimiser.warmup 1{seed}"}
+    suite = write_suite(tmp_path, agents=agents)
+    returns.main([suite])
+    skills.main([suite])
+    assert last_line(capsys) == {"read": 1, "failed": []}
+    row = json.loads((results / "cartpole-balance-short-video-seed0.json").read_text())
+    assert row["method"] == "short"
+    assert row["settings"]["optimiser.warmup"] == 10
+    assert set(row["skills"]) == {"clean", "train", "heldout", "untrained, clean"}
+    assert 0 <= row["skills"]["heldout"]["identifiability/nats"] <= 1.4
+    skills.main([suite])
+    assert last_line(capsys) == {"read": 0, "failed": []}
 
 
 def test_a_result_is_outdated_when_a_setting_behind_its_command_is_another():

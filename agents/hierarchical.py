@@ -37,9 +37,6 @@ class Hierarchical(nn.Module):
         own = ActorCriticConfig(units=hierarchy.units, layers=hierarchy.layers)
         self.skill_policy = Actor(own, feature + spaces.condition, spaces.action)
         self.actor_critic = ActorCritic(config.actor_critic, feature, spaces.condition)
-        self.world_model.requires_grad_(False)
-        self.skill_policy.requires_grad_(False)
-        self.world_model.terms["reward"].requires_grad_(True)
         self.to(self.device)
         rows = {
             "reward": (self.world_model.terms["reward"], config.optimiser.model_rate, config.optimiser.model_clip),

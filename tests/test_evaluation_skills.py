@@ -188,8 +188,13 @@ def test_goals_are_reached_by_an_agent_whose_map_is_right_and_missed_by_one_whos
 
 
 def test_the_best_skill_goes_where_the_reward_is():
-    best, score, mean = downstream.best_skill(Walker(), Plane, 16, 2, seed=0)
-    assert best == 0  # east
+    class North(Plane):
+        def step(self, action):
+            image, _, *rest = super().step(action)
+            return image, float(action[1]), *rest
+
+    best, score, mean = downstream.best_skill(Walker(), North, 16, 2, seed=0)
+    assert best == 4  # a quarter of the circle
     assert score == pytest.approx(Plane.length)
     assert mean == pytest.approx(0, abs=1e-4)
 
@@ -218,6 +223,19 @@ def test_planning_looks_further_than_the_first_skill():
     far = downstream.Planner(Walker(), lambda feature: (feature[:, 0] > 0.8).float(), hold=5, sequences=512, depth=2)
     skill = far.plan(State(torch.zeros(4, 2), torch.zeros(4, 0)))
     assert (skill[:, 0] > 0.5).all()
+
+
+def test_planning_takes_the_first_skill_of_the_best_sequence():
+    """East and then north is paid, and north before east costs."""
+
+    def reward(feature):
+        east, north = (feature[:, 0] > 0.45).float(), (feature[:, 1] > 0.15).float()
+        return east * (1 + 2 * north) - 2 * north * (1 - east)
+
+    torch.manual_seed(0)
+    planner = downstream.Planner(Walker(), reward, hold=5, sequences=1024, depth=2)
+    skill = planner.plan(State(torch.zeros(4, 2), torch.zeros(4, 0)))
+    assert (skill[:, 0] > skill[:, 1]).all()
 
 
 def test_a_reward_head_learns_the_reward():

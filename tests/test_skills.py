@@ -304,3 +304,13 @@ def test_a_model_without_the_task_reward_is_read_without_it():
     agent = skill_agent()
     assert not agent.world_model.rewarded
     assert skill_agent().world_model.reward(torch.zeros(3, 48), "use").shape == (3,)
+
+
+def test_every_imagined_start_has_a_skill_of_its_own():
+    """The skill that led to a state was followed to its end there: it would teach nothing more."""
+    agent, batch = skill_agent(), skill_batch()
+    _, states = agent.world_model.observe(batch["image"], batch["action"], batch["is_first"])
+    start, skill = agent._starts(states.state)
+    assert skill.shape == (len(start.deterministic), SPHERE.size)
+    torch.testing.assert_close(skill.norm(dim=-1), torch.ones(len(skill)))
+    assert len(skill.unique(dim=0)) == len(skill)

@@ -13,7 +13,7 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, Vecto
 import envs
 from agents.agent import Agent, number_of_parameters
 from agents.hierarchical import Hierarchical
-from configs.run import RunConfig, load
+from configs.run import RunConfig, folder_of, load
 from envs.backgrounds import load_background
 from errors import UserError, nearest
 from training import checkpoint
@@ -100,10 +100,11 @@ def action_space(config: RunConfig) -> gymnasium.spaces.Box:
     return env.action_space
 
 
-def begin_with(agent: Agent | Hierarchical, config: RunConfig) -> None:
+def begin_with(agent: Agent | Hierarchical, config: RunConfig) -> str:
     """The weights of --skills into a new agent: the world model but for its rule, and the skill policy where there is one.
 
-    Terms that the other run did not have start anew. Errors: UserError when that run's actions are not these.
+    Terms that the other run did not have start anew. A sentence about where they come from.
+    Errors: UserError when that run's actions are not these.
     """
     folder, path = find_run(Path(config.skills))
     other = load(folder)
@@ -115,6 +116,7 @@ def begin_with(agent: Agent | Hierarchical, config: RunConfig) -> None:
     kept = {name.replace("actor_critic.actor.", "skill_policy."): value for name, value in weights.items()}
     own = agent.state_dict()
     agent.load_state_dict(own | {name: value for name, value in kept.items() if name in own and _begins(name)})
+    return f"{other.agent} on {other.task}, {folder.name}/{path.parent.name}/{path.name}"
 
 
 def _begins(name: str) -> bool:
@@ -124,12 +126,11 @@ def _begins(name: str) -> bool:
 
 def find_run(path: Path) -> tuple[Path, Path]:
     """A run folder or a checkpoint folder -> (run folder, checkpoint). Errors: UserError where there is none."""
-    path = path.resolve()
-    folder = path.parent.parent if (path / "MANIFEST.json").exists() else path
+    folder = folder_of(path)
     if not (folder / "config.yaml").is_file():
         raise UserError("this is no run folder", str(path), "give a folder that train.py wrote (it holds config.yaml)")
-    if folder != path:
-        return folder, path
+    if folder != path.resolve():
+        return folder, path.resolve()
     newest, sentences = checkpoint.latest(folder / "checkpoints")
     for sentence in sentences:
         print(f"warning: {sentence}", file=sys.stderr)

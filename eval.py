@@ -19,7 +19,7 @@ import build  # noqa: E402
 from agents.agent import Agent  # noqa: E402
 from configs import run as runs  # noqa: E402
 from errors import UserError, run_main  # noqa: E402
-from evaluation import downstream, goals, probes, report, skill_report  # noqa: E402
+from evaluation import downstream, probes, report, skill_report  # noqa: E402
 from option import option  # noqa: E402
 from training import checkpoint, options  # noqa: E402
 
@@ -78,11 +78,11 @@ def main(argv: list[str]) -> None:
         output.mkdir(exist_ok=True)
         check_skills(config, agent)
         results, readings = evaluate(config, run_config, agent, actors, frame, output)
+        report.save(output / "scores.json", run_config, frame, results)
         if config.skills:
             measure_skills(config, run_config, agent, frame, output)
     print(f"{run_config.agent} on {run_config.task}, frame {frame}, {path.name}")
     print(report.table(results))
-    report.save(output / "scores.json", run_config, frame, results)
     for name, reading in readings.items():
         print(f"what the latent holds, {name}:\n{report.reading_table(reading)}")
     if readings:
@@ -115,37 +115,48 @@ def evaluate(
     """Scores and, when asked, what the latent holds, by background."""
     evaluator = report.Evaluator(run_config, agent, output)
     skill = skill_report.skill_of(agent, config.skill) if config.skill >= 0 else None
+    expected = reward_of(config, run_config, agent) if config.plan else None
     results, readings = {}, {}
-    for index, name in enumerate(config.background):
+    for name in config.background:
         side, source = side_of(name, run_config)
-        label = name if source is None else f"{index}-{Path(name).name}"  # two folders may have one name
-        results[name] = evaluator.show(frame, side, label, config.episodes, source, skill)
+        results[name] = evaluator.show(frame, side, label_of(config, name), config.episodes, source, skill)
         if config.random:
             policy = report.uniform_policy(config.seed)
             results[f"random policy, {name}"] = evaluator.score(side, config.episodes, source, policy)
+        make_env = build.environment_maker(run_config, side, source)
         if config.latent:
-            make_env = build.environment_maker(run_config, side, source)
             readings[name] = probes.inspect(agent, make_env, config.latent_episodes, config.seed, actors)
-        if config.plan:
-            make_env = build.environment_maker(run_config, side, source)
-            learned = agent.world_model.reward if agent.world_model.rewarded else None
-            reward = learned or downstream.fit_reward(agent, make_env, config.plan_episodes, config.seed + 5000)
-            results[f"planned, {name}"] = downstream.planned(agent, make_env, reward, config.episodes, config.seed)
+        if expected:
+            results[f"planned, {name}"] = downstream.planned(agent, make_env, expected, config.episodes, config.seed)
     return results, readings
+
+
+def label_of(config: EvalConfig, background: str) -> str:
+    """A name for files: two folders of clips may have one name."""
+    known = background in ("clean", "train", "heldout")
+    return background if known else f"{config.background.index(background)}-{Path(background).name}"
+
+
+def reward_of(config: EvalConfig, run_config: runs.RunConfig, agent: Agent):
+    """What planning looks at: the run's own head on its own task, else one that is fitted here, on its training clips."""
+    if agent.world_model.rewarded and not config.task:
+        return agent.world_model.reward
+    side = "clean" if run_config.background.source == "none" else "train"
+    make_env = build.environment_maker(run_config, side)
+    return downstream.fit_reward(agent, make_env, config.plan_episodes, config.seed + 5000)
 
 
 def measure_skills(config: EvalConfig, run_config: runs.RunConfig, agent: Agent, frame: int, output: Path) -> None:
     """The table of measures by background, and skills.json."""
-    make_env = build.environment_maker(run_config, "clean")
-    targets, results = goals.draw(make_env, config.goals, run_config.skill.hold, config.seed), {}
+    results = {}
 
     def take(name: str, which: Agent, background: str, label: str) -> None:
         side, source = side_of(background, run_config)
-        row, *_ = skill_report.show(run_config, which, output, side, label, source, targets, config.skill_number)
+        row, *_ = skill_report.show(run_config, which, output, side, label, source, config.goals, config.skill_number)
         results[name] = row | skill_report.best_skill(run_config, which, side, source, config.best_of)
 
     for name in config.background:
-        take(name, agent, name, Path(name).name)
+        take(name, agent, name, label_of(config, name))
     if config.random:
         untrained = build.make_agent(run_config, build.action_space(run_config), agent.device)
         take(f"untrained, {config.background[0]}", untrained, config.background[0], "untrained")

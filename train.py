@@ -3,6 +3,7 @@
 import signal
 import sys
 import time
+from pathlib import Path
 
 from training import system
 
@@ -24,6 +25,7 @@ from training.trainer import Trainer  # noqa: E402
 # A resumed run may be longer, and elsewhere; everything else must be as it was.
 MAY_CHANGE = {"frames", "folder", "device", "threads", "compile", "training.log_every", "training.video_every"}
 MAY_CHANGE |= {"training.evaluate_every", "training.checkpoint_every", "evaluation.episodes"}
+MAY_CHANGE |= {"skills", "evaluation.skills"}  # what a run began with is in its checkpoints
 
 
 def main(argv: list[str]) -> None:
@@ -32,11 +34,14 @@ def main(argv: list[str]) -> None:
     build.check_background(config)
     folder = build.run_folder(config)
     check_same(config, folder)
+    begins = bool(config.skills) and not checkpoint.steps(folder / "checkpoints")
+    if begins:
+        build.find_run(Path(config.skills))
     device = system.pick_device(config.device)
     torch.set_num_threads(config.threads or torch.get_num_threads())
     system.git_commit()
     with checkpoint.lock(folder), system.one_line_without_memory(lambda: str(folder)):
-        train(config, folder, device)
+        train(config, folder, device, begins)
 
 
 def check_same(config: runs.RunConfig, folder) -> None:
@@ -51,7 +56,7 @@ def check_same(config: runs.RunConfig, folder) -> None:
         raise UserError(f"another run lives here: {shown}", str(folder), "choose another --folder, or give the same options")
 
 
-def train(config: runs.RunConfig, folder, device) -> None:
+def train(config: runs.RunConfig, folder, device, begins: bool) -> None:
     envs = build.training_environments(config)
     try:
         space = envs.single_action_space
@@ -72,8 +77,8 @@ def train(config: runs.RunConfig, folder, device) -> None:
             envs.metadata.get("render_fps", 20),
             evaluator.during_training,
         )
-        if config.skills and not checkpoint.steps(folder / "checkpoints"):
-            build.begin_with(agent, config)
+        if begins:
+            print(f"begins with  {build.begin_with(agent, config)}")
         for sentence in trainer.resume():
             print(f"warning: {sentence}", file=sys.stderr)
         write_atomic(folder / "config.yaml", options.to_yaml(config).encode())

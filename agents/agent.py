@@ -116,7 +116,8 @@ class Agent(nn.Module):
 
     def perceive(self, memory: Memory, image: Tensor, is_first: Tensor, sample: bool) -> State:
         """The state after an image; its mode where nothing is sampled."""
-        return self.world_model.filter(memory.state, memory.image, image, memory.action, is_first, sample=sample)
+        seen = image.to(self.device), memory.action, is_first.to(self.device)
+        return self.world_model.filter(memory.state, memory.image, *seen, sample=sample)
 
     def choose(self, state: State, condition: Tensor, explore: bool) -> Tensor:
         """What the policy does in a state under a skill: (N, ...), (N, C) -> (N, A)."""

@@ -22,14 +22,25 @@ from world_models.terms import Rollout
 from world_models.world_model import Spaces, WorldModel
 
 
+def check(config: AgentConfig) -> None:
+    """Errors: UserError for options that a high-level policy has nothing to do with."""
+    if config.actor_critic.gradient != "score":
+        what = "a high-level policy has no path through the skills that it chooses"
+        raise UserError(what, "actor_critic.gradient", "choose score")
+    if set(config.actor_critic.rewards) != {"task"} or config.actor_critic.factors:
+        raise UserError(
+            "a high-level policy learns from the task alone", "actor_critic.rewards", "choose task=1, without factors"
+        )
+    if set(config.world_model.objective.terms) != {"reward"}:
+        raise UserError("its world model is frozen but for the reward", "world_model.objective.terms", "choose reward=1")
+
+
 class Hierarchical(nn.Module):
     """Learns from batches of the replay (`update`) and acts on images (`act`), as Agent does."""
 
     def __init__(self, config: AgentConfig, spaces: Spaces, device: torch.device | str = "cpu"):
         super().__init__()
-        if config.actor_critic.gradient != "score":
-            what = "a high-level policy has no path through the skills that it chooses"
-            raise UserError(what, "actor_critic.gradient", "choose score")
+        check(config)
         self.config, self.spaces, self.device = config, spaces, torch.device(device)
         self.skills, self.discovery = Skills(config.skill), None
         self.world_model = WorldModel(config.world_model, spaces)
@@ -73,7 +84,8 @@ class Hierarchical(nn.Module):
 
     def perceive(self, memory: Memory, image: Tensor, is_first: Tensor, sample: bool) -> State:
         """The state after an image; its mode where nothing is sampled."""
-        return self.world_model.filter(memory.state, memory.image, image, memory.action, is_first, sample=sample)
+        seen = image.to(self.device), memory.action, is_first.to(self.device)
+        return self.world_model.filter(memory.state, memory.image, *seen, sample=sample)
 
     def choose(self, state: State, skill: Tensor, explore: bool = False) -> Tensor:
         """What the skill policy does, without noise: (N, ...), (N, C) -> (N, A)."""

@@ -60,7 +60,7 @@ def main(argv: list[str]) -> None:
         if kept.get("actors") != [actor.name for actor in actors]:
             todo[name] = (run, result, side, actors)
     waiting = {name: (run, words_of(side, actors)) for name, (run, _, side, actors) in todo.items()}
-    reading.read(waiting, suite["processes"], "latent", lambda name: take(*todo[name]))
+    reading.finish(reading.read(waiting, suite["processes"], "latent", lambda name: take(*todo[name])))
 
 
 if __name__ == "__main__":

@@ -20,11 +20,8 @@ def start(run: Path, words: list[str], log: str, slot: int) -> subprocess.Popen:
         return subprocess.Popen(command, cwd=ROOT, stdout=file, stderr=file, env=pool.environment(slot))
 
 
-def read(jobs: dict[str, Job], places: int, log: str, take: Callable[[str], dict]) -> None:
-    """Run them all; `take` puts the reading of a name where it is kept. Prints each, and one JSON line last.
-
-    Errors: SystemExit(1) when one failed.
-    """
+def read(jobs: dict[str, Job], places: int, log: str, take: Callable[[str], dict]) -> dict:
+    """Run them all and print each; `take` puts the reading of a name where it is kept. How many were read, which failed."""
     failed, done = [], 0
     waiting = [(name, partial(start, run, words, log)) for name, (run, words) in jobs.items()]
     for name, process in pool.finished(waiting, places):
@@ -34,6 +31,11 @@ def read(jobs: dict[str, Job], places: int, log: str, take: Callable[[str], dict
             continue
         done += 1
         print(name, json.dumps(take(name)), flush=True)
-    print(json.dumps({"read": done, "failed": failed}))
-    if failed:
+    return {"read": done, "failed": failed}
+
+
+def finish(row: dict) -> None:
+    """The JSON line of a program. Errors: SystemExit(1) when something failed."""
+    print(json.dumps(row))
+    if row["failed"]:
         raise SystemExit(1)

@@ -108,7 +108,8 @@ def command_of(words: list[str]) -> str:
 
 def shown(word: str) -> str:
     """A path outside the project is shown by its last part: the clips are the user's own."""
-    return f"PATH/{Path(word).name}" if "/" in word and Path(word).exists() else word
+    outside = Path(word).is_absolute() and not Path(word).is_relative_to(ROOT)
+    return f"PATH/{Path(word).name}" if outside and Path(word).exists() else word
 
 
 def read_suite(path: str) -> dict:

@@ -2,7 +2,8 @@
 
 Runs ``eval.py RUN --skills`` for every finished run whose folder is still there, on the task without a video and, where the run
 has clips, on both sides of them; seed 0 of each agent also as it was before it learned. The measures go into the run's result
-file as "skills", by background. A stopped program goes on where it was. One JSON line last.
+file as "skills", by background. A stopped program goes on where it was. Prints a table of all that was read, a mean and the
+range over seeds each; one JSON line last.
 """
 
 import json
@@ -16,6 +17,18 @@ from benchmarks import reading, returns  # noqa: E402
 from benchmarks.returns import jobs, read_suite  # noqa: E402
 from errors import UserError, run_main  # noqa: E402
 
+COLUMNS = {  # of the table: title -> key of evaluation/skills.py and goals.py
+    "nats": "identifiability/nats",
+    "accuracy": "identifiability/accuracy",
+    "postures": "coverage/postures",
+    "places": "coverage/places",
+    "goals hit, 3 bins": "goals/hit_3",
+    "at the end": "goals/end_3",
+    "falls": "violation/fall",
+    "violations": "violation/mean",
+    "discovery": "return/discovery",
+    "way explained": "discovery_explained/way",
+}
 WORDS = ["--skills", "--episodes", "1", "--best_of", "0"]
 
 
@@ -32,6 +45,33 @@ def to_read(suite: dict, results: Path) -> dict[str, reading.Job]:
     return todo
 
 
+def table(rows: list[dict]) -> str:
+    """Markdown: a line an agent, what it trained on, and what it is measured on."""
+    groups: dict[tuple[str, ...], list[dict]] = {}
+    for row in rows:
+        trained = "clean" if row["background"] == "none" else "video"
+        for side, measured in row.get("skills", {}).items():
+            agent = f"{row['method']}, untrained" if side.startswith("untrained") else row["method"]
+            groups.setdefault((row["task"], trained, agent, side.removeprefix("untrained, ")), []).append(measured)
+    lines = [
+        "| task | trained on | agent | measured on | seeds | " + " | ".join(COLUMNS) + " |",
+        "|---" * (5 + len(COLUMNS)) + "|",
+    ]
+    for group, measured in sorted(groups.items()):
+        cells = [_cell([one[key] for one in measured if key in one]) for key in COLUMNS.values()]
+        lines.append(f"| {' | '.join(group)} | {len(measured)} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _cell(values: list[float]) -> str:
+    """Mean and range; whole numbers where they are large."""
+    if not values:
+        return "-"
+    digits = 0 if max(map(abs, values)) >= 10 else 2
+    low, high, mean = min(values), max(values), sum(values) / len(values)
+    return f"{mean:.{digits}f}" + (f" [{low:.{digits}f}, {high:.{digits}f}]" if len(values) > 1 else "")
+
+
 def main(argv: list[str]) -> None:
     if len(argv) != 1:
         raise UserError("one suite is expected", "command line", "python benchmarks/skills.py SUITE.yaml")
@@ -46,7 +86,9 @@ def main(argv: list[str]) -> None:
         path.write_text(json.dumps(row))
         return {side: one["identifiability/nats"] for side, one in row["skills"].items()}
 
-    reading.read(todo, suite["processes"], "skills", take)
+    row = reading.read(todo, suite["processes"], "skills", take)
+    print(table([json.loads(path.read_text()) for path in sorted(results.glob("*.json"))]))
+    reading.finish(row)
 
 
 if __name__ == "__main__":

@@ -132,7 +132,7 @@ def read(argv: list[str], cuda: bool) -> tuple[RunConfig, dict[str, str]]:
     if size == "auto":
         size = "12m" if cuda and _given(argv, "device", "auto", ("auto", "cpu", "cuda")) != "cpu" else "cpu"
     given = _given_text(argv, "skills")
-    there = shared(Path(given)) if given else {}
+    there = shared(Path(given), agent) if given else {}
     size = there.get("size", size) if _given_text(argv, "size") in ("", "auto") else size
     # The size comes first: a method of another era (infopower_paper) brings its own.
     words = ["--config", f"size_{size}", "--config", agent, *argv]
@@ -142,17 +142,27 @@ def read(argv: list[str], cuda: bool) -> tuple[RunConfig, dict[str, str]]:
         value = getattr(config, name)
         if value not in (chosen, "auto"):
             raise UserError(f"{name} {value} stands in a file", f"--config ({name})", f"give --{name} {value} instead")
+    if config.skills != given:
+        raise UserError(
+            f"skills {config.skills} stands in a file", "--config (skills)", f"give --skills {config.skills} instead"
+        )
     config = replace(config, size=size)
     check_skills(config, there)
     return config, provenance
 
 
-def load(folder: Path) -> RunConfig:
-    """The config that a run folder holds. Errors: UserError when it is no run folder."""
-    path = folder / "config.yaml"
+def load(run: Path) -> RunConfig:
+    """The config of a run folder, or of a checkpoint in one. Errors: UserError when it is neither."""
+    path = folder_of(run) / "config.yaml"
     if not path.is_file():
-        raise UserError("this is no run folder", str(folder), "give a folder that train.py wrote (it holds config.yaml)")
+        raise UserError("this is no run folder", str(run), "give a folder that train.py wrote (it holds config.yaml)")
     return options.from_dict(RunConfig, load_yaml(path), str(path))
+
+
+def folder_of(run: Path) -> Path:
+    """The run folder of a run folder or of a checkpoint in it."""
+    run = run.resolve()
+    return run.parent.parent if (run / "MANIFEST.json").exists() else run
 
 
 # ---------------------------------------------------------------------------------------- runs that begin with another
@@ -162,13 +172,22 @@ SKILL_SECTIONS = ("skill", "hierarchy")  # must be alike where its skills are us
 OWN = ("environment.number", "world_model.objective", "world_model.picture_frames", "skill.hold", "hierarchy.hold")
 
 
-def shared(folder: Path) -> dict:
-    """What a run takes of the config of the one that it begins with, nested: sizes, camera, and what its skills are."""
-    other = load(folder)
+def shared(run: Path, agent: str) -> dict:
+    """What a run takes of the config of the one that it begins with, nested: sizes, camera, and what its skills are.
+
+    Errors: UserError for an agent that begins with none.
+    """
+    if agent not in FOLLOWING:
+        what = f"{agent} does not begin with another run"
+        raise UserError(what, f"--skills {run}", f"leave it out, or choose --agent {' or '.join(FOLLOWING)}")
+    other = load(run)
     policy = replace(other.hierarchy, units=other.actor_critic.units, layers=other.actor_critic.layers)
     there = options.to_dict(replace(other, hierarchy=policy))
+    if other.hierarchy.hold:
+        raise UserError("that run is hierarchical itself", f"--skills {run}", f"give the run of its skills, {other.skills}")
     del there["world_model"]["objective"], there["hierarchy"]["hold"], there["environment"]["number"]
-    return {name: there[name] for name in ("task", "size", *SECTIONS, *SKILL_SECTIONS)}
+    skills = SKILL_SECTIONS if agent == "hierarchical" else ()
+    return {name: there[name] for name in ("task", "size", *SECTIONS, *skills)}
 
 
 def check_skills(config: RunConfig, there: dict) -> None:
@@ -176,6 +195,8 @@ def check_skills(config: RunConfig, there: dict) -> None:
     where, remedy = f"--skills {config.skills}", "give the folder of a run of slim, metra or diayn"
     if not there and config.agent in FOLLOWING:
         raise UserError(f"it is not said with which run {config.agent} begins", "--skills", remedy)
+    if config.hierarchy.hold and config.agent != "hierarchical":
+        raise UserError(f"{config.agent} has no hierarchy", "hierarchy.hold", "leave it out, or choose --agent hierarchical")
     if not there:
         return
     body, other = config.task.split("-")[0], there["task"].split("-")[0]
@@ -186,7 +207,7 @@ def check_skills(config: RunConfig, there: dict) -> None:
     here = options.to_dict(config)
     for key in options.leaves(RunConfig):
         section = key.split(".")[0]
-        alike = section in SECTIONS or key == "size" or (section in SKILL_SECTIONS and config.hierarchy.hold)
+        alike = key == "size" or (section in there and section != "task")
         if alike and not key.startswith(OWN) and _at(here, key) != _at(there, key):
             what = f"{key} is {_at(there, key)} there and {_at(here, key)} here"
             raise UserError(what, where, f"leave --{key} out, or choose another run")

@@ -15,14 +15,11 @@ from sklearn.preprocessing import StandardScaler
 
 from agents.agent import Agent
 from evaluation.episodes import play
-from evaluation.skills import SIDE_BY_SIDE
+from evaluation.skills import in_waves
 from world_models.rssm import State
 
 # Mean returns of the experts over 1000 frames, as URLB reports them.
-EXPERTS = {
-    "walker-stand": 984, "walker-walk": 971, "walker-run": 796, "walker-flip": 799,
-    "quadruped-walk": 866, "quadruped-run": 888, "quadruped-stand": 920, "quadruped-jump": 888,
-}  # fmt: skip
+EXPERTS = {"walker-stand": 984, "walker-walk": 971, "walker-run": 796}
 Reward = Callable[[torch.Tensor], torch.Tensor]  # features (N, F) -> expected reward (N,)
 
 
@@ -48,15 +45,7 @@ def best_skill(
 
 def _episodes(agent: Agent, make_env: Callable, skills: torch.Tensor, seeds: list[int]) -> np.ndarray:
     """Return of a whole episode under each skill (N, C), from each seed: (N,)."""
-    envs, scores = [make_env() for _ in range(min(SIDE_BY_SIDE, len(seeds)))], []
-    try:
-        for first in range(0, len(seeds), len(envs)):
-            rows = slice(first, first + len(envs))
-            scores.append(_returns(agent, envs[: len(seeds[rows])], skills[rows], seeds[rows]))
-    finally:
-        for env in envs:
-            env.close()
-    return np.concatenate(scores)
+    return np.concatenate(in_waves(make_env, len(seeds), lambda envs, rows: _returns(agent, envs, skills[rows], seeds[rows])))
 
 
 def _returns(agent: Agent, envs: list[gymnasium.Env], skills: torch.Tensor, seeds: list[int]) -> np.ndarray:
@@ -109,6 +98,8 @@ class Planner:
         self.sequences, self.depth, self.discount = sequences, depth, discount
 
     def __call__(self, memory, image: torch.Tensor, is_first: torch.Tensor):
+        device = self.agent.device
+        image, is_first = image.to(device), is_first.to(device)
         skill, age = memory.condition, torch.where(is_first, 0, memory.age)
         state = self.agent.perceive(memory, image, is_first, sample=False)
         due = age % self.hold == 0
@@ -122,14 +113,15 @@ class Planner:
         """The first skill of the best sequence from each state: (N, ...) -> (N, C)."""
         number = len(start.deterministic)
         state = start.map(lambda x: x.repeat_interleave(self.sequences, 0))  # (N J, ...)
-        skills = torch.stack([self.agent.skills.draw(number * self.sequences) for _ in range(self.depth)])  # (D, N J, C)
-        total = torch.zeros(number * self.sequences)
+        draw = self.agent.skills.draw
+        skills = torch.stack([draw(number * self.sequences, self.agent.device) for _ in range(self.depth)])  # (D, N J, C)
+        total = torch.zeros(number * self.sequences, device=self.agent.device)
         for step in range(self.depth * self.hold):
             action = self.agent.choose(state, skills[step // self.hold], explore=False)
             state = self.agent.world_model.imagine(state, action)
-            total += self.discount**step * self.reward(state.feature).cpu()
+            total += self.discount**step * self.reward(state.feature).to(total.device)
         best = total.view(number, self.sequences).argmax(1)
-        return skills[0].view(number, self.sequences, -1)[torch.arange(number), best]
+        return skills[0].view(number, self.sequences, -1)[torch.arange(number, device=best.device), best]
 
 
 def planned(agent: Agent, make_env: Callable[[], gymnasium.Env], reward: Reward, episodes: int, seed: int, **options):

@@ -14,7 +14,7 @@ import torch
 
 from agents.agent import Agent
 from evaluation import posture
-from evaluation.skills import SIDE_BY_SIDE
+from evaluation.skills import in_waves
 
 LOOK = 8  # steps for which the model looks at a goal
 RADII = (3, 1)  # bins
@@ -48,17 +48,11 @@ def reach(agent: Agent, make_env: Callable[[], gymnasium.Env], goals: list[Goal]
 
     Each goal has a start of its own, other than the goal's; `distance` is the mean smallest one, in bins.
     """
-    envs = [make_env() for _ in range(min(SIDE_BY_SIDE, len(goals)))]
-    rows = []
-    try:
-        body = posture.body(envs[0].unwrapped.physics)
-        for first in range(0, len(goals), len(envs)):
-            chosen = goals[first : first + len(envs)]
-            rows.append(_distances(agent, envs[: len(chosen)], chosen, body, steps, seed + first))
-    finally:
-        for env in envs:
-            env.close()
-    distances = np.concatenate(rows)  # (goals, T)
+
+    def wave(envs: list[gymnasium.Env], rows: slice) -> np.ndarray:
+        return _distances(agent, envs, goals[rows], steps, seed + rows.start)
+
+    distances = np.concatenate(in_waves(make_env, len(goals), wave))  # (goals, T)
     row = {"distance": float(distances.min(1).mean())}
     for radius in RADII:
         near = distances <= radius
@@ -67,25 +61,22 @@ def reach(agent: Agent, make_env: Callable[[], gymnasium.Env], goals: list[Goal]
     return row
 
 
-def _distances(agent: Agent, envs: list[gymnasium.Env], goals: list[Goal], body, steps: int, seed: int) -> np.ndarray:
-    """(N, T) bins between robot and goal at each step."""
-    target = look(agent, np.stack([goal.image for goal in goals]))
-    aim = np.stack([goal.state for goal in goals])
+@torch.no_grad()
+def _distances(agent: Agent, envs: list[gymnasium.Env], goals: list[Goal], steps: int, seed: int) -> np.ndarray:
+    """(N, T) bins between robot and goal after each step."""
+    body, aim = posture.body(envs[0].unwrapped.physics), np.stack([goal.state for goal in goals])
+    target = look(agent, np.stack([goal.image for goal in goals])).float()
     images = np.stack([env.reset(seed=seed + 10_000 + index)[0] for index, env in enumerate(envs)])
     memory, first, rows = agent.initial_state(len(envs)), torch.ones(len(envs), dtype=torch.bool), []
     for _ in range(steps):
-        skill = agent.skills.nearest(direction(agent, memory.state.feature, target))
-        action, memory = agent.act(memory, torch.from_numpy(images), first, skill, explore=False)
-        first = torch.zeros_like(first)
+        image = torch.from_numpy(images).to(agent.device)
+        state = agent.perceive(memory, image, first, sample=False)
+        skill = agent.skills.nearest(agent.discovery.direction(state.feature.float(), target))
+        action = agent.choose(state, skill, explore=False)
+        memory, first = memory._replace(state=state, action=action, image=image), torch.zeros_like(first)
         images = np.stack([env.step(one)[0] for env, one in zip(envs, action.cpu().numpy())])
         rows.append(posture.distance(body, np.stack([env.unwrapped.simulator_state() for env in envs]), aim))
     return np.stack(rows, 1)
-
-
-@torch.no_grad()
-def direction(agent: Agent, feature: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """Where discovery would have the robot go: (N, F), (N, F) -> (N, C)."""
-    return agent.discovery.direction(feature.float(), target.float())
 
 
 def look(agent: Agent, images: np.ndarray) -> torch.Tensor:

@@ -1,6 +1,6 @@
 """Where a robot is and how it holds itself, from the simulator: what coverage counts and goals are measured in.
 
-Shapes: N any leading axes, S simulator numbers (qpos, qvel), P places (0 to 2), Q posture numbers (up to 4).
+Shapes: N any leading axes, S simulator numbers (qpos, qvel), P places (0 to 2), Q posture numbers (0 to 4).
 """
 
 from typing import NamedTuple
@@ -10,77 +10,95 @@ import numpy as np
 
 PLACE_BIN, HEIGHT_BIN, ANGLE_BIN = 0.25, 0.1, 0.5  # m, m, rad
 SLIDE, HINGE, FREE = (int(getattr(mujoco.mjtJoint, f"mjJNT_{kind}")) for kind in ("SLIDE", "HINGE", "FREE"))
+X, Y, Z = range(3)
+
+
+class Number(NamedTuple):
+    """One posture number: its place among the simulator's, the width of its bin, whether it goes around in a circle."""
+
+    address: int
+    width: float
+    turns: bool
 
 
 class Body(NamedTuple):
     """Which simulator numbers are what."""
 
     place: tuple[int, ...]  # x, or x and y; empty for a robot that is fixed to its place
-    height: int | None
-    pitch: int | None  # the angle of the root in the plane
-    quaternion: int | None  # where that of a free root begins
-    joints: tuple[tuple[int, float], ...]  # the first joints after the root, with their bins: 2, or 4 without a root
+    posture: tuple[Number, ...]  # height and angle of the root, then joints
+    quaternion: int | None = None  # where that of a free root begins; its pitch is one more posture number
 
 
 def body(physics) -> Body:
-    """Of a dm_control domain: by the names of planar roots (rootx, rootz, rooty), by a free joint, or neither."""
+    """Of a dm_control domain: a free root, a root of slides (planar robots), or none; then the first joints.
+
+    Two joints beside a root, four without one.
+    """
     model = physics.model
-    names = [model.id2name(joint, "joint") for joint in range(model.njnt)]
-    kinds, addresses = np.asarray(model.jnt_type), np.asarray(model.jnt_qposadr)
-    where = {name: int(address) for name, address in zip(names, addresses)}
-    free = [int(address) for kind, address in zip(kinds, addresses) if kind == FREE]
-    inner = [
-        (int(address), ANGLE_BIN if kind == HINGE else HEIGHT_BIN)
-        for name, kind, address in zip(names, kinds, addresses)
-        if kind in (SLIDE, HINGE) and not name.startswith("root")
-    ]
-    if "rootx" in where:
-        return Body((where["rootx"],), where.get("rootz"), where.get("rooty"), None, tuple(inner[:2]))
-    if free:
-        root = free[0]
-        return Body((root, root + 1), root + 2, None, root + 3, tuple(inner[:2]))
-    return Body((), None, None, None, tuple(inner[:4]))
+    joints = range(model.njnt)
+    root_body = int(model.jnt_bodyid[0])
+    of_root = [joint for joint in joints if int(model.jnt_bodyid[joint]) == root_body]
+    slides = [joint for joint in of_root if int(model.jnt_type[joint]) == SLIDE]
+    if int(model.jnt_type[0]) == FREE:
+        root = int(model.jnt_qposadr[0])
+        return Body((root, root + 1), (Number(root + 2, HEIGHT_BIN, False), *_joints(model, joints[1:])[:2]), root + 3)
+    if len(slides) < 2:
+        return Body((), tuple(_joints(model, joints)[:4]))
+    along = {int(np.abs(model.jnt_axis[joint]).argmax()): int(model.jnt_qposadr[joint]) for joint in slides}
+    place = tuple(along[axis] for axis in (X, Y) if axis in along)
+    height = [Number(along[Z], HEIGHT_BIN, False)] if Z in along else []
+    angle = _joints(model, [joint for joint in of_root if joint not in slides])
+    return Body(place, (*height, *angle, *_joints(model, [joint for joint in joints if joint not in of_root])[:2]))
+
+
+def _joints(model, joints) -> list[Number]:
+    """Slides and hinges as posture numbers; a hinge without limits turns."""
+    found = []
+    for joint in joints:
+        kind, address = int(model.jnt_type[joint]), int(model.jnt_qposadr[joint])
+        if kind == SLIDE:
+            found.append(Number(address, HEIGHT_BIN, False))
+        elif kind == HINGE:
+            found.append(Number(address, ANGLE_BIN, not model.jnt_limited[joint]))
+    return found
 
 
 def in_bins(body: Body, state: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(N, S) -> place (N, P), posture (N, Q), each number in widths of its bin."""
+    """(N, S) -> place (N, P), posture (N, Q), each number in widths of its bin; one that turns lies within a turn."""
     place = state[..., list(body.place)] / PLACE_BIN
     columns = []
-    if body.height is not None:
-        columns.append(state[..., body.height] / HEIGHT_BIN)
-    if body.pitch is not None:
-        columns.append(_wrapped(state[..., body.pitch]) / ANGLE_BIN)
+    for number in body.posture:
+        value = state[..., number.address]
+        columns.append((_within_a_turn(value) if number.turns else value) / number.width)
     if body.quaternion is not None:
         w, x, y, z = np.moveaxis(state[..., body.quaternion : body.quaternion + 4], -1, 0)
         columns.append(np.arcsin(np.clip(2 * (w * y - z * x), -1, 1)) / ANGLE_BIN)
-    columns += [state[..., index] / width for index, width in body.joints]
     return place, np.stack(columns, -1) if columns else state[..., :0]
 
 
-def _wrapped(angle: np.ndarray) -> np.ndarray:
+def _within_a_turn(angle: np.ndarray) -> np.ndarray:
     """Into [-pi, pi): a robot that rolled over once is where it was."""
     return (angle + np.pi) % (2 * np.pi) - np.pi
 
 
 def coverage(body: Body, state: np.ndarray) -> dict[str, float]:
-    """Bins that were visited: of postures (height, pitch, joints), and of places where the robot can travel.
+    """Bins that were visited: of postures, and of places where the robot can travel.
 
     Posture bins survive a hidden floor; places are only visible where something of the floor is.
     """
-    place, posture = (_bins(x) for x in in_bins(body, state))
-    row = {"postures": float(len(posture))}
-    return row | ({"places": float(len(place))} if body.place else {})
+    bins = {"places": in_bins(body, state)[0], "postures": in_bins(body, state)[1]}
+    return {name: float(_number_of_bins(x)) for name, x in bins.items() if x.shape[-1]}
 
 
-def _bins(x: np.ndarray) -> np.ndarray:
-    return np.unique(np.floor(x.reshape(-1, x.shape[-1])).astype(int), axis=0) if x.shape[-1] else np.zeros((0, 0))
+def _number_of_bins(x: np.ndarray) -> int:
+    return len(np.unique(np.floor(x.reshape(-1, x.shape[-1])).astype(int), axis=0))
 
 
 def distance(body: Body, state: np.ndarray, goal: np.ndarray) -> np.ndarray:
-    """In bins, Euclidean over place and posture: (N, S), (N, S) -> (N,)."""
-    ours, theirs = (np.concatenate(in_bins(body, x), -1) for x in (state, goal))
-    difference = ours - theirs
-    if body.pitch is not None:  # around the circle
-        column = len(body.place) + (body.height is not None)
-        difference[..., column] = _wrapped(difference[..., column] * ANGLE_BIN) / ANGLE_BIN
-    return np.sqrt(np.square(difference).sum(-1))
+    """In bins, Euclidean over place and posture, the short way around: (N, S), (N, S) -> (N,)."""
+    (place, posture), (goal_place, goal_posture) = in_bins(body, state), in_bins(body, goal)
+    difference = posture - goal_posture
+    for column, number in enumerate(body.posture):
+        if number.turns:
+            difference[..., column] = _within_a_turn(difference[..., column] * number.width) / number.width
+    return np.sqrt(np.square(np.concatenate([place - goal_place, difference], -1)).sum(-1))

@@ -83,8 +83,8 @@ class Evaluator:
         return row | self.read(frame, side)
 
     def skills(self, frame: int, side: str) -> dict[str, float]:
-        """Metrics of the skills, where there are any, and their film."""
-        if not (self.config.skill.size and self.config.evaluation.skills):
+        """Metrics of the skills, where any are learned, and their film."""
+        if not self.config.skill.size or self.config.hierarchy.hold or not self.config.evaluation.skills:
             return {}
         number = self.config.evaluation.skills
         row, film, fps = skill_report.show(self.config, self.agent, self.folder, side, side, number=number)

@@ -1,6 +1,8 @@
 """All that is measured about the skills of a run on one background, as metrics, table, skills.json and a film of tiles."""
 
+import contextlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -35,19 +37,34 @@ def number_of(prior: Skills) -> int:
     return prior.size if prior.config.kind == "one_hot" else skills.SKILLS
 
 
+@contextlib.contextmanager
+def looking(agent: Agent) -> Iterator[None]:
+    """Leaves the agent as it was: torch's random state, and the vectors of spectral norms, which move when they are used."""
+    was = agent.training
+    agent.eval()
+    with torch.random.fork_rng(), torch.no_grad():
+        yield
+    agent.train(was)
+
+
 def show(
-    config: RunConfig, agent: Agent, folder: Path, side: str, label: str, background=None, targets=(), number: int = 0
+    config: RunConfig, agent: Agent, folder: Path, side: str, label: str, background=None, targets: int = 0, number: int = 0
 ) -> tuple[dict[str, float], np.ndarray, float]:
     """(measures by key, tiles (T, H, W, 3), their frames per second); the tiles also as skills-LABEL.mp4 and .png.
 
-    `number` skills x 3 rollouts of as many steps as training holds one, and the way to each target.
+    `number` skills x 3 rollouts of as many steps as training holds one, and the way to each of `targets` goals.
     """
-    make_env, steps, seed = build.environment_maker(config, side, background), config.skill.hold, config.evaluation.seed
-    chosen = agent.skills.spread(number or skills.SKILLS).to(agent.device)
-    record = skills.play(agent, make_env, chosen, skills.REPEATS, steps, seed)
-    row = skills.measure(record)
-    if targets and agent.discovery is not None:
-        row |= {f"goals/{key}": value for key, value in goals.reach(agent, make_env, targets, 2 * steps, seed).items()}
+    make_env, seed = build.environment_maker(config, side, background), config.evaluation.seed
+    longest = config.environment.time_limit // config.environment.action_repeat
+    steps = min(config.skill.hold, longest)
+    with looking(agent):
+        chosen = agent.skills.spread(number or skills.SKILLS).to(agent.device)
+        record = skills.play(agent, make_env, chosen, skills.REPEATS, steps, seed)
+        row = skills.measure(record)
+        if targets and agent.discovery is not None:
+            aims = goals.draw(make_env, targets, steps, seed)
+            reached = goals.reach(agent, make_env, aims, min(2 * steps, longest), seed)
+            row |= {f"goals/{key}": value for key, value in reached.items()}
     film = tiles(record.film)
     write_film(folder / f"skills-{label}.mp4", film, record.render_fps, scale=1)
     cv2.imwrite(str(folder / f"skills-{label}.png"), np.ascontiguousarray(film[-1][..., ::-1]))
@@ -61,7 +78,8 @@ def best_skill(
     if not number:
         return {}
     maker, frames = build.environment_maker(config, side, background), config.environment.time_limit
-    _, *scores = downstream.best_skill(agent, maker, number, episodes, config.evaluation.seed)
+    with looking(agent):
+        _, *scores = downstream.best_skill(agent, maker, number, episodes, config.evaluation.seed)
     best, mean = (downstream.normalised(config.task, score, frames) for score in scores)
     return {f"downstream/{config.task}/best_skill": best, f"downstream/{config.task}/mean_skill": mean}
 
@@ -73,7 +91,7 @@ def tiles(film: np.ndarray) -> np.ndarray:
 
 
 def gaps(results: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
-    """The distractor gap, (clean - video) / clean, of each measure of which more is better; by background with a video."""
+    """The distractor gap, (clean - video) / clean, of each of GAINS, of which more is better; by background with a video."""
     clean, gap = results.get("clean", {}), {}
     for name in [name for name in results if clean and name != "clean" and not name.startswith("untrained")]:
         keys = [key for key in results[name] if key.startswith(GAINS) and clean.get(key)]

@@ -6,8 +6,9 @@ Zero-shot goals are in goals.py, downstream tasks in downstream.py.
 Shapes: K skills, R repeats, T agent steps, S simulator numbers (qpos, qvel), C condition.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -32,7 +33,7 @@ class SkillRecord:
     state: np.ndarray  # (K, R, T+1, S)
     body: posture.Body  # what the S numbers are
     direction: np.ndarray  # (K, R, T, C), what discovery rewards along the skill, a step each; C is 0 without discovery
-    way: np.ndarray  # (K, R, T, C), the same from the start to each state
+    way: np.ndarray  # (K, R, T, C), the same from one state, the first of all, to each state
     reward: np.ndarray  # (K, R, T), of discovery
     violation: np.ndarray  # (K, R, T, 4), see Signals.violations; each in [0, 1]
     signal: np.ndarray  # (K, R, T, 2), use and safety
@@ -43,29 +44,50 @@ class SkillRecord:
 def play(
     agent: Agent, make_env: Callable[[], gymnasium.Env], skills: torch.Tensor, repeats: int, steps: int, seed: int
 ) -> SkillRecord:
-    """Hold each of `skills` (K, C) for `steps` agent steps with the deterministic policy; repeat r starts from seed + r."""
-    number = min(SIDE_BY_SIDE, len(skills))
-    envs = [make_env() for _ in range(number)]
-    rows = []
+    """Hold each of `skills` (K, C) for `steps` agent steps with the deterministic policy, from `repeats` starts.
+
+    All skills share the starts; a skill that stands there a second time has others, else it would do the same again.
+    """
+    copy = _copies(skills)
+    seeds = [seed + repeat + repeats * one for repeat in range(repeats) for one in copy]
+    every, looks = skills.repeat(repeats, 1), []  # (R K, C), repeat by repeat
+
+    def wave(envs: list[gymnasium.Env], rows: slice) -> tuple:
+        looks.append((posture.body(envs[0].unwrapped.physics), envs[0].metadata.get("render_fps", 20.0)))
+        return _play(agent, envs, every[rows], steps, seeds[rows], filmed=rows.start < len(skills))
+
+    columns = list(zip(*in_waves(make_env, len(every), wave)))
+    feature = torch.cat(columns.pop(0))  # (R K, T+1, F)
+    film = np.concatenate([part for part in columns.pop() if part is not None])[: len(skills)]
+    rows = [np.concatenate(column) for column in columns] + list(_discovery(agent, feature, every))
+    # (R K, ...) -> (K, R, ...)
+    state, violation, signal, direction, way, reward = (
+        row.reshape(repeats, len(skills), *row.shape[1:]).swapaxes(0, 1) for row in rows
+    )
+    body, fps = looks[0]
+    return SkillRecord(skills.cpu().numpy(), state, body, direction, way, reward, violation, signal, film, fps)
+
+
+def _copies(skills: torch.Tensor) -> list[int]:
+    """How often each of (K, C) stood there before."""
+    rows = [tuple(row) for row in skills.cpu().numpy().round(6)]
+    return [rows[:index].count(row) for index, row in enumerate(rows)]
+
+
+def in_waves(make_env: Callable[[], gymnasium.Env], number: int, play: Callable[[list[gymnasium.Env], slice], Any]) -> list:
+    """`play(envs, rows)` for `number` rows, as many at a time as share a forward pass; the environments are closed."""
+    envs = [make_env() for _ in range(min(SIDE_BY_SIDE, number))]
     try:
-        body, fps = posture.body(envs[0].unwrapped.physics), envs[0].metadata.get("render_fps", 20.0)
-        for repeat in range(repeats):
-            for first in range(0, len(skills), number):
-                chosen = skills[first : first + number]
-                rows.append(_play(agent, envs[: len(chosen)], chosen, steps, seed + repeat))
+        firsts = range(0, number, len(envs))
+        return [play(envs[: number - first], slice(first, min(first + len(envs), number))) for first in firsts]
     finally:
         for env in envs:
             env.close()
-    # Columns come as (R, K, ...) in turn.
-    state, direction, way, reward, violation, signal, film = (
-        np.concatenate(column).reshape(repeats, len(skills), *column[0].shape[1:]).swapaxes(0, 1) for column in zip(*rows)
-    )
-    return SkillRecord(skills.cpu().numpy(), state, body, direction, way, reward, violation, signal, film[:, 0], fps)
 
 
-def _play(agent: Agent, envs: Sequence[gymnasium.Env], skills: torch.Tensor, steps: int, seed: int) -> tuple:
-    """One rollout an environment: columns (N, T, ...)."""
-    images = np.stack([env.reset(seed=seed)[0] for env in envs])
+def _play(agent: Agent, envs: list[gymnasium.Env], skills: torch.Tensor, steps: int, seeds: list[int], filmed: bool) -> tuple:
+    """One rollout an environment: features (N, T+1, F) and columns (N, T, ...)."""
+    images = np.stack([env.reset(seed=seed)[0] for env, seed in zip(envs, seeds)])
     domain = envs[0].unwrapped.task.split("-")[0]
     signals = [Signals(env.unwrapped.physics, domain, ("use", "safety")) for env in envs]
     memory, first = agent.initial_state(len(envs)), torch.ones(len(envs), dtype=torch.bool)
@@ -78,28 +100,26 @@ def _play(agent: Agent, envs: Sequence[gymnasium.Env], skills: torch.Tensor, ste
         states.append(_states(envs))
         violations = np.array([list(signal.violations(one).values()) for signal, one in zip(signals, taken)])
         rows.append((violations, np.stack([signal.read(one) for signal, one in zip(signals, taken)])))
-        film.append(images)
-    features.append(agent.act(memory, torch.from_numpy(images), first, skills, explore=False)[1].state.feature)
+        film += [images] if filmed else []
+    features.append(agent.perceive(memory, torch.from_numpy(images), first, sample=False).feature)
     violation, signal = (np.stack(column, 1) for column in zip(*rows))
-    return np.stack(states, 1), *_discovery(agent, features, skills), violation, signal, np.stack(film, 1)
+    return torch.stack(features, 1).float(), np.stack(states, 1), violation, signal, np.stack(film, 1) if filmed else None
 
 
-def _states(envs: Sequence[gymnasium.Env]) -> np.ndarray:
+def _states(envs: list[gymnasium.Env]) -> np.ndarray:
     return np.stack([env.unwrapped.simulator_state() for env in envs])  # (N, S)
 
 
-@torch.no_grad()
-def _discovery(agent: Agent, features: list[torch.Tensor], skills: torch.Tensor) -> tuple[np.ndarray, ...]:
-    """Directions from each state to the next and from the first to each, (N, T, C), and the rewards (N, T)."""
-    column = torch.stack(features, 1).float()  # (N, T+1, F)
-    before, after = column[:, :-1], column[:, 1:]
+def _discovery(agent: Agent, feature: torch.Tensor, skills: torch.Tensor) -> tuple[np.ndarray, ...]:
+    """Directions from each state to the next and from one state to all, (N, T, C), rewards (N, T); of (N, T+1, F), (N, C)."""
+    before, after = feature[:, :-1], feature[:, 1:]
     if agent.discovery is None:
         nothing = np.zeros((*after.shape[:2], 0), np.float32)
         return nothing, nothing, np.zeros(after.shape[:2], np.float32)
-    start, skill = column[:, :1].expand_as(after), skills[:, None].expand(-1, after.shape[1], -1)
+    reference, skill = feature[:1, :1].expand_as(after), skills[:, None].expand(-1, after.shape[1], -1)
     found = agent.discovery
-    rows = found.direction(before, after), found.direction(start, after), found.reward(before, after, skill)
-    return tuple(row.cpu().numpy() for row in rows)
+    rows = found.direction(before, after), found.direction(reference, after), found.reward(before, after, skill)
+    return tuple(row.detach().cpu().numpy() for row in rows)
 
 
 def measure(record: SkillRecord) -> dict[str, float]:
@@ -115,9 +135,9 @@ def identifiability(record: SkillRecord, last: int = LAST) -> dict[str, float]:
     """How well a skill is recovered from the last states of its rollout, by trees fitted on the other repeats.
 
     The trees read a vector u from a state; q(c given states) is proportional to exp(kappa u^T c) over the distinct skills,
-    u the mean over the last states. nats = ln K + E ln q(c), at most the mutual information of skill and states but for
-    kappa, the one number that is fitted to what is scored: 0 where states tell nothing, at most `cap`, ln K. Accuracy: how
-    often the likeliest skill is the right one, beside `chance`.
+    u the mean over the last states, kappa chosen on the other repeats. nats = ln K + E ln q(c), a lower bound of the mutual
+    information of skill and states: about 0 where states tell nothing, at most `cap`, ln K. Accuracy: how often the likeliest
+    skill is the right one, beside `chance`.
     """
     distinct, label = np.unique(record.skill.round(6), axis=0, return_inverse=True)
     repeats, last = record.state.shape[1], min(last, record.state.shape[2] - 1)  # not the start, which is no skill's
@@ -132,7 +152,9 @@ def identifiability(record: SkillRecord, last: int = LAST) -> dict[str, float]:
         scores[:, repeat] = read @ distinct.T
     accuracy = float(np.mean(scores.argmax(-1) == label.ravel()[:, None]))
     true = np.take_along_axis(scores, label.reshape(-1, 1, 1), -1)[..., 0]  # (K, R)
-    nats = max(np.mean(kappa * true - _log_sum_exp(kappa * scores)) + np.log(len(distinct)) for kappa in SHARPNESS)
+    log_q = np.stack([(kappa * true - _log_sum_exp(kappa * scores)).mean(0) for kappa in SHARPNESS])  # (kappas, R)
+    others = log_q.sum(1, keepdims=True) - log_q
+    nats = np.mean(log_q[others.argmax(0), range(repeats)]) + np.log(len(distinct))
     return {"nats": float(nats), "cap": float(np.log(len(distinct))), "accuracy": accuracy, "chance": 1 / len(distinct)}
 
 

@@ -13,7 +13,7 @@ from errors import UserError
 from evaluation import downstream, goals, posture, skill_report, skills
 from world_models.rssm import State
 
-PLANE = posture.Body((0, 1), None, None, None, ())
+PLANE = posture.Body((0, 1), ())
 SPEED = 0.1  # m a step
 
 
@@ -109,12 +109,12 @@ def test_every_skill_is_played_from_the_same_starts_and_stays_in_its_row():
     assert np.ptp(record.state[:, :, 0], axis=0).max() == 0
     assert np.ptp(record.state[0, :, 0], axis=0).min() > 0.01
     np.testing.assert_allclose(record.reward.sum(-1), 10 * SPEED, atol=0.03)  # the picture rounds
-    np.testing.assert_allclose(record.way[:, :, -1], moved, atol=0.02)
+    np.testing.assert_allclose(record.way, record.state[:, :, 1:] - record.state[0, 0, 0], atol=0.02)
     row = skills.measure(record)
     assert row["return/use"] == 10
     assert row["return/safety"] == -2.5
     assert row["violation/mean"] == 0.25
-    assert row["discovery_explained/way"] < 1
+    assert row["discovery_explained/way"] > 0.8  # the map is the place, but for the rounding of the picture
 
 
 @pytest.mark.parametrize("kind", ["one_hot", "sphere"])
@@ -130,13 +130,21 @@ def test_skills_that_states_tell_are_identified(kind):
     assert 0.85 * np.log(8) < told["nats"] <= np.log(8)
 
 
+def test_a_skill_that_stands_there_again_has_other_starts():
+    chosen = Skills(SkillConfig(size=2, kind="one_hot")).spread(4)
+    starts = skills.play(Walker(), Plane, chosen, repeats=2, steps=3, seed=0).state[:, :, 0]
+    assert np.array_equal(starts[0], starts[1])
+    assert not np.isclose(starts[0], starts[2]).any()
+    assert len(np.unique(starts[[0, 2]].reshape(-1, 2), axis=0)) == 4
+
+
 def test_skills_that_states_do_not_tell_have_no_nats():
     random = np.random.default_rng(1)
     skill = Skills(SkillConfig(size=16, kind="one_hot")).spread(48).numpy()  # each three times
     told = skills.identifiability(record_of(random.normal(size=(48, 3, 21, 4)), skill))
     assert told["chance"] == pytest.approx(1 / 16)
     assert told["accuracy"] < 0.2
-    assert 0 <= told["nats"] < 0.08
+    assert abs(told["nats"]) < 0.05
 
 
 def test_half_of_the_information_is_half_of_it():
@@ -165,12 +173,15 @@ def test_what_the_simulator_explains_of_discovery():
 
 
 def test_bins_are_counted_and_a_roll_is_no_new_posture():
-    body = posture.Body((0,), 1, 2, None, ((3, 0.5),))
+    numbers = posture.Number(1, 0.1, False), posture.Number(2, posture.ANGLE_BIN, True), posture.Number(3, 0.5, False)
+    body = posture.Body((0,), numbers)
     state = np.array([[0.0, 1.0, 0.1, 0.1], [0.3, 1.0, 0.1, 0.1], [0.3, 1.0, 0.1 + 2 * np.pi, 0.1], [0.3, 1.0, 0.1, 0.6]])
     assert posture.coverage(body, state) == {"postures": 2.0, "places": 2.0}
     assert posture.distance(body, state[:1], state[1:2])[0] == pytest.approx(0.3 / posture.PLACE_BIN)
     turned = state[:1] + np.array([0, 0, 2 * np.pi - 0.5, 0])
     assert posture.distance(body, state[:1], turned)[0] == pytest.approx(0.5 / posture.ANGLE_BIN)
+    bent = state[:1] + np.array([0, 0, 0, 2 * np.pi])  # a joint with limits does not come around
+    assert posture.distance(body, state[:1], bent)[0] == pytest.approx(4 * np.pi)
 
 
 def test_goals_are_reached_by_an_agent_whose_map_is_right_and_missed_by_one_whose_is_not():
@@ -280,19 +291,43 @@ def test_a_skill_out_of_range_is_refused():
 
 @pytest.mark.parametrize(
     ("task", "place", "numbers"),
-    [("walker-stand", 1, 4), ("cheetah-run", 1, 4), ("humanoid-stand", 2, 4), ("reacher-easy", 0, 2), ("quadruped-walk", 2, 4)],
+    [
+        ("walker-stand", ["rootx"], ["rootz", "rooty", "right_hip", "right_knee"]),
+        ("cheetah-run", ["rootx"], ["rootz", "rooty", "bthigh", "bshin"]),
+        ("hopper-hop", ["rootx"], ["rootz", "rooty", "waist", "hip"]),
+        ("swimmer-swimmer6", ["rootx", "rooty"], ["rootz", "joint_0", "joint_1"]),
+        ("point_mass-easy", ["root_x", "root_y"], []),
+        ("reacher-easy", [], ["shoulder", "wrist"]),
+        ("pendulum-swingup", [], ["hinge"]),
+        ("finger-spin", [], ["proximal", "distal", "hinge"]),
+    ],
 )
 def test_bodies_of_the_suite(task, place, numbers, monkeypatch):
     monkeypatch.undo()
     from dm_control import suite
 
     physics = suite.load(*task.split("-")).physics
-    body = posture.body(physics)
-    state = np.concatenate([physics.data.qpos, physics.data.qvel])[None]
+    model, body = physics.model, posture.body(physics)
+    names = {int(model.jnt_qposadr[joint]): model.id2name(joint, "joint") for joint in range(model.njnt)}
+    assert [names[address] for address in body.place] == place
+    assert [names[number.address] for number in body.posture] == numbers
+    turning = {"rooty", "hinge", "shoulder"} if "rooty" not in place else {"rootz"}
+    assert {names[number.address] for number in body.posture if number.turns} == turning & set(numbers)
+
+
+@pytest.mark.parametrize(("task", "numbers"), [("humanoid-stand", 4), ("quadruped-walk", 4), ("fish-swim", 4)])
+def test_bodies_with_a_free_root(task, numbers, monkeypatch):
+    monkeypatch.undo()
+    from dm_control import suite
+
+    physics = suite.load(*task.split("-")).physics
+    body, qpos = posture.body(physics), physics.data.qpos.copy()
+    state = np.concatenate([qpos, physics.data.qvel])[None]
     where, how = posture.in_bins(body, state)
-    assert (where.shape[1], how.shape[1]) == (place, numbers)
-    if task == "walker-stand":
-        physics.named.data.qpos["rootz"] += posture.HEIGHT_BIN
-        physics.named.data.qpos["rootx"] += 2 * posture.PLACE_BIN
-        moved = np.concatenate([physics.data.qpos, physics.data.qvel])[None]
-        assert posture.distance(body, state, moved)[0] == pytest.approx(np.sqrt(5))
+    assert (where.shape[1], how.shape[1]) == (2, numbers)
+    qpos[:3] += [2 * posture.PLACE_BIN, 0, posture.HEIGHT_BIN]
+    qpos[3:7] = [np.cos(0.25), 0, np.sin(0.25), 0]  # pitched by 0.5 rad
+    flat = state.copy()
+    flat[0, 3:7] = [1, 0, 0, 0]
+    moved = np.concatenate([qpos, physics.data.qvel])[None]
+    assert posture.distance(body, flat, moved)[0] == pytest.approx(np.sqrt(4 + 1 + (0.5 / posture.ANGLE_BIN) ** 2))

@@ -82,9 +82,14 @@ def test_skills_of_labelled_agents_are_measured(tmp_path, results, monkeypatch, 
     assert row["method"] == "short"
     assert row["settings"]["optimiser.warmup"] == 10
     assert set(row["skills"]) == {"clean", "train", "heldout", "untrained, clean"}
-    assert 0 <= row["skills"]["heldout"]["identifiability/nats"] <= 1.4
+    assert -1 < row["skills"]["heldout"]["identifiability/nats"] <= 1.4
     skills.main([suite])
-    assert last_line(capsys) == {"read": 0, "failed": []}
+    lines = capsys.readouterr().out.splitlines()
+    assert json.loads(lines[-1]) == {"read": 0, "failed": []}
+    assert len(lines) == 2 + 4 + 1
+    assert lines[2].startswith("| cartpole-balance | video | short | clean | 1 | ")
+    seeds = [{**row, "skills": {"clean": {"identifiability/nats": nats}}} for nats in (0.5, 1.0)]
+    assert "| clean | 2 | 0.75 [0.50, 1.00] | - |" in skills.table(seeds)
 
 
 def test_a_result_is_outdated_when_a_setting_behind_its_command_is_another():

@@ -28,6 +28,7 @@ TASKS = (
 
 # What an environment can tell besides the reward (envs/signals.py): for rewards, never in the observation.
 SIGNALS = ("use", "safety")
+VIOLATIONS = ("fall", "limit", "saturation", "contact")  # what safety is minus the mean of
 
 _HOME_OF = {
     "DMCEnv": "envs.dmc",
@@ -35,13 +36,14 @@ _HOME_OF = {
     "make_video": "envs.dmc",
     "Background": "envs.backgrounds",
     "BackgroundConfig": "envs.backgrounds",
+    "Signals": "envs.signals",
     "Clips": "envs.backgrounds",
     "load_background": "envs.backgrounds",
     "load_clips": "envs.backgrounds",
     "record_motion": "envs.motion",
 }
 
-__all__ = ["SIGNALS", "TASKS", *_HOME_OF]
+__all__ = ["SIGNALS", "TASKS", "VIOLATIONS", *_HOME_OF]
 
 
 def __getattr__(name: str):

@@ -14,7 +14,6 @@ from errors import UserError, nearest
 
 EXCESS = 0.05  # of half its range: how far beyond its (soft) limit a joint counts in full
 SATURATION = 0.9  # size of an action beyond which a motor is saturated
-VIOLATIONS = ("fall", "limit", "saturation", "contact")
 CONTACT = 10.0  # contact force, in weights of the robot, beyond which it is too hard; twice that counts in full
 
 

@@ -5,11 +5,10 @@ Shapes: N any leading axes, S simulator numbers (qpos, qvel), P places (0 to 2),
 
 from typing import NamedTuple
 
-import mujoco
 import numpy as np
 
 PLACE_BIN, HEIGHT_BIN, ANGLE_BIN = 0.25, 0.1, 0.5  # m, m, rad
-SLIDE, HINGE, FREE = (int(getattr(mujoco.mjtJoint, f"mjJNT_{kind}")) for kind in ("SLIDE", "HINGE", "FREE"))
+FREE, SLIDE, HINGE = 0, 2, 3  # mjtJoint; MuJoCo itself is only imported with the first environment
 X, Y, Z = range(3)
 
 

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from sklearn.ensemble import ExtraTreesRegressor
 
+import envs as environments
 from agents.agent import Agent
-from envs.signals import VIOLATIONS, Signals
 from evaluation import posture
 
 SKILLS, REPEATS = 48, 3
@@ -89,7 +89,7 @@ def _play(agent: Agent, envs: list[gymnasium.Env], skills: torch.Tensor, steps: 
     """One rollout an environment: features (N, T+1, F) and columns (N, T, ...)."""
     images = np.stack([env.reset(seed=seed)[0] for env, seed in zip(envs, seeds)])
     domain = envs[0].unwrapped.task.split("-")[0]
-    signals = [Signals(env.unwrapped.physics, domain, ("use", "safety")) for env in envs]
+    signals = [environments.Signals(env.unwrapped.physics, domain, ("use", "safety")) for env in envs]
     memory, first = agent.initial_state(len(envs)), torch.ones(len(envs), dtype=torch.bool)
     states, rows, features, film = [_states(envs)], [], [], []
     for _ in range(steps):
@@ -169,7 +169,7 @@ def _log_sum_exp(x: np.ndarray) -> np.ndarray:
 
 def violations(record: SkillRecord) -> dict[str, float]:
     """Rate of each violation: its mean over steps, where one counts by how grave it is (envs/signals.py), and of them all."""
-    rates = {name: float(record.violation[..., index].mean()) for index, name in enumerate(VIOLATIONS)}
+    rates = {name: float(record.violation[..., index].mean()) for index, name in enumerate(environments.VIOLATIONS)}
     return rates | {"mean": float(record.violation.mean())}
 
 

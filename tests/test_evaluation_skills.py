@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+import envs as environments
 from agents.memory import Memory
 from agents.skills import SkillConfig, Skills
 from errors import UserError
@@ -82,7 +83,7 @@ class Walker:
 def on_the_plane(monkeypatch):
     monkeypatch.setattr(posture, "body", lambda physics: PLANE)
     nothing = SimpleNamespace(violations=lambda action: dict.fromkeys("abcd", 0.25), read=lambda action: np.array([1.0, -0.25]))
-    monkeypatch.setattr(skills, "Signals", lambda *_: nothing)
+    monkeypatch.setattr(environments, "Signals", lambda *_: nothing)
 
 
 def record_of(state: np.ndarray, skill: np.ndarray, **more) -> skills.SkillRecord:

@@ -6,6 +6,7 @@ Zero-shot goals are in goals.py, downstream tasks in downstream.py.
 Shapes: K skills, R repeats, T agent steps, S simulator numbers (qpos, qvel), C condition.
 """
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 import torch
+from scipy.special import logsumexp
 from sklearn.ensemble import ExtraTreesRegressor
 
 import envs as environments
@@ -22,7 +24,8 @@ from evaluation import posture
 SKILLS, REPEATS = 48, 3
 LAST = 10  # states from which a skill is recovered
 SIDE_BY_SIDE = 16  # environments that share a forward pass
-SHARPNESS = np.concatenate([[0.0], np.geomspace(0.05, 50, 25)])  # of q over skills; tried in turn
+SHARPNESS = np.concatenate([[0.0], np.geomspace(0.05, 50, 25)])  # of q over skills; tried in turn, each with each share
+UNIFORM = (0.02, 0.1, 0.3)  # share of the uniform in q
 
 
 @dataclass(frozen=True)
@@ -134,10 +137,10 @@ def measure(record: SkillRecord) -> dict[str, float]:
 def identifiability(record: SkillRecord, last: int = LAST) -> dict[str, float]:
     """How well a skill is recovered from the last states of its rollout, by trees fitted on the other repeats.
 
-    The trees read a vector u from a state; q(c given states) is proportional to exp(kappa u^T c) over the distinct skills,
-    u the mean over the last states, kappa chosen on the other repeats. nats = ln K + E ln q(c), a lower bound of the mutual
-    information of skill and states: about 0 where states tell nothing, at most `cap`, ln K. Accuracy: how often the likeliest
-    skill is the right one, beside `chance`.
+    The trees read a vector u from a state, averaged over the last ones; q(c given states) = (1 - e) softmax of kappa u^T c over
+    the K distinct skills + e / K, kappa and e chosen on the other repeats: with e one skill that is taken for another costs
+    little. nats = ln K + E ln q(c), a lower bound of the mutual information of skill and states: about 0 where states tell
+    nothing, at most `cap`, ln K. Accuracy: how often the likeliest skill is the right one, beside `chance`.
     """
     distinct, label = np.unique(record.skill.round(6), axis=0, return_inverse=True)
     repeats, last = record.state.shape[1], min(last, record.state.shape[2] - 1)  # not the start, which is no skill's
@@ -152,7 +155,8 @@ def identifiability(record: SkillRecord, last: int = LAST) -> dict[str, float]:
         scores[:, repeat] = read @ distinct.T
     accuracy = float(np.mean(scores.argmax(-1) == label.ravel()[:, None]))
     true = np.take_along_axis(scores, label.reshape(-1, 1, 1), -1)[..., 0]  # (K, R)
-    log_q = np.stack([(kappa * true - _log_sum_exp(kappa * scores)).mean(0) for kappa in SHARPNESS])  # (kappas, R)
+    forms = itertools.product(SHARPNESS, UNIFORM)
+    log_q = np.stack([_log_q(kappa, uniform, true, scores).mean(0) for kappa, uniform in forms])  # (forms, R)
     others = log_q.sum(1, keepdims=True) - log_q
     nats = np.mean(log_q[others.argmax(0), range(repeats)]) + np.log(len(distinct))
     return {"nats": float(nats), "cap": float(np.log(len(distinct))), "accuracy": accuracy, "chance": 1 / len(distinct)}
@@ -162,9 +166,10 @@ def _trees() -> ExtraTreesRegressor:
     return ExtraTreesRegressor(100, min_samples_leaf=3, random_state=0, n_jobs=1)
 
 
-def _log_sum_exp(x: np.ndarray) -> np.ndarray:
-    top = x.max(-1, keepdims=True)
-    return np.log(np.exp(x - top).sum(-1)) + top[..., 0]
+def _log_q(kappa: float, uniform: float, true: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """ln q of the skills that score `true` (N,) among all, (N, K)."""
+    softmax = np.exp(kappa * true - logsumexp(kappa * scores, -1))
+    return np.log((1 - uniform) * softmax + uniform / scores.shape[-1])
 
 
 def violations(record: SkillRecord) -> dict[str, float]:

@@ -159,6 +159,20 @@ def test_half_of_the_information_is_half_of_it():
     assert 0.3 < told["accuracy"] < 0.7
 
 
+def test_some_skills_that_go_elsewhere_once_cost_little(monkeypatch):
+    """Half of 48 do in one repeat of three what others did: a softmax without a share of the uniform is sure of the wrong."""
+    random = np.random.default_rng(2)
+    skill = Skills(SkillConfig(size=2)).spread(48).numpy()
+    ends = np.repeat((5 * skill)[:, None], 3, 1)
+    ends[:24, 2] = ends[random.permutation(24), 2]
+    record = record_of(ends[:, :, None] + 0.1 * random.normal(size=(48, 3, 21, 2)), skill)
+    told = skills.identifiability(record)
+    monkeypatch.setattr(skills, "UNIFORM", (0.0,))
+    sure = skills.identifiability(record)
+    assert told["accuracy"] == sure["accuracy"] > 0.5
+    assert told["nats"] > 0.7 > 0.3 > sure["nats"]
+
+
 def test_what_the_simulator_explains_of_discovery():
     random = np.random.default_rng(3)
     state = random.normal(size=(48, 3, 21, 2)).cumsum(2)

@@ -11,10 +11,13 @@ import torch
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
 
 import envs
-from agents.agent import Agent, number_of_parameters
+from agents.agent import Agent
+from agents.config import AgentConfig
 from agents.hierarchical import Hierarchical
+from agents.latent_policy import LatentPolicy
 from configs.run import RunConfig, folder_of, load
 from envs.backgrounds import load_background
+from envs.families import Game
 from errors import UserError, nearest
 from training import checkpoint
 from training.replay import Replay
@@ -25,10 +28,14 @@ GIBIBYTE = 2**30
 BYTES_PER_PARAMETER = 16  # float32: the weight, its gradient and Adam's two moments
 
 
-def environment_maker(config: RunConfig, side: str, background=None):
-    """A picklable factory of environments with clips of a side ("train", "heldout"), or without ("clean")."""
+def environment_maker(config: RunConfig, side: str, background=None, games: tuple[Game, ...] = ()):
+    """A picklable factory of environments with clips of a side ("train", "heldout"), or without ("clean").
+
+    games   that are played, of the run's family; none: those of training
+    """
     size = config.environment.image_size
     source = background or config.background
+    family = config.games
     clips = None if side == "clean" or source.source == "none" else load_background(source, side, size)
     return functools.partial(
         envs.make,  # imports MuJoCo only now: its failure is then an error like any other
@@ -38,7 +45,9 @@ def environment_maker(config: RunConfig, side: str, background=None):
         background=clips,
         mask=config.environment.mask,
         time_limit=config.environment.time_limit,
-        signals=config.signals,
+        signals=() if family and family.relabels else config.signals,
+        family=family,
+        games=games,
     )
 
 
@@ -83,14 +92,29 @@ def check_model(config: RunConfig, space: gymnasium.spaces.Box, device: torch.de
 
 def spaces_of(config: RunConfig, space: gymnasium.spaces.Box) -> Spaces:
     """The sizes that the networks are made for."""
-    return Spaces(config.environment.image_size, space.shape[0], config.skill.size, config.signals)
+    condition = config.modes.number or config.skill.size
+    games = tuple(game.descriptor for game in config.games.train) if config.games else ()
+    return Spaces(config.environment.image_size, space.shape[0], condition, config.signals, games)
 
 
-def make_agent(config: RunConfig, space: gymnasium.spaces.Box, device: torch.device | str) -> Agent | Hierarchical:
+AnyAgent = Agent | Hierarchical | LatentPolicy
+
+
+def kind_of(config: AgentConfig) -> type[AnyAgent]:
+    """The class of an agent, by what its config asks for."""
+    return Hierarchical if config.hierarchy.hold else LatentPolicy if config.modes.number else Agent
+
+
+def number_of_parameters(config: AgentConfig, spaces: Spaces) -> int:
+    """Of an agent that is not made: shapes alone, no memory."""
+    with torch.device("meta"):
+        return sum(parameter.numel() for parameter in kind_of(config)(config, spaces, "meta").parameters())
+
+
+def make_agent(config: RunConfig, space: gymnasium.spaces.Box, device: torch.device | str) -> AnyAgent:
     """The agent for an action space, its weights drawn from the run's seed."""
     torch.manual_seed(config.seed)
-    maker = Hierarchical if config.hierarchy.hold else Agent
-    return maker(config.agent_config, spaces_of(config, space), device)
+    return kind_of(config.agent_config)(config.agent_config, spaces_of(config, space), device)
 
 
 def action_space(config: RunConfig) -> gymnasium.spaces.Box:
@@ -100,7 +124,7 @@ def action_space(config: RunConfig) -> gymnasium.spaces.Box:
     return env.action_space
 
 
-def begin_with(agent: Agent | Hierarchical, config: RunConfig) -> str:
+def begin_with(agent: AnyAgent, config: RunConfig) -> str:
     """The weights of --skills into a new agent: the world model but for its rule, and the skill policy where there is one.
 
     Terms that the other run did not have start anew. A sentence about where they come from.
@@ -149,7 +173,9 @@ def make_replay(config: RunConfig, space: gymnasium.spaces.Box, device: torch.de
     # Each episode adds the row of its reset.
     rows = steps + steps * config.environment.action_repeat // config.environment.time_limit + 2 * number
     capacity = max(min(config.training.capacity, rows), config.training.batch_length * number * 2)
-    shape = ((size, size, 3), space.shape[0], config.skill.size, len(config.signals))
+    spaces = spaces_of(config, space)
+    games = len(spaces.games[0]) if spaces.games else 0
+    shape = ((size, size, 3), spaces.action, spaces.condition, len(spaces.signals), games)
     needed, free = Replay.bytes_needed(capacity, *shape, num_envs=number), free_memory()
     place = "cpu"
     if torch.device(device).type == "cuda" and needed < torch.cuda.mem_get_info()[0] / 2:

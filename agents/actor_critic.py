@@ -42,6 +42,7 @@ class ActorCriticConfig:
     initial_std: float = option(0.6, "Deviation that the policy starts with.", gt=0.0, le=1.0)
     critic_head: str = option("two_hot", "Distribution of the value.", choices=("two_hot", "unit_normal"))
     slow_rate: float = option(1.0, "Rate at which slow copies of the critics follow; 1: no copies.", gt=0.0, le=1.0)
+    slow_every: int = option(1, "Updates between two steps of the slow copies; with slow_rate 1 they are copied whole.", ge=1)
     scale_floor: float = option(1.0, "Smallest scale by which returns are divided, in units of return.", gt=0.0)
     scale_rate: float = option(0.02, "Rate of the moving percentiles of the returns.", gt=0.0, le=1.0)
     normalise: bool = option(
@@ -95,7 +96,7 @@ class Actor(nn.Module):
 
 
 class Critic(nn.Module):
-    """The value of one reward; with `slow_rate` below 1 a slow copy of it gives the values, as in DreamerV2.
+    """The value of one reward; with `slow_rate` below 1 or `slow_every` above it a slow copy gives the values (DreamerV2).
 
     Without the copy one pass serves the targets, the advantages and the loss: a third of the work.
     """
@@ -106,7 +107,7 @@ class Critic(nn.Module):
         sizes = (inputs, config.units, config.layers, self.head.parameter_size)
         self.network = MLP(*sizes, output_scale=0.0)
         self.rate = config.slow_rate
-        self.slow = MLP(*sizes, output_scale=0.0) if self.rate < 1 else None
+        self.slow = MLP(*sizes, output_scale=0.0) if self.rate < 1 or config.slow_every > 1 else None
         if self.slow is not None:
             self.slow.load_state_dict(self.network.state_dict())
             self.slow.requires_grad_(False)
@@ -221,6 +222,7 @@ class Imagined(NamedTuple):
     action: Tensor  # (H, N, A), as sampled
     log_prob: Tensor  # (H, N), log pi of the action as the environment takes it: clipped to [-1, 1]
     condition: Tensor | None = None  # (N, C), held throughout
+    weight: Tensor | None = None  # (N,), what the gain of each roll-out counts; none: all alike
 
     @property
     def previous(self) -> State:
@@ -237,15 +239,20 @@ RewardFunction = Callable[[Imagined], Tensor]  # -> (H, N): the reward that came
 class ActorCritic(nn.Module):
     """Actor, critics and scales; `loss` improves the policy against named rewards from given starts."""
 
-    def __init__(self, config: ActorCriticConfig, feature: int, action: int, condition: int = 0):
+    def __init__(
+        self, config: ActorCriticConfig, feature: int, action: int, condition: int = 0, actor: nn.Module | None = None
+    ):
+        """actor   with the call of Actor, on (N, F + C); none: an Actor."""
         super().__init__()
         self.config = config
         inputs = feature + condition
-        self.actor = Actor(config, inputs, action)
+        self.actor = actor or Actor(config, inputs, action)
         self.critics = nn.ModuleDict({name: Critic(config, inputs) for name in config.rewards})
         self.scales = nn.ModuleDict({name: ReturnScale(config) for name in config.rewards})
         units = {name: RewardUnit(config) if config.normalise else nn.Identity() for name in config.rewards}
         self.units = nn.ModuleDict(units)
+        if config.slow_every > 1:
+            self.register_buffer("followed", torch.zeros((), dtype=torch.long))
 
     @staticmethod
     def inputs(state: State, condition: Tensor | None) -> Tensor:
@@ -267,15 +274,20 @@ class ActorCritic(nn.Module):
         return Imagined(state, torch.stack(features), torch.stack(actions), torch.stack(log_probs), condition)
 
     def loss(
-        self, model: Model, start: State, rewards: dict[str, RewardFunction], condition: Tensor | None = None
+        self,
+        model: Model,
+        start: State,
+        rewards: dict[str, RewardFunction],
+        condition: Tensor | None = None,
+        weight: Tensor | None = None,
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Imagine from start (N, ...) and `improve`.
+        """Imagine from start (N, ...) and `improve`; weight (N,) of each roll-out in the actor's loss.
 
         Errors: KeyError when a configured reward has no function.
         """
         with torch.set_grad_enabled(self.config.gradient == "path"):
             imagined = self.imagine(model, start, condition)
-        return self.improve(imagined, rewards)
+        return self.improve(imagined._replace(weight=weight), rewards)
 
     def improve(self, imagined: Imagined, rewards: dict[str, RewardFunction]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """What a roll-out teaches: ({"actor": scalar, "critic": scalar}, metrics)."""
@@ -293,6 +305,8 @@ class ActorCritic(nn.Module):
             gain = gain + weight * (returns if by_path else advantage) / extra["scale"]
             critic_loss = critic_loss + loss
             metrics |= {f"{name}/{key}": value for key, value in extra.items()}
+        if imagined.weight is not None:
+            gain = gain * imagined.weight
         if not by_path:
             metrics["advantage_std"] = gain.std()
             gain = policy.log_prob(imagined.action) * gain
@@ -317,6 +331,10 @@ class ActorCritic(nn.Module):
         return returns, target - value[:-1], critic.loss(logits[:-1], target), metrics
 
     def follow(self) -> None:
-        """Move every slow critic; call once an update, after the optimisers."""
+        """Move every slow critic, when it is time; call once an update, after the optimisers."""
+        if self.config.slow_every > 1:
+            self.followed += 1
+            if self.followed % self.config.slow_every:
+                return
         for critic in self.critics.values():
             critic.follow()

@@ -8,6 +8,7 @@ Shapes: B batch, T time, N environments or starts, A action, C condition, F feat
 import shutil
 import sysconfig
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -20,17 +21,13 @@ from agents.memory import Memory, initial_memory, some_of
 from agents.optimiser import Optimiser, descend, load_training_state, training_state
 from agents.rewards import make_rewards, parts
 from agents.skills import Skills
-from world_models.rssm import State
+from world_models.rssm import RSSM, State
 from world_models.world_model import Spaces, WorldModel
 
 
-def number_of_parameters(config: AgentConfig, spaces: Spaces) -> int:
-    """Of an agent that is not made: shapes alone, no memory."""
-    with torch.device("meta"):
-        world = WorldModel(config.world_model, spaces)
-        policy = ActorCritic(config.actor_critic, world.rssm.feature_size, spaces.action, spaces.condition)
-        modules = [world, policy, discovery_of(config, world.rssm.feature_size)]
-    return sum(parameter.numel() for module in modules if module is not None for parameter in module.parameters())
+def policy_of(config: AgentConfig, rssm: RSSM, spaces: Spaces) -> ActorCritic:
+    """The actor-critic on states and skills."""
+    return ActorCritic(config.actor_critic, rssm.feature_size, spaces.action, spaces.condition)
 
 
 def discovery_of(config: AgentConfig, feature: int) -> nn.Module | None:
@@ -42,14 +39,19 @@ def discovery_of(config: AgentConfig, feature: int) -> nn.Module | None:
 class Agent(nn.Module):
     """Learns from batches of the replay (`update`) and acts on images (`act`)."""
 
-    def __init__(self, config: AgentConfig, spaces: Spaces, device: torch.device | str = "cpu"):
+    def __init__(
+        self,
+        config: AgentConfig,
+        spaces: Spaces,
+        device: torch.device | str = "cpu",
+        make_policy: Callable[[AgentConfig, RSSM, Spaces], ActorCritic] | None = None,
+    ):
+        """make_policy   for an actor-critic with an actor or a condition of its own; none: on skills, where there are any"""
         super().__init__()
         self.config, self.spaces, self.device = config, spaces, torch.device(device)
         self.world_model = WorldModel(config.world_model, spaces)
-        self.actor_critic = ActorCritic(
-            config.actor_critic, self.world_model.rssm.feature_size, spaces.action, spaces.condition
-        )
-        if spaces.condition != config.skill.size:
+        self.actor_critic = (make_policy or policy_of)(config, self.world_model.rssm, spaces)
+        if make_policy is None and spaces.condition != config.skill.size:
             raise ValueError(f"a condition of size {spaces.condition} for skills of size {config.skill.size}")
         self.skills = Skills(config.skill)
         self.discovery = discovery_of(config, self.world_model.rssm.feature_size)
@@ -78,9 +80,10 @@ class Agent(nn.Module):
         pictures = [] if self.world_model.decodes else list(self.world_model.decoder.parameters())
         held = {id(parameter) for parameter in pictures}
         model = [parameter for parameter in self.world_model.parameters() if id(parameter) not in held]
+        actor = getattr(self.actor_critic.actor, "policy", self.actor_critic.actor)  # what else is in one learns elsewhere
         rows = {
             "world_model": (model, config.model_rate, config.model_clip),
-            "actor": (list(self.actor_critic.actor.parameters()), config.actor_rate, config.policy_clip),
+            "actor": (list(actor.parameters()), config.actor_rate, config.policy_clip),
             "critic": (list(self.actor_critic.critics.parameters()), config.critic_rate, config.policy_clip),
         }
         if pictures and self.config.world_model.picture_frames:
@@ -130,20 +133,34 @@ class Agent(nn.Module):
         Errors: Divergence when a loss or a gradient is not finite; the weights of that module are then untouched.
         """
         batch = {name: tensor.to(self.device, non_blocking=True) for name, tensor in batch.items()}
+        state, metrics = self.learn_model(batch)
+        metrics |= self._discover(state, batch)
+        metrics |= self.learn_policy(*self._starts(state))
+        return {key: value.detach() for key, value in metrics.items()}
+
+    def learn_model(self, batch: dict[str, Tensor]) -> tuple[State, dict[str, Tensor]]:
+        """One step of the world model on a batch on the device: its states (B, T, ...), metrics."""
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
             losses, states, values, metrics = self._model_loss(batch)
         norms = descend(self.optimisers, losses)
         self.world_model.dual_step(values)
-        found = self._discover(states.state, batch)
-        start, condition = self._starts(states.state)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
-            losses, policy_metrics = self._policy_loss(self.world_model, start, self.rewards, condition)
-        norms |= descend(self.optimisers, losses)
-        self.actor_critic.follow()
         metrics = {f"model/{key}": value for key, value in metrics.items()}
-        metrics |= {f"policy/{key}": value for key, value in (policy_metrics | losses).items()}
-        metrics |= {f"gradient/{key}": value for key, value in norms.items()} | found
-        return {key: value.detach() for key, value in metrics.items()}
+        return states.state, metrics | {f"gradient/{key}": value for key, value in norms.items()}
+
+    def judge(
+        self, start: State, condition: Tensor | None, weight: Tensor | None = None
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Losses of actor and critics on roll-outs from start (N, ...), and metrics."""
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
+            return self._policy_loss(self.world_model, start, self.rewards, condition, weight)
+
+    def learn_policy(self, start: State, condition: Tensor | None) -> dict[str, Tensor]:
+        """One step of actor and critics from start (N, ...) under condition (N, C): metrics."""
+        losses, metrics = self.judge(start, condition)
+        norms = descend(self.optimisers, losses)
+        self.actor_critic.follow()
+        metrics = {f"policy/{key}": value for key, value in (metrics | losses).items()}
+        return metrics | {f"gradient/{key}": value for key, value in norms.items()}
 
     def _discover(self, state: State, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """One step of the map that discovery rewards by; metrics. Steps that start an episode are none of anyone's."""

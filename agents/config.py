@@ -30,6 +30,24 @@ class HierarchyConfig:
 
 
 @dataclass(frozen=True)
+class ModesConfig:
+    number: int = option(0, "Modes K of a policy for a family of games, picked by a latent; 0: a policy without.", ge=0)
+    sees_game: bool = option(
+        False, "Whether the policy also sees what describes the game: then modes are not needed (baseline)."
+    )
+    units: int = option(64, "Units of the attention heads, of the modes given a game, and of the classifier of games.", ge=4)
+    rate: float = option(1e-3, "Learning rate of relation, modes and classifier.", gt=0.0)
+    round: int = option(10, "Steps of policy and critics for one of relation and modes, and one of the classifier.", ge=1)
+    epsilon: float = option(0.2, "Share of the best return in its game that a mode may lack.", gt=0.0, lt=1.0)
+    explore: float = option(
+        0.2, "Share of modes that are drawn uniformly, so that the return of each in each game is known.", ge=0.0, le=1.0
+    )
+    action: float = option(1.0, "Weight of the information between relation and action.", ge=0.0)
+    game: float = option(1.0, "Weight of the information between game and relation.", ge=0.0)
+    dual_rate: float = option(0.05, "Step of the logarithm of a game's multiplier.", gt=0.0)
+
+
+@dataclass(frozen=True)
 class AgentConfig:
     world_model: WorldModelConfig = option(WorldModelConfig, "World model")
     actor_critic: ActorCriticConfig = option(ActorCriticConfig, "Actor and critics")
@@ -37,4 +55,5 @@ class AgentConfig:
     skill: SkillConfig = option(SkillConfig, "Skills")
     discovery: DiscoveryConfig = option(DiscoveryConfig, "Discovery of skills")
     hierarchy: HierarchyConfig = option(HierarchyConfig, "High-level policy over the skills of another run")
+    modes: ModesConfig = option(ModesConfig, "Modes of a policy for a family of games")
     compile: str = option("auto", "Compile the two steps of an update; auto: on CUDA.", choices=("auto", "true", "false"))

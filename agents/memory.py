@@ -1,6 +1,6 @@
 """What agents share beside their networks: the memory that acting keeps between steps, and where imagination begins.
 
-Shapes: N environments or starts, A action, C condition.
+Shapes: N environments or starts, A action, C condition, D descriptor.
 """
 
 from typing import NamedTuple
@@ -21,10 +21,15 @@ class Memory(NamedTuple):
     image: Tensor  # uint8 (N, H, W, C), the last one
     condition: Tensor  # (N, C), the skill under which the last action was taken
     age: Tensor  # int (N,), steps for which it was held
+    game: Tensor | None = None  # (N, D), what describes the game that is played, where there are games
 
     def took(self, action: Tensor) -> "Memory":
         """The memory when another action (N, A) than the agent's own is taken: the next step filters with it."""
         return self._replace(action=action.to(self.action.device))
+
+    def plays(self, game: Tensor) -> "Memory":
+        """The memory in games (N, D), as their environments tell."""
+        return self._replace(game=game.to(self.action.device))
 
 
 def initial_memory(model: WorldModel, skills: Skills, spaces: Spaces, number: int, device: torch.device) -> Memory:

@@ -18,7 +18,7 @@ class Optimiser:
     def __init__(self, name: str, parameters: list[nn.Parameter], rate: float, clip: float, epsilon: float, warmup: int = 0):
         self.name, self.clip, self.rate, self.warmup, self.steps = name, clip, rate, warmup, 0
         self.parameters = [parameter for parameter in parameters if parameter.requires_grad]
-        self.adam = torch.optim.Adam(self.parameters, lr=rate, eps=epsilon, fused=True)
+        self.adam = torch.optim.Adam(self.parameters, lr=rate, eps=epsilon, fused=not self.parameters[0].is_meta)
 
     def clip_gradient(self) -> Tensor:
         """Clip in place; the norm before. Errors: Divergence when it is not finite."""

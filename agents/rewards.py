@@ -46,14 +46,26 @@ def discovery(model: WorldModel, discovery: nn.Module | None) -> RewardFunction:
     return reward
 
 
+def in_game(model: WorldModel, discovery: nn.Module | None) -> RewardFunction:
+    """The reward of the game that ends a roll-out's condition, as the head of all games expects it."""
+    term = model.terms["games"]
+
+    def reward(imagined: Imagined) -> Tensor:
+        game = imagined.condition[:, -term.games.shape[-1] :].expand(len(imagined.action), -1, -1)  # (H, N, D)
+        return term.mean(imagined.following.feature, game)
+
+    return reward
+
+
 REWARDS = {
     "task": expected("reward"),
+    "game": in_game,
     "use": expected("use"),
     "safety": expected("safety"),
     "empowerment": empowerment,
     "discovery": discovery,
 }
-NEEDS = {"task": "reward", "use": "use", "safety": "safety", "empowerment": "empowerment"}
+NEEDS = {"task": "reward", "game": "games", "use": "use", "safety": "safety", "empowerment": "empowerment"}
 
 
 def parts(name: str) -> list[str]:

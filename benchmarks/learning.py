@@ -3,7 +3,8 @@
 A square on a small picture of noise, which one motor moves sideways and which starts near an edge; the reward is how near
 the middle it is. Small networks, 600 updates, one process a core. An agent passes when its deterministic policy closes most
 of the gap between the random policy and the best possible; one that discovers skills, when the skill decides where the square
-ends, so that most of the variance of that place is between skills. Prints a line an agent and one JSON line last; exit code 1
+ends, so that most of the variance of that place is between skills. One for a family of games plays two, told by a number: near
+the left, near the right. Prints a line an agent and one JSON line last; exit code 1
 when one of them does not learn. Options go to every agent, so a fault can be planted: ``--optimiser.actor_rate 1e-9``.
 """
 
@@ -29,6 +30,7 @@ import numpy as np  # noqa: E402
 import torch  # noqa: E402
 from gymnasium.vector import AutoresetMode, SyncVectorEnv  # noqa: E402
 
+import build  # noqa: E402
 from agents.agent import Agent  # noqa: E402
 from benchmarks import pool  # noqa: E402
 from configs import run as runs  # noqa: E402
@@ -43,7 +45,9 @@ from world_models.world_model import Spaces  # noqa: E402
 
 SIZE, SQUARE, SPEED, LENGTH = 32, 6, 3.0, 25
 FRAMES, CLOSED = 1500, 0.6  # env frames of training; share of the gap, or of the variance, that must be reached
-FIRST = [name for name in runs.AGENTS if name not in runs.FOLLOWING]
+GAMES = ((-1.0,), (1.0,))  # what describes them: where the square is wanted, from edge to edge
+BLIND = ("unimodal",)  # is not told the game, so that there is nothing to close
+FIRST = [name for name in runs.AGENTS if name not in (*runs.FOLLOWING, *BLIND)]
 SKILLS = 8  # that are looked at, each from several starts
 SMALL = """
 --size cpu --device cpu --compile false --environment.image_size 32 --environment.action_repeat 1 --environment.time_limit 25
@@ -57,6 +61,11 @@ SMALL = """
 """
 
 
+def wanted(game: tuple[float]) -> float:
+    """Where a game wants the square."""
+    return (SIZE - SQUARE) / 2 * (1 + 0.8 * game[0])
+
+
 class Dot(gymnasium.Env):
     """A square over noise that is drawn anew at every step; observation uint8 (32, 32, 3), action (1,) in [-1, 1]."""
 
@@ -64,16 +73,21 @@ class Dot(gymnasium.Env):
     observation_space = gymnasium.spaces.Box(0, 255, (SIZE, SIZE, 3), np.uint8)
     action_space = gymnasium.spaces.Box(-1, 1, (1,), np.float32)
 
-    def __init__(self, signals: tuple[str, ...] = ()):
-        self.signals = signals
+    def __init__(self, signals: tuple[str, ...] = (), games: tuple[tuple[float], ...] = ()):
+        self.signals, self.games, self.game = signals, games, (0.0,)
 
     def reset(self, *, seed: int | None = None, options: dict | None = None):
         super().reset(seed=seed)
+        if self.games:
+            self.game = self.games[int(self.np_random.integers(len(self.games)))]
         self.step_number, edge = 0, self.np_random.uniform(0, 4)
         self.place = edge if self.np_random.random() < 0.5 else SIZE - SQUARE - edge
         return self._picture(), self._told(0.0, 0.0)
 
     def _told(self, use: float, safety: float) -> dict:
+        if self.games:
+            every = [self.near(game) for game in self.games]
+            return {"game": np.array(self.game, np.float32), "signals": np.array(every, np.float32)}
         values = {"use": use, "safety": safety}
         return {"signals": np.array([values[name] for name in self.signals], np.float32)} if self.signals else {}
 
@@ -81,13 +95,12 @@ class Dot(gymnasium.Env):
         self.step_number += 1
         self.place = float(np.clip(self.place + SPEED * float(action[0]), 0, SIZE - SQUARE))
         size = abs(float(action[0]))
-        told = self._told(self.near, -max(0.0, size - 0.9))
-        return self._picture(), self.near, False, self.step_number >= LENGTH, told
+        told = self._told(self.near(self.game), -max(0.0, size - 0.9))
+        return self._picture(), self.near(self.game), False, self.step_number >= LENGTH, told
 
-    @property
-    def near(self) -> float:
-        """1 in the middle, 0 at the edges."""
-        return 1 - abs(self.place - (SIZE - SQUARE) / 2) / ((SIZE - SQUARE) / 2)
+    def near(self, game: tuple[float]) -> float:
+        """1 where a game wants the square (the middle, without games), 0 half a picture away."""
+        return 1 - abs(self.place - wanted(game)) / ((SIZE - SQUARE) / 2)
 
     def _picture(self) -> np.ndarray:
         image = self.np_random.integers(0, 120, (SIZE, SIZE, 3), dtype=np.uint8)
@@ -97,17 +110,17 @@ class Dot(gymnasium.Env):
 
 
 def best_policy(envs: SyncVectorEnv):
-    """Straight to the middle: the most that can be had."""
+    """Straight to where it is wanted: the most that can be had."""
 
     def act(memory, image, is_first):
-        rows = [-(env.unwrapped.place - (SIZE - SQUARE) / 2) / SPEED for env in envs.envs]
+        rows = [(wanted(env.unwrapped.game) - env.unwrapped.place) / SPEED for env in envs.envs]
         return torch.tensor(rows, dtype=torch.float32).clamp(-1, 1)[:, None], memory
 
     return act, None
 
 
-def mean_return(policy) -> float:
-    return play(Dot, policy, 20, seed=1000).mean
+def mean_return(policy, games: tuple[tuple[float], ...]) -> float:
+    return play(partial(Dot, games=games), policy, 20, seed=1000).mean
 
 
 def decided(agent: Agent, starts: int = 4) -> float:
@@ -133,11 +146,14 @@ def learn(name: str, words: list[str]) -> dict:
     torch.set_num_threads(1)
     config, _ = runs.read(["--agent", name, *SMALL.split(), "--frames", str(FRAMES), *words], cuda=False)
     began = time.process_time()
-    envs = SyncVectorEnv([partial(Dot, config.signals)], autoreset_mode=AutoresetMode.NEXT_STEP)
+    games = GAMES if config.modes.number else ()
+    signals = ("left", "right") if games else config.signals
+    envs = SyncVectorEnv([partial(Dot, signals, games)], autoreset_mode=AutoresetMode.NEXT_STEP)
     torch.manual_seed(config.seed)
-    sizes = config.skill.size, len(config.signals)
-    agent = Agent(config.agent_config, Spaces(SIZE, 1, config.skill.size, config.signals))
+    condition = config.modes.number or config.skill.size
+    agent = build.kind_of(config.agent_config)(config.agent_config, Spaces(SIZE, 1, condition, signals, games))
     rollout = Rollout(envs, agent.initial_state(1), config.seed)
+    sizes = condition, len(signals), len(games[0]) if games else 0
     replay = Replay(2 * FRAMES, (SIZE, SIZE, 3), 1, *sizes, num_envs=1, seed=config.seed)
     with tempfile.TemporaryDirectory() as folder, Logger(folder, quiet=True) as logger:
         trainer = Trainer(config.training, FRAMES, 1, agent, rollout, replay, Path(folder), config.seed, 20, lambda frame: {})
@@ -145,8 +161,8 @@ def learn(name: str, words: list[str]) -> dict:
     if agent.discovery is not None:
         scores = {"agent": decided(agent), "random": 0.0, "best": 1.0}
     else:
-        scores = {"agent": mean_return(agent_policy(agent))}
-        scores |= {"random": mean_return(uniform_policy(0)), "best": mean_return(best_policy)}
+        policies = {"agent": agent_policy(agent), "random": uniform_policy(0), "best": best_policy}
+        scores = {key: mean_return(policy, games) for key, policy in policies.items()}
     closed = (scores["agent"] - scores["random"]) / (scores["best"] - scores["random"])
     row = {"name": name} | {key: round(value, 2) for key, value in scores.items()}
     return row | {"closed": round(closed, 3), "updates": trainer.update, "cpu_seconds": round(time.process_time() - began, 1)}

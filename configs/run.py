@@ -8,11 +8,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from agents.actor_critic import ActorCriticConfig
-from agents.config import AgentConfig, HierarchyConfig, OptimiserConfig
+from agents.config import AgentConfig, HierarchyConfig, ModesConfig, OptimiserConfig
 from agents.discovery import DiscoveryConfig
 from agents.skills import SkillConfig
 from envs import SIGNALS
 from envs.backgrounds import BackgroundConfig
+from envs.families import Family, FamilyConfig, make_family
 from errors import UserError, nearest
 from option import option
 from training import options
@@ -74,6 +75,7 @@ class RunConfig:
     compile: str = option("auto", "Compile the two steps of an update; auto: on CUDA.", choices=("auto", "true", "false"))
     environment: EnvironmentConfig = option(EnvironmentConfig, "Environment")
     background: BackgroundConfig = option(BackgroundConfig, "Background")
+    family: FamilyConfig = option(FamilyConfig, "Family of games")
     training: TrainingConfig = option(TrainingConfig, "Training")
     evaluation: EvaluationConfig = option(EvaluationConfig, "Evaluation")
     world_model: WorldModelConfig = option(WorldModelConfig, "World model")
@@ -82,6 +84,7 @@ class RunConfig:
     skill: SkillConfig = option(SkillConfig, "Skills")
     discovery: DiscoveryConfig = option(DiscoveryConfig, "Discovery of skills")
     hierarchy: HierarchyConfig = option(HierarchyConfig, "High-level policy over the skills of another run")
+    modes: ModesConfig = option(ModesConfig, "Modes of a policy for a family of games")
 
     def __post_init__(self):
         steps = self.frames // self.environment.action_repeat // self.environment.number
@@ -95,12 +98,19 @@ class RunConfig:
     @property
     def agent_config(self) -> AgentConfig:
         """What the agent needs of it."""
-        parts = self.world_model, self.actor_critic, self.optimiser, self.skill, self.discovery, self.hierarchy
+        parts = self.world_model, self.actor_critic, self.optimiser, self.skill, self.discovery, self.hierarchy, self.modes
         return AgentConfig(*parts, self.compile)
 
     @property
+    def games(self) -> Family | None:
+        """The family that is played, where there is one. Errors: UserError when the task is none of it."""
+        return make_family(self.family, self.task)
+
+    @property
     def signals(self) -> tuple[str, ...]:
-        """What the environment must tell besides the reward: the information terms that are signals."""
+        """What the environment must tell besides the reward: that of every game, or the information terms that are signals."""
+        if self.games and self.games.relabels:
+            return tuple(game.name for game in self.games.train)
         return tuple(name for name in SIGNALS if name in self.world_model.objective.terms)
 
 

@@ -8,6 +8,8 @@ import numpy as np
 from gymnasium.utils import seeding
 
 from envs.backgrounds import Background, BackgroundConfig, load_background
+from envs.families import Family, Game
+from envs.games import Playing
 from envs.rendering import Renderer, colour_rule_mask, composite
 from envs.signals import Signals
 from envs.simulator import PhysicsError, suite
@@ -27,7 +29,8 @@ class DMCEnv(gymnasium.Env):
     ``info["diverged"]``, and the observation is the last good one.
 
     ``info`` holds `env_frames` (frames this step consumed, 0 after a reset), `discount`, `diverged` and, when `signals` are
-    asked for, those (K,), each summed over the repeated frames as the reward is, zero after a reset.
+    asked for, those (K,), each summed over the repeated frames as the reward is, zero after a reset; and `game` (D,), what
+    describes the game that is played, where there is a family of them (envs/families.py).
     """
 
     metadata = {"render_modes": ["rgb_array"]}  # noqa: RUF012  render_fps differs between tasks: set per instance
@@ -44,6 +47,8 @@ class DMCEnv(gymnasium.Env):
         render_mode: str | None = None,
         render_size: int | None = None,
         signals: tuple[str, ...] = (),
+        family: Family | None = None,
+        games: tuple[Game, ...] = (),
     ):
         """
         task           "<domain>-<task>", such as "walker-walk"
@@ -56,6 +61,8 @@ class DMCEnv(gymnasium.Env):
         render_mode    None or "rgb_array"
         render_size    height and width of render(); None is the observation itself
         signals        names out of envs.SIGNALS that `info` shall hold
+        family         that games are drawn from, one at each reset; the rewards of all are the signals where they share physics
+        games          that are played; none: those of training
         """
         _check_arguments(task, size, action_repeat, background, mask, time_limit, render_mode, render_size)
         domain, name = task.split("-")
@@ -75,7 +82,9 @@ class DMCEnv(gymnasium.Env):
         self._camera = CAMERAS.get(domain, 0)
         self.renderer = Renderer(self._physics, size, self._camera, keep_floor=mask == "sky")
         self._large_renderer: Renderer | None = None
-        self.signals = Signals(self._physics, domain, tuple(signals)) if signals else None
+        self.playing = Playing(family, games or family.train, environment, domain) if family else None
+        rewards = self.playing if self.playing and self.playing.names else None
+        self.signals = rewards or (Signals(self._physics, domain, tuple(signals)) if signals else None)
         self._frame = 0
         self._observation = np.zeros(self.observation_space.shape, np.uint8)
         if seed is not None:
@@ -97,12 +106,14 @@ class DMCEnv(gymnasium.Env):
     def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[np.ndarray, dict]:
         super().reset(seed=seed)
         self._task.random.seed(int(self.np_random.integers(2**32)))
+        if self.playing:
+            self.playing.reset(self.np_random)
         self._environment.reset()
         self._frame = 0
         if self.background is not None:
             self.background.reset(self.np_random)
         self._observation = self._draw(self.renderer)
-        return self._observation.copy(), {"env_frames": 0, "discount": 1.0, "diverged": False} | self._sums(0.0)
+        return self._observation.copy(), {"env_frames": 0, "discount": 1.0, "diverged": False} | self._extras(0.0)
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict]:
         control = self._to_control(action)
@@ -116,7 +127,7 @@ class DMCEnv(gymnasium.Env):
                 signals = signals + self.signals.read(action) if self.signals else signals
                 discount = self._task.get_termination(self._physics)
         except PhysicsError:
-            info = {"env_frames": frames, "discount": 1.0, "diverged": True} | self._sums(signals)
+            info = {"env_frames": frames, "discount": 1.0, "diverged": True} | self._extras(signals)
             return self._observation.copy(), reward, False, True, info
         terminated = discount == 0
         truncated = not terminated and (discount is not None or self._frame >= self.time_limit)
@@ -124,11 +135,12 @@ class DMCEnv(gymnasium.Env):
             self.background.step()
         self._observation = self._draw(self.renderer)
         info = {"env_frames": frames, "discount": 1.0 if discount is None else float(discount), "diverged": False}
-        return self._observation.copy(), reward, terminated, truncated, info | self._sums(signals)
+        return self._observation.copy(), reward, terminated, truncated, info | self._extras(signals)
 
-    def _sums(self, signals: np.ndarray | float) -> dict[str, np.ndarray]:
-        """The signals of a step for `info`; none where none are asked for."""
-        return {"signals": np.zeros(len(self.signals.names), np.float32) + signals} if self.signals else {}
+    def _extras(self, signals: np.ndarray | float) -> dict[str, np.ndarray]:
+        """The signals of a step for `info` and the game's descriptor, where there are such."""
+        extras = {"signals": np.zeros(len(self.signals.names), np.float32) + signals} if self.signals else {}
+        return extras | ({"game": self.playing.descriptor} if self.playing else {})
 
     def render(self) -> np.ndarray | None:
         """The composited picture, (R, R, 3) uint8 with R = render_size: what the agent sees, only larger."""
@@ -158,7 +170,7 @@ class DMCEnv(gymnasium.Env):
         self._task.before_step(control, self._physics)
         self._physics.step(self._substeps)
         self._task.after_step(self._physics)
-        return float(self._task.get_reward(self._physics))
+        return self.playing.reward() if self.playing else float(self._task.get_reward(self._physics))
 
     def _draw(self, renderer: Renderer) -> np.ndarray:
         if self.background is None:

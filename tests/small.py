@@ -31,7 +31,7 @@ def make_agent(terms=INFOPOWER, constraint=("predictability", "reward", "empower
     return Agent(AgentConfig(world_config(terms, constraint, **fields), policy, optimiser), Spaces(32, 2))
 
 
-def make_batch(batch=4, length=8, size=32, action=2, seed=0, condition=0, signals=0) -> dict[str, torch.Tensor]:
+def make_batch(batch=4, length=8, size=32, action=2, seed=0, condition=0, signals=0, games=()) -> dict[str, torch.Tensor]:
     generator = torch.Generator().manual_seed(seed)
     first = torch.zeros(batch, length, dtype=torch.bool)
     first[0, length // 2] = True
@@ -47,6 +47,8 @@ def make_batch(batch=4, length=8, size=32, action=2, seed=0, condition=0, signal
     rows["condition"] = torch.randn(batch, length, condition, generator=generator)
     if signals:
         rows["signals"] = torch.rand(batch, length, signals, generator=generator)
+    if games:  # one a sequence
+        rows["game"] = torch.tensor(games)[torch.arange(batch) % len(games)].unsqueeze(1).expand(-1, length, -1)
     return rows
 
 

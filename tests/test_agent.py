@@ -5,10 +5,12 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from gymnasium.spaces import Box
 from small import DREAMER, FIXED, make_agent, make_batch
 
+import build
 from agents.actor_critic import Imagined
-from agents.agent import Agent, number_of_parameters
+from agents.agent import Agent
 from agents.optimiser import Divergence, Optimiser, descend
 from agents.rewards import make_rewards
 from configs import run as runs
@@ -62,11 +64,11 @@ def test_the_memory_holds_the_action_that_was_taken():
 @pytest.mark.parametrize("name", sorted(set(runs.AGENTS) - set(runs.FOLLOWING)))
 def test_parameters_are_counted_without_making_them(name):
     run, _ = runs.read(["--agent", name, "--size", "cpu"], cuda=False)
-    config, spaces = run.agent_config, Spaces(32, 2, run.skill.size, run.signals)
+    config, space = run.agent_config, Box(-1, 1, (2,))
     random = torch.get_rng_state()
-    number = number_of_parameters(config, spaces)
+    number = build.number_of_parameters(config, build.spaces_of(run, space))
     assert torch.equal(random, torch.get_rng_state())
-    assert number == sum(parameter.numel() for parameter in Agent(config, spaces).parameters())
+    assert number == sum(parameter.numel() for parameter in build.make_agent(run, space, "cpu").parameters())
 
 
 @pytest.mark.slow

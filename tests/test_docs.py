@@ -4,11 +4,11 @@ import re
 from pathlib import Path
 
 import pytest
+from gymnasium.spaces import Box
 from small import make_batch
 
-from agents.agent import Agent
+import build
 from configs import run as runs
-from world_models.world_model import Spaces
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -51,8 +51,10 @@ SMALL = """--environment.image_size 32 --world_model.depth 4 --world_model.embed
 def test_every_key_that_an_update_logs_is_on_the_page(name, gradient):
     words = ["--agent", name, "--size", "cpu", *SMALL.split(), "--actor_critic.gradient", gradient]
     config, _ = runs.read(words, cuda=False)
-    sizes = config.skill.size, config.signals
-    metrics = Agent(config.agent_config, Spaces(32, 2, *sizes)).update(make_batch(condition=sizes[0], signals=len(sizes[1])))
+    spaces = build.spaces_of(config, Box(-1, 1, (2,)))
+    agent = build.make_agent(config, Box(-1, 1, (2,)), "cpu")
+    batch = make_batch(condition=spaces.condition, signals=len(spaces.signals), games=spaces.games)
+    metrics = [key for _ in range(config.modes.round) for key in agent.update(batch)]  # some come once a round
     page = documented("metrics.md")
     assert [key for key in metrics if not page.fullmatch(key)] == []
 

@@ -1,6 +1,6 @@
 """Replay: one uint8 ring per environment stream, in RAM or on the device, saved as append-only chunks.
 
-Letters: N streams (environments), B batch, T time, A action size, C condition size, K signals.
+Letters: N streams (environments), B batch, T time, A action size, C condition size, K signals, D descriptor of a game.
 Alignment: action[t] led to image[t]; reward[t] came with image[t]; at is_first[t] action and reward are zero.
 Rows of a stream are numbered from 0 for ever; row r lies in slot r mod `rows_per_stream`.
 """
@@ -24,7 +24,7 @@ class Replay:
 
     capacity        agent steps over all streams; each stream gets an equal share
     image_shape     (H, W, C), stored as uint8
-    action_size     A; condition_size C and signals K may be 0
+    action_size     A; condition_size C, signals K and game D may be 0
     seed            of the sampler, which has its own generator
     device          where the rings lie and where samples come out
     """
@@ -36,6 +36,7 @@ class Replay:
         action_size: int,
         condition_size: int = 0,
         signals: int = 0,
+        game: int = 0,
         num_envs: int = 1,
         seed: int = 0,
         device: str | torch.device = "cpu",
@@ -45,7 +46,7 @@ class Replay:
         self.num_envs = num_envs
         self.rows_per_stream = capacity // num_envs
         self.device = torch.device(device)
-        self.layout = _layout(image_shape, action_size, condition_size, signals)
+        self.layout = _layout(image_shape, action_size, condition_size, signals, game)
         # (N, rows, ...); the second view has streams and rows in one axis, for gathering
         self._rings = {
             name: torch.empty((num_envs, self.rows_per_stream, *shape), dtype=dtype, device=self.device)
@@ -59,10 +60,16 @@ class Replay:
 
     @staticmethod
     def bytes_needed(
-        capacity: int, image_shape, action_size: int, condition_size: int = 0, signals: int = 0, num_envs: int = 1
+        capacity: int,
+        image_shape,
+        action_size: int,
+        condition_size: int = 0,
+        signals: int = 0,
+        game: int = 0,
+        num_envs: int = 1,
     ) -> int:
         """Bytes that a replay of these sizes will hold, to be compared with the free memory before it is built."""
-        layout = _layout(image_shape, action_size, condition_size, signals)
+        layout = _layout(image_shape, action_size, condition_size, signals, game)
         row = sum(int(np.prod(shape)) * dtype.itemsize for shape, dtype in layout.values())
         return row * (capacity // num_envs) * num_envs
 
@@ -91,8 +98,8 @@ class Replay:
         """Append one row to every stream.
 
         rows   image (N,H,W,C) uint8, action (N,A), reward (N,), is_first (N,), is_terminal (N,), and condition (N,C)
-               unless C is 0, and signals (N,K) unless K is 0; arrays or tensors. Raises ValueError when a row breaks the
-               alignment or the layout.
+               unless C is 0, signals (N,K) and game (N,D) unless these are 0; arrays or tensors. Raises ValueError when
+               a row breaks the alignment or the layout.
         """
         values = {name: self._checked(name, rows) for name in self.layout}
         first = values["is_first"]
@@ -129,8 +136,9 @@ class Replay:
         """Draw B sequences of T rows, uniformly over every start in every stream.
 
         Returns image (B,T,H,W,C) uint8, action (B,T,A), reward (B,T), is_first (B,T), is_terminal (B,T),
-        condition (B,T,C), signals (B,T,K) unless K is 0. Rows of a sequence follow each other in one stream, never over
-        the write head; they may cross episodes (is_first marks where). Raises ValueError when no stream holds T rows.
+        condition (B,T,C), signals (B,T,K) and game (B,T,D) unless these are 0. Rows of a sequence follow each other in one
+        stream, never over the write head; they may cross episodes (is_first marks where). Raises ValueError when no stream
+        holds T rows.
         """
         starts = self._count - self.first_row - length + 1
         if starts < 1:
@@ -272,7 +280,9 @@ class Replay:
             raise Damaged("the newest rows of the replay are missing", "replay")
 
 
-def _layout(image_shape, action_size: int, condition_size: int, signals: int) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
+def _layout(
+    image_shape, action_size: int, condition_size: int, signals: int, game: int
+) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
     """Field -> (shape of one row, type)."""
     layout = {
         "image": (tuple(image_shape), torch.uint8),
@@ -282,7 +292,8 @@ def _layout(image_shape, action_size: int, condition_size: int, signals: int) ->
         "is_terminal": ((), torch.bool),
         "condition": ((condition_size,), torch.float32),
     }
-    return layout | ({"signals": ((signals,), torch.float32)} if signals else {})
+    more = {"signals": signals, "game": game}
+    return layout | {name: ((size,), torch.float32) for name, size in more.items() if size}
 
 
 def damaged_chunks(folder: Path | str, manifest: dict) -> list[tuple[int, str]]:

@@ -3,7 +3,8 @@
 Shapes: N environments, A action. One row a step: action[t] led to image[t], reward[t] came with it; where is_first is
 set an episode begins, and action and reward are zero. Gymnasium's NEXT_STEP autoreset gives exactly that. Signals of the
 environment, where it has any, come like the reward; the condition (skill) under which a policy took action[t], where its
-memory has one as `condition` (N, C), is row t's.
+memory has one as `condition` (N, C), is row t's. What describes the game of an environment (N, D), where there are games, is
+the row's `game`, and the memory's from the reset on, before the policy acts.
 """
 
 from collections.abc import Callable
@@ -83,8 +84,12 @@ class Rollout:
         return {"image": image, "action": action, "reward": zero, "is_first": first, "is_terminal": terminal}
 
     def _extras(self, info: dict, is_first: np.ndarray) -> dict[str, np.ndarray]:
-        """Signals (N, K) and condition (N, C), where there are such."""
+        """Signals (N, K), condition (N, C) and game (N, D), where there are such."""
         extras = {}
+        if "game" in info:
+            extras["game"] = np.asarray(info["game"], np.float32)
+            if getattr(self.memory, "game", None) is not None:
+                self.memory = self.memory.plays(torch.from_numpy(extras["game"]))
         if "signals" in info:
             extras["signals"] = np.where(is_first[:, None], 0, info["signals"]).astype(np.float32)
         if getattr(self.memory, "condition", None) is not None:

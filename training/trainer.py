@@ -64,12 +64,15 @@ class Metrics:
         self.rows.append(row)
 
     def flush(self) -> dict[str, float]:
-        if not self.rows:
-            return {}
-        names = list(self.rows[0])
-        table = torch.stack([torch.stack([row[name].float() for name in names]) for row in self.rows])
-        self.rows = []
-        return dict(zip(names, table.mean(0).tolist()))
+        kinds: dict[tuple[str, ...], list[dict]] = {}  # not every update has every metric
+        for row in self.rows:
+            kinds.setdefault(tuple(row), []).append(row)
+        self.rows, sums, counts = [], {}, {}
+        for names, rows in kinds.items():
+            table = torch.stack([torch.stack([row[name].float() for name in names]) for row in rows])
+            for name, total in zip(names, table.sum(0).tolist()):
+                sums[name], counts[name] = sums.get(name, 0.0) + total, counts.get(name, 0) + len(rows)
+        return {name: total / counts[name] for name, total in sums.items()}
 
 
 class Trainer:

@@ -1,6 +1,7 @@
 """The information terms that an objective is made of. One call: term(Rollout) -> (value in nats per step, metrics).
 
-Shapes: B batch, T time, N = B*T, E embedding, F features, Z stochastic, A action, K signals.
+Shapes: B batch, T time, N = B*T, E embedding, F features, Z stochastic, A action, K signals,
+M games, D descriptor.
 """
 
 from collections.abc import Callable
@@ -26,6 +27,7 @@ class Rollout(NamedTuple):
     embedding: Tensor  # (B, T, E)
     states: Posterior
     signals: Tensor | None = None  # (B, T, K), came with image[t]
+    game: Tensor | None = None  # (B, T, D), what describes the game that was played
 
 
 class Contrastive(nn.Module):
@@ -95,12 +97,39 @@ class Reward(nn.Module):
         return self.head.mean(self.network(feature))
 
     def forward(self, rollout: Rollout) -> tuple[Tensor, dict[str, Tensor]]:
-        logits, true = self.network(rollout.states.state.feature), self.pick(rollout)
+        return self.judge(rollout.states.state.feature, self.pick(rollout))
+
+    def judge(self, feature: Tensor, true: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Features (..., F), what came (...) -> log-likelihood per step, metrics."""
+        logits = self.network(feature)
         log_prob = self.head.log_prob(logits, true)
         with torch.no_grad():
             residual = (self.head.mean(logits) - true).square().mean()
             explained = 1 - residual / true.var().clamp(min=1e-6)
         return log_prob.mean(), {"explained": explained}
+
+
+class GameReward(nn.Module):
+    """I(R_m; Z) >= E log q(r_m | z, m): one head for all games, told by what describes them, so that it has a say on others.
+
+    Where games share their physics, every step teaches the rewards of all M, which are then the signals; else its own.
+    """
+
+    def __init__(self, config, feature: int, games: tuple[tuple[float, ...], ...]):
+        super().__init__()
+        self.register_buffer("games", torch.tensor(games), persistent=False)  # (M, D)
+        self.reward = Reward(config, feature + len(games[0]))
+
+    def mean(self, feature: Tensor, game: Tensor) -> Tensor:
+        """Expected reward in games: (N, F), (N, D) -> (N,), per agent step."""
+        return self.reward.mean(torch.cat([feature, game], -1))
+
+    def forward(self, rollout: Rollout) -> tuple[Tensor, dict[str, Tensor]]:
+        feature, game, true = rollout.states.state.feature, rollout.game, rollout.reward
+        if rollout.signals is not None:
+            game = self.games.expand(*feature.shape[:2], *self.games.shape)  # (B, T, M, D)
+            feature, true = feature.unsqueeze(2).expand(*game.shape[:3], -1), rollout.signals  # (B, T, M, F), (B, T, M)
+        return self.reward.judge(torch.cat([feature, game], -1), true)
 
 
 class Empowerment(nn.Module):

@@ -41,12 +41,13 @@ class WorldModelConfig:
 
 
 class Spaces(NamedTuple):
-    """Sizes found at run time: image side in pixels, action size A, condition size C, names of the K signals."""
+    """Sizes found at run time: image side in pixels, action size A, condition size C, names of the K signals, games (M, D)."""
 
     image_size: int
     action: int
     condition: int = 0
     signals: tuple[str, ...] = ()
+    games: tuple[tuple[float, ...], ...] = ()  # what describes each game of training
 
 
 def _column(index: int) -> Callable[[terms.Rollout], Tensor]:
@@ -90,6 +91,8 @@ class WorldModel(nn.Module):
             "reward": lambda: terms.Reward(config, rssm.feature_size),
             "empowerment": lambda: terms.Empowerment(config, rssm, spaces.action),
         }
+        if spaces.games:
+            makers["games"] = lambda: terms.GameReward(config, rssm.feature_size, spaces.games)
         for column, signal in enumerate(spaces.signals):  # use, safety: each with a head of its own
             makers[signal] = functools.partial(terms.Reward, config, rssm.feature_size, _column(column))
         if name not in makers:
@@ -101,7 +104,7 @@ class WorldModel(nn.Module):
         image = random_shift(batch["image"], self.config.random_shift) if self.config.random_shift else batch["image"]
         embedding, states = self.observe(image, batch["action"], batch["is_first"])
         seen = image, batch["action"], batch["reward"], batch["is_first"]
-        rollout = terms.Rollout(*seen, embedding, states, batch.get("signals"))
+        rollout = terms.Rollout(*seen, embedding, states, batch.get("signals"), batch.get("game"))
         values, metrics = {}, {}
         for name, term in self.terms.items():
             values[name], extra = term(rollout)

@@ -1,0 +1,173 @@
+"""Families of games: one body, many games, each with a descriptor that a policy's latent may depend on.
+
+A game is a task, a target speed, or a body with other masses, friction and motors. What of it the simulator is told is in
+games.py; this file knows numbers and names only. Source: MRA (arXiv 2108.12988), where a family is a number of agents.
+
+Shapes: M games of training, D descriptor.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from scipy.stats import qmc
+
+from errors import UserError, nearest
+from option import option
+
+SPEEDS = (0.0, 10.0)  # m/s, the range of the family of speeds
+SCALES = ("mass", "friction", "gain")  # of all bodies, of all surfaces, of all motors
+
+
+@dataclass(frozen=True)
+class FamilyConfig:
+    kind: str = option(
+        "none",
+        "What games differ in: tasks of one body, the target speed of a walker, or dynamics (mass, friction, motor gain).",
+        choices=("none", "tasks", "speed", "dynamics"),
+    )
+    tasks: tuple[str, ...] = option((), "tasks: the games, with commas between.")
+    speeds: tuple[float, ...] = option(
+        (0.0, 1.0, 8.0), "speed: those of training, in m/s; 0, 1, 8 are stand, walk, run.", ge=0.0
+    )
+    heldout_speeds: tuple[float, ...] = option((3.0,), "speed: those that are held out.", ge=0.0)
+    number: int = option(6, "dynamics: games of training.", ge=1)
+    heldout_number: int = option(3, "dynamics: games that are held out.", ge=0)
+    low: float = option(0.75, "dynamics: the smallest factor in training.", gt=0.0)
+    high: float = option(1.5, "dynamics: the largest factor in training.", gt=0.0)
+    heldout_low: float = option(
+        0.5, "dynamics: the smallest factor of all; what is held out lies below low or above high.", gt=0.0
+    )
+    heldout_high: float = option(2.0, "dynamics: the largest factor of all.", gt=0.0)
+
+    def __post_init__(self):
+        if not self.heldout_low < self.low < self.high < self.heldout_high:
+            what = f"the factors {self.heldout_low}, {self.low}, {self.high}, {self.heldout_high} do not rise"
+            raise UserError(what, "family.low", "choose heldout_low < low < high < heldout_high")
+
+
+@dataclass(frozen=True)
+class Game:
+    """One member of a family: a name, the D numbers that describe it, and what the simulator is told."""
+
+    name: str
+    descriptor: tuple[float, ...]
+    values: tuple[float, ...] = ()
+
+
+class Family(Protocol):
+    """The games of training, those held out, and how others are named.
+
+    relabels   whether games share their physics, so that every step has a reward in each of them
+    """
+
+    train: tuple[Game, ...]
+    heldout: tuple[Game, ...]
+    relabels: bool
+
+    def game(self, text: str) -> Game: ...
+
+
+class Tasks:
+    """Tasks of one domain; a descriptor is a one-hot, so nothing lies between them and none is held out."""
+
+    relabels = True
+
+    def __init__(self, config: FamilyConfig, task: str):
+        if len(config.tasks) < 2:
+            raise UserError("a family of tasks has two or more", "family.tasks", "name them with commas between")
+        bodies = {name.split("-")[0] for name in (*config.tasks, task)}
+        if len(bodies) > 1:
+            what = f"the games have different bodies: {', '.join(sorted(bodies))}"
+            raise UserError(what, "family.tasks", "choose tasks of one body, that of --task")
+        eye = np.eye(len(config.tasks)).tolist()
+        self.train = tuple(Game(name, tuple(row)) for name, row in zip(config.tasks, eye))
+        self.heldout: tuple[Game, ...] = ()
+
+    def game(self, text: str) -> Game:
+        return _named(text, self.train, "choose one of the tasks of training: a one-hot describes no other")
+
+
+class Speeds:
+    """A walker's target speed; the reward is dm_control's, with stand, walk and run at 0, 1 and 8 m/s."""
+
+    relabels = True
+
+    def __init__(self, config: FamilyConfig, task: str):
+        if task.split("-")[0] != "walker":
+            raise UserError(f"the family of speeds is a walker's, not {task}'s", "family.kind", "choose a task of the walker")
+        self.train = tuple(self._made(speed) for speed in config.speeds)
+        self.heldout = tuple(self._made(speed) for speed in config.heldout_speeds)
+
+    @staticmethod
+    def _made(speed: float) -> Game:
+        _check_range("speed", speed, *SPEEDS)
+        return Game(f"speed={speed:g}", (float(np.log1p(speed) / np.log1p(SPEEDS[1])),), (speed,))
+
+    def game(self, text: str) -> Game:
+        return self._made(_numbers(text, ("speed",))["speed"])
+
+
+class Dynamics:
+    """Factors on mass, friction and motor gain, in logarithms uniform; held-out ones lie outside of the range of training."""
+
+    relabels = False
+
+    def __init__(self, config: FamilyConfig, task: str):
+        self.config = config
+        shares = qmc.LatinHypercube(len(SCALES), seed=0).random(config.number)  # (M, 3), the same for every seed
+        low, high = np.log(config.low), np.log(config.high)
+        self.train = tuple(self._made(np.exp(low + (high - low) * row)) for row in shares)
+        shares = qmc.LatinHypercube(len(SCALES), seed=1).random(config.heldout_number)
+        below = np.log(config.low) - np.log(config.heldout_low)
+        above = np.log(config.heldout_high) - np.log(config.high)
+        outside = shares * (below + above)
+        rows = np.where(outside < below, np.log(config.heldout_low) + outside, np.log(config.high) + outside - below)
+        self.heldout = tuple(self._made(np.exp(row)) for row in rows)
+
+    def _made(self, values: np.ndarray) -> Game:
+        values = np.round(values, 3)
+        low, high = self.config.heldout_low, self.config.heldout_high
+        for name, value in zip(SCALES, values):
+            _check_range(name, value, low, high)
+        name = ",".join(f"{scale}={value:g}" for scale, value in zip(SCALES, values))
+        middle, half = np.log(low * high) / 2, np.log(high / low) / 2
+        return Game(name, tuple(((np.log(values) - middle) / half).tolist()), tuple(values.tolist()))
+
+    def game(self, text: str) -> Game:
+        given = _numbers(text, SCALES)
+        return self._made(np.array([given.get(name, 1.0) for name in SCALES]))
+
+
+FAMILIES = {"tasks": Tasks, "speed": Speeds, "dynamics": Dynamics}
+
+
+def make_family(config: FamilyConfig, task: str) -> Family | None:
+    """The family that a run's task belongs to; none where there is one game. Errors: UserError when it does not."""
+    return FAMILIES[config.kind](config, task) if config.kind != "none" else None
+
+
+def _named(text: str, games: tuple[Game, ...], remedy: str) -> Game:
+    for game in games:
+        if game.name == text:
+            return game
+    raise UserError(f"there is no game {text!r}", "game", f"{remedy} ({', '.join(game.name for game in games)})")
+
+
+def _numbers(text: str, names: tuple[str, ...]) -> dict[str, float]:
+    """ "mass=0.6,gain=1.2" -> numbers. Errors: UserError for other names, or what is no number."""
+    given = {}
+    for part in text.split(","):
+        name, _, value = part.partition("=")
+        if name not in names:
+            raise UserError(f"a game of this family has no {name!r}", "game", nearest(name, names))
+        try:
+            given[name] = float(value)
+        except ValueError:
+            raise UserError(f"{value!r} is no number", f"game {text}", f"write {name}=1.0") from None
+    return given
+
+
+def _check_range(name: str, value: float, low: float, high: float) -> None:
+    if not low <= value <= high:
+        raise UserError(f"{name} {value:g} is outside of the family's range", "game", f"choose {low:g} to {high:g}")

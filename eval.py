@@ -2,7 +2,8 @@
 
 Plays whole episodes with the deterministic policy and writes RUN/evaluation/: scores.json, an mp4 a background, and the
 observation beside what the latent keeps, as mp4 and PNG. With --latent: what can be read from the latent, latent.json. With
---skills: what the skills do, skills.json. With --plan: planning over them.
+--skills: what the skills do, skills.json. With --plan: planning over them. With --games: every game of a family under every
+mode, games.json. With --adapt GAME: how returns there rise by a few steps of learning, adaptation.json.
 """
 
 import sys
@@ -18,8 +19,9 @@ import torch  # noqa: E402
 import build  # noqa: E402
 from agents.agent import Agent  # noqa: E402
 from configs import run as runs  # noqa: E402
+from envs.families import Game  # noqa: E402
 from errors import UserError, run_main  # noqa: E402
-from evaluation import downstream, probes, report, skill_report  # noqa: E402
+from evaluation import downstream, game_report, probes, report, skill_report  # noqa: E402
 from option import option  # noqa: E402
 from training import checkpoint, options  # noqa: E402
 
@@ -57,6 +59,18 @@ class EvalConfig:
     goals: int = option(50, "Goals that skills are sent to; 0: none.", ge=0)
     plan: bool = option(False, "Also play by planning over skills: no policy is learned, a reward head is fitted.")
     plan_episodes: int = option(8, "Episodes with random skills that this reward head is fitted on.", ge=1)
+    games: bool = option(False, "Also play every game of the run's family, held-out ones too, under every mode.")
+    adapt: str = option("", "Adapt to a game: a name, or numbers that describe it, like speed=3 or mass=0.6,gain=1.2.")
+    steps: tuple[int, ...] = option((0, 1, 5, 10, 50), "Steps of adaptation after which it is played.", ge=0)
+    adapt_frames: int = option(4000, "Env frames of the game that these steps learn from.", ge=0)
+    adapt_scope: str = option(
+        "relation", "What adaptation moves: relation and modes, or the whole actor.", choices=("relation", "actor")
+    )
+    adapt_rate: float = option(1e-3, "Learning rate of a step of adaptation.", gt=0.0)
+    meta: str = option(
+        "none", "How to choose where adaptation begins, on the run's own games.", choices=("none", "reptile", "fomaml")
+    )
+    meta_rounds: int = option(30, "Rounds of that choice.", ge=1)
     device: str = option("auto", "Where to run the networks.", choices=("auto", "cpu", "cuda"))
     threads: int = option(0, "Threads of torch on the CPU; 0: one for each core.", ge=0)
 
@@ -77,10 +91,15 @@ def main(argv: list[str]) -> None:
         output = folder / "evaluation"
         output.mkdir(exist_ok=True)
         check_skills(config, agent)
+        game = game_of(config, run_config)
         results, readings = evaluate(config, run_config, agent, actors, frame, output)
         report.save(output / "scores.json", run_config, frame, results)
         if config.skills:
             measure_skills(config, run_config, agent, frame, output)
+        if config.games:
+            measure_games(config, run_config, agent, frame, output)
+        if game:
+            adapt(config, run_config, path, device, game, output)
     print(f"{run_config.agent} on {run_config.task}, frame {frame}, {path.name}")
     print(report.table(results))
     for name, reading in readings.items():
@@ -164,10 +183,41 @@ def measure_skills(config: EvalConfig, run_config: runs.RunConfig, agent: Agent,
     skill_report.save(output / "skills.json", frame, results)
 
 
+def game_of(config: EvalConfig, run_config: runs.RunConfig) -> Game | None:
+    """The game of --adapt. Errors: UserError for one that is none of the family, or for games where there are none."""
+    if config.games or config.adapt:
+        game_report.check(run_config, "games" if config.games else "adapt")
+    if not config.adapt:
+        return None
+    game_report.check_steps(config.steps, config.adapt_frames, run_config)
+    return run_config.games.game(config.adapt)
+
+
+def measure_games(config: EvalConfig, run_config: runs.RunConfig, agent, frame: int, output: Path) -> None:
+    """The table of games and modes by background, and games.json."""
+    results = {}
+    for name in config.background:
+        side, source = side_of(name, run_config)
+        results[name] = game_report.table_of(run_config, agent, side, source, config.episodes)
+        print(f"{name}\n{game_report.text_of(results[name], run_config.modes.number)}")
+    game_report.save(output / "games.json", frame, "games", results)
+
+
+def adapt(config: EvalConfig, run_config: runs.RunConfig, path: Path, device, game: Game, output: Path) -> None:
+    """The curve of adaptation by background, each from the agent as it was trained, and adaptation.json."""
+    results = {}
+    for name in config.background:
+        agent, frame = load(run_config, path, device)
+        how = config.steps, config.adapt_frames, config.adapt_scope, config.adapt_rate, config.meta, config.meta_rounds
+        results[name] = game_report.adapt(run_config, agent, path, game, *side_of(name, run_config), *how, config.episodes)
+        print(f"{name}: {game_report.adaptation_text(results[name])}")
+    game_report.save(output / "adaptation.json", frame, "adaptation", results)
+
+
 def check_skills(config: EvalConfig, agent: Agent) -> None:
     """Errors: UserError when something is asked of skills that are not there."""
     for name, asked in (("skills", config.skills), ("skill", config.skill >= 0), ("plan", config.plan)):
-        if asked and not agent.spaces.condition:
+        if asked and not agent.skills.size:
             raise UserError("the run has no skills", f"--{name}", "choose a run of slim, metra or diayn")
     if config.skill >= 0:
         skill_report.skill_of(agent, config.skill)

@@ -185,9 +185,22 @@ class LatentPolicy(nn.Module):
 
     def _expected(self, game: Tensor, index: Tensor) -> Tensor:
         """The return that p(z given m) expects, in units of the actor's advantages: exact over modes, (N,)."""
+        return (self.modes(game).exp() * self.returns[index]).sum(-1) / self.unit
+
+    @property
+    def unit(self) -> Tensor:
+        """What the actor divides advantages in a game by."""
         scale = self.actor_critic.scales["game"]
-        unit = (scale.high - scale.low).clamp(min=scale.floor)
-        return (self.modes(game).exp() * self.returns[index]).sum(-1) / unit
+        return (scale.high - scale.low).clamp(min=scale.floor)
+
+    @torch.no_grad()
+    def values(self, feature: Tensor, game: Tensor) -> Tensor:
+        """What the critic says of every mode: states (N, F), games (N, D) -> (N, K)."""
+        modes = self.config.modes.number
+        every = torch.eye(modes, device=self.device).expand(len(feature), -1, -1)
+        condition = torch.cat([every, game.unsqueeze(1).expand(-1, modes, -1)], -1)  # (N, K, K + D)
+        inputs = torch.cat([feature.unsqueeze(1).expand(-1, modes, -1), condition.to(feature.dtype)], -1)
+        return self.actor_critic.critics["game"](inputs)[1].float()
 
     @torch.no_grad()
     def _constrain(self, feature: Tensor, game: Tensor, index: Tensor) -> dict[str, Tensor]:
@@ -195,11 +208,7 @@ class LatentPolicy(nn.Module):
 
         slack: return over the best seen, minus (1 - epsilon), mean over the modes as the game uses them.
         """
-        epsilon, modes = self.config.modes.epsilon, self.config.modes.number
-        every = torch.eye(modes, device=self.device).expand(len(feature), -1, -1)
-        condition = torch.cat([every, game.unsqueeze(1).expand(-1, modes, -1)], -1)  # (N, K, K + D)
-        inputs = torch.cat([feature.unsqueeze(1).expand(-1, modes, -1), condition.to(feature.dtype)], -1)
-        value = self.actor_critic.critics["game"](inputs)[1].float()  # (N, K)
+        epsilon, value = self.config.modes.epsilon, self.values(feature, game)  # (N, K)
         member = F.one_hot(index, len(self.games)).float()  # (N, M)
         there = member.sum(0) > 0
         mean = member.T @ value / member.sum(0).clamp(min=1).unsqueeze(-1)  # (M, K)

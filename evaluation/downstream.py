@@ -37,21 +37,23 @@ def best_skill(
     """
     skills = agent.skills.spread(number).to(agent.device)
     starts = [seed + index for index in range(episodes)]
-    scores = _episodes(agent, make_env, skills.repeat_interleave(episodes, 0), starts * number).reshape(number, episodes)
+    scores = episodes_under(agent, make_env, skills.repeat_interleave(episodes, 0), starts * number).reshape(number, episodes)
     best = int(np.argmax(scores.mean(1)))
-    fresh = _episodes(agent, make_env, skills[best].expand(episodes, -1), [start + episodes for start in starts])
+    fresh = episodes_under(agent, make_env, skills[best].expand(episodes, -1), [start + episodes for start in starts])
     return best, float(np.mean(fresh)), float(np.mean(scores))
 
 
-def _episodes(agent: Agent, make_env: Callable, skills: torch.Tensor, seeds: list[int]) -> np.ndarray:
+def episodes_under(agent: Agent, make_env: Callable, skills: torch.Tensor, seeds: list[int]) -> np.ndarray:
     """Return of a whole episode under each skill (N, C), from each seed: (N,)."""
     return np.concatenate(in_waves(make_env, len(seeds), lambda envs, rows: _returns(agent, envs, skills[rows], seeds[rows])))
 
 
 def _returns(agent: Agent, envs: list[gymnasium.Env], skills: torch.Tensor, seeds: list[int]) -> np.ndarray:
-    images = np.stack([env.reset(seed=seed)[0] for env, seed in zip(envs, seeds)])
+    images, told = zip(*(env.reset(seed=seed) for env, seed in zip(envs, seeds)))
     memory, first = agent.initial_state(len(envs)), torch.ones(len(envs), dtype=torch.bool)
-    total, going = np.zeros(len(envs)), np.ones(len(envs), bool)
+    if "game" in told[0]:
+        memory = memory.plays(torch.from_numpy(np.stack([info["game"] for info in told])))
+    images, total, going = np.stack(images), np.zeros(len(envs)), np.ones(len(envs), bool)
     while going.any():
         action, memory = agent.act(memory, torch.from_numpy(images), first, skills, explore=False)
         first = torch.zeros_like(first)

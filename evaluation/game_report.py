@@ -1,0 +1,120 @@
+"""All that is measured about a family of games: a table of games and modes, adaptation to one game; games.json, adaptation.json."""
+
+import json
+from pathlib import Path
+
+import torch
+
+import build
+from agents.adaptation import Adaptation, fit_reward
+from agents.latent_policy import LatentPolicy
+from configs.run import RunConfig
+from envs.families import Game
+from errors import UserError
+from evaluation import games
+from training import checkpoint
+from training.files import write_atomic
+from training.replay import Replay
+
+FIT_STEPS = 100  # updates of the reward's head on frames of a game
+
+
+def check(config: RunConfig, option: str) -> None:
+    """Errors: UserError for a run without modes."""
+    if not config.modes.number:
+        remedy = "choose a run of mra, unimodal or task_conditioned"
+        raise UserError(f"{config.agent} plays one game, without modes", f"--{option}", remedy)
+
+
+def table_of(config: RunConfig, agent: LatentPolicy, side: str, source, episodes: int) -> dict[str, dict]:
+    """Game -> what modes_in measures, for the games of training and those held out."""
+    family = config.games
+    rows = {}
+    for kind, members in (("train", family.train), ("heldout", family.heldout)):
+        for game in members:
+            make_env = build.environment_maker(config, side, source, (game,))
+            rows[game.name] = {"kind": kind, **games.modes_in(agent, make_env, game, episodes, config.evaluation.seed)}
+    replay = games.gather(agent, build.environment_maker(config, side, source), 512, config.evaluation.seed + 6000)
+    return rows | {"information": games.information(agent, replay.sample(16, config.training.batch_length))}
+
+
+def text_of(rows: dict[str, dict], modes: int) -> str:
+    """The same as text."""
+    lines = [f"{'game':<40}" + "".join(f"{f'mode {mode}':>9}" for mode in range(modes)) + f"{'zero-shot':>11}{'best of K':>11}"]
+    for name, row in rows.items():
+        if name != "information":
+            cells = "".join(f"{row[f'mode_{mode}']:>9.1f}" for mode in range(modes))
+            held = " (held out)" if row["kind"] == "heldout" else ""
+            lines.append(f"{name + held:<40}{cells}{row['zero_shot']:>11.1f}{row['best_of']:>11.1f}")
+    told = rows["information"]
+    action, game = (f"{told[name]:.2f} of {told[f'{name}_cap']:.2f} nats" for name in ("action", "game"))
+    return "\n".join([*lines, f"information of relation and action {action}, of game and relation {game}"])
+
+
+def adapt(
+    config: RunConfig,
+    agent: LatentPolicy,
+    path: Path,
+    game: Game,
+    side: str,
+    source,
+    steps: tuple[int, ...],
+    frames: int,
+    scope: str,
+    rate: float,
+    meta: str,
+    rounds: int,
+    episodes: int,
+) -> dict:
+    """Frames of a game, then steps on them: returns by number of steps. `agent` ends up adapted.
+
+    path   of the checkpoint, whose replay the meta-learning is done on
+    """
+    adapting, seed = Adaptation(agent, scope, rate), config.evaluation.seed
+    torch.manual_seed(seed)
+    size = config.training.batch_size, config.training.batch_length
+    make_env = build.environment_maker(config, side, source, (game,))
+    if meta != "none":
+        own = games.batches_of(replay_of(config, path), *size)
+        games.begin(adapting, meta, own, rounds, steps=5, rate=0.5 if meta == "reptile" else rate)
+    tried = games.modes_in(agent, make_env, game, episodes, seed)
+    batches = iter(())
+    if max(steps):
+        training_side = "clean" if config.background.source == "none" else "train"
+        there = build.environment_maker(config, training_side, None, (game,))
+        replay = games.gather(agent, there, frames // config.environment.action_repeat, seed + 7000)
+        batches = games.batches_of(replay, *size)
+        fit_reward(agent, batches, FIT_STEPS, config.optimiser.model_rate)
+    returns = games.curve(adapting, make_env, game, batches, steps, episodes, seed + episodes)
+    tries = config.modes.number * episodes * config.environment.time_limit
+    head = {"game": game.name, "scope": scope, "rate": rate, "meta": meta, "frames": frames if max(steps) else 0}
+    return head | {"returns": returns, "best_of": tried["best_of"], "best_of_frames": tries}
+
+
+def replay_of(config: RunConfig, path: Path) -> Replay:
+    """What the run has seen."""
+    replay, _ = build.make_replay(config, build.action_space(config), "cpu")
+    state = checkpoint.load(path)["replay"]
+    replay.load(path.parent.parent / "replay", state["manifest"], state["tail"], salvage=True)
+    return replay
+
+
+def check_steps(steps: tuple[int, ...], frames: int, config: RunConfig) -> None:
+    """Errors: UserError when steps are asked for without the frames to take them on."""
+    needed = config.training.batch_length * config.environment.action_repeat
+    if any(step < 0 for step in steps) or not steps:
+        raise UserError("there are no steps", "--steps", "name numbers of steps, like 0,1,5,10,50")
+    if max(steps) and frames < needed:
+        what = f"{max(steps)} steps on {frames} frames of the game: a sequence is {needed} frames"
+        raise UserError(what, "--adapt_frames", f"choose {needed} or more, or --steps 0")
+
+
+def save(path: Path, frame: int, key: str, rows: dict) -> None:
+    """What was measured, as JSON."""
+    write_atomic(path, json.dumps({"env_frame": frame, key: rows}, indent=1).encode())
+
+
+def adaptation_text(row: dict) -> str:
+    """The curve as a line."""
+    curve = ", ".join(f"{steps}: {value:.1f}" for steps, value in row["returns"].items())
+    return f"{row['game']}, {row['scope']}, return after so many steps on {row['frames']} frames: {curve}"

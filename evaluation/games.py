@@ -1,0 +1,107 @@
+"""What a latent policy does in each game of its family: a return for each mode, and what adaptation to a game brings.
+
+Shapes: E episodes, K modes, N states, D descriptor.
+"""
+
+import itertools
+from collections.abc import Callable, Iterator
+
+import gymnasium
+import numpy as np
+import torch
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
+
+from agents import adaptation
+from agents.adaptation import Adaptation, Batch
+from agents.latent_policy import LatentPolicy
+from envs.families import Game
+from evaluation.downstream import episodes_under
+from training.replay import Replay
+from training.rollout import Rollout
+
+MakeEnv = Callable[[], gymnasium.Env]
+
+
+def modes_in(agent: LatentPolicy, make_env: MakeEnv, game: Game, episodes: int, seed: int) -> dict:
+    """A game played under every mode: returns, what p(z given game) chooses without a frame, and the best by trying.
+
+    "best_of" is the return of the best mode on `episodes` other than those that chose it; "frames" what choosing cost, in
+    agent steps; "regret" how much of it p(z given game) lacks, as a share.
+    """
+    number = agent.config.modes.number
+    starts = [seed + index for index in range(episodes)]
+    fresh = [start + episodes for start in starts]
+    every = torch.eye(number, device=agent.device)
+    descriptor = torch.tensor([game.descriptor], device=agent.device)
+    with torch.no_grad():
+        probability = agent.modes(descriptor)[0].exp().cpu().numpy()
+    returns = episodes_under(agent, make_env, every.repeat_interleave(episodes, 0), starts * number).reshape(number, episodes)
+    best, likeliest = int(returns.mean(1).argmax()), int(probability.argmax())
+    tried = {mode: episodes_under(agent, make_env, every[mode].expand(episodes, -1), fresh) for mode in {best, likeliest}}
+    zero_shot, best_of = float(tried[likeliest].mean()), float(tried[best].mean())
+    row = {f"mode_{mode}": float(row.mean()) for mode, row in enumerate(returns)}
+    row |= {f"probability_{mode}": float(share) for mode, share in enumerate(probability)}
+    row |= {"zero_shot": zero_shot, "best_of": best_of, "regret": (best_of - zero_shot) / max(abs(best_of), 1e-6)}
+    return row | {"likeliest": likeliest, "best": best}
+
+
+def information(agent: LatentPolicy, batch: Batch) -> dict[str, float]:
+    """I(relation; action given state) and the bound of I(game; relation), in nats, on a batch of frames; and their caps."""
+    seen = (batch[name].to(agent.device) for name in ("image", "action", "is_first"))
+    with torch.no_grad():
+        feature = agent.world_model.observe(*seen)[1].state.feature.flatten(0, 1)
+        game = batch["game"].to(agent.device).flatten(0, 1)
+        action, told = agent.information(feature, game, torch.cdist(game, agent.games).argmin(-1))
+    caps = {"action_cap": np.log(agent.config.modes.number), "game_cap": np.log(len(agent.games))}
+    return {"action": float(action.mean()), "game": float(told.mean())} | {key: float(value) for key, value in caps.items()}
+
+
+def gather(agent: LatentPolicy, make_env: MakeEnv, steps: int, seed: int) -> Replay:
+    """Agent steps of a game, its modes drawn as in training."""
+    envs = SyncVectorEnv([make_env], autoreset_mode=AutoresetMode.NEXT_STEP)
+    try:
+        rollout = Rollout(envs, agent.initial_state(1), seed)
+        shape = envs.single_observation_space.shape, agent.spaces.action, agent.spaces.condition
+        replay = Replay(2 * steps + 2, *shape, game=agent.games.shape[1], seed=seed)
+        taken = 0
+        while taken < steps:
+            row = rollout.step(agent.act)
+            replay.add({name: value for name, value in row.items() if name != "signals"})
+            taken += rollout.agent_steps
+    finally:
+        envs.close()
+    return replay
+
+
+def batches_of(replay: Replay, size: int, length: int) -> Iterator[Batch]:
+    """Batches without end."""
+    return (replay.sample(size, length) for _ in itertools.count())
+
+
+def curve(
+    adapting: Adaptation,
+    make_env: MakeEnv,
+    game: Game,
+    batches: Iterator[Batch],
+    steps: tuple[int, ...],
+    episodes: int,
+    seed: int,
+) -> dict[str, float]:
+    """Return of the likeliest mode after so many steps: {"0": ..., "1": ...}; the agent is left as it ends up."""
+    agent, row, taken = adapting.agent, {}, 0
+    descriptor = torch.tensor(game.descriptor, device=agent.device)
+    for number in sorted(set(steps)):
+        for _ in range(number - taken):
+            adapting.step(next(batches), descriptor)
+        taken = number
+        with torch.no_grad():
+            mode = agent.one_hot(agent.modes(descriptor[None]).argmax(-1))
+        seeds = [seed + index for index in range(episodes)]
+        row[str(number)] = float(episodes_under(agent, make_env, mode.expand(episodes, -1), seeds).mean())
+    return row
+
+
+def begin(adapting: Adaptation, kind: str, batches: Iterator[Batch], rounds: int, steps: int, rate: float) -> None:
+    """Move the agent to where adaptation is to begin, on the games of training, by one of adaptation.META."""
+    adaptation.META[kind](adapting, batches, adapting.agent.games, rounds, steps, rate)
+    adapting.restart()

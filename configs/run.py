@@ -94,6 +94,7 @@ class RunConfig:
         if self.training.prefill >= self.frames:
             what = f"all {self.frames} frames would be random actions, and nothing learned"
             raise UserError(what, "training.prefill", f"choose less than {self.frames}, or more --frames")
+        make_family(self.family, self.task)  # whether the task is one of it
 
     @property
     def agent_config(self) -> AgentConfig:

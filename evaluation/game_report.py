@@ -1,4 +1,4 @@
-"""All that is measured about a family of games: a table of games and modes, adaptation to one game; games.json, adaptation.json."""
+"""What is measured about a family: a table of games and modes (games.json), adaptation to one game (adaptation.json)."""
 
 import json
 from pathlib import Path

@@ -3,7 +3,7 @@
 Runs ``eval.py RUN --skills`` for every finished run whose folder is still there, on the task without a video and, where the run
 has clips, on both sides of them; seed 0 of each agent also as it was before it learned. The measures go into the run's result
 file as "skills", by background. A stopped program goes on where it was. Prints a table of all that was read, a mean and the
-range over seeds each; one JSON line last.
+range over seeds each, and the distractor gaps; one JSON line last.
 """
 
 import json
@@ -29,6 +29,7 @@ COLUMNS = {  # of the table: title -> key of evaluation/skills.py and goals.py
     "discovery": "return/discovery",
     "way explained": "discovery_explained/way",
 }
+GAPS = ("nats", "accuracy", "postures", "goals hit, 3 bins")
 WORDS = ["--skills", "--episodes", "1", "--best_of", "0"]
 
 
@@ -58,12 +59,26 @@ def table(rows: list[dict]) -> str:
         "|---" * (5 + len(COLUMNS)) + "|",
     ]
     for group, measured in sorted(groups.items()):
-        cells = [_cell([one[key] for one in measured if key in one]) for key in COLUMNS.values()]
+        cells = [cell([one[key] for one in measured if key in one]) for key in COLUMNS.values()]
         lines.append(f"| {' | '.join(group)} | {len(measured)} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
-def _cell(values: list[float]) -> str:
+def gaps(rows: list[dict]) -> str:
+    """Markdown: (clean - held-out) / clean of the means over seeds, a line an agent that trained behind video."""
+    groups: dict[tuple[str, str], list[dict]] = {}
+    for row in rows:
+        if "heldout" in row.get("skills", {}):
+            groups.setdefault((row["task"], row["method"]), []).append(row["skills"])
+    lines = ["| task | agent | " + " | ".join(GAPS) + " |", "|---" * (2 + len(GAPS)) + "|"]
+    for group, measured in sorted(groups.items()):
+        sums = {side: [sum(one[side][COLUMNS[name]] for one in measured) for name in GAPS] for side in ("clean", "heldout")}
+        cells = [f"{(clean - held) / clean:.2f}" if clean else "-" for clean, held in zip(sums["clean"], sums["heldout"])]
+        lines.append(f"| {' | '.join(group)} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def cell(values: list[float]) -> str:
     """Mean and range; whole numbers where they are large."""
     if not values:
         return "-"
@@ -87,7 +102,8 @@ def main(argv: list[str]) -> None:
         return {side: one["identifiability/nats"] for side, one in row["skills"].items()}
 
     row = reading.read(todo, suite["processes"], "skills", take)
-    print(table([json.loads(path.read_text()) for path in sorted(results.glob("*.json"))]))
+    rows = [json.loads(path.read_text()) for path in sorted(results.glob("*.json"))]
+    print(f"{table(rows)}\n\n{gaps(rows)}")
     reading.finish(row)
 
 

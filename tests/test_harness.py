@@ -86,9 +86,13 @@ def test_skills_of_labelled_agents_are_measured(tmp_path, results, monkeypatch, 
     skills.main([suite])
     lines = capsys.readouterr().out.splitlines()
     assert json.loads(lines[-1]) == {"read": 0, "failed": []}
-    assert len(lines) == 2 + 4 + 1
+    assert len(lines) == (2 + 4) + 1 + (2 + 1) + 1  # measures, a line between, gaps, JSON
     assert lines[2].startswith("| cartpole-balance | video | short | clean | 1 | ")
     seeds = [{**row, "skills": {"clean": {"identifiability/nats": nats}}} for nats in (0.5, 1.0)]
+    measured = dict.fromkeys([skills.COLUMNS[name] for name in skills.GAPS], 1.0)
+    sides = [{"clean": measured, "heldout": measured | {"identifiability/nats": nats}} for nats in (0.5, 0.0)]
+    gaps = skills.gaps([{**row, "skills": side} for side in sides]).splitlines()
+    assert gaps[-1].endswith("| 0.75 | 0.00 | 0.00 | 0.00 |")
     assert "| clean | 2 | 0.75 [0.50, 1.00] | - |" in skills.table(seeds)
 
 

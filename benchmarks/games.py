@@ -1,0 +1,84 @@
+"""What a suite's latent policies do in each game: ``python benchmarks/games.py SUITE.yaml``, after benchmarks/returns.py.
+
+Runs ``eval.py RUN --games --adapt`` for every finished run whose folder is still there, on held-out clips where the run has
+clips; it adapts to the first held-out game. What was measured goes into the run's result file as "games" and "adaptation". A
+stopped program goes on where it was. Prints a table, a mean and the range over seeds each; one JSON line last.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+
+from benchmarks import reading, returns  # noqa: E402
+from benchmarks.returns import jobs, read_suite  # noqa: E402
+from benchmarks.skills import cell  # noqa: E402
+from configs import run as runs  # noqa: E402
+from errors import UserError, run_main  # noqa: E402
+
+WORDS = ["--games", "--episodes", "2", "--steps", "0,1,5,10,50"]
+
+
+def to_read(suite: dict, results: Path) -> dict[str, reading.Job]:
+    """Name -> (run, arguments of eval.py) of what is not read yet."""
+    todo = {}
+    for name, _ in jobs(suite):
+        run, result = ROOT / suite["folder"] / name, results / f"{name}.json"
+        if not result.exists() or not (run / "checkpoints").is_dir() or "games" in json.loads(result.read_text()):
+            continue
+        config = runs.load(run)
+        side = "clean" if config.background.source == "none" else "heldout"
+        todo[name] = (run, [*WORDS, "--background", side, "--adapt", (config.games.heldout or config.games.train)[0].name])
+    return todo
+
+
+def summary(row: dict) -> dict[str, float]:
+    """A run's measures in short: means over its games of training and over those held out."""
+    games = [one for name, one in row["games"].items() if name != "information"]
+    told, found = row["games"]["information"], {}
+    for kind in ("train", "heldout"):
+        members = [game for game in games if game["kind"] == kind]
+        for key in ("zero_shot", "best_of", "regret"):
+            if members:
+                found[f"{key}, {kind}"] = sum(game[key] for game in members) / len(members)
+    found |= {f"nats, {key}": told[key] for key in ("action", "game")}
+    return found | {f"adapted, {steps}": value for steps, value in row["adaptation"]["returns"].items()}
+
+
+def table(rows: list[dict]) -> str:
+    """Markdown: a line a label."""
+    groups: dict[tuple[str, str], list[dict]] = {}
+    for row in rows:
+        if "games" in row:
+            groups.setdefault((row["task"], row["method"]), []).append(summary(row))
+    titles = list(dict.fromkeys(title for rows in groups.values() for row in rows for title in row))
+    lines = ["| task | agent | seeds | " + " | ".join(titles) + " |", "|---" * (3 + len(titles)) + "|"]
+    for group, found in sorted(groups.items()):
+        cells = [cell([one[title] for one in found if title in one]) for title in titles]
+        lines.append(f"| {' | '.join(group)} | {len(found)} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def main(argv: list[str]) -> None:
+    if len(argv) != 1:
+        raise UserError("one suite is expected", "command line", "python benchmarks/games.py SUITE.yaml")
+    suite, results = read_suite(argv[0]), returns.RESULTS / Path(argv[0]).stem
+    todo = to_read(suite, results)
+
+    def take(name: str) -> dict:
+        folder, path = todo[name][0] / "evaluation", results / f"{name}.json"
+        row = json.loads(path.read_text())
+        for key in ("games", "adaptation"):
+            row[key] = next(iter(json.loads((folder / f"{key}.json").read_text())[key].values()))  # the one background
+        path.write_text(json.dumps(row))
+        return summary(row)
+
+    row = reading.read(todo, suite["processes"], "games", take)
+    print(table([json.loads(path.read_text()) for path in sorted(results.glob("*.json"))]))
+    reading.finish(row)
+
+
+if __name__ == "__main__":
+    run_main(main, sys.argv[1:])

@@ -2,7 +2,7 @@
 
 Each reward has its own critic and its own scale; the actor follows the weighted sum of the normalised advantages. So
 rewards of different units mix without one drowning the other, and {task: 1} is plain Dreamer.
-Shapes: N starts, H horizon, F features, C condition, A action, M = N*(H+1).
+Shapes: N starts, H horizon, F features, C condition, A action, M games.
 """
 
 import math
@@ -143,29 +143,52 @@ def _percentile(ordered: Tensor, share: float) -> Tensor:
     return torch.lerp(ordered[below], ordered[min(below + 1, len(ordered) - 1)], position - below)
 
 
+def _percentiles_by(returns: Tensor, member: Tensor, share: float) -> Tensor:
+    """The same of each column's game: returns (H, N), member one-hot (N, M) -> (M,); no size depends on the data."""
+    game = member.argmax(-1).expand_as(returns).flatten()
+    values, order = returns.flatten().sort()
+    ordered = values[game[order].argsort(stable=True)]  # game by game, each in order
+    counts = member.sum(0).long() * len(returns)
+    position = share * (counts - 1).clamp(min=0)
+    below, first = position.long(), counts.cumsum(0) - counts
+    low, high = (ordered[(first + x).clamp(max=len(ordered) - 1)] for x in (below, below + (position > below).long()))
+    return torch.lerp(low, high, position - below)
+
+
 class ReturnScale(nn.Module):
-    """Moving spread of returns, 95th minus 5th percentile, with a floor (DreamerV3, Eq. 7).
+    """Moving spread of returns, 95th minus 5th percentile, with a floor (DreamerV3, Eq. 7); of each of M games, if there are.
 
     The floor keeps a reward that hardly varies from being blown up into noise.
     """
 
-    def __init__(self, config: ActorCriticConfig):
+    def __init__(self, config: ActorCriticConfig, games: int = 0):
         super().__init__()
         self.rate, self.floor = config.scale_rate, config.scale_floor
-        self.register_buffer("low", torch.zeros(()))
-        self.register_buffer("high", torch.zeros(()))
-        self.register_buffer("updates", torch.zeros((), dtype=torch.long))
+        shape = (games,) if games else ()
+        self.register_buffer("low", torch.zeros(shape))
+        self.register_buffer("high", torch.zeros(shape))
+        self.register_buffer("updates", torch.zeros(shape, dtype=torch.long))
+
+    @property
+    def scale(self) -> Tensor:
+        """The spread, scalar or (M,)."""
+        return (self.high - self.low).clamp(min=self.floor)
 
     @torch.no_grad()
-    def update(self, returns: Tensor) -> Tensor:
-        """Take in returns of any shape; the scale as a scalar."""
-        ordered = returns.float().flatten().sort().values
-        low, high = _percentile(ordered, 0.05), _percentile(ordered, 0.95)
-        rate = torch.where(self.updates == 0, 1.0, self.rate)
+    def update(self, returns: Tensor, member: Tensor | None = None) -> Tensor:
+        """Take in returns (H, N), member one-hot (N, M) where there are games; the scale of each column, scalar or (N,)."""
+        returns = returns.float()
+        if member is None:
+            ordered, seen = returns.flatten().sort().values, 1
+            low, high = _percentile(ordered, 0.05), _percentile(ordered, 0.95)
+        else:
+            low, high = _percentiles_by(returns, member, 0.05), _percentiles_by(returns, member, 0.95)
+            seen = (member.sum(0) > 0).long()
+        rate = torch.where(self.updates == 0, 1.0, self.rate) * seen
         self.low.lerp_(low, rate)
         self.high.lerp_(high, rate)
-        self.updates += 1
-        return (self.high - self.low).clamp(min=self.floor)
+        self.updates += seen
+        return self.scale if member is None else member @ self.scale
 
 
 class RewardUnit(nn.Module):
@@ -223,6 +246,7 @@ class Imagined(NamedTuple):
     log_prob: Tensor  # (H, N), log pi of the action as the environment takes it: clipped to [-1, 1]
     condition: Tensor | None = None  # (N, C), held throughout
     weight: Tensor | None = None  # (N,), what the gain of each roll-out counts; none: all alike
+    member: Tensor | None = None  # (N, M), one-hot: the game whose scale of returns is each roll-out's
 
     @property
     def previous(self) -> State:
@@ -240,15 +264,24 @@ class ActorCritic(nn.Module):
     """Actor, critics and scales; `loss` improves the policy against named rewards from given starts."""
 
     def __init__(
-        self, config: ActorCriticConfig, feature: int, action: int, condition: int = 0, actor: nn.Module | None = None
+        self,
+        config: ActorCriticConfig,
+        feature: int,
+        action: int,
+        condition: int = 0,
+        actor: nn.Module | None = None,
+        games: int = 0,
     ):
-        """actor   with the call of Actor, on (N, F + C); none: an Actor."""
+        """
+        actor   with the call of Actor, on (N, F + C); none: an Actor
+        games   M that have a scale of returns each; 0: one scale a reward
+        """
         super().__init__()
         self.config = config
         inputs = feature + condition
         self.actor = actor or Actor(config, inputs, action)
         self.critics = nn.ModuleDict({name: Critic(config, inputs) for name in config.rewards})
-        self.scales = nn.ModuleDict({name: ReturnScale(config) for name in config.rewards})
+        self.scales = nn.ModuleDict({name: ReturnScale(config, games) for name in config.rewards})
         units = {name: RewardUnit(config) if config.normalise else nn.Identity() for name in config.rewards}
         self.units = nn.ModuleDict(units)
         if config.slow_every > 1:
@@ -280,14 +313,15 @@ class ActorCritic(nn.Module):
         rewards: dict[str, RewardFunction],
         condition: Tensor | None = None,
         weight: Tensor | None = None,
+        member: Tensor | None = None,
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Imagine from start (N, ...) and `improve`; weight (N,) of each roll-out in the actor's loss.
+        """Imagine from start (N, ...) and `improve`; weight (N,) of each roll-out in the actor's loss, its game (N, M).
 
         Errors: KeyError when a configured reward has no function.
         """
         with torch.set_grad_enabled(self.config.gradient == "path"):
             imagined = self.imagine(model, start, condition)
-        return self.improve(imagined._replace(weight=weight), rewards)
+        return self.improve(imagined._replace(weight=weight, member=member), rewards)
 
     def improve(self, imagined: Imagined, rewards: dict[str, RewardFunction]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """What a roll-out teaches: ({"actor": scalar, "critic": scalar}, metrics)."""
@@ -300,9 +334,9 @@ class ActorCritic(nn.Module):
             with torch.set_grad_enabled(by_path):
                 reward = rewards[name](imagined)  # (H, N)
                 own = self.units[name](reward)
-            returns, advantage, loss, extra = self._judge(name, imagined, own)
+            returns, advantage, scale, loss, extra = self._judge(name, imagined, own)
             extra["reward"] = reward.detach().mean()
-            gain = gain + weight * (returns if by_path else advantage) / extra["scale"]
+            gain = gain + weight * (returns if by_path else advantage) / scale
             critic_loss = critic_loss + loss
             metrics |= {f"{name}/{key}": value for key, value in extra.items()}
         if imagined.weight is not None:
@@ -319,16 +353,16 @@ class ActorCritic(nn.Module):
         }
         return losses, metrics
 
-    def _judge(self, name: str, imagined: Imagined, reward: Tensor) -> tuple[Tensor, Tensor, Tensor, dict]:
-        """One reward: lambda-returns and advantages (H, N), its critic's loss, metrics."""
+    def _judge(self, name: str, imagined: Imagined, reward: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, dict]:
+        """One reward: lambda-returns and advantages (H, N), their scale, its critic's loss, metrics."""
         critic = self.critics[name]
         logits, value = critic(imagined.feature.detach())  # (H+1, N, P), (H+1, N)
         following = critic.differentiable(imagined.feature[1:]) if imagined.feature.requires_grad else value[1:]
         returns = lambda_returns(reward, self.config.discount, following, self.config.trace)
         target = returns.detach()
-        scale = self.scales[name].update(target)
-        metrics = {"return": target.mean(), "value": value.mean(), "scale": scale}
-        return returns, target - value[:-1], critic.loss(logits[:-1], target), metrics
+        scale = self.scales[name].update(target, imagined.member)
+        metrics = {"return": target.mean(), "value": value.mean(), "scale": scale.mean()}
+        return returns, target - value[:-1], scale, critic.loss(logits[:-1], target), metrics
 
     def follow(self) -> None:
         """Move every slow critic, when it is time; call once an update, after the optimisers."""

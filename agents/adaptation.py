@@ -54,10 +54,10 @@ class Adaptation:
         """{"adapted": -return, "critic": loss} on a batch, and the imagined return."""
         agent, start = self.agent, self.starts(batch, game)
         games = game.expand(len(start.deterministic), -1)
-        losses, metrics = agent.base.judge(start, torch.cat([agent.draw(games), games], -1))
+        losses, metrics = agent.base.judge(start, torch.cat([agent.draw(games), games], -1), member=agent.member(games))
         with torch.no_grad():
             value = agent.values(start.feature, games)  # (N, K)
-        expected = (agent.modes(games).exp() * value).sum(-1) / agent.unit
+        expected = (agent.modes(games).exp() * value).sum(-1) / agent.actor_critic.scales["game"].scale[agent.nearest(games)]
         return {"adapted": losses["actor"] - expected.mean(), "critic": losses["critic"]}, float(metrics["game/return"])
 
     def starts(self, batch: Batch, game: Tensor) -> State:

@@ -148,15 +148,15 @@ class Agent(nn.Module):
         return states.state, metrics | {f"gradient/{key}": value for key, value in norms.items()}
 
     def judge(
-        self, start: State, condition: Tensor | None, weight: Tensor | None = None
+        self, start: State, condition: Tensor | None, weight: Tensor | None = None, member: Tensor | None = None
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Losses of actor and critics on roll-outs from start (N, ...), and metrics."""
+        """Losses of actor and critics on roll-outs from start (N, ...), and metrics; see ActorCritic.loss."""
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
-            return self._policy_loss(self.world_model, start, self.rewards, condition, weight)
+            return self._policy_loss(self.world_model, start, self.rewards, condition, weight, member)
 
-    def learn_policy(self, start: State, condition: Tensor | None) -> dict[str, Tensor]:
-        """One step of actor and critics from start (N, ...) under condition (N, C): metrics."""
-        losses, metrics = self.judge(start, condition)
+    def learn_policy(self, start: State, condition: Tensor | None, member: Tensor | None = None) -> dict[str, Tensor]:
+        """One step of actor and critics from start (N, ...) under condition (N, C), in games (N, M): metrics."""
+        losses, metrics = self.judge(start, condition, member=member)
         norms = descend(self.optimisers, losses)
         self.actor_critic.follow()
         metrics = {f"policy/{key}": value for key, value in (metrics | losses).items()}

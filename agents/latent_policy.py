@@ -48,7 +48,7 @@ def make_policy(config: AgentConfig, rssm: RSSM, spaces: Spaces) -> ActorCritic:
     modes, game = config.modes.number, len(spaces.games[0])
     seen = game if config.modes.sees_game else 0
     actor = RelationActor(config.actor_critic, latent_split(rssm), config.modes.units, modes, seen, spaces.action)
-    return ActorCritic(config.actor_critic, rssm.feature_size, spaces.action, modes + game, actor)
+    return ActorCritic(config.actor_critic, rssm.feature_size, spaces.action, modes + game, actor, len(spaces.games))
 
 
 class LatentPolicy(nn.Module):
@@ -134,7 +134,7 @@ class LatentPolicy(nn.Module):
         batch = {name: tensor.to(self.device, non_blocking=True) for name, tensor in batch.items()}
         state, metrics = self.base.learn_model(batch)
         start, game = self._starts(state, batch)
-        metrics |= self.base.learn_policy(start, torch.cat([self.draw(game), game], -1))
+        metrics |= self.base.learn_policy(start, torch.cat([self.draw(game), game], -1), self.member(game))
         self.updates += 1
         if self.updates % self.config.modes.round == 0:
             metrics |= self._round(start, game)
@@ -151,11 +151,11 @@ class LatentPolicy(nn.Module):
 
     def _round(self, start: State, game: Tensor) -> dict[str, Tensor]:
         """Relation and modes learn under the constraint, then the classifier: metrics."""
-        index = torch.cdist(game, self.games).argmin(-1)  # (N,), of M
+        index = self.nearest(game)  # (N,), of M
         found = self._constrain(start.feature, game, index)
         share = torch.sigmoid(self.log_multiplier)[index]  # of the returns, (N,): multiplier / (1 + multiplier)
         mode = self.draw(game)
-        losses, _ = self.base.judge(start, torch.cat([mode, game], -1), share)
+        losses, _ = self.base.judge(start, torch.cat([mode, game], -1), share, self.member(game))
         action, told = self.information(start.feature, game, index)
         weights = self.config.modes
         gain = (1 - share) * (weights.action * action + weights.game * told) + share * self._expected(game, index)
@@ -185,13 +185,15 @@ class LatentPolicy(nn.Module):
 
     def _expected(self, game: Tensor, index: Tensor) -> Tensor:
         """The return that p(z given m) expects, in units of the actor's advantages: exact over modes, (N,)."""
-        return (self.modes(game).exp() * self.returns[index]).sum(-1) / self.unit
+        return (self.modes(game).exp() * self.returns[index]).sum(-1) / self.actor_critic.scales["game"].scale[index]
 
-    @property
-    def unit(self) -> Tensor:
-        """What the actor divides advantages in a game by."""
-        scale = self.actor_critic.scales["game"]
-        return (scale.high - scale.low).clamp(min=scale.floor)
+    def member(self, game: Tensor) -> Tensor:
+        """The nearest game of training: (N, D) -> one-hot (N, M)."""
+        return F.one_hot(self.nearest(game), len(self.games)).float()
+
+    def nearest(self, game: Tensor) -> Tensor:
+        """Its index, (N,)."""
+        return torch.cdist(game, self.games).argmin(-1)
 
     @torch.no_grad()
     def values(self, feature: Tensor, game: Tensor) -> Tensor:

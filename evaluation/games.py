@@ -51,7 +51,7 @@ def information(agent: LatentPolicy, batch: Batch) -> dict[str, float]:
     with torch.no_grad():
         feature = agent.world_model.observe(*seen)[1].state.feature.flatten(0, 1)
         game = batch["game"].to(agent.device).flatten(0, 1)
-        action, told = agent.information(feature, game, torch.cdist(game, agent.games).argmin(-1))
+        action, told = agent.information(feature, game, agent.nearest(game))
     caps = {"action_cap": np.log(agent.config.modes.number), "game_cap": np.log(len(agent.games))}
     return {"action": float(action.mean()), "game": float(told.mean())} | {key: float(value) for key, value in caps.items()}
 

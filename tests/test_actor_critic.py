@@ -201,3 +201,29 @@ def test_policy_density():
     action = torch.tensor([[0.1, 0.0]])
     assert torch.allclose(policy.log_prob(action), reference.log_prob(action).sum(-1))
     assert torch.allclose(policy.entropy(), reference.entropy().sum(-1))
+
+
+def test_each_game_has_a_scale_of_its_own():
+    """Against torch.quantile of each game's columns; a game without a column keeps what it had."""
+    torch.manual_seed(0)
+    game = torch.tensor([0, 2, 2, 0, 2, 2, 0])
+    member = torch.nn.functional.one_hot(game, 3).float()
+    returns = torch.randn(5, 7) * torch.tensor([1.0, 0.0, 50.0])[game]
+    scale = ReturnScale(ActorCriticConfig(scale_floor=1e-3, scale_rate=0.5), 3)
+    found = scale.update(returns, member)
+    for index in (0, 2):
+        own = returns[:, game == index].flatten()
+        spread = torch.quantile(own, 0.95) - torch.quantile(own, 0.05)
+        torch.testing.assert_close(scale.scale[index], spread)
+        torch.testing.assert_close(found[game == index], spread.expand(int((game == index).sum())))
+    assert scale.scale[1] == pytest.approx(1e-3)
+    assert scale.updates.tolist() == [1, 0, 1]
+    scale.update(returns[:, game == 2], member[game == 2])
+    assert scale.updates.tolist() == [1, 0, 2]
+    torch.testing.assert_close(scale.scale[2], spread)
+
+
+def test_one_game_is_no_games():
+    returns, one = torch.randn(6, 9), torch.ones(9, 1)
+    with_games, without = (ReturnScale(ActorCriticConfig(scale_floor=1e-3), games) for games in (1, 0))
+    torch.testing.assert_close(with_games.update(returns, one), without.update(returns).expand(9))

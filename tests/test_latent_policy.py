@@ -280,7 +280,7 @@ def test_one_loss_weighs_roll_outs():
     losses = []
     for weight in (None, torch.ones(16), torch.zeros(16)):
         torch.manual_seed(0)
-        losses.append(agent.base.judge(start, condition, weight)[0]["actor"])
+        losses.append(agent.base.judge(start, condition, weight, agent.member(game))[0]["actor"])
     assert torch.equal(losses[0], losses[1])
     assert not torch.equal(losses[0], losses[2])
     gradient = torch.autograd.grad(losses[2], agent.actor.policy.parameters(), allow_unused=True)

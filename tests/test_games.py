@@ -1,0 +1,144 @@
+"""Families on the command line: train, resume, evaluate every game under every mode, adapt; what is refused."""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from test_cli import SMALL, assert_one_line, run
+
+import build
+from agents.adaptation import META, Adaptation
+from benchmarks import games as read_games
+from configs import run as runs
+from envs.families import Game
+from errors import UserError
+from evaluation import game_report, games
+from training import checkpoint
+
+FEW = ["--family.kind", "dynamics", "--family.number", "2", "--family.heldout_number", "1", "--modes.number", "3"]
+FEW += ["--modes.units", "8", "--modes.round", "2", "--evaluation.episodes", "1"]
+
+
+@pytest.fixture(scope="module")
+def games_run(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("games") / "mra"
+    result = run("train.py", *SMALL, *FEW, "--agent", "mra", "--frames", 400, "--folder", folder)
+    assert result.returncode == 0, result.stderr
+    return folder
+
+
+def test_a_run_of_games_logs_its_modes_and_resumes(games_run):
+    rows = [json.loads(line) for line in (games_run / "metrics.jsonl").read_text().splitlines()]
+    told = {key: value for row in rows for key, value in row.items()}
+    assert told["modes/information/action_cap"] == pytest.approx(math.log(3))
+    assert {"modes/game_0/slack", "modes/game_1/return_2", "model/games/explained"} <= set(told)
+    again = run("train.py", *SMALL, *FEW, "--agent", "mra", "--frames", 500, "--folder", games_run)
+    assert "resumed      at frame 400" in again.stdout, again.stderr
+    weights = checkpoint.load(checkpoint.latest(games_run / "checkpoints")[0])["agent"]["weights"]
+    assert weights["returns"].shape == (2, 3)
+
+
+def test_games_are_played_and_adapted_to(games_run):
+    words = ["--games", "--adapt", "mass=0.6", "--steps", "0,2", "--adapt_frames", 100, "--meta", "reptile", "--meta_rounds", 1]
+    result = run("eval.py", games_run, "--episodes", 1, "--background", "clean", "--threads", 1, *words)
+    assert result.returncode == 0, result.stderr
+    kept = json.loads((games_run / "evaluation" / "games.json").read_text())["games"]["clean"]
+    family = runs.load(games_run).games
+    names = [game.name for game in (*family.train, *family.heldout)]
+    assert list(kept) == [*names, "information"]
+    assert [kept[name]["kind"] for name in names] == ["train", "train", "heldout"]
+    for name in names:
+        assert sum(kept[name][f"probability_{mode}"] for mode in range(3)) == pytest.approx(1, abs=1e-5)
+        assert kept[name]["regret"] * kept[name]["best_of"] == pytest.approx(kept[name]["best_of"] - kept[name]["zero_shot"])
+        assert name in result.stdout
+    adapted = json.loads((games_run / "evaluation" / "adaptation.json").read_text())["adaptation"]["clean"]
+    assert adapted["game"] == "mass=0.6,friction=1,gain=1"
+    assert set(adapted["returns"]) == {"0", "2"}
+    assert adapted["frames"] == 100
+    row = {"task": "cartpole-balance", "method": "mra", "games": kept, "adaptation": adapted}
+    text = read_games.table([row, row])
+    assert text.splitlines()[2].startswith("| cartpole-balance | mra | 2 | ")
+    assert f"{adapted['returns']['2']:.0f}" in text
+
+
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        (["--adapt", "mass=9"], "mass 9 is outside of the family's range"),
+        (["--adapt", "speed=3"], "a game of this family has no 'speed'"),
+        (["--adapt", "mass=0.6", "--adapt_frames", "0"], "50 steps on 0 frames of the game"),
+    ],
+)
+def test_what_cannot_be_adapted_to_is_one_line(games_run, words, part):
+    assert_one_line(run("eval.py", games_run, "--threads", 1, *words), part)
+
+
+def test_skills_are_not_asked_of_modes(games_run):
+    assert_one_line(run("eval.py", games_run, "--skills", "--threads", 1), "the run has no skills")
+
+
+def test_a_run_of_one_game_has_no_games():
+    config, _ = runs.read(["--agent", "infopower"], cuda=False)
+    with pytest.raises(UserError, match="one game"):
+        game_report.check(config, "games")
+
+
+def loaded(games_run):
+    config = runs.load(games_run)
+    agent = build.make_agent(config, build.action_space(config), "cpu")
+    path = checkpoint.latest(games_run / "checkpoints")[0]
+    agent.load_training_state(checkpoint.load(path)["agent"], optimisers=False)
+    return config, agent, path
+
+
+def test_the_return_of_a_mode_is_that_of_the_mode(games_run, monkeypatch):
+    """A policy whose mode is its speed: modes differ by what they do, and in the game that is asked for."""
+    config, agent, _ = loaded(games_run)
+    seen = []
+
+    def choose(state, condition, explore):
+        seen.append(condition[:, 3:].unique(dim=0))
+        return condition[:, :3].argmax(-1, keepdim=True) - 1.0  # to the left, not at all, to the right
+
+    monkeypatch.setattr(agent, "choose", choose)
+    game = config.games.heldout[0]
+    make_env = build.environment_maker(config, "clean", None, (game,))
+    row = games.modes_in(agent, make_env, game, 2, 0)
+    assert row["mode_1"] > 1.2 * max(row["mode_0"], row["mode_2"])
+    assert row["best"] == 1
+    assert all(np.allclose(one, game.descriptor, atol=1e-6) for one in seen)
+
+
+def test_frames_of_a_game_are_of_that_game(games_run):
+    config, agent, _ = loaded(games_run)
+    game = config.games.heldout[0]
+    replay = games.gather(agent, build.environment_maker(config, "clean", None, (game,)), 60, 0)
+    batch = replay.sample(8, 10)
+    assert torch.allclose(batch["game"], torch.tensor(game.descriptor).expand(8, 10, -1))
+    assert set(batch["condition"].argmax(-1).flatten().tolist()) <= {0, 1, 2}
+    assert batch["reward"].std() > 0
+
+
+def test_the_run_s_own_replay_is_what_meta_learning_reads(games_run):
+    config, agent, path = loaded(games_run)
+    replay = game_report.replay_of(config, path)
+    assert len(replay) >= 100
+    adapting = Adaptation(agent, "actor", 1e-3)
+    before = adapting.snapshot()
+    for kind in META:
+        games.begin(adapting, kind, games.batches_of(replay, 4, 8), 1, 1, 0.5)
+    assert any(not torch.equal(one, other) for one, other in zip(before, adapting.snapshot()))
+
+
+def test_information_is_between_nothing_and_its_cap(games_run):
+    config, agent, path = loaded(games_run)
+    told = games.information(agent, game_report.replay_of(config, path).sample(8, 8))
+    assert -0.02 <= told["action"] <= told["action_cap"] == pytest.approx(math.log(3))  # a draw a mode
+    assert told["game"] <= told["game_cap"] == pytest.approx(math.log(2))
+
+
+def test_a_game_is_a_plain_thing():
+    assert Game("a", (1.0,)) == Game("a", (1.0,))

@@ -32,7 +32,7 @@ class Adaptation:
 
     def __init__(self, agent: LatentPolicy, scope: str, rate: float):
         self.agent, self.rate = agent, rate
-        relation = [*agent.actor.relation.parameters(), *agent.modes.parameters()]
+        relation = [*agent.actor.relation.parameters(), *agent.modes.choice.parameters()]
         self.parameters: list[nn.Parameter] = relation + (list(agent.actor.policy.parameters()) if scope == "actor" else [])
         self.restart()
 
@@ -44,21 +44,19 @@ class Adaptation:
             "critic": Optimiser("critic", critics, self.rate, CLIP, EPSILON),
         }
 
-    def step(self, batch: Batch, game: Tensor) -> float:
-        """One step on starts out of a batch (B, T, ...), all of them in the game (D,): the imagined return."""
-        losses, gained = self.losses(batch, game)
-        descend(self.optimisers, losses)
-        return gained
+    def step(self, batch: Batch, game: Tensor) -> None:
+        """One step on starts out of a batch (B, T, ...), all of them in the game (D,)."""
+        descend(self.optimisers, self.losses(batch, game))
 
-    def losses(self, batch: Batch, game: Tensor) -> tuple[dict[str, Tensor], float]:
-        """{"adapted": -return, "critic": loss} on a batch, and the imagined return."""
+    def losses(self, batch: Batch, game: Tensor) -> dict[str, Tensor]:
+        """{"adapted": minus the imagined return, "critic": its loss} on a batch."""
         agent, start = self.agent, self.starts(batch, game)
         games = game.expand(len(start.deterministic), -1)
-        losses, metrics = agent.base.judge(start, torch.cat([agent.draw(games), games], -1), member=agent.member(games))
-        with torch.no_grad():
-            value = agent.values(start.feature, games)  # (N, K)
-        expected = (agent.modes(games).exp() * value).sum(-1) / agent.actor_critic.scales["game"].scale[agent.nearest(games)]
-        return {"adapted": losses["actor"] - expected.mean(), "critic": losses["critic"]}, float(metrics["game/return"])
+        losses = agent.judge(start, games)
+        value = agent.modes.values(agent.actor_critic, start.feature, games)  # (N, K)
+        scale = agent.actor_critic.scales["game"].scale[agent.modes.nearest(games)]
+        expected = (agent.modes(games).exp() * value).sum(-1) / scale
+        return {"adapted": losses["actor"] - expected.mean(), "critic": losses["critic"]}
 
     def starts(self, batch: Batch, game: Tensor) -> State:
         """States of a batch, those of the game where it has any: each with what its sequence tells of the physics."""
@@ -98,7 +96,7 @@ def fomaml(adaptation: Adaptation, batches: Iterator[Batch], games: Tensor, roun
     outer = Optimiser("outer", adaptation.parameters, rate, CLIP, EPSILON)
 
     def take(begin: list[Tensor], game: Tensor) -> None:
-        losses, _ = adaptation.losses(next(batches), game)
+        losses = adaptation.losses(next(batches), game)
         gradients = torch.autograd.grad(losses["adapted"], adaptation.parameters, allow_unused=True)
         adaptation.restore(begin)
         for parameter, gradient in zip(adaptation.parameters, gradients):

@@ -19,7 +19,7 @@ from world_models.rssm import RSSM
 Split = Callable[[Tensor], tuple[Tensor, Tensor]]  # state (N, F) -> context (N, H), slots (N, S, E)
 
 
-class Modes(nn.Module):
+class ModeChoice(nn.Module):
     """p(z given m): descriptor (N, D) -> logarithms of the probabilities of K modes, (N, K)."""
 
     def __init__(self, descriptor: int, units: int, modes: int):

@@ -50,9 +50,8 @@ def information(agent: LatentPolicy, batch: Batch) -> dict[str, float]:
     seen = (batch[name].to(agent.device) for name in ("image", "action", "is_first"))
     with torch.no_grad():
         feature = agent.world_model.observe(*seen)[1].state.feature.flatten(0, 1)
-        game = batch["game"].to(agent.device).flatten(0, 1)
-        action, told = agent.information(feature, game, agent.nearest(game))
-    caps = {"action_cap": np.log(agent.config.modes.number), "game_cap": np.log(len(agent.games))}
+        action, told = agent.modes.information(agent.actor, feature, batch["game"].to(agent.device).flatten(0, 1))
+    caps = {"action_cap": np.log(agent.config.modes.number), "game_cap": np.log(len(agent.modes.games))}
     return {"action": float(action.mean()), "game": float(told.mean())} | {key: float(value) for key, value in caps.items()}
 
 
@@ -62,7 +61,7 @@ def gather(agent: LatentPolicy, make_env: MakeEnv, steps: int, seed: int) -> Rep
     try:
         rollout = Rollout(envs, agent.initial_state(1), seed)
         shape = envs.single_observation_space.shape, agent.spaces.action, agent.spaces.condition
-        replay = Replay(2 * steps + 2, *shape, game=agent.games.shape[1], seed=seed)
+        replay = Replay(2 * steps + 2, *shape, game=agent.modes.games.shape[1], seed=seed)
         taken = 0
         while taken < steps:
             row = rollout.step(agent.act)
@@ -95,7 +94,7 @@ def curve(
             adapting.step(next(batches), descriptor)
         taken = number
         with torch.no_grad():
-            mode = agent.one_hot(agent.modes(descriptor[None]).argmax(-1))
+            mode = agent.modes.likeliest(descriptor[None])
         seeds = [seed + index for index in range(episodes)]
         row[str(number)] = float(episodes_under(agent, make_env, mode.expand(episodes, -1), seeds).mean())
     return row
@@ -103,5 +102,5 @@ def curve(
 
 def begin(adapting: Adaptation, kind: str, batches: Iterator[Batch], rounds: int, steps: int, rate: float) -> None:
     """Move the agent to where adaptation is to begin, on the games of training, by one of adaptation.META."""
-    adaptation.META[kind](adapting, batches, adapting.agent.games, rounds, steps, rate)
+    adaptation.META[kind](adapting, batches, adapting.agent.modes.games, rounds, steps, rate)
     adapting.restart()

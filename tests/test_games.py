@@ -38,7 +38,7 @@ def test_a_run_of_games_logs_its_modes_and_resumes(games_run):
     again = run("train.py", *SMALL, *FEW, "--agent", "mra", "--frames", 500, "--folder", games_run)
     assert "resumed      at frame 400" in again.stdout, again.stderr
     weights = checkpoint.load(checkpoint.latest(games_run / "checkpoints")[0])["agent"]["weights"]
-    assert weights["returns"].shape == (2, 3)
+    assert weights["modes.returns"].shape == (2, 3)
 
 
 def test_games_are_played_and_adapted_to(games_run):

@@ -114,7 +114,7 @@ def states(agent: LatentPolicy, number=6):
 
 
 def inputs(agent, feature, mode: int, game: float = 0.0):
-    one = agent.one_hot(torch.full((len(feature),), mode))
+    one = agent.modes.one_hot(torch.full((len(feature),), mode))
     return torch.cat([feature, one, torch.full((len(feature), 1), game)], -1)
 
 
@@ -169,7 +169,7 @@ def changed(agent, update) -> set[str]:
 
 
 def parts_of(names: set[str]) -> set[str]:
-    known = ("actor.relation", "actor.policy", "critics", "world_model", "modes", "classifier")
+    known = ("actor.relation", "actor.policy", "critics", "world_model", "modes.choice", "classifier")
     return {part for part in known for name in names if part in name}
 
 
@@ -179,7 +179,7 @@ def test_relation_modes_and_classifier_move_once_a_round(gradient):
     for number in range(1, 7):
         moved = parts_of(changed(agent, lambda n=number: agent.update(batch_of(agent, n))))
         always = {"actor.policy", "critics", "world_model"}
-        assert moved == (always | {"actor.relation", "modes", "classifier"} if number % 3 == 0 else always), number
+        assert moved == (always | {"actor.relation", "modes.choice", "classifier"} if number % 3 == 0 else always), number
 
 
 def test_targets_are_hard_copies_once_a_round():
@@ -210,17 +210,16 @@ def test_all_terms_multipliers_and_slacks_are_told():
 
 def told(agent, values: torch.Tensor, rounds=40) -> dict:
     """The constraint after rounds in which the critic says values (M, K) whatever the state."""
-    agent.values = lambda feature, game: values[torch.cdist(game, agent.games).argmin(-1)]
-    game = agent.games[torch.arange(30) % 3]
+    index = torch.arange(30) % 3
     for _ in range(rounds):
-        metrics = agent._constrain(torch.zeros(30, 1), game, torch.arange(30) % 3)
+        metrics = agent.modes.constrain(values[index], index)
     return metrics
 
 
 def test_a_multiplier_rises_where_modes_lack_and_falls_where_none_does():
     """Uniform modes: 10 of 10 lacks nothing, (10, 10, 5) lacks a sixth in the mean, within the fifth; (10, 4, 4) two fifths."""
     agent = make_agent()
-    for parameter in agent.modes.parameters():
+    for parameter in agent.modes.choice.parameters():
         torch.nn.init.zeros_(parameter)
     metrics = told(agent, torch.tensor([[10.0, 10, 10], [10, 10, 5], [10, 4, 4]]))
     slack = [float(metrics[f"game_{m}/slack"]) for m in range(3)]
@@ -231,7 +230,7 @@ def test_a_multiplier_rises_where_modes_lack_and_falls_where_none_does():
 
 def test_returns_below_zero_have_a_slack_too():
     agent = make_agent()
-    for parameter in agent.modes.parameters():
+    for parameter in agent.modes.choice.parameters():
         torch.nn.init.zeros_(parameter)
     metrics = told(agent, torch.tensor([[-10.0, -10, -10], [-10, -13, -13], [-10, -11, -11]]))
     assert [float(metrics[f"game_{m}/slack"]) for m in range(3)] == pytest.approx([0.2, 0.0, 0.2 - 2 / 30], abs=1e-5)
@@ -241,21 +240,21 @@ def test_the_best_seen_is_kept_but_not_for_ever():
     agent = make_agent()
     told(agent, torch.tensor([[10.0, 0, 0]] * 3), 1)
     told(agent, torch.tensor([[5.0, 5, 5]] * 3), 60)
-    assert 5.0 < float(agent.best[0]) < 10
+    assert 5.0 < float(agent.modes.best[0]) < 10
     told(agent, torch.tensor([[5.0, 5, 5]] * 3), 600)
-    assert float(agent.best[0]) == pytest.approx(5, abs=0.1)
+    assert float(agent.modes.best[0]) == pytest.approx(5, abs=0.1)
 
 
 def test_a_game_comes_to_use_the_mode_that_returns_most():
     agent = make_agent()
-    agent.returns.copy_(torch.eye(3) * 5)
-    optimiser = torch.optim.Adam(agent.modes.parameters(), 0.02)
+    agent.modes.returns.copy_(torch.eye(3) * 5)
+    optimiser = torch.optim.Adam(agent.modes.choice.parameters(), 0.02)
     index = torch.arange(3)
     for _ in range(200):
         optimiser.zero_grad()
-        (-agent._expected(agent.games, index).mean()).backward()
+        (-agent.modes.expected(agent.modes.games, torch.ones(3)).mean()).backward()
         optimiser.step()
-    assert torch.equal(agent.modes(agent.games).argmax(-1), index)
+    assert torch.equal(agent.modes(agent.modes.games).argmax(-1), index)
 
 
 def test_starts_are_in_any_game_where_physics_is_shared_and_else_in_their_own():
@@ -276,11 +275,11 @@ def test_one_loss_weighs_roll_outs():
     batch = batch_of(agent)
     state, _ = agent.base.learn_model(batch)
     start, game = agent._starts(state, batch)
-    condition = torch.cat([agent.one_hot(torch.zeros(16, dtype=torch.long)), game], -1)
+    condition = torch.cat([agent.modes.one_hot(torch.zeros(16, dtype=torch.long)), game], -1)
     losses = []
     for weight in (None, torch.ones(16), torch.zeros(16)):
         torch.manual_seed(0)
-        losses.append(agent.base.judge(start, condition, weight, agent.member(game))[0]["actor"])
+        losses.append(agent.base.judge(start, condition, weight, agent.modes.member(game))[0]["actor"])
     assert torch.equal(losses[0], losses[1])
     assert not torch.equal(losses[0], losses[2])
     gradient = torch.autograd.grad(losses[2], agent.actor.policy.parameters(), allow_unused=True)
@@ -315,7 +314,7 @@ def test_the_mode_is_drawn_for_the_game_at_resets_and_kept():
     """Episodes of three steps; the row of a reset is the first that tells the new game."""
     agent = make_agent(explore=0.0)
     asked = []
-    agent.draw = lambda game: asked.append(game.clone()) or agent.one_hot((game[:, 0] + 1).round().long())
+    agent.modes.draw = lambda game: asked.append(game.clone()) or agent.modes.one_hot((game[:, 0] + 1).round().long())
     rollout = Rollout(Told(), agent.initial_state(2), 0)
     rows = [rollout.step(agent.act) for _ in range(12)]
     for index, row in enumerate(rows):
@@ -328,11 +327,11 @@ def test_the_mode_is_drawn_for_the_game_at_resets_and_kept():
 
 def test_evaluation_plays_the_likeliest_mode():
     agent = make_agent()
-    agent.modes.forward = lambda game: torch.log_softmax(torch.tensor([[0.0, 3.0, 0.0]]).expand(len(game), -1), -1)
+    agent.modes.choice.forward = lambda game: torch.log_softmax(torch.tensor([[0.0, 3.0, 0.0]]).expand(len(game), -1), -1)
     image, first = torch.zeros(4, 32, 32, 3, dtype=torch.uint8), torch.ones(4, dtype=torch.bool)
     _, memory = agent.act(agent.initial_state(4), image, first, explore=False)
     assert memory.condition.argmax(-1).tolist() == [1] * 4
-    drawn = {int(agent.draw(torch.zeros(1, 1)).argmax()) for _ in range(200)}
+    drawn = {int(agent.modes.draw(torch.zeros(1, 1)).argmax()) for _ in range(200)}
     assert drawn == {0, 1, 2}
 
 
@@ -370,7 +369,10 @@ def batches(agent):
 
 @pytest.mark.parametrize(
     ("scope", "moved"),
-    [("relation", {"actor.relation", "modes", "critics"}), ("actor", {"actor.relation", "modes", "critics", "actor.policy"})],
+    [
+        ("relation", {"actor.relation", "modes.choice", "critics"}),
+        ("actor", {"actor.relation", "modes.choice", "critics", "actor.policy"}),
+    ],
 )
 def test_adaptation_moves_what_it_says(scope, moved):
     agent = make_agent()
@@ -378,16 +380,16 @@ def test_adaptation_moves_what_it_says(scope, moved):
     for critic in agent.actor_critic.critics.values():  # whose values are all 0 before it has learned
         torch.nn.init.normal_(critic.network[-1].weight)
         torch.nn.init.normal_(critic.slow[-1].weight)
-    assert parts_of(changed(agent, lambda: adapting.step(next(batches(agent)), agent.games[0]))) == moved
+    assert parts_of(changed(agent, lambda: adapting.step(next(batches(agent)), agent.modes.games[0]))) == moved
 
 
 def test_adaptation_starts_in_the_states_of_its_game():
     agent = make_agent()
     batch = next(batches(agent))
     adapting = Adaptation(agent, "relation", 1e-3)
-    own = int((batch["game"] == agent.games[0]).sum())
-    assert len(adapting.starts(batch, agent.games[0]).deterministic) == min(16, own) == 16
-    assert len(adapting.starts(batch, agent.games[2]).deterministic) == 8  # one sequence
+    own = int((batch["game"] == agent.modes.games[0]).sum())
+    assert len(adapting.starts(batch, agent.modes.games[0]).deterministic) == min(16, own) == 16
+    assert len(adapting.starts(batch, agent.modes.games[2]).deterministic) == 8  # one sequence
     assert len(adapting.starts(batch, torch.tensor([0.5])).deterministic) == 16  # nobody's game: any
 
 
@@ -397,14 +399,14 @@ def test_reptile_goes_a_share_of_the_way():
     source = [batch for _, batch in source]
     before = adapting.snapshot()
     torch.manual_seed(0)
-    META["reptile"](adapting, iter(source), agent.games, 1, 3, share)
+    META["reptile"](adapting, iter(source), agent.modes.games, 1, 3, share)
     after = adapting.snapshot()
     adapting.restore(before)
     agent.actor_critic.load_state_dict(make_agent().actor_critic.state_dict())
     adapting.restart()
     torch.manual_seed(0)
     for batch in source[:3]:
-        adapting.step(batch, agent.games[0])
+        adapting.step(batch, agent.modes.games[0])
     for begin, end, took in zip(before, adapting.snapshot(), after):
         torch.testing.assert_close(took, torch.lerp(begin, end, share), atol=1e-6, rtol=1e-4)
 
@@ -413,7 +415,7 @@ def test_fomaml_steps_from_the_start_by_the_gradient_at_the_end():
     agent = make_agent()
     adapting = Adaptation(agent, "relation", 1e-2)
     begin = adapting.snapshot()
-    META["fomaml"](adapting, batches(agent), agent.games, 1, 3, 1e-3)
+    META["fomaml"](adapting, batches(agent), agent.modes.games, 1, 3, 1e-3)
     moved = [float((one - other).abs().max()) for one, other in zip(begin, adapting.snapshot())]
     assert 0 < max(moved) <= 1.01e-3  # one step of Adam, whatever happened within
 
@@ -430,17 +432,17 @@ def test_reward_heads_know_games_by_what_describes_them():
     """Overfit: the reward is the descriptor, of every game at every step."""
     agent = make_agent()
     batch = batch_of(agent)
-    batch["signals"][:] = agent.games[:, 0]
+    batch["signals"][:] = agent.modes.games[:, 0]
     for _ in range(400):
         agent.base.learn_model(batch)
     term = agent.world_model.terms["games"]
     feature = agent.world_model.observe(batch["image"], batch["action"], batch["is_first"])[1].state.feature[0, :3]
-    assert torch.allclose(term.mean(feature, agent.games), agent.games[:, 0], atol=0.3)
+    assert torch.allclose(term.mean(feature, agent.modes.games), agent.modes.games[:, 0], atol=0.3)
 
 
 def test_parameters_of_the_critic_are_untouched_by_values():
     agent = make_agent()
-    value = agent.values(states(agent), torch.zeros(6, 1))
+    value = agent.modes.values(agent.actor_critic, states(agent), torch.zeros(6, 1))
     assert value.shape == (6, 3)
     assert not value.requires_grad
     alone = functional_call(agent.actor_critic.critics["game"], {}, (inputs(agent, states(agent), 1),))[1]

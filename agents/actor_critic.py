@@ -49,6 +49,7 @@ class ActorCriticConfig:
         False, "Centre each reward and divide it by its moving deviation before its critic learns it: no unit matters (SLIM)."
     )
     deviation_floor: float = option(1e-4, "Smallest deviation by which a reward is divided.", gt=0.0)
+    clip: float = option(0.2, "Where roll-outs are used more than once: how far a ratio of policies counts (PPO).", gt=0.0)
     min_std: float = option(0.1, "Smallest deviation of the policy.", gt=0.0)
     max_std: float = option(1.0, "Largest deviation of the policy.", gt=0.0)
 
@@ -246,6 +247,7 @@ class Imagined(NamedTuple):
     log_prob: Tensor  # (H, N), log pi of the action as the environment takes it: clipped to [-1, 1]
     condition: Tensor | None = None  # (N, C), held throughout
     weight: Tensor | None = None  # (N,), what the gain of each roll-out counts; none: all alike
+    behaviour: Tensor | None = None  # (H, N), log pi of the action as sampled when it was taken; none: the policy of now
     member: Tensor | None = None  # (N, M), one-hot: the game whose scale of returns is each roll-out's
 
     @property
@@ -343,7 +345,7 @@ class ActorCritic(nn.Module):
             gain = gain * imagined.weight
         if not by_path:
             metrics["advantage_std"] = gain.std()
-            gain = policy.log_prob(imagined.action) * gain
+            gain = self._surrogate(policy.log_prob(imagined.action), imagined.behaviour, gain)
         losses = {"actor": -(gain + self.config.entropy * entropy).mean(), "critic": critic_loss}
         metrics |= {
             "entropy": entropy.mean(),
@@ -352,6 +354,13 @@ class ActorCritic(nn.Module):
             "mean_action": policy.mean.abs().mean(),
         }
         return losses, metrics
+
+    def _surrogate(self, log_prob: Tensor, behaviour: Tensor | None, gain: Tensor) -> Tensor:
+        """What the score function climbs; of roll-outs of an older policy PPO's clipped surrogate (arXiv 1707.06347, Eq. 7)."""
+        if behaviour is None:
+            return log_prob * gain
+        ratio = (log_prob - behaviour).exp()
+        return torch.minimum(ratio * gain, ratio.clamp(1 - self.config.clip, 1 + self.config.clip) * gain)
 
     def _judge(self, name: str, imagined: Imagined, reward: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, dict]:
         """One reward: lambda-returns and advantages (H, N), their scale, its critic's loss, metrics."""

@@ -15,7 +15,7 @@ from agents.config import AgentConfig
 from agents.memory import Memory
 from agents.modes import Modes
 from agents.optimiser import load_training_state, training_state
-from agents.relation import RelationActor, latent_split
+from agents.relation import LatentSlots, RelationActor
 from errors import UserError
 from world_models.rssm import RSSM, State
 from world_models.world_model import Spaces
@@ -39,7 +39,7 @@ def make_policy(config: AgentConfig, rssm: RSSM, spaces: Spaces) -> ActorCritic:
     """An actor that sees the mode through the relation, critics that see mode and game: condition (N, K + D)."""
     modes, game = config.modes.number, len(spaces.games[0])
     seen = game if config.modes.sees_game else 0
-    actor = RelationActor(config.actor_critic, latent_split(rssm), config.modes.units, modes, seen, spaces.action)
+    actor = RelationActor(config.actor_critic, LatentSlots(rssm), config.modes.units, modes, seen, spaces.action)
     return ActorCritic(config.actor_critic, rssm.feature_size, spaces.action, modes + game, actor, len(spaces.games))
 
 
@@ -51,7 +51,7 @@ class LatentPolicy(nn.Module):
         check(config, spaces)
         self.config, self.spaces = config, spaces
         self.base = Agent(config, spaces, device, make_policy)
-        self.modes = Modes(config.modes, spaces.games, self.actor.slots)
+        self.modes = Modes(config.modes, spaces.games, self.actor.slots.number)
         self.to(self.device)
         own = self.modes.optimisers(list(self.actor.relation.parameters()), config.optimiser)
         self.optimisers = self.base.optimisers | own

@@ -1,8 +1,8 @@
 """The modes of a policy for a family of games: which a game uses, what they return there, what they tell.
 
-Objective and constraint are MRA's (Zhang et al., arXiv 2108.12988): maximise I(relation; action given state) + I(game; relation)
-while the modes that a game uses return at least (1 - epsilon) of the best seen there, one multiplier a game. What a state is, and
-how a loss of the actor comes about, is the agent's.
+Objective and constraint are MRA's (Zhang et al., arXiv 2108.12988): maximise I(relation; action given state) plus I(game;
+relation) while the modes that a game uses return at least (1 - epsilon) of the best seen there, one multiplier a game. What a
+state is, and how a loss of the actor comes about, is the agent's.
 
 Shapes: N states, A action, K modes, M games, D descriptor, S slots, F features.
 """

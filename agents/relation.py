@@ -1,12 +1,11 @@
 """A policy that sees its latent only through a relation: z picks an attention head, the head weighs the slots of the state.
 
-Source: MRA (Zhang et al., arXiv 2108.12988), where slots are the other agents; here they are the groups of the world model's
-stochastic latent. Shapes: N any leading axes, H context, S slots, E numbers of a slot, K modes, D descriptor,
+Source: MRA (Zhang et al., arXiv 2108.12988), where slots are the other agents; on pictures they are the groups of the world
+model's stochastic latent. Shapes: N any leading axes, H context, S slots, E numbers of a slot, K modes, D descriptor,
 M games, L alternatives.
 """
 
 import math
-from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -15,8 +14,6 @@ from torch.nn import functional as F
 from agents.actor_critic import Actor, ActorCriticConfig, Policy
 from world_models.networks import MLP, linear
 from world_models.rssm import RSSM
-
-Split = Callable[[Tensor], tuple[Tensor, Tensor]]  # state (N, F) -> context (N, H), slots (N, S, E)
 
 
 class ModeChoice(nn.Module):
@@ -31,64 +28,102 @@ class ModeChoice(nn.Module):
 
 
 class Relation(nn.Module):
-    """K attention heads: context (N, H), slots (N, S, E) -> a row over the slots for each, (N, K, S), each with sum 1."""
+    """K attention heads: context (N, H), slots (N, S, E) -> a row over the slots for each, (N, K, S), each with sum 1.
 
-    def __init__(self, context: int, slot: int, slots: int, units: int, modes: int):
+    places   S where each slot has a place of its own, which a head may prefer; 0 where slots are a set
+    """
+
+    def __init__(self, context: int, slot: int, places: int, units: int, modes: int):
         super().__init__()
         self.modes, self.units = modes, units
         self.query = linear(context, modes * units)
         self.key = linear(slot, units)
-        self.place = nn.Parameter(torch.randn(modes, slots))  # heads differ before anything is learned, else none would
+        # Heads differ before anything is learned, else none would.
+        self.place = nn.Parameter(torch.randn(modes, places)) if places else None
 
-    def forward(self, context: Tensor, slots: Tensor) -> Tensor:
+    def forward(self, context: Tensor, slots: Tensor, there: Tensor | None = None) -> Tensor:
+        """there   (N, S): which slots are; none: all"""
         query = self.query(context).unflatten(-1, (self.modes, self.units))  # (N, K, U)
-        scores = query @ self.key(slots).transpose(-1, -2) / math.sqrt(self.units)  # (N, K, S)
-        return torch.softmax(scores.float() + self.place, -1)
+        scores = (query @ self.key(slots).transpose(-1, -2) / math.sqrt(self.units)).float()  # (N, K, S)
+        if self.place is not None:
+            scores = scores + self.place
+        if there is not None:
+            scores = scores.masked_fill(~there.unsqueeze(-2), -1e4)
+        return torch.softmax(scores, -1)
 
 
-def latent_split(rssm: RSSM) -> tuple[Split, int, int, int]:
-    """How a latent is seen: (split, H, S, E). Slots are the groups of the stochastic part, context is the rest."""
-    deterministic, groups = rssm.config.deterministic, rssm.config.groups
-    slot = rssm.latent.size // groups
+class LatentSlots(nn.Module):
+    """The slots of a world model's state: the groups of its stochastic part; context is the deterministic part.
 
-    def split(feature: Tensor) -> tuple[Tensor, Tensor]:
-        context, stochastic = feature.split([deterministic, groups * slot], -1)
-        return context, stochastic.unflatten(-1, (groups, slot))
+    A row multiplies them, times S: one that prefers none leaves the state as it is.
+    """
 
-    return split, deterministic, groups, slot
+    def __init__(self, rssm: RSSM):
+        super().__init__()
+        self.context, self.number = rssm.config.deterministic, rssm.config.groups
+        self.size = rssm.latent.size // self.number
+        self.feature, self.places, self.pooled = rssm.feature_size, self.number, rssm.latent.size
+
+    def forward(self, feature: Tensor) -> tuple[Tensor, Tensor, None]:
+        """State (N, F) -> context (N, H), slots (N, S, E), all of which are there."""
+        context, stochastic = feature.split([self.context, self.pooled], -1)
+        return context, stochastic.unflatten(-1, (self.number, self.size)), None
+
+    def pool(self, slots: Tensor, row: Tensor) -> Tensor:
+        """(N, S, E), (N, S) -> (N, S E)."""
+        return (slots * (row * self.number).unsqueeze(-1)).flatten(-2)
+
+
+class SetSlots(nn.Module):
+    """The slots of a state that is a set: numbers of its own and S others, of which some are there (the first number of each).
+
+    Each is embedded alike and a row adds them up, so that neither order nor number has a say.
+    """
+
+    def __init__(self, own: int, number: int, slot: int, units: int):
+        super().__init__()
+        self.context, self.number, self.slot, self.size = own, number, slot, units
+        self.feature, self.places, self.pooled = own + number * slot, 0, units
+        self.embed = MLP(slot, units, 1, units)
+
+    def forward(self, feature: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """State (N, F) -> context (N, H), slots (N, S, E), which are there (N, S)."""
+        context, others = feature.split([self.context, self.number * self.slot], -1)
+        others = others.unflatten(-1, (self.number, self.slot))
+        return context, self.embed(others), others[..., 0] > 0.5
+
+    def pool(self, slots: Tensor, row: Tensor) -> Tensor:
+        """(N, S, E), (N, S) -> (N, E)."""
+        return (slots * row.unsqueeze(-1)).sum(-2)
 
 
 class RelationActor(nn.Module):
-    """pi(a given state, relation row): the same call as Actor, on state, one-hot of the mode and game, (N, F + K + D).
-
-    The row multiplies the slots, times S: a row that prefers none leaves the state as it is.
-    """
+    """pi(a given state, relation row): the same call as Actor, on state, one-hot of the mode and game, (N, F + K + D)."""
 
     def __init__(
-        self, config: ActorCriticConfig, split: tuple[Split, int, int, int], units: int, modes: int, game: int, action: int
+        self, config: ActorCriticConfig, slots: LatentSlots | SetSlots, units: int, modes: int, game: int, action: int
     ):
         """game   D where the policy sees what describes the game, 0 where it does not"""
         super().__init__()
-        self.split, context, self.slots, slot = split
-        self.feature, self.modes, self.game = context + self.slots * slot, modes, game
-        self.relation = Relation(context, slot, self.slots, units, modes)
-        self.policy = Actor(config, self.feature + game, action)
+        self.slots, self.modes, self.game = slots, modes, game
+        self.relation = Relation(slots.context, slots.size, slots.places, units, modes)
+        self.policy = Actor(config, slots.context + slots.pooled + game, action)
 
     def forward(self, inputs: Tensor) -> Policy:
-        feature, mode = inputs[..., : self.feature], inputs[..., self.feature : self.feature + self.modes]
-        context, slots = self.split(feature)
-        row = (mode.unsqueeze(-2) @ self.relation(context, slots).to(mode.dtype)).squeeze(-2)  # (N, S)
-        return self._under(context, slots, row, inputs[..., self.feature + self.modes :])
+        feature, mode, game = inputs.tensor_split([self.slots.feature, self.slots.feature + self.modes], -1)
+        context, slots, there = self.slots(feature)
+        row = (mode.unsqueeze(-2) @ self.relation(context, slots, there).to(mode.dtype)).squeeze(-2)  # (N, S)
+        return self._under(context, slots, row, game)
 
     def _under(self, context: Tensor, slots: Tensor, row: Tensor, game: Tensor) -> Policy:
         """The policy given a row (N, S)."""
-        seen = [context, (slots * (row * self.slots).unsqueeze(-1)).flatten(-2)]
+        seen = [context, self.slots.pool(slots, row)]
         return self.policy(torch.cat([*seen, game] if self.game else seen, -1))
 
     def every(self, feature: Tensor, game: Tensor) -> tuple[Tensor, Policy]:
         """Rows (N, K, S) and policies (N, K, A) of all modes in states (N, F) of games (N, D)."""
-        context, slots = self.split(feature)
-        rows = self.relation(context, slots)
+        context, slots, there = self.slots(feature)
+        rows = self.relation(context, slots, there)
         context, game = (x.unsqueeze(-2).expand(*rows.shape[:-1], -1) for x in (context, game))
         return rows, self._under(context, slots.unsqueeze(-3), rows.to(context.dtype), game)
 

@@ -1,7 +1,7 @@
 """MRA's own first game: `collect_treasure` of mpe2, with any number of collectors, as rows of one size.
 
-Every agent is a row: what it is, and the others and treasures as slots, absent ones zero. The agents of all copies and games stand
-side by side, so that one policy acts for them. mpe2 is optional: ``pip install -r requirements-games.txt``.
+Every agent is a row: what it is, and the others and treasures as slots, absent ones zero. The agents of all copies and games
+stand side by side, so that one policy acts for them. mpe2 is optional: ``pip install -r requirements-games.txt``.
 
 Shapes: N rows (agents), O numbers of its own, S slots, E numbers of a slot, F = O + S E, A action.
 """

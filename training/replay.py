@@ -23,7 +23,7 @@ class Replay:
     """Holds the newest `capacity` agent steps of N streams and samples sequences from them, uniformly.
 
     capacity        agent steps over all streams; each stream gets an equal share
-    image_shape     (H, W, C), stored as uint8
+    image_shape     (H, W, C), stored as uint8; or (F,) and image_type float32, where games are of numbers
     action_size     A; condition_size C, signals K and game D may be 0
     seed            of the sampler, which has its own generator
     device          where the rings lie and where samples come out
@@ -40,13 +40,16 @@ class Replay:
         num_envs: int = 1,
         seed: int = 0,
         device: str | torch.device = "cpu",
+        image_type: torch.dtype = torch.uint8,
     ):
         if num_envs < 1 or capacity < num_envs:
             raise ValueError(f"a replay of {capacity} steps cannot serve {num_envs} streams")
         self.num_envs = num_envs
         self.rows_per_stream = capacity // num_envs
         self.device = torch.device(device)
-        self.layout = _layout(image_shape, action_size, condition_size, signals, game)
+        self.layout = _layout(image_shape, action_size, condition_size, signals, game) | {
+            "image": (tuple(image_shape), image_type)
+        }
         # (N, rows, ...); the second view has streams and rows in one axis, for gathering
         self._rings = {
             name: torch.empty((num_envs, self.rows_per_stream, *shape), dtype=dtype, device=self.device)

@@ -1,0 +1,257 @@
+"""MRA on its own first game, `collect_treasure` of mpe2: ``python benchmarks/treasure.py``, or with names of arms.
+
+Agents train side by side on 3, 6 and 9 collectors and are scored there and on 4 and 12, unseen. Arms: `mra`, six modes;
+`reptile`, one mode by Reptile over the games; `single`, one mode on 6 collectors alone. Then one collector learns against the
+others, who stay as they are: what it gains stands in for NashConv. Each arm and seed in a process of its own; results go to
+results/treasure/. One JSON line last.
+
+    python benchmarks/treasure.py --seeds 0,1,2 --iterations 300
+"""
+
+import io
+import json
+import subprocess
+import sys
+from contextlib import redirect_stdout
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+
+from training import system  # noqa: E402
+
+system.prepare_environment()  # before torch is imported
+
+import numpy as np  # noqa: E402
+import torch  # noqa: E402
+
+from agents.actor_critic import ActorCriticConfig  # noqa: E402
+from agents.config import ModesConfig, OptimiserConfig  # noqa: E402
+from agents.set_policy import SetPolicy, SetPolicyConfig  # noqa: E402
+from benchmarks import pool  # noqa: E402
+from configs import run as runs  # noqa: E402
+from envs import treasure  # noqa: E402
+from errors import UserError, nearest, run_main  # noqa: E402
+from option import option  # noqa: E402
+from training import options  # noqa: E402
+from training.replay import Replay  # noqa: E402
+
+TRAIN, UNSEEN = (3, 6, 9), (4, 12)
+ARMS = {"mra": (6, TRAIN), "reptile": (1, TRAIN), "single": (1, (6,))}  # modes, collectors in training
+RESULTS = ROOT / "results" / "treasure"
+
+
+@dataclass(frozen=True)
+class TreasureConfig:
+    """Foreground: MRA on collect_treasure."""
+
+    arms: tuple[str, ...] = option(tuple(ARMS), "Arms, with commas between.")
+    seeds: tuple[int, ...] = option((0, 1, 2), "Seeds of each.", ge=0)
+    iterations: int = option(300, "Batches of episodes that are learned from.", ge=1)
+    copies: int = option(4, "Copies of each game side by side.", ge=1)
+    response: int = option(40, "Iterations for which one collector learns against the others; 0: none.", ge=0)
+    episodes: int = option(10, "Batches of episodes that a score is the mean of.", ge=1)
+    share: float = option(0.5, "Reptile: how far of the way to where the games' steps lead.", gt=0.0, le=1.0)
+
+
+def config_of(modes: int) -> SetPolicyConfig:
+    """Settings of every arm, but for its modes."""
+    policy = ActorCriticConfig(
+        rewards={"game": 1.0}, units=128, layers=2, discount=0.95, entropy=3e-3, starts=512, slow_every=1, scale_floor=0.1
+    )
+    optimiser = OptimiserConfig(actor_rate=7e-4, critic_rate=1e-3, policy_clip=10.0, warmup=0)
+    return SetPolicyConfig(policy, ModesConfig(number=modes, round=1, rate=7e-4), optimiser)
+
+
+class Player:
+    """Plays episodes of a set of games with a policy, its modes drawn for each copy, and keeps them in the suite's replay."""
+
+    def __init__(self, games: tuple[int, ...], copies: int, modes: int, seed: int):
+        self.envs, self.seed = treasure.Treasures(games, copies), seed
+        self.game = torch.from_numpy(self.envs.descriptor)  # (N, D)
+        sizes = (treasure.FEATURE,), treasure.ACTION, modes
+        rows = (treasure.STEPS + 1) * len(self.envs)
+        self.replay = Replay(rows, *sizes, game=1, num_envs=len(self.envs), image_type=torch.float32)
+
+    def play(self, act, mode: torch.Tensor) -> dict[str, torch.Tensor]:
+        """One episode of every copy under modes (N, K): rows (N, T + 1, ...); each call has starts of its own."""
+        self.seed += 1
+        feature, number = self.envs.reset(self.seed), len(self.envs)
+        action, reward, first = np.zeros((number, treasure.ACTION), np.float32), np.zeros(number, np.float32), True
+        for step in range(treasure.STEPS + 1):
+            row = {"image": feature, "action": action, "reward": reward, "condition": mode.numpy(), "game": self.game.numpy()}
+            self.replay.add(row | {"is_first": np.full(number, first), "is_terminal": np.zeros(number, bool)})
+            if step < treasure.STEPS:
+                action = act(torch.from_numpy(feature), mode, self.game).numpy()
+                (feature, reward), first = self.envs.step(action), False
+        return self.replay.peek(number, treasure.STEPS + 1)
+
+    def mode_of_copies(self, agent: SetPolicy, likeliest: bool = False) -> torch.Tensor:
+        """One mode for all agents of a copy, (N, K)."""
+        copy = self.envs.copy
+        first = np.unique(copy, return_index=True)[1]
+        game = self.game[first]
+        with torch.no_grad():
+            return (agent.modes.likeliest(game) if likeliest else agent.modes.draw(game))[copy]
+
+
+def returns(rows: dict[str, torch.Tensor]) -> torch.Tensor:
+    """Sum of rewards of each agent, (N,)."""
+    return rows["reward"].sum(1)
+
+
+def learn(config: TreasureConfig, arm: str, seed: int) -> tuple[SetPolicy, list[float]]:
+    """A trained policy, and the mean return of an agent over iterations."""
+    modes, games = ARMS[arm]
+    torch.manual_seed(seed)
+    descriptors = tuple(treasure.game_of(number).descriptor for number in games)
+    sizes = treasure.OWN, treasure.SLOTS, treasure.SLOT, treasure.ACTION
+    agent = SetPolicy(config_of(modes), *sizes, descriptors)
+    copies = config.copies * len(TRAIN) // len(games)  # the same number of episodes for every arm
+    player, curve = Player(games, copies, modes, seed * 1_000_000), []
+    for _ in range(config.iterations):
+        rows = player.play(agent.act, player.mode_of_copies(agent))
+        curve.append(float(returns(rows).mean()))
+        if arm == "reptile":
+            reptile(agent, rows, config.share)
+        else:
+            agent.update(rows)
+    player.envs.close()
+    return agent, curve
+
+
+def reptile(agent: SetPolicy, rows: dict[str, torch.Tensor], share: float) -> None:
+    """Steps in each game alone, all from where the policy is; then `share` of the way to the mean of where they lead."""
+    actor = list(agent.actor_critic.actor.parameters())
+    begin = [parameter.detach().clone() for parameter in actor]
+    ends = [torch.zeros_like(parameter) for parameter in actor]
+    games = rows["game"][:, 0].unique(dim=0)
+    for game in games:
+        own = (rows["game"][:, 0] == game).all(-1)
+        agent.update({name: value[own] for name, value in rows.items()})
+        for end, parameter, start in zip(ends, actor, begin):
+            end += parameter.detach() / len(games)
+            parameter.data.copy_(start)
+    for parameter, start, end in zip(actor, begin, ends):
+        parameter.data.copy_(torch.lerp(start, end, share))
+
+
+def score(agent: SetPolicy, number: int, episodes: int) -> dict[str, float]:
+    """Mean return of an agent with so many collectors: likeliest mode, and the best of K on other episodes."""
+    modes = agent.config.modes.number
+    player = Player((number,), 4, modes, 10_000 + number)
+    act = partial(agent.act, explore=False)
+
+    def mean(mode: torch.Tensor) -> float:
+        return float(np.mean([float(returns(player.play(act, mode)).mean()) for _ in range(episodes)]))
+
+    every = torch.eye(modes)
+    tried = [mean(every[mode].expand(len(player.envs), -1)) for mode in range(modes)]
+    row = {"zero_shot": mean(player.mode_of_copies(agent, likeliest=True))}
+    row |= {"best_of": mean(every[int(np.argmax(tried))].expand(len(player.envs), -1))}
+    player.envs.close()
+    return row | {f"mode_{mode}": value for mode, value in enumerate(tried)}
+
+
+def gain_of_response(agent: SetPolicy, config: TreasureConfig, number: int, seed: int) -> float:
+    """What the first collector's return rises by when it alone learns, from the policy that all have, against the others."""
+    player, modes = Player((number,), 4 * config.copies, agent.config.modes.number, 500_000 + seed), agent.config.modes
+    torch.manual_seed(seed)
+    names = agent.config.actor_critic, replace(modes, explore=0.0), agent.config.optimiser
+    learner = SetPolicy(SetPolicyConfig(*names), treasure.OWN, treasure.SLOTS, treasure.SLOT, treasure.ACTION, games_of(agent))
+    learner.load_state_dict(agent.state_dict())
+    first = np.unique(player.envs.copy, return_index=True)[1]  # of each copy
+    mode = player.mode_of_copies(agent, likeliest=True)
+
+    def act(feature, mode, game, explore=True):
+        action = agent.act(feature, mode, game, explore=False)
+        action[first] = learner.act(feature[first], mode[first], game[first], explore)
+        return action
+
+    def mean(policy) -> float:
+        return float(np.mean([float(returns(player.play(policy, mode))[first].mean()) for _ in range(config.episodes)]))
+
+    before = mean(partial(act, explore=False))
+    for _ in range(config.response):
+        rows = player.play(act, mode)
+        learner.update({name: value[first] for name, value in rows.items()})
+    after = mean(partial(act, explore=False))
+    player.envs.close()
+    return after - before
+
+
+def games_of(agent: SetPolicy) -> tuple[tuple[float, ...], ...]:
+    """What describes the games of its training."""
+    return tuple(tuple(row) for row in agent.modes.games.tolist())
+
+
+def measure(config: TreasureConfig, arm: str, seed: int) -> dict:
+    """Train and score one arm."""
+    torch.set_num_threads(1)
+    agent, curve = learn(config, arm, seed)
+    part = max(1, len(curve) // 20)
+    row = {"arm": arm, "seed": seed, "iterations": config.iterations, "copies": config.copies}
+    row["env_steps"] = config.iterations * config.copies * len(TRAIN) * treasure.STEPS
+    row["curve"] = [round(float(np.mean(curve[at : at + part])), 3) for at in range(0, len(curve), part)]
+    row["scores"] = {str(number): score(agent, number, config.episodes) for number in (*TRAIN, *UNSEEN)}
+    if config.response:
+        row["response"] = {str(number): gain_of_response(agent, config, number, seed) for number in (6, 12)}
+    with torch.no_grad():
+        row["modes"] = agent.modes(agent.modes.games).exp().tolist()
+    return row
+
+
+def start(arm: str, seed: int, words: list[str], slot: int) -> subprocess.Popen:
+    command = [sys.executable, __file__, "--alone", arm, str(seed), *words]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=pool.environment(slot))
+
+
+def table(rows: list[dict]) -> str:
+    """Markdown: a line an arm, zero-shot returns by number of collectors, gains of a best response; mean [range] over seeds."""
+
+    def cell(values: list[float]) -> str:
+        return f"{np.mean(values):.2f} [{min(values):.2f}, {max(values):.2f}]"
+
+    numbers = [str(number) for number in sorted((*TRAIN, *UNSEEN))]
+    lines = ["| arm | seeds | " + " | ".join(numbers) + " | gain at 6 | gain at 12 |", "|---" * (4 + len(numbers)) + "|"]
+    for arm in dict.fromkeys(row["arm"] for row in rows):
+        own = [row for row in rows if row["arm"] == arm]
+        cells = [cell([row["scores"][number]["zero_shot"] for row in own]) for number in numbers]
+        gains = [cell([row["response"][number] for row in own]) if "response" in own[0] else "-" for number in ("6", "12")]
+        lines.append(f"| {arm} | {len(own)} | {' | '.join([*cells, *gains])} |")
+    return "\n".join(lines)
+
+
+def main(argv: list[str]) -> None:
+    alone, words = argv[:1] == ["--alone"], argv[3:] if argv[:1] == ["--alone"] else argv
+    config, _ = options.parse(TreasureConfig, words, runs.PRESETS, description=TreasureConfig.__doc__)
+    for arm in config.arms:
+        if arm not in ARMS:
+            raise UserError(f"unknown arm {arm!r}", "--arms", nearest(arm, ARMS))
+    treasure.Treasures((3,), 1).close()  # whether mpe2 is there
+    if alone:
+        with redirect_stdout(io.StringIO()):
+            row = measure(config, argv[1], int(argv[2]))
+        print(json.dumps(row))
+        return
+    jobs = [(f"{arm}-seed{seed}", partial(start, arm, seed, words)) for seed in config.seeds for arm in config.arms]
+    rows, failed = [], []
+    for name, process in pool.finished(jobs, pool.places()):
+        text = process.communicate()[0]
+        if process.returncode:
+            failed.append(name)
+            continue
+        rows.append(json.loads(text.splitlines()[-1]))
+        RESULTS.mkdir(parents=True, exist_ok=True)
+        (RESULTS / f"{name}.json").write_text(json.dumps(rows[-1] | {"hardware": system.hardware()}))
+        print(name, json.dumps({number: round(one["zero_shot"], 2) for number, one in rows[-1]["scores"].items()}), flush=True)
+    print(table(rows))
+    print(json.dumps({"runs": len(rows), "failed": failed}))
+    if failed:
+        raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    run_main(main, sys.argv[1:])

@@ -189,7 +189,7 @@ class ReturnScale(nn.Module):
         self.low.lerp_(low, rate)
         self.high.lerp_(high, rate)
         self.updates += seen
-        return self.scale if member is None else member @ self.scale
+        return self.scale if member is None else self.scale[member.argmax(-1)]
 
 
 class RewardUnit(nn.Module):
@@ -246,7 +246,7 @@ class Imagined(NamedTuple):
     action: Tensor  # (H, N, A), as sampled
     log_prob: Tensor  # (H, N), log pi of the action as the environment takes it: clipped to [-1, 1]
     condition: Tensor | None = None  # (N, C), held throughout
-    weight: Tensor | None = None  # (N,), what the gain of each roll-out counts; none: all alike
+    weight: Tensor | None = None  # (N,), what each roll-out counts for the actor; none: all alike
     behaviour: Tensor | None = None  # (H, N), log pi of the action as sampled when it was taken; none: the policy of now
     member: Tensor | None = None  # (N, M), one-hot: the game whose scale of returns is each roll-out's
 
@@ -341,12 +341,12 @@ class ActorCritic(nn.Module):
             gain = gain + weight * (returns if by_path else advantage) / scale
             critic_loss = critic_loss + loss
             metrics |= {f"{name}/{key}": value for key, value in extra.items()}
-        if imagined.weight is not None:
-            gain = gain * imagined.weight
         if not by_path:
             metrics["advantage_std"] = gain.std()
             gain = self._surrogate(policy.log_prob(imagined.action), imagined.behaviour, gain)
-        losses = {"actor": -(gain + self.config.entropy * entropy).mean(), "critic": critic_loss}
+        gain = gain + self.config.entropy * entropy
+        gain = gain if imagined.weight is None else gain * imagined.weight
+        losses = {"actor": -gain.mean(), "critic": critic_loss}
         metrics |= {
             "entropy": entropy.mean(),
             "std": policy.std.mean(),

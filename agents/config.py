@@ -44,7 +44,9 @@ class ModesConfig:
     )
     action: float = option(1.0, "Weight of the information between relation and action.", ge=0.0)
     game: float = option(1.0, "Weight of the information between game and relation.", ge=0.0)
-    dual_rate: float = option(0.05, "Step of the logarithm of a game's multiplier.", gt=0.0)
+    dual_rate: float = option(0.05, "Step of the logarithm of a game's multiplier, where its slack is epsilon.", gt=0.0)
+    minimum: float = option(1.0, "Smallest multiplier: at 1 returns have half of the say when the constraint is met.", gt=0.0)
+    clip: float = option(1.0, "Largest gradient norm of relation, modes and classifier.", gt=0.0)
 
 
 @dataclass(frozen=True)

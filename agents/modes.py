@@ -22,7 +22,7 @@ from world_models.distributions import clipped_normal_log_prob
 
 BEST_FORGETS = 0.01  # a round, towards the best of now: returns of early imagination may be out of reach
 RETURN_RATE = 0.1  # a round, of the moving returns of each mode in each game
-LIMITS = (math.log(1e-2), math.log(1e2))  # of the logarithm of a multiplier
+MOST = 100.0  # of a multiplier
 
 
 class Modes(nn.Module):
@@ -41,7 +41,7 @@ class Modes(nn.Module):
         self.register_buffer("returns", torch.zeros(len(games), number))  # (M, K), moving
         self.register_buffer("best", torch.zeros(len(games)))  # (M,), the best of them seen
         self.register_buffer("seen", torch.zeros(len(games), dtype=torch.long))  # rounds with states of a game
-        self.register_buffer("log_multiplier", torch.zeros(len(games)))
+        self.register_buffer("log_multiplier", torch.full((len(games),), math.log(config.minimum)))
         self.register_buffer("updates", torch.zeros((), dtype=torch.long))
 
     def forward(self, game: Tensor) -> Tensor:
@@ -52,7 +52,7 @@ class Modes(nn.Module):
         """Of relation and choice together, and of the classifier."""
         rows = {"relation": [*relation, *self.choice.parameters()], "classifier": list(self.classifier.parameters())}
         more = (config.epsilon, config.warmup // self.config.round)
-        return {name: Optimiser(name, part, self.config.rate, config.policy_clip, *more) for name, part in rows.items()}
+        return {name: Optimiser(name, part, self.config.rate, self.config.clip, *more) for name, part in rows.items()}
 
     def likeliest(self, game: Tensor) -> Tensor:
         """The likeliest mode in games (N, D), one-hot (N, K)."""
@@ -96,17 +96,20 @@ class Modes(nn.Module):
         index, actor, weights = self.nearest(game), actor_critic.actor, self.config
         found = self.constrain(self.values(actor_critic, feature, game), index)
         share = torch.sigmoid(self.log_multiplier)  # multiplier / (1 + multiplier), (M,)
+        if not weights.action and not weights.game:
+            share = torch.ones_like(share)
         loss, own = judge(share), share[index]
         action, told = self.information(actor, feature, game)
-        gain = (1 - own) * (weights.action * action + weights.game * told)
+        gain = (1 - own) * (weights.action * action + weights.game * told * self._balance(index))
         gain = gain + own * self.expected(game, actor_critic.scales["game"].scale)
         norms = descend(optimisers, {"relation": loss - gain.mean()})
         rows, _ = actor.every(feature, game)
         likelihood = self._told(rows.detach(), game, index)
-        norms |= descend(optimisers, {"classifier": -likelihood.mean()})
-        row = {"information/action": action.mean(), "information/game": told.mean(), **found}
-        row |= {"information/action_cap": torch.tensor(math.log(weights.number)), "classifier": -likelihood.mean()}
-        row |= {"information/game_cap": torch.tensor(math.log(len(self.games)))}
+        likelihood = (likelihood * self._balance(index)).mean()
+        norms |= descend(optimisers, {"classifier": -likelihood})
+        row = {"information/action": action.mean(), "information/game": (told * self._balance(index)).mean(), **found}
+        row |= {"information/action_cap": action.new_tensor(math.log(weights.number)), "classifier": -likelihood}
+        row |= {"information/game_cap": action.new_tensor(math.log(len(self.games)))}
         return {f"modes/{key}": value for key, value in row.items()} | {f"gradient/{key}": n for key, n in norms.items()}
 
     def information(self, actor: nn.Module, feature: Tensor, game: Tensor) -> tuple[Tensor, Tensor]:
@@ -115,8 +118,14 @@ class Modes(nn.Module):
         action = policy.sample().clamp(-1, 1)  # (N, K, A)
         mean, std = policy.mean.unsqueeze(-3), policy.std.unsqueeze(-3)  # (N, 1, K, A)
         log_prob = clipped_normal_log_prob(action.unsqueeze(-2), mean, std)  # (N, K, K): of action k under mode j
-        told = self._told(rows, game, self.nearest(game)) + math.log(len(self.games))
-        return conditional_information(log_prob, self(game)), told
+        index = self.nearest(game)
+        entropy = (F.one_hot(index, len(self.games)).sum(0) > 0).sum().log()  # of the games that are here, weighed alike
+        return conditional_information(log_prob, self(game)), self._told(rows, game, index) + entropy
+
+    def _balance(self, index: Tensor) -> Tensor:
+        """Weights of states, mean 1, by which every game that is here counts alike: (N,)."""
+        counts = F.one_hot(index, len(self.games)).sum(0)  # (M,)
+        return len(index) / ((counts > 0).sum() * counts[index])
 
     def _told(self, rows: Tensor, game: Tensor, index: Tensor) -> Tensor:
         """E over modes of ln q(game given row): rows (N, K, S), games (N, D) and their index -> (N,)."""
@@ -156,9 +165,9 @@ class Modes(nn.Module):
         self.seen += there
         use = self(self.games).exp()  # (M, K)
         lack = (self.best.unsqueeze(-1) - self.returns) / self.best.abs().clamp(min=1e-2).unsqueeze(-1)  # (M, K)
-        slack = (epsilon - (use * lack).sum(-1)).clamp(-1, 1)  # (M,); above zero it is at most epsilon
-        step = torch.where(slack > 0, slack / epsilon, slack / (1 - epsilon))
-        self.log_multiplier.sub_(self.config.dual_rate * step * there).clamp_(*LIMITS)
+        slack = epsilon - (use * lack).sum(-1)  # (M,); at most epsilon
+        step = (slack / epsilon).clamp(-1, 1) * there
+        self.log_multiplier.sub_(self.config.dual_rate * step).clamp_(math.log(self.config.minimum), math.log(MOST))
         entropy = -(use * use.clamp(min=1e-8).log()).sum(-1).mean()
         row = {"entropy": entropy, "slack": slack.mean(), "multiplier": self.log_multiplier.exp().mean()}
         for name, column in (("slack", slack), ("multiplier", self.log_multiplier.exp()), ("best", self.best)):

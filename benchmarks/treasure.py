@@ -62,7 +62,9 @@ def config_of(modes: int) -> SetPolicyConfig:
         rewards={"game": 1.0}, units=128, layers=2, discount=0.95, entropy=3e-3, starts=512, slow_every=1, scale_floor=0.1
     )
     optimiser = OptimiserConfig(actor_rate=7e-4, critic_rate=1e-3, policy_clip=10.0, warmup=0)
-    return SetPolicyConfig(policy, ModesConfig(number=modes, round=1, rate=7e-4), optimiser)
+    return SetPolicyConfig(
+        policy, ModesConfig(number=modes, round=1, rate=7e-4, **({} if modes > 1 else {"action": 0.0, "game": 0.0})), optimiser
+    )
 
 
 class Player:

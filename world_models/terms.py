@@ -99,13 +99,17 @@ class Reward(nn.Module):
     def forward(self, rollout: Rollout) -> tuple[Tensor, dict[str, Tensor]]:
         return self.judge(rollout.states.state.feature, self.pick(rollout))
 
-    def judge(self, feature: Tensor, true: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Features (..., F), what came (...) -> log-likelihood per step, metrics."""
+    def judge(self, feature: Tensor, true: Tensor, across: bool = False) -> tuple[Tensor, dict[str, Tensor]]:
+        """Features (..., F), what came (...) -> log-likelihood per step, metrics.
+
+        across   the last axis of what came is games: what explains is within each, not that they differ
+        """
         logits = self.network(feature)
         log_prob = self.head.log_prob(logits, true)
         with torch.no_grad():
             residual = (self.head.mean(logits) - true).square().mean()
-            explained = 1 - residual / true.var().clamp(min=1e-6)
+            variance = true.flatten(0, -2).var(0).mean() if across else true.var()
+            explained = 1 - residual / variance.clamp(min=1e-6)
         return log_prob.mean(), {"explained": explained}
 
 
@@ -129,7 +133,7 @@ class GameReward(nn.Module):
         if rollout.signals is not None:
             game = self.games.expand(*feature.shape[:2], *self.games.shape)  # (B, T, M, D)
             feature, true = feature.unsqueeze(2).expand(*game.shape[:3], -1), rollout.signals  # (B, T, M, F), (B, T, M)
-        return self.reward.judge(torch.cat([feature, game], -1), true)
+        return self.reward.judge(torch.cat([feature, game], -1), true, across=rollout.signals is not None)
 
 
 class Empowerment(nn.Module):

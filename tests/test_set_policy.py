@@ -1,0 +1,200 @@
+"""A latent policy over sets of agents: order and number have no say, modes do, it learns; PPO's surrogate; collect_treasure."""
+
+import importlib.util
+import json
+
+import numpy as np
+import pytest
+import torch
+from test_cli import run
+
+from agents.actor_critic import ActorCritic, ActorCriticConfig
+from agents.config import ModesConfig, OptimiserConfig
+from agents.set_policy import SetPolicy, SetPolicyConfig
+from benchmarks import treasure as program
+from envs import treasure
+from errors import UserError
+
+OWN, SLOTS, SLOT, H = 2, 5, 4, 6
+GAMES = ((-1.0,), (1.0,))
+with_mpe2 = pytest.mark.skipif(importlib.util.find_spec("mpe2") is None, reason="mpe2 is optional: requirements-games.txt")
+
+
+def make_agent(modes=3, seed=0, **fields) -> SetPolicy:
+    torch.manual_seed(seed)
+    policy = ActorCriticConfig(rewards={"game": 1.0}, units=32, layers=1, discount=0.9, entropy=1e-3, scale_floor=0.1)
+    optimiser = OptimiserConfig(actor_rate=3e-3, critic_rate=3e-3, warmup=0)
+    config = SetPolicyConfig(policy, ModesConfig(number=modes, units=8, round=2, rate=3e-3), optimiser, units=16, **fields)
+    return SetPolicy(config, OWN, SLOTS, SLOT, 1, GAMES)
+
+
+def states(number=7, there=3) -> torch.Tensor:
+    torch.manual_seed(1)
+    own, slots = torch.randn(number, OWN), torch.randn(number, SLOTS, SLOT)
+    slots[..., 0] = 1
+    slots[:, there:] = 0
+    return torch.cat([own, slots.flatten(1)], -1)
+
+
+def acted(agent, feature, mode=0):
+    one = agent.modes.one_hot(torch.full((len(feature),), mode))
+    return agent.act(feature, one, torch.zeros(len(feature), 1), explore=False)
+
+
+def test_the_order_of_the_others_has_no_say():
+    agent, feature = make_agent(), states()
+    order = torch.tensor([3, 0, 4, 2, 1])
+    shuffled = torch.cat([feature[:, :OWN], feature[:, OWN:].unflatten(-1, (SLOTS, SLOT))[:, order].flatten(1)], -1)
+    torch.testing.assert_close(acted(agent, feature), acted(agent, shuffled))
+    assert not torch.allclose(acted(agent, feature), acted(agent, feature, mode=1))
+
+
+def test_who_is_not_there_has_no_say():
+    """And twice the same others are seen as once: a mean, so that a number that was never trained on is in range."""
+    agent, feature = make_agent(), states(there=2)
+    noise = feature.clone()
+    noise[:, OWN + 3 * SLOT + 1 : OWN + 4 * SLOT] = 5.0  # of an absent one
+    torch.testing.assert_close(acted(agent, feature), acted(agent, noise))
+    twice = feature.clone()
+    twice[:, OWN + 2 * SLOT : OWN + 4 * SLOT] = feature[:, OWN : OWN + 2 * SLOT]
+    torch.testing.assert_close(acted(agent, feature), acted(agent, twice))
+    alone = states(there=0)
+    assert torch.isfinite(acted(agent, alone)).all()
+
+
+def episodes(agent, number=64, seed=0):
+    """A game of one wish: the nearest way to be paid is to act like the descriptor says, through the mode."""
+    torch.manual_seed(seed)
+    game = torch.tensor(GAMES)[torch.arange(number) % 2]
+    mode, rows = agent.modes.draw(game), {"image": [], "action": [], "reward": []}
+    action, reward = torch.zeros(number, 1), torch.zeros(number)
+    for _ in range(H + 1):
+        feature = states(number)
+        for name, value in (("image", feature), ("action", action), ("reward", reward)):
+            rows[name].append(value)
+        action = agent.act(feature, mode, game)
+        reward = -(action.clamp(-1, 1) - 0.7 * game).abs().squeeze(-1)
+    held = {"condition": mode, "game": game}
+    batch = {name: torch.stack(column, 1) for name, column in rows.items()}
+    return batch | {name: value.unsqueeze(1).expand(-1, H + 1, -1) for name, value in held.items()}
+
+
+def test_modes_come_to_serve_the_games():
+    agent = make_agent()
+    first = float(episodes(agent)["reward"].mean())
+    for seed in range(150):
+        metrics = agent.update(episodes(agent, seed=seed))
+    assert all(torch.isfinite(value).all() for value in metrics.values())
+    assert {"modes/information/action", "modes/game_1/slack", "policy/game/return", "gradient/relation"} <= set(metrics)
+    one, other = agent.modes(torch.tensor(GAMES)).argmax(-1).tolist()
+    assert one != other
+    assert acted(agent, states(), one).mean() < -0.3
+    assert acted(agent, states(), other).mean() > 0.3
+    assert float(episodes(agent)["reward"].mean()) > first / 2 > first
+
+
+def test_the_first_step_on_fresh_episodes_is_the_score_function():
+    """Where the ratio of policies is 1 the gradient of PPO's surrogate is that of log pi times the gain."""
+    agent = make_agent()
+    rollout, reward = agent.rollout(episodes(agent))
+    losses = []
+    for behaviour in (rollout.behaviour, None):
+        critic = ActorCritic.improve(agent.actor_critic, rollout._replace(behaviour=behaviour), {"game": lambda _: reward})
+        losses.append(torch.autograd.grad(critic[0]["actor"], agent.actor_critic.actor.policy.parameters()))
+    for one, other in zip(*losses):
+        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-3)
+
+
+def test_the_surrogate_stops_where_the_policy_has_moved_far_enough():
+    agent = make_agent()
+    log_prob = torch.tensor([0.0, 1.0, -1.0, 1.0, -1.0], requires_grad=True)
+    gain = torch.tensor([1.0, 1.0, 1.0, -1.0, -1.0])
+    value = agent.actor_critic._surrogate(log_prob, torch.zeros(5), gain)
+    value.sum().backward()
+    assert value.detach().tolist() == pytest.approx([1.0, 1.2, np.exp(-1), -np.exp(1), -0.8])
+    assert (log_prob.grad != 0).tolist() == [True, False, True, True, False]
+
+
+def test_a_number_that_there_are_no_places_for_is_refused():
+    with pytest.raises(UserError, match="13 collectors are outside of the family's range"):
+        treasure.game_of(13)
+    assert treasure.game_of(3).descriptor == (0.0,)
+    assert treasure.game_of(12).descriptor == (1.0,)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("mpe2") is not None, reason="mpe2 is there")
+def test_without_mpe2_one_line_says_what_to_install():
+    result = run("benchmarks/treasure.py", "--iterations", 1)
+    assert result.returncode == 2
+    assert result.stderr.strip().splitlines()[-1].startswith("error: mpe2 is not installed: ")
+    assert "requirements-games.txt" in result.stderr
+
+
+@with_mpe2
+def test_rows_say_what_mpe2_says():
+    envs = treasure.Treasures((3, 6), 2)
+    try:
+        feature = envs.reset(0)
+        assert feature.shape == (2 * 5 + 2 * 8, treasure.FEATURE) == (len(envs), treasure.FEATURE)
+        world = envs._envs[0].unwrapped.world
+        for index, agent in enumerate(world.agents):
+            row = feature[index]
+            np.testing.assert_allclose(row[:2], agent.state.p_pos, atol=1e-6)
+            slots = row[treasure.OWN :].reshape(treasure.SLOTS, treasure.SLOT)
+            assert slots[:, 0].sum() == 4 + treasure.TREASURES
+            assert slots[:, 1].sum() == 4
+            places = {tuple(np.round(other.state.p_pos - agent.state.p_pos, 4)) for other in world.agents if other is not agent}
+            assert {tuple(np.round(slot[2:4], 4)) for slot in slots[:4]} == {
+                tuple(np.round(np.float32(place), 4)) for place in places
+            }
+        assert feature[:3, 6].tolist() == [1, 1, 1]
+        assert feature[3:5, 7:9].tolist() == [[1, 0], [0, 1]]
+    finally:
+        envs.close()
+
+
+@with_mpe2
+def test_forces_go_where_they_say_and_the_reward_is_one_s_own():
+    envs = treasure.Treasures((3,), 1)
+    try:
+        before = envs.reset(1)
+        action = np.tile(np.array([[0.5, -1.0]], np.float32), (5, 1))
+        for _ in range(2):
+            after, reward = envs.step(action)
+        moved = after[:, :2] - before[:, :2]
+        assert (moved[:, 0] > 0).all()
+        assert (moved[:, 1] < 0).all()
+        assert reward.shape == (5,)
+        assert len(np.unique(reward)) > 1
+        again = envs.reset(1)
+        np.testing.assert_array_equal(before, again)
+    finally:
+        envs.close()
+
+
+@with_mpe2
+@pytest.mark.slow
+def test_the_program_prints_its_arms(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(program, "RESULTS", tmp_path)
+    words = [
+        "--arms",
+        "mra,reptile",
+        "--seeds",
+        "0",
+        "--iterations",
+        "2",
+        "--copies",
+        "1",
+        "--response",
+        "1",
+        "--episodes",
+        "1",
+    ]
+    program.main(words)
+    lines = capsys.readouterr().out.splitlines()
+    assert json.loads(lines[-1]) == {"runs": 2, "failed": []}
+    row = json.loads((tmp_path / "mra-seed0.json").read_text())
+    assert set(row["scores"]) == {"3", "4", "6", "9", "12"}
+    assert len(row["modes"][0]) == 6
+    with pytest.raises(UserError, match="unknown arm"):
+        program.main(["--arms", "mrra"])

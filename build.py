@@ -137,10 +137,17 @@ def begin_with(agent: AnyAgent, config: RunConfig) -> str:
         what = f"{config.task} takes {here} actions, and the skills of {other.task} give {there}"
         raise UserError(what, f"--skills {config.skills}", f"choose {other.task}, or a run on {config.task}")
     weights = checkpoint.load(path)["agent"]["weights"]
-    kept = {name.replace("actor_critic.actor.", "skill_policy."): value for name, value in weights.items()}
+    kept = {_here(name): value for name, value in weights.items()}
     own = agent.state_dict()
-    agent.load_state_dict(own | {name: value for name, value in kept.items() if name in own and _begins(name)})
+    taken = {name: value for name, value in kept.items() if name in own and _begins(name)}
+    assert any(name.startswith("world_model.rssm.") for name in taken), "a run without a world model"
+    agent.load_state_dict(own | taken)
     return f"{other.agent} on {other.task}, {folder.name}/{path.parent.name}/{path.name}"
+
+
+def _here(name: str) -> str:
+    """The name that a weight of another run has in one that begins with it."""
+    return name.removeprefix("base.").replace("actor_critic.actor.", "skill_policy.")
 
 
 def _begins(name: str) -> bool:
@@ -193,4 +200,5 @@ def run_folder(config: RunConfig) -> Path:
     if config.folder:
         return Path(config.folder)
     background = Path(config.background.source).name or "video"
-    return Path("runs") / f"{config.task}-{config.agent}-{background}-seed{config.seed}"
+    family = "" if config.family.kind == "none" else f"-{config.family.kind}"
+    return Path("runs") / f"{config.task}-{config.agent}{family}-{background}-seed{config.seed}"

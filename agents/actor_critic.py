@@ -130,11 +130,11 @@ class Critic(nn.Module):
         return -self.head.log_prob(logits, target).mean()
 
     @torch.no_grad()
-    def follow(self) -> None:
-        """Move the slow copy towards the network."""
+    def follow(self, rate: float | None = None) -> None:
+        """Move the slow copy towards the network; at its own rate unless told."""
         if self.slow is not None:
             for slow, fast in zip(self.slow.parameters(), self.network.parameters()):
-                slow.lerp_(fast, self.rate)
+                slow.lerp_(fast, self.rate if rate is None else rate)
 
 
 def _percentile(ordered: Tensor, share: float) -> Tensor:

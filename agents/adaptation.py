@@ -47,6 +47,8 @@ class Adaptation:
     def step(self, batch: Batch, game: Tensor) -> None:
         """One step on starts out of a batch (B, T, ...), all of them in the game (D,)."""
         descend(self.optimisers, self.losses(batch, game))
+        for critic in self.agent.actor_critic.critics.values():
+            critic.follow(1.0)  # few steps: no time for slow copies
 
     def losses(self, batch: Batch, game: Tensor) -> dict[str, Tensor]:
         """{"adapted": minus the imagined return, "critic": its loss} on a batch."""
@@ -110,6 +112,11 @@ def fomaml(adaptation: Adaptation, batches: Iterator[Batch], games: Tensor, roun
 META = {"reptile": reptile, "fomaml": fomaml}
 
 
+def _judges(agent: LatentPolicy) -> nn.ModuleDict:
+    """Critics and scales: what a game's steps change beside what is adapted."""
+    return nn.ModuleDict({"critics": agent.actor_critic.critics, "scales": agent.actor_critic.scales})
+
+
 def _rounds(
     adaptation: Adaptation,
     batches: Iterator[Batch],
@@ -119,11 +126,13 @@ def _rounds(
     take: Callable[[list[Tensor], Tensor], None],
 ) -> None:
     for index in range(rounds):
-        game, begin = games[index % len(games)], adaptation.snapshot()
+        game, begin, judges = games[index % len(games)], adaptation.snapshot(), _judges(adaptation.agent)
+        known = {name: value.clone() for name, value in judges.state_dict().items()}
         adaptation.restart()
         for _ in range(steps):
             adaptation.step(next(batches), game)
         take(begin, game)
+        judges.load_state_dict(known)  # they judge every game; one's steps are not the next one's
 
 
 def fit_reward(agent: LatentPolicy, batches: Iterator[Batch], steps: int, rate: float) -> None:

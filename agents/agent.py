@@ -21,6 +21,7 @@ from agents.memory import Memory, initial_memory, some_of
 from agents.optimiser import Optimiser, descend, load_training_state, training_state
 from agents.rewards import make_rewards, parts
 from agents.skills import Skills
+from errors import UserError
 from world_models.rssm import RSSM, State
 from world_models.world_model import Spaces, WorldModel
 
@@ -51,6 +52,10 @@ class Agent(nn.Module):
         self.config, self.spaces, self.device = config, spaces, torch.device(device)
         self.world_model = WorldModel(config.world_model, spaces)
         self.actor_critic = (make_policy or policy_of)(config, self.world_model.rssm, spaces)
+        if make_policy is None and "game" in config.actor_critic.rewards:
+            raise UserError(
+                "the reward 'game' is for policies of modes", "actor_critic.rewards", "choose --agent mra, or task=1"
+            )
         if make_policy is None and spaces.condition != config.skill.size:
             raise ValueError(f"a condition of size {spaces.condition} for skills of size {config.skill.size}")
         self.skills = Skills(config.skill)

@@ -27,8 +27,10 @@ def check(config: AgentConfig, spaces: Spaces) -> None:
         raise UserError("there is no family of games", "family.kind", "choose speed or dynamics, or tasks and their names")
     if config.skill.size:
         raise UserError("modes and skills cannot be had at once", "skill.size", "leave it out")
-    if "game" not in config.actor_critic.rewards or len(config.actor_critic.rewards) > 2:
-        raise UserError("modes are judged by the reward of the game", "actor_critic.rewards", "choose game=1")
+    if "game" not in config.actor_critic.rewards or set(config.actor_critic.rewards) - {"game", "empowerment"}:
+        raise UserError(
+            "modes are judged by the reward of the game", "actor_critic.rewards", "choose game=1, or empowerment beside it"
+        )
     if config.world_model.rssm.latent != "categorical":
         raise UserError(
             "the slots of a relation are groups of a categorical latent", "world_model.rssm.latent", "choose categorical"

@@ -3,8 +3,10 @@
 Shapes: N environments or starts, A action, C condition, D descriptor.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -30,6 +32,12 @@ class Memory(NamedTuple):
     def plays(self, game: Tensor) -> "Memory":
         """The memory in games (N, D), as their environments tell."""
         return self._replace(game=game.to(self.action.device))
+
+    def told(self, infos: Sequence[dict]) -> "Memory":
+        """The memory after the reset of each environment, whose `info` tells the game where there are games."""
+        if self.game is None or "game" not in infos[0]:
+            return self
+        return self.plays(torch.from_numpy(np.stack([info["game"] for info in infos])))
 
 
 def initial_memory(model: WorldModel, skills: Skills, spaces: Spaces, number: int, device: torch.device) -> Memory:

@@ -94,7 +94,11 @@ class RunConfig:
         if self.training.prefill >= self.frames:
             what = f"all {self.frames} frames would be random actions, and nothing learned"
             raise UserError(what, "training.prefill", f"choose less than {self.frames}, or more --frames")
-        make_family(self.family, self.task)  # whether the task is one of it
+        if self.modes.number and (self.hierarchy.hold or self.skill.size):
+            raise UserError("modes go with neither skills nor a hierarchy", "modes.number", "leave one of them out")
+        if self.games and [name for name in SIGNALS if name in self.world_model.objective.terms]:
+            what = "use and safety are not told where there is a family of games"
+            raise UserError(what, "family.kind", "choose none, or a method without them")
 
     @property
     def agent_config(self) -> AgentConfig:

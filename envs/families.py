@@ -6,16 +6,20 @@ games.py; this file knows numbers and names only. Source: MRA (arXiv 2108.12988)
 Shapes: M games of training, D descriptor.
 """
 
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 from scipy.stats import qmc
 
+from envs import TASKS
 from errors import UserError, nearest
 from option import option
 
 SPEEDS = (0.0, 10.0)  # m/s, the range of the family of speeds
+ALIKE = ("walker", "hopper", "humanoid")  # whose tasks share body, start and physics; only the reward differs
 SCALES = ("mass", "friction", "gain")  # of all bodies, of all surfaces, of all motors
 
 
@@ -80,6 +84,13 @@ class Tasks:
         if len(bodies) > 1:
             what = f"the games have different bodies: {', '.join(sorted(bodies))}"
             raise UserError(what, "family.tasks", "choose tasks of one body, that of --task")
+        for name in config.tasks:
+            if name not in TASKS:
+                raise UserError(f"unknown task {name!r}", "family.tasks", nearest(name, TASKS))
+        if not bodies <= set(ALIKE):
+            what = f"tasks of {bodies.pop()} differ in more than their reward: start, physics or number of actions"
+            raise UserError(what, "family.tasks", f"choose tasks of one of {', '.join(ALIKE)}")
+        _check_once(config.tasks, "family.tasks")
         eye = np.eye(len(config.tasks)).tolist()
         self.train = tuple(Game(name, tuple(row)) for name, row in zip(config.tasks, eye))
         self.heldout: tuple[Game, ...] = ()
@@ -96,6 +107,9 @@ class Speeds:
     def __init__(self, config: FamilyConfig, task: str):
         if task.split("-")[0] != "walker":
             raise UserError(f"the family of speeds is a walker's, not {task}'s", "family.kind", "choose a task of the walker")
+        if not config.speeds:
+            raise UserError("there is no game to train in", "family.speeds", "name speeds, like 0,1,8")
+        _check_once((*config.speeds, *config.heldout_speeds), "family.speeds, family.heldout_speeds")
         self.train = tuple(self._made(speed) for speed in config.speeds)
         self.heldout = tuple(self._made(speed) for speed in config.heldout_speeds)
 
@@ -159,6 +173,8 @@ def _numbers(text: str, names: tuple[str, ...]) -> dict[str, float]:
     given = {}
     for part in text.split(","):
         name, _, value = part.partition("=")
+        if name in given:
+            raise UserError(f"{name} is given twice", f"game {text}", "give it once")
         if name not in names:
             raise UserError(f"a game of this family has no {name!r}", "game", nearest(name, names))
         try:
@@ -166,6 +182,12 @@ def _numbers(text: str, names: tuple[str, ...]) -> dict[str, float]:
         except ValueError:
             raise UserError(f"{value!r} is no number", f"game {text}", f"write {name}=1.0") from None
     return given
+
+
+def _check_once(values: Iterable, where: str) -> None:
+    for value, number in Counter(values).items():
+        if number > 1:
+            raise UserError(f"{value} is named {number} times", where, "name each game once")
 
 
 def _check_range(name: str, value: float, low: float, high: float) -> None:

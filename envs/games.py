@@ -5,26 +5,24 @@ Shapes: M games, D descriptor.
 
 import numpy as np
 
-from envs.families import Family, Game, Speeds, Tasks
+from envs.families import Family, Game, Speeds
 from envs.simulator import mujoco, suite
-from errors import UserError
 
 
 class Playing:
     """The games of one environment; `reset` before each episode, `reward` and `read` after each frame.
 
     names   of the M numbers that `read` gives: the reward in every game of training, where games share their physics
-    Errors: UserError when a game has another body or other actions than the task.
     """
 
     def __init__(self, family: Family, games: tuple[Game, ...], environment, domain: str):
         self.family, self.games, self.game = family, games, games[0]
         self.physics, self._task = environment.physics, environment.task
         every = dict.fromkeys((*family.train, *games)) if family.relabels else ()
-        self._tasks = {game: _task_of(family, game, environment, domain) for game in every}
+        self._tasks = {game: _task_of(family, game, domain) for game in every}
         self.names = tuple(game.name for game in family.train) if family.relabels else ()
         model = self.physics.model
-        fields = ("body_mass", "body_inertia", "geom_friction", "actuator_gainprm")
+        fields = ("body_mass", "body_inertia", "geom_friction", "actuator_gainprm", "actuator_biasprm")
         self._originals = {name: np.array(getattr(model, name)) for name in fields}
 
     @property
@@ -44,6 +42,7 @@ class Playing:
         model.body_inertia[:] = original["body_inertia"] * mass
         model.geom_friction[:] = original["geom_friction"] * friction
         model.actuator_gainprm[:] = original["actuator_gainprm"] * gain
+        model.actuator_biasprm[:] = original["actuator_biasprm"] * gain  # 0 for motors; a servo's stiffness is both
         mujoco.mj_setConst(model.ptr, self.physics.data.ptr)  # what the solver derives from masses
 
     def reward(self) -> float:
@@ -55,15 +54,8 @@ class Playing:
         return np.array([self._tasks[game].get_reward(self.physics) for game in self.family.train], np.float32)
 
 
-def _task_of(family: Family, game: Game, environment, domain: str):
+def _task_of(family: Family, game: Game, domain: str):
     """dm_control's task that pays the reward of a game."""
     if isinstance(family, Speeds):
         return suite.walker.PlanarWalker(move_speed=game.values[0])
-    assert isinstance(family, Tasks)
-    other = suite.load(domain, game.name.partition("-")[2])
-    here, there = (one.action_spec().shape[0] for one in (environment, other))
-    if here != there:
-        raise UserError(f"{game.name} takes {there} actions, and the others {here}", "family.tasks", "leave it out")
-    if environment.physics.model.nq != other.physics.model.nq:
-        raise UserError(f"{game.name} has another body than the others", "family.tasks", "leave it out")
-    return other.task
+    return suite.load(domain, game.name.partition("-")[2]).task

@@ -50,9 +50,7 @@ def episodes_under(agent: Agent, make_env: Callable, skills: torch.Tensor, seeds
 
 def _returns(agent: Agent, envs: list[gymnasium.Env], skills: torch.Tensor, seeds: list[int]) -> np.ndarray:
     images, told = zip(*(env.reset(seed=seed) for env, seed in zip(envs, seeds)))
-    memory, first = agent.initial_state(len(envs)), torch.ones(len(envs), dtype=torch.bool)
-    if "game" in told[0]:
-        memory = memory.plays(torch.from_numpy(np.stack([info["game"] for info in told])))
+    memory, first = agent.initial_state(len(envs)).told(told), torch.ones(len(envs), dtype=torch.bool)
     images, total, going = np.stack(images), np.zeros(len(envs)), np.ones(len(envs), bool)
     while going.any():
         action, memory = agent.act(memory, torch.from_numpy(images), first, skills, explore=False)

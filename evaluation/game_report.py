@@ -16,6 +16,7 @@ from training import checkpoint
 from training.files import write_atomic
 from training.replay import Replay
 
+INFORMED = 200  # agent steps of each game on which informations are measured
 FIT_STEPS = 100  # updates of the reward's head on frames of a game
 
 
@@ -23,7 +24,7 @@ def check(config: RunConfig, option: str) -> None:
     """Errors: UserError for a run without modes."""
     if not config.modes.number:
         remedy = "choose a run of mra, unimodal or task_conditioned"
-        raise UserError(f"{config.agent} plays one game, without modes", f"--{option}", remedy)
+        raise UserError(f"the policy of {config.agent} has no modes", f"--{option}", remedy)
 
 
 def table_of(config: RunConfig, agent: LatentPolicy, side: str, source, episodes: int) -> dict[str, dict]:
@@ -34,8 +35,13 @@ def table_of(config: RunConfig, agent: LatentPolicy, side: str, source, episodes
         for game in members:
             make_env = build.environment_maker(config, side, source, (game,))
             rows[game.name] = {"kind": kind, **games.modes_in(agent, make_env, game, episodes, config.evaluation.seed)}
-    replay = games.gather(agent, build.environment_maker(config, side, source), 512, config.evaluation.seed + 6000)
-    return rows | {"information": games.information(agent, replay.sample(16, config.training.batch_length))}
+    batches = []
+    for number, game in enumerate(family.train):  # as many frames of each
+        make_env = build.environment_maker(config, side, source, (game,))
+        replay = games.gather(agent, make_env, INFORMED, config.evaluation.seed + 6000 + number)
+        batches.append(replay.sample(8, min(config.training.batch_length, INFORMED)))
+    joined = {name: torch.cat([batch[name] for batch in batches]) for name in batches[0]}
+    return rows | {"information": games.information(agent, joined)}
 
 
 def text_of(rows: dict[str, dict], modes: int) -> str:
@@ -86,7 +92,7 @@ def adapt(
         batches = games.batches_of(replay, *size)
         fit_reward(agent, batches, FIT_STEPS, config.optimiser.model_rate)
     returns = games.curve(adapting, make_env, game, batches, steps, episodes, seed + episodes)
-    tries = config.modes.number * episodes * config.environment.time_limit
+    tries = tried["tried"] * config.environment.time_limit
     head = {"game": game.name, "scope": scope, "rate": rate, "meta": meta, "frames": frames if max(steps) else 0}
     return head | {"returns": returns, "best_of": tried["best_of"], "best_of_frames": tries}
 

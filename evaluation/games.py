@@ -25,8 +25,8 @@ MakeEnv = Callable[[], gymnasium.Env]
 def modes_in(agent: LatentPolicy, make_env: MakeEnv, game: Game, episodes: int, seed: int) -> dict:
     """A game played under every mode: returns, what p(z given game) chooses without a frame, and the best by trying.
 
-    "best_of" is the return of the best mode on `episodes` other than those that chose it; "frames" what choosing cost, in
-    agent steps; "regret" how much of it p(z given game) lacks, as a share.
+    "best_of" is the return of the best mode on `episodes` other than those that chose it, "tried" how many episodes choosing
+    took; "regret" what p(z given game) lacks of it, as a share: against its own modes, nothing is said of other policies.
     """
     number = agent.config.modes.number
     starts = [seed + index for index in range(episodes)]
@@ -42,11 +42,14 @@ def modes_in(agent: LatentPolicy, make_env: MakeEnv, game: Game, episodes: int, 
     row = {f"mode_{mode}": float(row.mean()) for mode, row in enumerate(returns)}
     row |= {f"probability_{mode}": float(share) for mode, share in enumerate(probability)}
     row |= {"zero_shot": zero_shot, "best_of": best_of, "regret": (best_of - zero_shot) / max(abs(best_of), 1e-6)}
-    return row | {"likeliest": likeliest, "best": best}
+    return row | {"likeliest": likeliest, "best": best, "tried": number * episodes}
 
 
 def information(agent: LatentPolicy, batch: Batch) -> dict[str, float]:
-    """I(relation; action given state) and the bound of I(game; relation), in nats, on a batch of frames; and their caps."""
+    """I(relation; action given state) and the bound of I(game; relation), in nats, and their caps.
+
+    batch   as many sequences of each game of training, (B, T, ...)
+    """
     seen = (batch[name].to(agent.device) for name in ("image", "action", "is_first"))
     with torch.no_grad():
         feature = agent.world_model.observe(*seen)[1].state.feature.flatten(0, 1)

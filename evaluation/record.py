@@ -64,8 +64,8 @@ def collect(
 def _play(agent: Agent, actor: Agent, env: gymnasium.Env, episode: int, seed: int) -> list[tuple]:
     """One episode; a tuple a step, in the order of Record's fields without the names."""
     random = np.random.default_rng([seed, episode])
-    image, _ = env.reset(seed=seed + episode)
-    memory, acting = agent.initial_state(1), actor.initial_state(1)
+    image, told = env.reset(seed=seed + episode)
+    memory, acting = (one.initial_state(1).told([told]) for one in (agent, actor))
     reward, first, done, walk, rows = 0.0, True, False, 0.0, []
     while not done:
         seen = torch.from_numpy(image)[None], torch.tensor([first])

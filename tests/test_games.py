@@ -35,10 +35,27 @@ def test_a_run_of_games_logs_its_modes_and_resumes(games_run):
     told = {key: value for row in rows for key, value in row.items()}
     assert told["modes/information/action_cap"] == pytest.approx(math.log(3))
     assert {"modes/game_0/slack", "modes/game_1/return_2", "model/games/explained"} <= set(told)
+    before = checkpoint.load(checkpoint.latest(games_run / "checkpoints")[0])["agent"]
     again = run("train.py", *SMALL, *FEW, "--agent", "mra", "--frames", 500, "--folder", games_run)
     assert "resumed      at frame 400" in again.stdout, again.stderr
-    weights = checkpoint.load(checkpoint.latest(games_run / "checkpoints")[0])["agent"]["weights"]
-    assert weights["modes.returns"].shape == (2, 3)
+    after = checkpoint.load(checkpoint.latest(games_run / "checkpoints")[0])["agent"]
+    assert before["weights"]["modes.returns"].shape == (2, 3)
+    for counter in ("modes.updates", "modes.seen"):  # they go on from where they were
+        assert after["weights"][counter].sum() > before["weights"][counter].sum() > 0
+    steps = [state["optimisers"]["relation"]["steps"] for state in (before, after)]
+    assert steps == [int(state["weights"]["modes.updates"]) // 2 for state in (before, after)]
+
+
+def test_another_method_begins_with_its_world_model(games_run, tmp_path):
+    words = ["--device", "cpu", "--threads", "1", "--training.prefill", "100", "--background.source", "procedural"]
+    words += ["--evaluation.episodes", "1", "--training.batch_length", "8", "--training.train_ratio", "1", "--frames", "300"]
+    words += ["--agent", "finetune", "--skills", games_run, "--task", "cartpole-balance", "--folder", tmp_path / "run"]
+    config, _ = runs.read([str(word) for word in words], cuda=False)
+    agent = build.make_agent(config, build.action_space(config), "cpu")
+    build.begin_with(agent, config)
+    there = checkpoint.load(checkpoint.latest(games_run / "checkpoints")[0])["agent"]["weights"]
+    name = "world_model.encoder.project.weight"
+    assert torch.equal(agent.state_dict()[name], there[f"base.{name}"])
 
 
 def test_games_are_played_and_adapted_to(games_run):
@@ -82,7 +99,7 @@ def test_skills_are_not_asked_of_modes(games_run):
 
 def test_a_run_of_one_game_has_no_games():
     config, _ = runs.read(["--agent", "infopower"], cuda=False)
-    with pytest.raises(UserError, match="one game"):
+    with pytest.raises(UserError, match="has no modes"):
         game_report.check(config, "games")
 
 

@@ -1,5 +1,6 @@
 """The latent policy: exact information, the relation as the only way for z, the alternation, the constraint, adaptation."""
 
+import itertools
 import math
 
 import numpy as np
@@ -9,6 +10,7 @@ from gymnasium import spaces as gym_spaces
 from small import INFOPOWER, make_batch, world_config
 from torch.func import functional_call
 
+import build
 from agents.actor_critic import Actor, ActorCriticConfig
 from agents.adaptation import META, Adaptation, fit_reward
 from agents.config import AgentConfig, ModesConfig, OptimiserConfig
@@ -284,7 +286,7 @@ def test_one_loss_weighs_roll_outs():
         losses.append(agent.base.judge(start, condition, weight, agent.modes.member(game))[0]["actor"])
     assert torch.equal(losses[0], losses[1])
     assert not torch.equal(losses[0], losses[2])
-    assert float(losses[2]) == 0
+    assert float(losses[2].detach()) == 0
 
 
 @pytest.mark.parametrize("game", [False, True])
@@ -381,6 +383,24 @@ def test_what_a_latent_policy_has_nothing_to_do_with_is_refused():
             LatentPolicy(config, spaces)
 
 
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        (["--agent", "mra", "--skill.size", "2"], "neither skills nor a hierarchy"),
+        (["--agent", "slim", "--family.kind", "speed"], "are not told where there is a family"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(words, part):
+    with pytest.raises(UserError, match=part):
+        runs.read(words, cuda=False)
+
+
+def test_the_reward_of_a_game_needs_modes():
+    config, _ = runs.read(["--agent", "mra", "--modes.number", "0"], cuda=False)
+    with pytest.raises(UserError, match="policies of modes"):
+        build.make_agent(config, gym_spaces.Box(-1, 1, (6,)), "cpu")
+
+
 def test_a_run_knows_its_family_before_anything_heavy_starts():
     words = ["--agent", "mra", "--family.kind", "tasks", "--family.tasks", "walker-walk,cheetah-run"]
     with pytest.raises(UserError, match="different bodies"):
@@ -415,6 +435,20 @@ def test_adaptation_moves_what_it_says(scope, moved):
     assert parts_of(changed(agent, lambda: adapting.step(next(batches(agent)), agent.modes.games[0]))) == moved
 
 
+def test_adaptation_raises_the_return_that_it_imagines_and_critics_follow():
+    """The first action pays, whatever the state: after some steps its mean is higher, and all critics know it."""
+    agent = make_agent(round=10)
+    agent.base.rewards["game"] = lambda imagined: imagined.action[..., 0].clamp(-1, 1)
+    adapting, source = Adaptation(agent, "actor", 1e-2), batches(agent)
+    game, feature = agent.modes.games[0], states(agent)
+    before = float(agent.actor(inputs(agent, feature, 0)).mean[:, 0].mean())
+    value = agent.modes.values(agent.actor_critic, feature, torch.zeros(6, 1))
+    for _ in range(40):
+        adapting.step(next(source), game)
+    assert float(agent.actor(inputs(agent, feature, 0)).mean[:, 0].mean()) > before + 0.3
+    assert float((agent.modes.values(agent.actor_critic, feature, torch.zeros(6, 1)) - value).mean()) > 0.3
+
+
 def test_adaptation_starts_in_the_states_of_its_game():
     agent = make_agent()
     batch = next(batches(agent))
@@ -446,8 +480,20 @@ def test_reptile_goes_a_share_of_the_way():
 def test_fomaml_steps_from_the_start_by_the_gradient_at_the_end():
     agent = make_agent()
     adapting = Adaptation(agent, "relation", 1e-2)
-    begin = adapting.snapshot()
-    META["fomaml"](adapting, batches(agent), agent.modes.games, 1, 3, 1e-3)
+    agent.base.rewards["game"] = lambda imagined: imagined.action[..., 0].clamp(-1, 1)
+    begin, asked = adapting.snapshot(), []
+    losses = adapting.losses
+    adapting.losses = lambda batch, game: asked.append(losses(batch, game)) or asked[-1]
+    known = {name: value.clone() for name, value in agent.actor_critic.critics.state_dict().items()}
+    META["fomaml"](adapting, itertools.repeat(next(batches(agent))), agent.modes.games, 1, 3, 1e-3)
+    assert all(torch.equal(value, known[name]) for name, value in agent.actor_critic.critics.state_dict().items())
+    adapting.losses, gained = losses, []
+    for values in (begin, adapting.snapshot()):
+        adapting.restore(values)
+        torch.manual_seed(0)
+        gained.append(-float(losses(next(batches(agent)), agent.modes.games[0])["adapted"].detach()))
+    assert gained[1] > gained[0]  # it went with the gradient, and not against it
+    assert len(asked) == 4
     moved = [float((one - other).abs().max()) for one, other in zip(begin, adapting.snapshot())]
     assert 0 < max(moved) <= 1.01e-3  # one step of Adam, whatever happened within
 

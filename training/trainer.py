@@ -210,8 +210,12 @@ class Trainer:
             "replay": {"manifest": manifest, "tail": tail},
             "clocks": {"agent_step": self.agent_step, "update": self.update, "owed": self.owed},
             "episodes": {"count": self.episodes, "diverged": self.rollout.diverged},
-            "random": {"torch": torch.get_rng_state(), "numpy": self.generator.bit_generator.state},
+            "random": {"torch": torch.get_rng_state(), "numpy": self.generator.bit_generator.state} | self._on_devices(),
         }
+
+    def _on_devices(self) -> dict[str, list[torch.Tensor]]:
+        """The generators of CUDA, where the agent is there."""
+        return {"cuda": torch.cuda.get_rng_state_all()} if self.agent.device.type == "cuda" else {}
 
     def resume(self) -> list[str]:
         """Go on from the newest checkpoint that verifies, if there is one; sentences about what was passed over.
@@ -243,5 +247,7 @@ class Trainer:
         # Else every resumed run would begin with the first run's episodes and clips again.
         self.rollout.seed = (self.rollout.seed + self.agent_step) % 2**31
         torch.set_rng_state(state["random"]["torch"])
+        if self.agent.device.type == "cuda" and len(state["random"].get("cuda", ())) == torch.cuda.device_count():
+            torch.cuda.set_rng_state_all(state["random"]["cuda"])
         self.generator.bit_generator.state = state["random"]["numpy"]
         return sentences

@@ -1,4 +1,4 @@
-"""MRA on its own first game, `collect_treasure` of mpe2: ``python benchmarks/treasure.py``, or with names of arms.
+"""MRA on its own first game, `collect_treasure`: ``python benchmarks/treasure.py``, or with names of arms.
 
 Agents train side by side on 3, 6 and 9 collectors and are scored there and on 4 and 12, unseen. Arms: `mra`, six modes;
 `reptile`, one mode by Reptile over the games; `single`, one mode on 6 collectors alone. Then one collector learns against the
@@ -49,10 +49,10 @@ class TreasureConfig:
 
     arms: tuple[str, ...] = option(tuple(ARMS), "Arms, with commas between.")
     seeds: tuple[int, ...] = option((0, 1, 2), "Seeds of each.", ge=0)
-    iterations: int = option(300, "Batches of episodes that are learned from.", ge=1)
-    copies: int = option(4, "Copies of each game side by side.", ge=1)
+    iterations: int = option(600, "Batches of episodes that are learned from.", ge=1)
+    copies: int = option(32, "Copies of each game side by side.", ge=1)
     response: int = option(40, "Iterations for which one collector learns against the others; 0: none.", ge=0)
-    episodes: int = option(10, "Batches of episodes that a score is the mean of.", ge=1)
+    episodes: int = option(4, "Batches of episodes that a score is the mean of.", ge=1)
     share: float = option(0.5, "Reptile: how far of the way to where the games' steps lead.", gt=0.0, le=1.0)
 
 
@@ -120,7 +120,6 @@ def learn(config: TreasureConfig, arm: str, seed: int) -> tuple[SetPolicy, list[
             reptile(agent, rows, config.share)
         else:
             agent.update(rows)
-    player.envs.close()
     return agent, curve
 
 
@@ -140,26 +139,25 @@ def reptile(agent: SetPolicy, rows: dict[str, torch.Tensor], share: float) -> No
         parameter.data.copy_(torch.lerp(start, end, share))
 
 
-def score(agent: SetPolicy, number: int, episodes: int) -> dict[str, float]:
+def score(agent: SetPolicy, number: int, config: TreasureConfig) -> dict[str, float]:
     """Mean return of an agent with so many collectors: likeliest mode, and the best of K on other episodes."""
     modes = agent.config.modes.number
-    player = Player((number,), 4, modes, 10_000 + number)
+    player = Player((number,), config.copies, modes, 10_000 + number)
     act = partial(agent.act, explore=False)
 
     def mean(mode: torch.Tensor) -> float:
-        return float(np.mean([float(returns(player.play(act, mode)).mean()) for _ in range(episodes)]))
+        return float(np.mean([float(returns(player.play(act, mode)).mean()) for _ in range(config.episodes)]))
 
     every = torch.eye(modes)
     tried = [mean(every[mode].expand(len(player.envs), -1)) for mode in range(modes)]
     row = {"zero_shot": mean(player.mode_of_copies(agent, likeliest=True))}
     row |= {"best_of": mean(every[int(np.argmax(tried))].expand(len(player.envs), -1))}
-    player.envs.close()
     return row | {f"mode_{mode}": value for mode, value in enumerate(tried)}
 
 
 def gain_of_response(agent: SetPolicy, config: TreasureConfig, number: int, seed: int) -> float:
     """What the first collector's return rises by when it alone learns, from the policy that all have, against the others."""
-    player, modes = Player((number,), 4 * config.copies, agent.config.modes.number, 500_000 + seed), agent.config.modes
+    player, modes = Player((number,), 2 * config.copies, agent.config.modes.number, 500_000 + seed), agent.config.modes
     torch.manual_seed(seed)
     names = agent.config.actor_critic, replace(modes, explore=0.0), agent.config.optimiser
     learner = SetPolicy(SetPolicyConfig(*names), treasure.OWN, treasure.SLOTS, treasure.SLOT, treasure.ACTION, games_of(agent))
@@ -180,7 +178,6 @@ def gain_of_response(agent: SetPolicy, config: TreasureConfig, number: int, seed
         rows = player.play(act, mode)
         learner.update({name: value[first] for name, value in rows.items()})
     after = mean(partial(act, explore=False))
-    player.envs.close()
     return after - before
 
 
@@ -197,7 +194,7 @@ def measure(config: TreasureConfig, arm: str, seed: int) -> dict:
     row = {"arm": arm, "seed": seed, "iterations": config.iterations, "copies": config.copies}
     row["env_steps"] = config.iterations * config.copies * len(TRAIN) * treasure.STEPS
     row["curve"] = [round(float(np.mean(curve[at : at + part])), 3) for at in range(0, len(curve), part)]
-    row["scores"] = {str(number): score(agent, number, config.episodes) for number in (*TRAIN, *UNSEEN)}
+    row["scores"] = {str(number): score(agent, number, config) for number in (*TRAIN, *UNSEEN)}
     if config.response:
         row["response"] = {str(number): gain_of_response(agent, config, number, seed) for number in (6, 12)}
     with torch.no_grad():
@@ -232,7 +229,6 @@ def main(argv: list[str]) -> None:
     for arm in config.arms:
         if arm not in ARMS:
             raise UserError(f"unknown arm {arm!r}", "--arms", nearest(arm, ARMS))
-    treasure.Treasures((3,), 1).close()  # whether mpe2 is there
     if alone:
         with redirect_stdout(io.StringIO()):
             row = measure(config, argv[1], int(argv[2]))

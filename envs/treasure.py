@@ -1,12 +1,12 @@
-"""MRA's own first game: `collect_treasure` of mpe2, with any number of collectors, as rows of one size.
+"""MRA's own first game, collect_treasure, for many agents at once, as rows of one size.
 
-Every agent is a row: what it is, and the others and treasures as slots, absent ones zero. The agents of all copies and games
-stand side by side, so that one policy acts for them. mpe2 is optional: ``pip install -r requirements-games.txt``.
+The game is that of `mpe2.collect_treasure_v1` in arrays: that one does 300 steps a second, and a policy needs a million. Given
+one state and the same random numbers both do the same, step by step (tests/test_treasure.py, where mpe2 is installed: ``pip
+install -r requirements-games.txt``). Every agent is a row: what it is, and the others and treasures as slots, absent ones zero.
+The agents of all copies and games stand side by side, so that one policy acts for them.
 
-Shapes: N rows (agents), O numbers of its own, S slots, E numbers of a slot, F = O + S E, A action.
+Shapes: N rows (agents), F numbers of a row, A action; E copies, n agents, T treasures.
 """
-
-import importlib.util
 
 import numpy as np
 
@@ -19,6 +19,11 @@ SLOT = 2 + 2 + 2 + 2 * TYPES + TYPES  # there, an agent; relative position; velo
 SLOTS = MOST + DEPOSITS - 1 + TREASURES
 FEATURE, ACTION, STEPS = OWN + SLOTS * SLOT, 2, 25
 
+DT, DAMPING, ACCELERATION, FASTEST = 0.1, 0.25, 1.5, 1.0
+MASSES = (1.0, 2.25)  # of a collector, of a deposit
+SIZES = (0.05, 0.075, 0.025)  # radius of a collector, a deposit, a treasure
+PAID, SHAPING = 5.0, 0.1  # for a treasure taken, one brought, and off for each overlap; off for each unit of distance
+
 
 def game_of(collectors: int) -> Game:
     """The game with so many collectors; its descriptor is the logarithm of the number, 0 for 3 and 1 for 12.
@@ -30,34 +35,121 @@ def game_of(collectors: int) -> Game:
     return Game(f"collectors={collectors}", (float(np.log(collectors / 3) / np.log(MOST / 3)),), (float(collectors),))
 
 
+class Arena:
+    """E copies of the game with one number of collectors. Agents are these first, then deposits; deposit i takes type i."""
+
+    def __init__(self, collectors: int, copies: int):
+        self.collectors, self.copies = collectors, copies
+        self.agents = collectors + DEPOSITS
+        self.random = [np.random.default_rng(0)] * copies
+        self.place, self.speed = np.zeros((2, copies, self.agents, 2))  # (E, n, 2)
+        self.holds = np.full((copies, collectors), -1)  # type of a treasure, or -1
+        self.treasure = np.zeros((copies, TREASURES, 2))
+        self.kind = np.zeros((copies, TREASURES), int)
+        self.there = np.ones((copies, TREASURES), bool)
+
+    def reset(self, seeds: np.ndarray) -> None:
+        """A generator a copy."""
+        self.random = [np.random.default_rng(int(seed)) for seed in seeds]
+        for copy, random in enumerate(self.random):
+            self.place[copy] = random.uniform(-1, 1, (self.agents, 2))
+            for index in range(TREASURES):
+                self._put(copy, index)
+        self.speed[:], self.holds[:] = 0, -1
+
+    def _put(self, copy: int, index: int) -> None:
+        random = self.random[copy]
+        self.treasure[copy, index] = random.uniform(-0.95, 0.95, 2)
+        self.kind[copy, index] = random.integers(0, TYPES)
+        self.there[copy, index] = True
+
+    def step(self, force: np.ndarray) -> np.ndarray:
+        """Forces (E, n, 2) in [-1, 1] -> rewards (E, n), each agent's own."""
+        mass = np.repeat(MASSES, (self.collectors, DEPOSITS))[:, None]
+        self.place += self.speed * DT
+        self.speed = self.speed * (1 - DAMPING) + force * ACCELERATION / mass * DT
+        length = np.linalg.norm(self.speed, axis=-1, keepdims=True)
+        self.speed = np.where(length > FASTEST, self.speed / np.maximum(length, 1e-12) * FASTEST, self.speed)
+        return self._rewards(PAID * (self._take() + self._bring()))
+
+    def _take(self) -> np.ndarray:
+        """Collectors with nothing take a treasure that they touch; those taken before are put elsewhere: how many, (E,)."""
+        taken, copies = np.zeros(self.copies), np.arange(self.copies)
+        for index in range(TREASURES):
+            was = self.there[:, index].copy()
+            near = _distance(self.place[:, : self.collectors], self.treasure[:, index, None]) < SIZES[0] + SIZES[2]  # (E, n)
+            able = near & (self.holds < 0) & was[:, None]
+            found, who = able.any(1), able.argmax(1)  # the first
+            self.holds[copies[found], who[found]] = self.kind[found, index]
+            self.there[found, index] = False
+            taken += found
+            for copy in copies[~was]:
+                self.random[copy].uniform()  # mpe2's throw of whether it comes back, which is certain
+                self._put(copy, index)
+        return taken
+
+    def _bring(self) -> np.ndarray:
+        """Collectors that touch the deposit of what they hold give it: how many, (E,)."""
+        apart = _distance(self.place[:, : self.collectors, None], self.place[:, None, self.collectors :])  # (E, n, deposits)
+        given = (apart < SIZES[0] + SIZES[1]) & (self.holds[..., None] == np.arange(DEPOSITS))
+        brought = given.any(-1)
+        self.holds[brought] = -1
+        return brought.sum(1)
+
+    def _rewards(self, shared: np.ndarray) -> np.ndarray:
+        collectors, deposits = self.place[:, : self.collectors], self.place[:, self.collectors :]
+        apart = _distance(collectors[:, :, None], collectors[:, None])
+        overlaps = (apart < 2 * SIZES[0]).sum(-1) - 1  # not oneself
+        wanted = np.where(self.there[:, None], _distance(collectors[:, :, None], self.treasure[:, None]), np.inf).min(-1)
+        wanted = np.where(np.isinf(wanted), 0, wanted)
+        away = _distance(collectors[:, :, None], deposits[:, None])  # (E, n, deposits)
+        home = np.take_along_axis(away, np.maximum(self.holds, 0)[..., None], -1)[..., 0]
+        own = -PAID * overlaps - SHAPING * np.where(self.holds < 0, wanted, home)
+        carried = np.where(self.holds[..., None] == np.arange(DEPOSITS), away, np.inf).min(1)  # (E, deposits)
+        middle = _distance(deposits, collectors.mean(1, keepdims=True))
+        waiting = -SHAPING * np.where(np.isinf(carried), middle, carried)
+        return np.concatenate([own, waiting], 1) + shared[:, None]
+
+    def features(self) -> np.ndarray:
+        """(E, n, F); others and treasures by distance, as mpe2 shows them."""
+        copies, agents = self.copies, self.agents
+        holds = np.zeros((copies, agents, TYPES))
+        holds[:, : self.collectors] = self.holds[..., None] == np.arange(TYPES)
+        takes = np.zeros((copies, agents, TYPES))
+        takes[:, self.collectors :] = np.eye(TYPES)
+        collects = np.zeros((copies, agents, 1))
+        collects[:, : self.collectors] = 1
+        own = np.concatenate([self.place, self.speed, holds, collects, takes], -1)
+        slots = np.zeros((copies, agents, SLOTS, SLOT))
+        others = np.broadcast_to(np.concatenate([self.speed, takes, holds], -1)[:, None], (copies, agents, agents, 6))
+        seen = np.concatenate([self.place[:, None] - self.place[:, :, None], others], -1)  # (E, n, n, 8), a row's view of each
+        apart = np.linalg.norm(seen[..., :2], axis=-1) + np.where(np.eye(agents, dtype=bool), np.inf, 0)  # oneself last
+        order = apart.argsort(-1, kind="stable")[..., : agents - 1, None]
+        slots[:, :, : agents - 1, :2] = 1
+        slots[:, :, : agents - 1, 2:10] = np.take_along_axis(seen, order, 2)
+        kind = np.broadcast_to((self.kind[..., None] == np.arange(TYPES))[:, None], (copies, agents, TREASURES, TYPES))
+        there = np.broadcast_to(self.there[:, None, :, None], (copies, agents, TREASURES, 1))
+        seen = np.concatenate([there, self.treasure[:, None] - self.place[:, :, None], kind], -1) * there  # (E, n, T, 5)
+        far = np.where(there[..., 0], np.linalg.norm(seen[..., 1:3], axis=-1), np.inf)
+        seen = np.take_along_axis(seen, far.argsort(-1, kind="stable")[..., None], 2)
+        last = slots[:, :, -TREASURES:]  # places of their own: a slot is never now an agent and now a treasure
+        last[..., 0], last[..., 2:4], last[..., -TYPES:] = seen[..., 0], seen[..., 1:3], seen[..., 3:]
+        return np.concatenate([own, slots.reshape(copies, agents, -1)], -1)
+
+
+def _distance(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    return np.linalg.norm(one - other, axis=-1)
+
+
 class Treasures:
-    """`copies` of each game side by side; all episodes last 25 steps and end together.
+    """`copies` of each game side by side, by the number of their collectors; all episodes begin and end together."""
 
-    games   by the number of their collectors
-    Errors: UserError when mpe2 is not there.
-    """
-
-    def __init__(self, games: tuple[int, ...], copies: int, steps: int = STEPS):
-        if importlib.util.find_spec("mpe2") is None:
-            raise UserError("mpe2 is not installed", "collect_treasure", "pip install -r requirements-games.txt")
-        from mpe2 import collect_treasure_v1
-
-        self.numbers = [number for number in games for _ in range(copies)]
-        self.games = [game_of(number) for number in self.numbers]
-        self._envs = [
-            collect_treasure_v1.parallel_env(
-                num_collectors=number,
-                num_deposits=DEPOSITS,
-                num_treasures=TREASURES,
-                max_cycles=steps,
-                continuous_actions=True,
-            )
-            for number in self.numbers
-        ]
-        sizes = [number + DEPOSITS for number in self.numbers]
-        self.copy = np.repeat(np.arange(len(sizes)), sizes)  # (N,), which environment a row is of
-        self.descriptor = np.array([self.games[index].descriptor for index in self.copy], np.float32)  # (N, D)
-        self._names = [env.possible_agents for env in self._envs]
+    def __init__(self, games: tuple[int, ...], copies: int):
+        self.games = [game_of(number) for number in games]
+        self.arenas = [Arena(number, copies) for number in games]
+        counts = [arena.agents for arena in self.arenas for _ in range(copies)]
+        self.copy = np.repeat(np.arange(len(counts)), counts)  # (N,), which copy of which game a row is of
+        self.descriptor = np.array([self.games[index // copies].descriptor for index in self.copy], np.float32)  # (N, D)
 
     def __len__(self) -> int:
         """N, agents over all copies."""
@@ -65,48 +157,19 @@ class Treasures:
 
     def reset(self, seed: int) -> np.ndarray:
         """(N, F)."""
-        seeds = np.random.SeedSequence(seed).generate_state(len(self._envs))
-        rows = [env.reset(seed=int(one))[0] for env, one in zip(self._envs, seeds)]
-        return self._features(rows)
+        for arena, source in zip(self.arenas, np.random.SeedSequence(seed).spawn(len(self.arenas))):
+            arena.reset(source.generate_state(arena.copies))
+        return self._features()
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Forces (N, A) in [-1, 1] to the right and up -> features (N, F), rewards (N,), each agent's own."""
-        forces = np.zeros((len(action), 5), np.float32)  # nothing, left, right, down, up
-        forces[:, [1, 3]], forces[:, [2, 4]] = np.clip(-action, 0, 1), np.clip(action, 0, 1)
-        rows, rewards, first = [], [], 0
-        for env, names in zip(self._envs, self._names):
-            given = dict(zip(names, forces[first : first + len(names)]))
-            seen, reward, *_ = env.step(given)
-            rows.append(seen)
-            rewards += [reward[name] for name in names]
-            first += len(names)
-        return self._features(rows), np.array(rewards, np.float32)
+        """Forces (N, A) to the right and up, clipped to [-1, 1] -> features (N, F), rewards (N,)."""
+        rewards, first = [], 0
+        for arena in self.arenas:
+            rows = arena.copies * arena.agents
+            force = np.clip(action[first : first + rows], -1, 1).reshape(arena.copies, arena.agents, ACTION)
+            rewards.append(arena.step(force).ravel())
+            first += rows
+        return self._features(), np.concatenate(rewards).astype(np.float32)
 
-    def close(self) -> None:
-        for env in self._envs:
-            env.close()
-
-    def _features(self, rows: list[dict]) -> np.ndarray:
-        features = []
-        for seen, names, number in zip(rows, self._names, self.numbers):
-            features += [feature_of(seen[name], index, number) for index, name in enumerate(names)]
-        return np.stack(features)
-
-
-def feature_of(seen: np.ndarray, index: int, collectors: int) -> np.ndarray:
-    """What mpe2 shows agent `index` of a game -> (F,)."""
-    collects = index < collectors
-    holds, rest = (seen[4 : 4 + TYPES], seen[4 + TYPES :]) if collects else (np.zeros(TYPES), seen[4:])
-    takes = np.eye(TYPES)[index - collectors] if not collects else np.zeros(TYPES)
-    own = np.concatenate([seen[:4], holds, [float(collects)], takes])
-    others = collectors + DEPOSITS - 1
-    agents, treasures = rest[: others * (4 + 2 * TYPES)], rest[others * (4 + 2 * TYPES) :]
-    slots = np.zeros((SLOTS, SLOT))
-    slots[:others, :2] = 1
-    slots[:others, 2 : 6 + 2 * TYPES] = agents.reshape(others, -1)
-    # treasures have places of their own, so that a slot is never now an agent and now a treasure
-    treasures = treasures.reshape(TREASURES, 2 + TYPES)
-    last = slots[-TREASURES:]
-    last[:, 0] = treasures[:, 2:].sum(-1)  # one that was just taken is not there
-    last[:, 2:4], last[:, -TYPES:] = treasures[:, :2], treasures[:, 2:]
-    return np.concatenate([own, slots.ravel()]).astype(np.float32)
+    def _features(self) -> np.ndarray:
+        return np.concatenate([arena.features().reshape(-1, FEATURE) for arena in self.arenas]).astype(np.float32)

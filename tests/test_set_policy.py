@@ -1,12 +1,10 @@
 """A latent policy over sets of agents: order and number have no say, modes do, it learns; PPO's surrogate; collect_treasure."""
 
-import importlib.util
 import json
 
 import numpy as np
 import pytest
 import torch
-from test_cli import run
 
 from agents.actor_critic import ActorCritic, ActorCriticConfig
 from agents.config import ModesConfig, OptimiserConfig
@@ -17,7 +15,6 @@ from errors import UserError
 
 OWN, SLOTS, SLOT, H = 2, 5, 4, 6
 GAMES = ((-1.0,), (1.0,))
-with_mpe2 = pytest.mark.skipif(importlib.util.find_spec("mpe2") is None, reason="mpe2 is optional: requirements-games.txt")
 
 
 def make_agent(modes=3, seed=0, **fields) -> SetPolicy:
@@ -122,57 +119,6 @@ def test_a_number_that_there_are_no_places_for_is_refused():
     assert treasure.game_of(12).descriptor == (1.0,)
 
 
-@pytest.mark.skipif(importlib.util.find_spec("mpe2") is not None, reason="mpe2 is there")
-def test_without_mpe2_one_line_says_what_to_install():
-    result = run("benchmarks/treasure.py", "--iterations", 1)
-    assert result.returncode == 2
-    assert result.stderr.strip().splitlines()[-1].startswith("error: mpe2 is not installed: ")
-    assert "requirements-games.txt" in result.stderr
-
-
-@with_mpe2
-def test_rows_say_what_mpe2_says():
-    envs = treasure.Treasures((3, 6), 2)
-    try:
-        feature = envs.reset(0)
-        assert feature.shape == (2 * 5 + 2 * 8, treasure.FEATURE) == (len(envs), treasure.FEATURE)
-        world = envs._envs[0].unwrapped.world
-        for index, agent in enumerate(world.agents):
-            row = feature[index]
-            np.testing.assert_allclose(row[:2], agent.state.p_pos, atol=1e-6)
-            slots = row[treasure.OWN :].reshape(treasure.SLOTS, treasure.SLOT)
-            assert slots[:, 0].sum() == 4 + treasure.TREASURES
-            assert slots[:, 1].sum() == 4
-            places = {tuple(np.round(other.state.p_pos - agent.state.p_pos, 4)) for other in world.agents if other is not agent}
-            assert {tuple(np.round(slot[2:4], 4)) for slot in slots[:4]} == {
-                tuple(np.round(np.float32(place), 4)) for place in places
-            }
-        assert feature[:3, 6].tolist() == [1, 1, 1]
-        assert feature[3:5, 7:9].tolist() == [[1, 0], [0, 1]]
-    finally:
-        envs.close()
-
-
-@with_mpe2
-def test_forces_go_where_they_say_and_the_reward_is_one_s_own():
-    envs = treasure.Treasures((3,), 1)
-    try:
-        before = envs.reset(1)
-        action = np.tile(np.array([[0.5, -1.0]], np.float32), (5, 1))
-        for _ in range(2):
-            after, reward = envs.step(action)
-        moved = after[:, :2] - before[:, :2]
-        assert (moved[:, 0] > 0).all()
-        assert (moved[:, 1] < 0).all()
-        assert reward.shape == (5,)
-        assert len(np.unique(reward)) > 1
-        again = envs.reset(1)
-        np.testing.assert_array_equal(before, again)
-    finally:
-        envs.close()
-
-
-@with_mpe2
 @pytest.mark.slow
 def test_the_program_prints_its_arms(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(program, "RESULTS", tmp_path)

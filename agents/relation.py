@@ -77,20 +77,23 @@ class LatentSlots(nn.Module):
 class SetSlots(nn.Module):
     """The slots of a state that is a set: numbers of its own and S others, of which some are there (the first number of each).
 
-    Each is embedded alike and a row adds them up, so that neither order nor number has a say.
+    Each is embedded alike and a row adds them up, so that order has no say. Context is one's own and a sum over all others of a
+    second embedding, common to all modes: what a row can tell needs many steps to be learned, and a policy can act before.
     """
 
     def __init__(self, own: int, number: int, slot: int, units: int):
         super().__init__()
-        self.context, self.number, self.slot, self.size = own, number, slot, units
-        self.feature, self.places, self.pooled = own + number * slot, 0, units
-        self.embed = MLP(slot, units, 1, units)
+        self.own, self.number, self.slot, self.size = own, number, slot, units
+        self.feature, self.context, self.places, self.pooled = own + number * slot, own + units, 0, units
+        self.embed, self.whole = MLP(slot, units, 1, units), MLP(slot, units, 1, units)
 
     def forward(self, feature: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """State (N, F) -> context (N, H), slots (N, S, E), which are there (N, S)."""
-        context, others = feature.split([self.context, self.number * self.slot], -1)
+        own, others = feature.split([self.own, self.number * self.slot], -1)
         others = others.unflatten(-1, (self.number, self.slot))
-        return context, self.embed(others), others[..., 0] > 0.5
+        there = others[..., 0] > 0.5
+        whole = (self.whole(others) * there.unsqueeze(-1)).sum(-2) / self.number**0.5
+        return torch.cat([own, whole], -1), self.embed(others), there
 
     def pool(self, slots: Tensor, row: Tensor) -> Tensor:
         """(N, S, E), (N, S) -> (N, E)."""

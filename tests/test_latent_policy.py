@@ -317,7 +317,7 @@ def test_a_classifier_that_looks_at_nothing_tells_nothing():
     for counts in ((12, 0, 0), (9, 3, 0), (4, 4, 4)):
         games = agent.modes.games.repeat_interleave(torch.tensor(counts), 0)
         told = agent.modes.information(agent.actor, states(agent, 12), games)[1]
-        assert float((told * agent.modes._balance(agent.modes.nearest(games))).mean()) <= 1e-6
+        assert float((told * agent.modes._balance(agent.modes.nearest(games))).mean().detach()) <= 1e-6
 
 
 # ------------------------------------------------------------------------------------------------------------ acting

@@ -119,7 +119,7 @@ def best_policy(envs: SyncVectorEnv):
     return act, None
 
 
-def mean_return(policy, games: tuple[tuple[float], ...]) -> float:
+def mean_return(policy, games: tuple[tuple[float], ...] = ()) -> float:
     return play(partial(Dot, games=games), policy, 20, seed=1000).mean
 
 

@@ -309,6 +309,13 @@ def test_rounds_raise_the_information_that_they_are_for(game):
     assert informed() > before + 0.15
 
 
+def test_games_weigh_alike_however_many_states_they_have():
+    weights = make_agent().modes._balance(torch.tensor([0, 0, 0, 2, 0, 0]))
+    assert float(weights.mean()) == pytest.approx(1)
+    assert float(weights[3]) == pytest.approx(3)
+    assert float(weights[0]) == pytest.approx(3 / 5)
+
+
 def test_a_classifier_that_looks_at_nothing_tells_nothing():
     """Whatever games are here, and however many states of each: at most 0 nats."""
     agent = make_agent()

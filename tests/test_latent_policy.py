@@ -309,6 +309,16 @@ def test_rounds_raise_the_information_that_they_are_for(game):
     assert informed() > before + 0.15
 
 
+def test_rounds_give_a_game_the_mode_that_returns_most():
+    """In each game another mode, as the critic says; nothing else has a say."""
+    agent = make_agent(rate=1e-2, action=0.0, game=0.0)
+    games = agent.modes.games[torch.arange(24) % 3]
+    agent.modes.values = lambda critic, feature, game: 5 * torch.eye(3)[agent.modes.nearest(game)]
+    for _ in range(200):
+        agent.modes.round(agent.actor_critic, states(agent, 24), games, lambda share: torch.zeros(()), agent.optimisers)
+    assert agent.modes(agent.modes.games).argmax(-1).tolist() == [0, 1, 2]
+
+
 def test_games_weigh_alike_however_many_states_they_have():
     weights = make_agent().modes._balance(torch.tensor([0, 0, 0, 2, 0, 0]))
     assert float(weights.mean()) == pytest.approx(1)

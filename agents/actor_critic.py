@@ -20,6 +20,8 @@ from world_models.distributions import SCALAR_HEADS, clipped_normal_log_prob, no
 from world_models.networks import MLP
 from world_models.rssm import State
 
+RATIO = 0.2  # how far from 1 a ratio of policies counts, where a roll-out is used more than once (PPO's)
+
 
 @dataclass(frozen=True)
 class ActorCriticConfig:
@@ -49,7 +51,6 @@ class ActorCriticConfig:
         False, "Centre each reward and divide it by its moving deviation before its critic learns it: no unit matters (SLIM)."
     )
     deviation_floor: float = option(1e-4, "Smallest deviation by which a reward is divided.", gt=0.0)
-    clip: float = option(0.2, "Where roll-outs are used more than once: how far a ratio of policies counts (PPO).", gt=0.0)
     min_std: float = option(0.1, "Smallest deviation of the policy.", gt=0.0)
     max_std: float = option(1.0, "Largest deviation of the policy.", gt=0.0)
 
@@ -360,7 +361,7 @@ class ActorCritic(nn.Module):
         if behaviour is None:
             return log_prob * gain
         ratio = (log_prob - behaviour).exp()
-        return torch.minimum(ratio * gain, ratio.clamp(1 - self.config.clip, 1 + self.config.clip) * gain)
+        return torch.minimum(ratio * gain, ratio.clamp(1 - RATIO, 1 + RATIO) * gain)
 
     def _judge(self, name: str, imagined: Imagined, reward: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, dict]:
         """One reward: lambda-returns and advantages (H, N), their scale, its critic's loss, metrics."""

@@ -50,7 +50,7 @@ class TreasureConfig:
     arms: tuple[str, ...] = option(tuple(ARMS), "Arms, with commas between.")
     seeds: tuple[int, ...] = option((0, 1, 2), "Seeds of each.", ge=0)
     iterations: int = option(600, "Batches of episodes that are learned from.", ge=1)
-    copies: int = option(32, "Copies of each game side by side.", ge=1)
+    copies: int = option(8, "Copies of each game side by side.", ge=1)
     response: int = option(40, "Iterations for which one collector learns against the others; 0: none.", ge=0)
     episodes: int = option(4, "Batches of episodes that a score is the mean of.", ge=1)
     share: float = option(0.5, "Reptile: how far of the way to where the games' steps lead.", gt=0.0, le=1.0)

@@ -1,6 +1,6 @@
 """MRA's own first game, collect_treasure, for many agents at once, as rows of one size.
 
-The game is that of `mpe2.collect_treasure_v1` in arrays: that one does 300 steps a second, and a policy needs a million. Given
+The game is that of `mpe2.collect_treasure_v1` in arrays, for that one is slow and a policy needs a million steps. Given
 one state and the same random numbers both do the same, step by step (tests/test_treasure.py, where mpe2 is installed: ``pip
 install -r requirements-games.txt``). Every agent is a row: what it is, and the others and treasures as slots, absent ones zero.
 The agents of all copies and games stand side by side, so that one policy acts for them.

@@ -145,7 +145,6 @@ def test_the_clip_knows_nothing_of_the_game(tmp_path):
     assert chi2_contingency(table).pvalue > 0.01
 
 
-@pytest.mark.filterwarnings("ignore")
 def test_an_environment_of_games_is_still_a_gymnasium():
     env = played(DYNAMICS, DYNAMICS.train, "walker-stand")
     try:

@@ -1,178 +1,25 @@
-"""The latent policy: exact information, the relation as the only way for z, the alternation, the constraint, adaptation."""
+"""The latent policy: the alternation, the constraint, starts, acting; what it has nothing to do with."""
 
-import itertools
 import math
 
 import numpy as np
 import pytest
 import torch
 from gymnasium import spaces as gym_spaces
-from small import INFOPOWER, make_batch, world_config
+from latent import GAMES, batch_of, changed, inputs, make_agent, parts_of, states
+from small import INFOPOWER, world_config
 from torch.func import functional_call
 
 import build
-from agents.actor_critic import Actor, ActorCriticConfig
-from agents.adaptation import META, Adaptation, fit_reward
-from agents.config import AgentConfig, ModesConfig, OptimiserConfig
+from agents.config import AgentConfig, ModesConfig
 from agents.latent_policy import LatentPolicy
-from agents.relation import conditional_information, sampled_information
 from agents.skills import SkillConfig
 from configs import run as runs
 from errors import UserError
 from training.rollout import Rollout
-from world_models.distributions import clipped_normal_log_prob
 from world_models.world_model import Spaces
 
-GAMES = ((-1.0,), (0.0,), (1.0,))
-TERMS = {"contrastive": 1.0, "predictability": 1.0, "games": 1.0}
-
-
-def make_agent(modes=3, seed=0, shared=True, gradient="path", **fields) -> LatentPolicy:
-    torch.manual_seed(seed)
-    policy = ActorCriticConfig(
-        rewards={"game": 1.0}, units=32, layers=1, horizon=4, starts=16, gradient=gradient, slow_every=fields.get("round", 3)
-    )
-    world = world_config(TERMS, ("predictability", "games"))
-    config = AgentConfig(
-        world, policy, OptimiserConfig(warmup=0), modes=ModesConfig(number=modes, units=8, **{"round": 3} | fields)
-    )
-    return LatentPolicy(config, Spaces(32, 2, modes, ("a", "b", "c") if shared else (), GAMES))
-
-
-def batch_of(agent: LatentPolicy, seed=0):
-    spaces = agent.spaces
-    return make_batch(seed=seed, condition=spaces.condition, signals=len(spaces.signals), games=spaces.games)
-
-
-# ------------------------------------------------------------------------------------------------------- information
-
-
-def log_probs(mean: torch.Tensor, std: float, draws: int) -> torch.Tensor:
-    """(draws, K, K) of Gaussian modes with means (K, A)."""
-    torch.manual_seed(0)
-    action = mean + std * torch.randn(draws, *mean.shape)
-    return clipped_normal_log_prob(action.unsqueeze(2), mean.expand(draws, 1, *mean.shape), torch.full(mean.shape, std))
-
-
-def truth_of(mean: list[float], std: float, share: list[float]) -> float:
-    """I(mode; action) of Gaussian modes on a line, by quadrature."""
-    x = np.linspace(-60, 60, 400_001)
-    density = np.stack([np.exp(-0.5 * ((x - m) / std) ** 2) / (std * math.sqrt(2 * math.pi)) for m in mean])
-    mixture = np.array(share) @ density
-    inner = np.where(density > 1e-300, density * np.log((density + 1e-300) / (mixture + 1e-300)), 0)
-    return float(np.array(share) @ np.trapezoid(inner, x, axis=1))
-
-
-@pytest.mark.parametrize(
-    ("distance", "share"), [(0.1, (0.2,) * 5), (0.3, (0.2,) * 5), (2.0, (0.2,) * 5), (0.3, (0.6, 0.1, 0.1, 0.1, 0.1))]
-)
-def test_the_exact_information_is_the_truth_to_a_hundredth(distance, share):
-    mean = [distance * 0.1 * (k - 2) for k in range(5)]
-    truth = truth_of(mean, 0.03, list(share))
-    log_prob = log_probs(torch.tensor(mean)[:, None], 0.03, 40_000)
-    found = conditional_information(log_prob, torch.tensor(share).log().expand(40_000, -1)).mean()
-    assert float(found) == pytest.approx(truth, rel=0.01, abs=2e-3)
-
-
-def test_what_the_sampled_estimate_says_too_much():
-    """Five modes that are told nearly always: ln 5 is all there is; the sampled estimate goes far beyond the cap."""
-    log_prob = log_probs(torch.tensor([-0.6, -0.3, 0.0, 0.3, 0.6])[:, None], 0.1, 20_000)
-    log_modes = torch.full((20_000, 5), -math.log(5))
-    exact = float(conditional_information(log_prob, log_modes).mean())
-    sampled = float(sampled_information(log_prob, log_modes, alternatives=5).mean())
-    assert 0.8 * math.log(5) < exact <= math.log(5)
-    assert sampled > exact + 0.5
-    assert sampled > math.log(5)
-
-
-def test_information_is_zero_for_equal_modes_and_all_of_the_modes_for_others():
-    log_modes = torch.tensor([0.7, 0.3]).log().expand(5000, -1)
-    for distance, entropy in ((0.0, 0.0), (1.2, -(0.7 * math.log(0.7) + 0.3 * math.log(0.3)))):
-        log_prob = log_probs(torch.tensor([-distance / 2, distance / 2])[:, None], 0.05, 5000)
-        assert float(conditional_information(log_prob, log_modes).mean()) == pytest.approx(entropy, abs=1e-3)
-
-
-def test_the_gradient_of_the_information_parts_modes_only_through_the_actions():
-    """A detached action has almost none of it (the trap of the method's estimator)."""
-    gradients = []
-    for keep in (True, False):
-        mean = torch.tensor([[-0.05], [0.05]], requires_grad=True)
-        torch.manual_seed(0)
-        action = mean + 0.1 * torch.randn(20_000, 2, 1)
-        action = action if keep else action.detach()
-        log_prob = clipped_normal_log_prob(action.unsqueeze(2), mean.expand(20_000, 1, 2, 1), torch.tensor(0.1))
-        conditional_information(log_prob, torch.full((20_000, 2), -math.log(2))).mean().backward()
-        gradients.append(float(mean.grad[1] - mean.grad[0]))
-    assert gradients[0] > 1
-    assert abs(gradients[1]) < 0.1 * gradients[0]
-
-
-# ---------------------------------------------------------------------------------------------------------- relation
-
-
-def states(agent: LatentPolicy, number=6):
-    torch.manual_seed(1)
-    return torch.randn(number, agent.world_model.rssm.feature_size)
-
-
-def inputs(agent, feature, mode: int, game: float = 0.0):
-    one = agent.modes.one_hot(torch.full((len(feature),), mode))
-    return torch.cat([feature, one, torch.full((len(feature), 1), game)], -1)
-
-
-def test_the_policy_sees_the_mode_through_the_relation_alone():
-    agent = make_agent()
-    feature = states(agent)
-    first, second = (agent.actor(inputs(agent, feature, mode)).mean for mode in (0, 1))
-    assert not torch.allclose(first, second)
-    with torch.no_grad():  # one head for all
-        agent.actor.relation.place.zero_()
-        agent.actor.relation.query.weight.zero_()
-    first, second = (agent.actor(inputs(agent, feature, mode)).mean for mode in (0, 1))
-    assert torch.equal(first, second)
-
-
-def test_a_relation_without_preference_is_the_plain_actor():
-    agent = make_agent()
-    with torch.no_grad():
-        agent.actor.relation.place.zero_()
-        agent.actor.relation.query.weight.zero_()
-    feature = states(agent)
-    plain = Actor(agent.config.actor_critic, feature.shape[1], 2)
-    plain.load_state_dict(agent.actor.policy.state_dict())
-    torch.testing.assert_close(agent.actor(inputs(agent, feature, 2)), plain(feature))
-
-
-@pytest.mark.parametrize("sees", [False, True])
-def test_only_the_baseline_sees_the_game(sees):
-    agent = make_agent(modes=1, sees_game=sees)
-    one, other = (agent.actor(inputs(agent, states(agent), 0, game)).mean for game in (-1.0, 1.0))
-    assert torch.equal(one, other) != sees
-
-
-def test_every_mode_at_once_is_each_alone():
-    agent, feature = make_agent(), None
-    feature = states(agent)
-    rows, policy = agent.actor.every(feature, torch.zeros(len(feature), 1))
-    torch.testing.assert_close(rows.sum(-1), torch.ones(rows.shape[:2]))
-    for mode in range(3):
-        alone = agent.actor(inputs(agent, feature, mode))
-        torch.testing.assert_close(policy.mean[:, mode], alone.mean)
-        torch.testing.assert_close(policy.std[:, mode], alone.std)
-
-
 # ---------------------------------------------------------------------------------------------------------- learning
-
-
-def changed(agent, update) -> set[str]:
-    before = {name: value.clone() for name, value in agent.named_parameters()}
-    update()
-    return {name for name, value in agent.named_parameters() if not torch.equal(before[name], value)}
-
-
-def parts_of(names: set[str]) -> set[str]:
-    known = ("actor.relation", "actor.policy", "critics", "world_model", "modes.choice", "classifier")
-    return {part for part in known for name in names if part in name}
 
 
 @pytest.mark.parametrize("gradient", ["path", "score"])
@@ -424,115 +271,6 @@ def test_a_run_knows_its_family_before_anything_heavy_starts():
         runs.read([*words, "--task", "walker-walk"], cuda=False)
     with pytest.raises(UserError, match="a walker's"):
         runs.read(["--agent", "mra", "--task", "cheetah-run"], cuda=False)
-
-
-# -------------------------------------------------------------------------------------------------------- adaptation
-
-
-def batches(agent):
-    seed = 0
-    while True:
-        seed += 1
-        yield {name: value for name, value in batch_of(agent, seed).items() if name != "signals"}
-
-
-@pytest.mark.parametrize(
-    ("scope", "moved"),
-    [
-        ("relation", {"actor.relation", "modes.choice", "critics"}),
-        ("actor", {"actor.relation", "modes.choice", "critics", "actor.policy"}),
-    ],
-)
-def test_adaptation_moves_what_it_says(scope, moved):
-    agent = make_agent()
-    adapting = Adaptation(agent, scope, 1e-3)
-    for critic in agent.actor_critic.critics.values():  # whose values are all 0 before it has learned
-        torch.nn.init.normal_(critic.network[-1].weight)
-        torch.nn.init.normal_(critic.slow[-1].weight)
-    assert parts_of(changed(agent, lambda: adapting.step(next(batches(agent)), agent.modes.games[0]))) == moved
-
-
-def test_adaptation_raises_the_return_that_it_imagines_and_critics_follow():
-    """The first action pays, whatever the state: after some steps its mean is higher, and all critics know it."""
-    agent = make_agent(round=10)
-    agent.base.rewards["game"] = lambda imagined: imagined.action[..., 0].clamp(-1, 1)
-    adapting, source = Adaptation(agent, "actor", 1e-2), batches(agent)
-    game, feature = agent.modes.games[0], states(agent)
-    before = float(agent.actor(inputs(agent, feature, 0)).mean[:, 0].mean())
-    value = agent.modes.values(agent.actor_critic, feature, torch.zeros(6, 1))
-    for _ in range(40):
-        adapting.step(next(source), game)
-    assert float(agent.actor(inputs(agent, feature, 0)).mean[:, 0].mean()) > before + 0.3
-    assert float((agent.modes.values(agent.actor_critic, feature, torch.zeros(6, 1)) - value).mean()) > 0.3
-
-
-def test_adaptation_starts_in_the_states_of_its_game():
-    agent = make_agent()
-    batch = next(batches(agent))
-    adapting = Adaptation(agent, "relation", 1e-3)
-    own = int((batch["game"] == agent.modes.games[0]).sum())
-    assert len(adapting.starts(batch, agent.modes.games[0]).deterministic) == min(16, own) == 16
-    assert len(adapting.starts(batch, agent.modes.games[2]).deterministic) == 8  # one sequence
-    assert len(adapting.starts(batch, torch.tensor([0.5])).deterministic) == 16  # nobody's game: any
-
-
-def test_reptile_goes_a_share_of_the_way():
-    agent, share = make_agent(), 0.25
-    adapting, source = Adaptation(agent, "relation", 1e-2), list(zip(range(8), batches(agent)))
-    source = [batch for _, batch in source]
-    before = adapting.snapshot()
-    torch.manual_seed(0)
-    META["reptile"](adapting, iter(source), agent.modes.games, 1, 3, share)
-    after = adapting.snapshot()
-    adapting.restore(before)
-    agent.actor_critic.load_state_dict(make_agent().actor_critic.state_dict())
-    adapting.restart()
-    torch.manual_seed(0)
-    for batch in source[:3]:
-        adapting.step(batch, agent.modes.games[0])
-    for begin, end, took in zip(before, adapting.snapshot(), after):
-        torch.testing.assert_close(took, torch.lerp(begin, end, share), atol=1e-6, rtol=1e-4)
-
-
-def test_fomaml_steps_from_the_start_by_the_gradient_at_the_end():
-    agent = make_agent()
-    adapting = Adaptation(agent, "relation", 1e-2)
-    agent.base.rewards["game"] = lambda imagined: imagined.action[..., 0].clamp(-1, 1)
-    begin, asked = adapting.snapshot(), []
-    losses = adapting.losses
-    adapting.losses = lambda batch, game: asked.append(losses(batch, game)) or asked[-1]
-    known = {name: value.clone() for name, value in agent.actor_critic.critics.state_dict().items()}
-    META["fomaml"](adapting, itertools.repeat(next(batches(agent))), agent.modes.games, 1, 3, 1e-3)
-    assert all(torch.equal(value, known[name]) for name, value in agent.actor_critic.critics.state_dict().items())
-    adapting.losses, gained = losses, []
-    for values in (begin, adapting.snapshot()):
-        adapting.restore(values)
-        torch.manual_seed(0)
-        gained.append(-float(losses(next(batches(agent)), agent.modes.games[0])["adapted"].detach()))
-    assert gained[1] > gained[0]  # it went with the gradient, and not against it
-    assert len(asked) == 4
-    moved = [float((one - other).abs().max()) for one, other in zip(begin, adapting.snapshot())]
-    assert 0 < max(moved) <= 1.01e-3  # one step of Adam, whatever happened within
-
-
-def test_the_reward_of_a_game_is_fitted_and_nothing_else():
-    agent = make_agent()
-    source = batches(agent)
-    names = changed(agent, lambda: fit_reward(agent, source, 3, 1e-3))
-    assert names
-    assert all(".terms.games." in name for name in names)
-
-
-def test_reward_heads_know_games_by_what_describes_them():
-    """Overfit: the reward is the descriptor, of every game at every step."""
-    agent = make_agent()
-    batch = batch_of(agent)
-    batch["signals"][:] = agent.modes.games[:, 0]
-    for _ in range(400):
-        agent.base.learn_model(batch)
-    term = agent.world_model.terms["games"]
-    feature = agent.world_model.observe(batch["image"], batch["action"], batch["is_first"])[1].state.feature[0, :3]
-    assert torch.allclose(term.mean(feature, agent.modes.games), agent.modes.games[:, 0], atol=0.3)
 
 
 def test_parameters_of_the_critic_are_untouched_by_values():

@@ -1,0 +1,50 @@
+"""A small latent policy and batches for tests: the real classes, few units."""
+
+import torch
+from small import make_batch, world_config
+
+from agents.actor_critic import ActorCriticConfig
+from agents.config import AgentConfig, ModesConfig, OptimiserConfig
+from agents.latent_policy import LatentPolicy
+from world_models.world_model import Spaces
+
+GAMES = ((-1.0,), (0.0,), (1.0,))
+TERMS = {"contrastive": 1.0, "predictability": 1.0, "games": 1.0}
+
+
+def make_agent(modes=3, seed=0, shared=True, gradient="path", **fields) -> LatentPolicy:
+    torch.manual_seed(seed)
+    policy = ActorCriticConfig(
+        rewards={"game": 1.0}, units=32, layers=1, horizon=4, starts=16, gradient=gradient, slow_every=fields.get("round", 3)
+    )
+    world = world_config(TERMS, ("predictability", "games"))
+    config = AgentConfig(
+        world, policy, OptimiserConfig(warmup=0), modes=ModesConfig(number=modes, units=8, **{"round": 3} | fields)
+    )
+    return LatentPolicy(config, Spaces(32, 2, modes, ("a", "b", "c") if shared else (), GAMES))
+
+
+def batch_of(agent: LatentPolicy, seed=0):
+    spaces = agent.spaces
+    return make_batch(seed=seed, condition=spaces.condition, signals=len(spaces.signals), games=spaces.games)
+
+
+def states(agent: LatentPolicy, number=6):
+    torch.manual_seed(1)
+    return torch.randn(number, agent.world_model.rssm.feature_size)
+
+
+def inputs(agent, feature, mode: int, game: float = 0.0):
+    one = agent.modes.one_hot(torch.full((len(feature),), mode))
+    return torch.cat([feature, one, torch.full((len(feature), 1), game)], -1)
+
+
+def changed(agent, update) -> set[str]:
+    before = {name: value.clone() for name, value in agent.named_parameters()}
+    update()
+    return {name for name, value in agent.named_parameters() if not torch.equal(before[name], value)}
+
+
+def parts_of(names: set[str]) -> set[str]:
+    known = ("actor.relation", "actor.policy", "critics", "world_model", "modes.choice", "classifier")
+    return {part for part in known for name in names if part in name}

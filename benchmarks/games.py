@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 from benchmarks import reading, returns  # noqa: E402
-from benchmarks.returns import jobs, read_suite  # noqa: E402
+from benchmarks.returns import read_suite  # noqa: E402
 from benchmarks.skills import cell  # noqa: E402
 from configs import run as runs  # noqa: E402
 from errors import UserError, run_main  # noqa: E402
@@ -24,10 +24,7 @@ WORDS = ["--games", "--episodes", "2", "--steps", "0,1,5,10,50"]
 def to_read(suite: dict, results: Path) -> dict[str, reading.Job]:
     """Name -> (run, arguments of eval.py) of what is not read yet."""
     todo = {}
-    for name, _ in jobs(suite):
-        run, result = ROOT / suite["folder"] / name, results / f"{name}.json"
-        if not result.exists() or not (run / "checkpoints").is_dir() or "games" in json.loads(result.read_text()):
-            continue
+    for name, run, _ in reading.unread(suite, results, "games"):
         config = runs.load(run)
         side = "clean" if config.background.source == "none" else "heldout"
         todo[name] = (run, [*WORDS, "--background", side, "--adapt", (config.games.heldout or config.games.train)[0].name])

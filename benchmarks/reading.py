@@ -1,16 +1,24 @@
-"""Reads finished runs of a suite by eval.py, one process of one thread each; shared by latent.py and skills.py."""
+"""Reads finished runs of a suite by eval.py, one process of one thread each; shared by latent.py, skills.py and games.py."""
 
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-from benchmarks import pool
+from benchmarks import pool, returns
 
 ROOT = Path(__file__).parents[1]
 Job = tuple[Path, list[str]]  # run folder, arguments of eval.py
+
+
+def unread(suite: dict, results: Path, key: str) -> Iterator[tuple[str, Path, list[str]]]:
+    """(name, run folder, words of train.py) of finished runs whose folder is still there and whose result has no `key` yet."""
+    for name, words in returns.jobs(suite):
+        run, result = ROOT / suite["folder"] / name, results / f"{name}.json"
+        if result.exists() and (run / "checkpoints").is_dir() and key not in json.loads(result.read_text()):
+            yield name, run, words
 
 
 def start(run: Path, words: list[str], log: str, slot: int) -> subprocess.Popen:

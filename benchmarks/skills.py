@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 from benchmarks import reading, returns  # noqa: E402
-from benchmarks.returns import jobs, read_suite  # noqa: E402
+from benchmarks.returns import read_suite  # noqa: E402
 from errors import UserError, run_main  # noqa: E402
 
 COLUMNS = {  # of the table: title -> key of evaluation/skills.py and goals.py
@@ -36,10 +36,7 @@ WORDS = ["--skills", "--episodes", "1", "--best_of", "0"]
 def to_read(suite: dict, results: Path) -> dict[str, reading.Job]:
     """Name -> (run, arguments of eval.py) of what is not read yet."""
     todo = {}
-    for name, words in jobs(suite):
-        run, result = ROOT / suite["folder"] / name, results / f"{name}.json"
-        if not result.exists() or not (run / "checkpoints").is_dir() or "skills" in json.loads(result.read_text()):
-            continue
+    for name, run, words in reading.unread(suite, results, "skills"):
         clean = words[words.index("--background.source") + 1] == "none"
         floor = ["--random"] if words[words.index("--seed") + 1] == "0" else []
         todo[name] = (run, [*WORDS, *floor, "--background", "clean" if clean else "clean,train,heldout"])

@@ -7,6 +7,7 @@ Shapes: N starts, H horizon, F features, C condition, A action, M games.
 
 import math
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -103,15 +104,16 @@ class Critic(nn.Module):
     Without the copy one pass serves the targets, the advantages and the loss: a third of the work.
     """
 
-    def __init__(self, config: ActorCriticConfig, inputs: int):
+    def __init__(self, config: ActorCriticConfig, inputs: int, trunk: nn.Module | None = None):
+        """trunk   (N, F) -> (N, `trunk.outputs`), before all else; none: nothing"""
         super().__init__()
         self.head = SCALAR_HEADS[config.critic_head]()
-        sizes = (inputs, config.units, config.layers, self.head.parameter_size)
-        self.network = MLP(*sizes, output_scale=0.0)
+        width = inputs if trunk is None else trunk.outputs
+        head = MLP(width, config.units, config.layers, self.head.parameter_size, output_scale=0.0)
+        self.network = head if trunk is None else nn.Sequential(trunk, head)
         self.rate = config.slow_rate
-        self.slow = MLP(*sizes, output_scale=0.0) if self.rate < 1 or config.slow_every > 1 else None
+        self.slow = deepcopy(self.network) if self.rate < 1 or config.slow_every > 1 else None
         if self.slow is not None:
-            self.slow.load_state_dict(self.network.state_dict())
             self.slow.requires_grad_(False)
 
     def forward(self, feature: Tensor) -> tuple[Tensor, Tensor]:
@@ -274,16 +276,18 @@ class ActorCritic(nn.Module):
         condition: int = 0,
         actor: nn.Module | None = None,
         games: int = 0,
+        trunk: Callable[[], nn.Module] | None = None,
     ):
         """
         actor   with the call of Actor, on (N, F + C); none: an Actor
+        trunk   makes what a critic sees its inputs through; none: nothing
         games   M that have a scale of returns each; 0: one scale a reward
         """
         super().__init__()
         self.config = config
         inputs = feature + condition
         self.actor = actor or Actor(config, inputs, action)
-        self.critics = nn.ModuleDict({name: Critic(config, inputs) for name in config.rewards})
+        self.critics = nn.ModuleDict({name: Critic(config, inputs, trunk and trunk()) for name in config.rewards})
         self.scales = nn.ModuleDict({name: ReturnScale(config, games) for name in config.rewards})
         units = {name: RewardUnit(config) if config.normalise else nn.Identity() for name in config.rewards}
         self.units = nn.ModuleDict(units)

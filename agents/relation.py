@@ -69,35 +69,48 @@ class LatentSlots(nn.Module):
         context, stochastic = feature.split([self.context, self.pooled], -1)
         return context, stochastic.unflatten(-1, (self.number, self.size)), None
 
-    def pool(self, slots: Tensor, row: Tensor) -> Tensor:
-        """(N, S, E), (N, S) -> (N, S E)."""
-        return (slots * (row * self.number).unsqueeze(-1)).flatten(-2)
+    def pool(self, slots: Tensor, rows: Tensor) -> Tensor:
+        """(N, S, E), (N, K, S) -> (N, K, S E)."""
+        return (slots.unsqueeze(-3) * (rows * self.number).unsqueeze(-1)).flatten(-2)
 
 
 class SetSlots(nn.Module):
     """The slots of a state that is a set: numbers of its own and S others, of which some are there (the first number of each).
 
-    Each is embedded alike and a row adds them up, so that order has no say. Context is one's own and a sum over all others of a
-    second embedding, common to all modes: what a row can tell needs many steps to be learned, and a policy can act before.
+    A row picks what stands in the slots, as it stands there; from a sum of embeddings the direction of the nearest was learned
+    far more slowly. Others come in some order, here by distance, which heads may use: each has a preference for places. Context
+    is one's own and what `heads` rows pick that are common to all modes: a policy can act before a mode's row tells anything.
     """
 
-    def __init__(self, own: int, number: int, slot: int, units: int):
+    def __init__(self, own: int, number: int, slot: int, units: int, heads: int):
         super().__init__()
-        self.own, self.number, self.slot, self.size = own, number, slot, units
-        self.feature, self.context, self.places, self.pooled = own + number * slot, own + units, 0, units
-        self.embed, self.whole = MLP(slot, units, 1, units), MLP(slot, units, 1, units)
+        self.own, self.number, self.slot, self.size = own, number, slot, slot + units
+        self.feature, self.context, self.places, self.pooled = own + number * slot, own + heads * slot, number, slot
+        self.embed, self.common = MLP(slot, units, 1, units), Relation(own, self.size, number, units, heads)
 
     def forward(self, feature: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """State (N, F) -> context (N, H), slots (N, S, E), which are there (N, S)."""
         own, others = feature.split([self.own, self.number * self.slot], -1)
         others = others.unflatten(-1, (self.number, self.slot))
         there = others[..., 0] > 0.5
-        whole = (self.whole(others) * there.unsqueeze(-1)).sum(-2) / self.number**0.5
-        return torch.cat([own, whole], -1), self.embed(others), there
+        slots = torch.cat([others, self.embed(others)], -1)
+        return torch.cat([own, self.pool(slots, self.common(own, slots, there)).flatten(-2)], -1), slots, there
 
-    def pool(self, slots: Tensor, row: Tensor) -> Tensor:
-        """(N, S, E), (N, S) -> (N, E)."""
-        return (slots * row.unsqueeze(-1)).sum(-2)
+    def pool(self, slots: Tensor, rows: Tensor) -> Tensor:
+        """(N, S, E), (N, K, S) -> (N, K, slot)."""
+        return rows @ slots[..., : self.slot]
+
+
+class Seen(nn.Module):
+    """What a critic sees of a state that is a set: context and condition, (N, F + C) -> (N, H + C)."""
+
+    def __init__(self, slots: SetSlots, condition: int):
+        super().__init__()
+        self.slots, self.outputs = slots, slots.context + condition
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        feature, condition = inputs.tensor_split([self.slots.feature], -1)
+        return torch.cat([self.slots(feature)[0], condition], -1)
 
 
 class RelationActor(nn.Module):
@@ -115,20 +128,20 @@ class RelationActor(nn.Module):
     def forward(self, inputs: Tensor) -> Policy:
         feature, mode, game = inputs.tensor_split([self.slots.feature, self.slots.feature + self.modes], -1)
         context, slots, there = self.slots(feature)
-        row = (mode.unsqueeze(-2) @ self.relation(context, slots, there).to(mode.dtype)).squeeze(-2)  # (N, S)
-        return self._under(context, slots, row, game)
+        row = mode.unsqueeze(-2) @ self.relation(context, slots, there).to(mode.dtype)  # (N, 1, S)
+        return Policy(*(x.squeeze(-2) for x in self._under(context, slots, row, game)))
 
-    def _under(self, context: Tensor, slots: Tensor, row: Tensor, game: Tensor) -> Policy:
-        """The policy given a row (N, S)."""
-        seen = [context, self.slots.pool(slots, row)]
-        return self.policy(torch.cat([*seen, game] if self.game else seen, -1))
+    def _under(self, context: Tensor, slots: Tensor, rows: Tensor, game: Tensor) -> Policy:
+        """The policy given each row: (N, K, S) -> (N, K, A)."""
+        seen = [context, game] if self.game else [context]
+        common = torch.cat(seen, -1).unsqueeze(-2).expand(*rows.shape[:-1], -1)
+        return self.policy(torch.cat([common, self.slots.pool(slots, rows)], -1))
 
     def every(self, feature: Tensor, game: Tensor) -> tuple[Tensor, Policy]:
         """Rows (N, K, S) and policies (N, K, A) of all modes in states (N, F) of games (N, D)."""
         context, slots, there = self.slots(feature)
         rows = self.relation(context, slots, there)
-        context, game = (x.unsqueeze(-2).expand(*rows.shape[:-1], -1) for x in (context, game))
-        return rows, self._under(context, slots.unsqueeze(-3), rows.to(context.dtype), game)
+        return rows, self._under(context, slots, rows.to(context.dtype), game)
 
 
 def conditional_information(log_prob: Tensor, log_modes: Tensor) -> Tensor:

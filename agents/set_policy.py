@@ -16,7 +16,7 @@ from agents.actor_critic import ActorCritic, ActorCriticConfig, Imagined
 from agents.config import ModesConfig, OptimiserConfig
 from agents.modes import Modes
 from agents.optimiser import Optimiser, descend
-from agents.relation import RelationActor, SetSlots
+from agents.relation import RelationActor, Seen, SetSlots
 from option import option
 from world_models.rssm import State
 
@@ -26,8 +26,10 @@ class SetPolicyConfig:
     actor_critic: ActorCriticConfig = option(ActorCriticConfig, "Actor and critics")
     modes: ModesConfig = option(ModesConfig, "Modes")
     optimiser: OptimiserConfig = option(OptimiserConfig, "Optimisers")
-    units: int = option(64, "Units that a slot is embedded in.", ge=4)
-    epochs: int = option(8, "Steps on each batch of episodes.", ge=1)
+    units: int = option(32, "Units that a slot is embedded in, to be picked by.", ge=4)
+    heads: int = option(4, "Rows that are common to all modes.", ge=1)
+    epochs: int = option(2, "Times that each batch of episodes is gone through.", ge=1)
+    parts: int = option(8, "Parts that it is gone through in, a step each.", ge=1)
 
 
 class SetPolicy(nn.Module):
@@ -43,11 +45,11 @@ class SetPolicy(nn.Module):
         super().__init__()
         self.config, modes, descriptor = config, config.modes, len(games[0])
         seen = descriptor if modes.sees_game else 0
-        parts = SetSlots(own, slots, slot, config.units)
+        sizes = own, slots, slot, config.units, config.heads
+        parts, condition = SetSlots(*sizes), modes.number + descriptor
         actor = RelationActor(config.actor_critic, parts, modes.units, modes.number, seen, action)
-        self.actor_critic = ActorCritic(
-            config.actor_critic, parts.feature, action, modes.number + descriptor, actor, len(games)
-        )
+        trunk = lambda: Seen(SetSlots(*sizes), condition)  # noqa: E731
+        self.actor_critic = ActorCritic(config.actor_critic, parts.feature, action, condition, actor, len(games), trunk)
         self.modes = Modes(modes, games, slots)
         optimiser = config.optimiser
         rows = {
@@ -65,14 +67,16 @@ class SetPolicy(nn.Module):
         return policy.sample() if explore else policy.mean
 
     def update(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """`epochs` steps on whole episodes (N, H + 1, ...) as the replay gives them, of the policy of now; metrics.
+        """Steps on whole episodes (N, H + 1, ...) as the replay gives them, of the policy of now; metrics.
 
         Errors: Divergence when a loss or a gradient is not finite.
         """
         rollout, reward = self.rollout(batch)
         for _ in range(self.config.epochs):
-            losses, metrics = self.actor_critic.improve(rollout, {"game": lambda _: reward})
-            norms = descend(self.optimisers, losses)
+            for index in torch.randperm(reward.shape[1]).chunk(self.config.parts):  # (N / parts,), whole episodes
+                part, paid = only(rollout, index), reward[:, index]
+                losses, metrics = self.actor_critic.improve(part, {"game": lambda _, paid=paid: paid})
+                norms = descend(self.optimisers, losses)
         self.actor_critic.follow()
         metrics = {f"policy/{key}": value for key, value in (metrics | losses).items()}
         metrics |= {f"gradient/{key}": value for key, value in norms.items()}
@@ -104,3 +108,10 @@ class SetPolicy(nn.Module):
             return self.actor_critic.improve(weighed, {"game": lambda _: reward})[0]["actor"]
 
         return self.modes.round(self.actor_critic, feature[index], game[index], judge, self.optimisers)
+
+
+def only(rollout: Imagined, index: Tensor) -> Imagined:
+    """Some columns of a roll-out of episodes: index (n,)."""
+    steps = {name: getattr(rollout, name)[:, index] for name in ("feature", "action", "log_prob", "behaviour")}
+    columns = {name: getattr(rollout, name)[index] for name in ("condition", "member")}
+    return rollout._replace(state=rollout.state.map(lambda x: x[:, index]), **steps, **columns)

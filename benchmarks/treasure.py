@@ -40,6 +40,9 @@ from training.replay import Replay  # noqa: E402
 
 TRAIN, UNSEEN = (3, 6, 9), (4, 12)
 ARMS = {"mra": (6, TRAIN), "reptile": (1, TRAIN), "single": (1, (6,))}  # modes, collectors in training
+SCRIPTS = (("heads for what it wants", 8.0), ("stays", 0.0))
+REPEAT = 2  # steps for which an action is held
+DECISIONS = -(-treasure.STEPS // REPEAT)
 RESULTS = ROOT / "results" / "treasure"
 
 
@@ -49,8 +52,8 @@ class TreasureConfig:
 
     arms: tuple[str, ...] = option(tuple(ARMS), "Arms, with commas between.")
     seeds: tuple[int, ...] = option((0, 1, 2), "Seeds of each.", ge=0)
-    iterations: int = option(600, "Batches of episodes that are learned from.", ge=1)
-    copies: int = option(8, "Copies of each game side by side.", ge=1)
+    iterations: int = option(300, "Batches of episodes that are learned from.", ge=1)
+    copies: int = option(16, "Copies of each game side by side.", ge=1)
     response: int = option(40, "Iterations for which one collector learns against the others; 0: none.", ge=0)
     episodes: int = option(4, "Batches of episodes that a score is the mean of.", ge=1)
     share: float = option(0.5, "Reptile: how far of the way to where the games' steps lead.", gt=0.0, le=1.0)
@@ -59,7 +62,7 @@ class TreasureConfig:
 def config_of(modes: int) -> SetPolicyConfig:
     """Settings of every arm, but for its modes."""
     policy = ActorCriticConfig(
-        rewards={"game": 1.0}, units=128, layers=2, discount=0.95, entropy=3e-3, starts=512, slow_every=1, scale_floor=0.1
+        rewards={"game": 1.0}, units=128, discount=0.9, trace=0.9, entropy=1e-3, starts=512, scale_floor=0.1
     )
     optimiser = OptimiserConfig(actor_rate=7e-4, critic_rate=1e-3, policy_clip=10.0, warmup=0)
     return SetPolicyConfig(
@@ -74,21 +77,26 @@ class Player:
         self.envs, self.seed = treasure.Treasures(games, copies), seed
         self.game = torch.from_numpy(self.envs.descriptor)  # (N, D)
         sizes = (treasure.FEATURE,), treasure.ACTION, modes
-        rows = (treasure.STEPS + 1) * len(self.envs)
+        rows = (DECISIONS + 1) * len(self.envs)
         self.replay = Replay(rows, *sizes, game=1, num_envs=len(self.envs), image_type=torch.float32)
 
-    def play(self, act, mode: torch.Tensor) -> dict[str, torch.Tensor]:
-        """One episode of every copy under modes (N, K): rows (N, T + 1, ...); each call has starts of its own."""
+    def play(self, act, mode: torch.Tensor) -> tuple[dict[str, torch.Tensor], np.ndarray]:
+        """One episode of every copy under modes (N, K): rows (N, T + 1, ...) whose rewards are `credit`, and what the game paid
+        over the episode, (N,). Each call has starts of its own."""
         self.seed += 1
         feature, number = self.envs.reset(self.seed), len(self.envs)
-        action, reward, first = np.zeros((number, treasure.ACTION), np.float32), np.zeros(number, np.float32), True
-        for step in range(treasure.STEPS + 1):
+        action, reward = np.zeros((number, treasure.ACTION), np.float32), np.zeros(number, np.float32)
+        paid, left = np.zeros(number), treasure.STEPS
+        for step in range(DECISIONS + 1):
             row = {"image": feature, "action": action, "reward": reward, "condition": mode.numpy(), "game": self.game.numpy()}
-            self.replay.add(row | {"is_first": np.full(number, first), "is_terminal": np.zeros(number, bool)})
-            if step < treasure.STEPS:
-                action = act(torch.from_numpy(feature), mode, self.game).numpy()
-                (feature, reward), first = self.envs.step(action), False
-        return self.replay.peek(number, treasure.STEPS + 1)
+            self.replay.add(row | {"is_first": np.full(number, step == 0), "is_terminal": np.zeros(number, bool)})
+            if step == DECISIONS:
+                break
+            action, reward = act(torch.from_numpy(feature), mode, self.game).numpy(), np.zeros(number, np.float32)
+            for _ in range(min(REPEAT, left)):
+                feature, game, credit = self.envs.step(action)
+                paid, reward, left = paid + game, reward + credit, left - 1
+        return self.replay.peek(number, DECISIONS + 1), paid
 
     def mode_of_copies(self, agent: SetPolicy, likeliest: bool = False) -> torch.Tensor:
         """One mode for all agents of a copy, (N, K)."""
@@ -97,11 +105,6 @@ class Player:
         game = self.game[first]
         with torch.no_grad():
             return (agent.modes.likeliest(game) if likeliest else agent.modes.draw(game))[copy]
-
-
-def returns(rows: dict[str, torch.Tensor]) -> torch.Tensor:
-    """Sum of rewards of each agent, (N,)."""
-    return rows["reward"].sum(1)
 
 
 def learn(config: TreasureConfig, arm: str, seed: int) -> tuple[SetPolicy, list[float]]:
@@ -114,8 +117,8 @@ def learn(config: TreasureConfig, arm: str, seed: int) -> tuple[SetPolicy, list[
     copies = config.copies * len(TRAIN) // len(games)  # the same number of episodes for every arm
     player, curve = Player(games, copies, modes, seed * 1_000_000), []
     for _ in range(config.iterations):
-        rows = player.play(agent.act, player.mode_of_copies(agent))
-        curve.append(float(returns(rows).mean()))
+        rows, paid = player.play(agent.act, player.mode_of_copies(agent))
+        curve.append(float(paid.mean()))
         if arm == "reptile":
             reptile(agent, rows, config.share)
         else:
@@ -146,7 +149,7 @@ def score(agent: SetPolicy, number: int, config: TreasureConfig) -> dict[str, fl
     act = partial(agent.act, explore=False)
 
     def mean(mode: torch.Tensor) -> float:
-        return float(np.mean([float(returns(player.play(act, mode)).mean()) for _ in range(config.episodes)]))
+        return float(np.mean([float(player.play(act, mode)[1].mean()) for _ in range(config.episodes)]))
 
     every = torch.eye(modes)
     tried = [mean(every[mode].expand(len(player.envs), -1)) for mode in range(modes)]
@@ -157,7 +160,8 @@ def score(agent: SetPolicy, number: int, config: TreasureConfig) -> dict[str, fl
 
 def gain_of_response(agent: SetPolicy, config: TreasureConfig, number: int, seed: int) -> float:
     """What the first collector's return rises by when it alone learns, from the policy that all have, against the others."""
-    player, modes = Player((number,), 2 * config.copies, agent.config.modes.number, 500_000 + seed), agent.config.modes
+    player = Player((number,), 6 * config.copies, agent.config.modes.number, 500_000 + 1000 * seed)  # one learner a copy
+    modes = agent.config.modes
     torch.manual_seed(seed)
     names = agent.config.actor_critic, replace(modes, explore=0.0), agent.config.optimiser
     learner = SetPolicy(SetPolicyConfig(*names), treasure.OWN, treasure.SLOTS, treasure.SLOT, treasure.ACTION, games_of(agent))
@@ -171,11 +175,12 @@ def gain_of_response(agent: SetPolicy, config: TreasureConfig, number: int, seed
         return action
 
     def mean(policy) -> float:
-        return float(np.mean([float(returns(player.play(policy, mode))[first].mean()) for _ in range(config.episodes)]))
+        player.seed = 900_000  # the same starts before and after
+        return float(np.mean([float(player.play(policy, mode)[1][first].mean()) for _ in range(config.episodes)]))
 
-    before = mean(partial(act, explore=False))
+    before, player.seed = mean(partial(act, explore=False)), 500_000 + 1000 * seed
     for _ in range(config.response):
-        rows = player.play(act, mode)
+        rows, _ = player.play(act, mode)
         learner.update({name: value[first] for name, value in rows.items()})
     after = mean(partial(act, explore=False))
     return after - before
@@ -197,9 +202,29 @@ def measure(config: TreasureConfig, arm: str, seed: int) -> dict:
     row["scores"] = {str(number): score(agent, number, config) for number in (*TRAIN, *UNSEEN)}
     if config.response:
         row["response"] = {str(number): gain_of_response(agent, config, number, seed) for number in (6, 12)}
+    row["information"] = information(agent, ARMS[arm][1], config)
     with torch.no_grad():
         row["modes"] = agent.modes(agent.modes.games).exp().tolist()
     return row
+
+
+@torch.no_grad()
+def information(agent: SetPolicy, games: tuple[int, ...], config: TreasureConfig) -> dict[str, float]:
+    """What relation and action, and game and relation, tell of each other on episodes of now, in nats, beside the caps."""
+    player = Player(games, config.copies, agent.config.modes.number, 20_000)
+    rows, _ = player.play(agent.act, player.mode_of_copies(agent))
+    found = agent.modes.information(agent.actor_critic.actor, *(rows[name].flatten(0, 1) for name in ("image", "game")))
+    row = {key: float(value.mean()) for key, value in zip(("action", "game"), found)}
+    return row | {"action_cap": float(np.log(agent.config.modes.number)), "game_cap": float(np.log(len(games)))}
+
+
+def scripted(number: int, config: TreasureConfig, strength: float) -> float:
+    """Return of agents that head for what they want, or with strength 0 stay where they are: what there is to be had."""
+    arena, episodes = treasure.Arena(number, config.copies * config.episodes), 0.0
+    arena.reset(np.arange(arena.copies))
+    for _ in range(treasure.STEPS):
+        episodes += arena.step(np.clip(strength * (arena.wanted() - arena.place), -1, 1)).mean()
+    return float(episodes)
 
 
 def start(arm: str, seed: int, words: list[str], slot: int) -> subprocess.Popen:
@@ -245,8 +270,10 @@ def main(argv: list[str]) -> None:
         RESULTS.mkdir(parents=True, exist_ok=True)
         (RESULTS / f"{name}.json").write_text(json.dumps(rows[-1] | {"hardware": system.hardware()}))
         print(name, json.dumps({number: round(one["zero_shot"], 2) for number, one in rows[-1]["scores"].items()}), flush=True)
+    numbers = sorted((*TRAIN, *UNSEEN))
+    reference = {name: {n: round(scripted(n, config, strength), 2) for n in numbers} for name, strength in SCRIPTS}
     print(table(rows))
-    print(json.dumps({"runs": len(rows), "failed": failed}))
+    print(json.dumps({"runs": len(rows), "failed": failed, "scripted": reference}))
     if failed:
         raise SystemExit(1)
 

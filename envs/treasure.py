@@ -23,6 +23,7 @@ DT, DAMPING, ACCELERATION, FASTEST = 0.1, 0.25, 1.5, 1.0
 MASSES = (1.0, 2.25)  # of a collector, of a deposit
 SIZES = (0.05, 0.075, 0.025)  # radius of a collector, a deposit, a treasure
 PAID, SHAPING = 5.0, 0.1  # for a treasure taken, one brought, and off for each overlap; off for each unit of distance
+PROGRESS = 5.0  # a unit of way, in what is learned from
 
 
 def game_of(collectors: int) -> Game:
@@ -47,6 +48,7 @@ class Arena:
         self.treasure = np.zeros((copies, TREASURES, 2))
         self.kind = np.zeros((copies, TREASURES), int)
         self.there = np.ones((copies, TREASURES), bool)
+        self.credit = np.zeros((copies, self.agents))
 
     def reset(self, seeds: np.ndarray) -> None:
         """A generator a copy."""
@@ -64,17 +66,27 @@ class Arena:
         self.there[copy, index] = True
 
     def step(self, force: np.ndarray) -> np.ndarray:
-        """Forces (E, n, 2) in [-1, 1] -> rewards (E, n), each agent's own."""
+        """Forces (E, n, 2) in [-1, 1] -> rewards (E, n); what is paid for treasures is paid to all agents.
+
+        `credit` then holds what to learn from: the rewards without what was paid for others' treasures, a difference reward
+        (Wolpert and Tumer, 2001), and the way made to what each agent wants, a shaping reward (Ng et al., 1999). The game's own
+        rewards are mostly noise of what others do.
+        """
+        aim = self.wanted()
+        before = np.linalg.norm(self.place - aim, axis=-1)
         mass = np.repeat(MASSES, (self.collectors, DEPOSITS))[:, None]
         self.place += self.speed * DT
         self.speed = self.speed * (1 - DAMPING) + force * ACCELERATION / mass * DT
         length = np.linalg.norm(self.speed, axis=-1, keepdims=True)
         self.speed = np.where(length > FASTEST, self.speed / np.maximum(length, 1e-12) * FASTEST, self.speed)
-        return self._rewards(PAID * (self._take() + self._bring()))
+        done = PAID * (self._take() + self._bring())  # (E, n), by whom
+        own, collectors = self._rewards(), np.arange(self.agents) < self.collectors
+        self.credit = own + done + PROGRESS * (before - np.linalg.norm(self.place - aim, axis=-1))
+        return own + (done * collectors).sum(1, keepdims=True)
 
     def _take(self) -> np.ndarray:
-        """Collectors with nothing take a treasure that they touch; those taken before are put elsewhere: how many, (E,)."""
-        taken, copies = np.zeros(self.copies), np.arange(self.copies)
+        """Collectors with nothing take a treasure that they touch; those taken before are put elsewhere: by whom, (E, n)."""
+        taken, copies = np.zeros((self.copies, self.agents)), np.arange(self.copies)
         for index in range(TREASURES):
             was = self.there[:, index].copy()
             near = _distance(self.place[:, : self.collectors], self.treasure[:, index, None]) < SIZES[0] + SIZES[2]  # (E, n)
@@ -82,33 +94,38 @@ class Arena:
             found, who = able.any(1), able.argmax(1)  # the first
             self.holds[copies[found], who[found]] = self.kind[found, index]
             self.there[found, index] = False
-            taken += found
+            taken[copies[found], who[found]] += 1
             for copy in copies[~was]:
                 self.random[copy].uniform()  # mpe2's throw of whether it comes back, which is certain
                 self._put(copy, index)
         return taken
 
     def _bring(self) -> np.ndarray:
-        """Collectors that touch the deposit of what they hold give it: how many, (E,)."""
+        """Collectors that touch the deposit of what they hold give it: by whom, and to whom, (E, n)."""
         apart = _distance(self.place[:, : self.collectors, None], self.place[:, None, self.collectors :])  # (E, n, deposits)
         given = (apart < SIZES[0] + SIZES[1]) & (self.holds[..., None] == np.arange(DEPOSITS))
         brought = given.any(-1)
         self.holds[brought] = -1
-        return brought.sum(1)
+        return np.concatenate([brought, given.sum(1)], 1)
 
-    def _rewards(self, shared: np.ndarray) -> np.ndarray:
+    def _rewards(self) -> np.ndarray:
+        """What each agent pays for where it is: overlaps with others that collect, and how far off is what it wants, (E, n)."""
+        collectors = self.place[:, : self.collectors]
+        overlaps = (_distance(collectors[:, :, None], collectors[:, None]) < 2 * SIZES[0]).sum(-1) - 1  # not oneself
+        rewards = -SHAPING * np.linalg.norm(self.place - self.wanted(), axis=-1)
+        rewards[:, : self.collectors] -= PAID * overlaps
+        return rewards
+
+    def wanted(self) -> np.ndarray:
+        """Where each agent should go, (E, n, 2): the nearest treasure, or the deposit of what it holds; the nearest collector
+        that holds what a deposit takes, or the middle of all collectors. Its own place where there is none."""
         collectors, deposits = self.place[:, : self.collectors], self.place[:, self.collectors :]
-        apart = _distance(collectors[:, :, None], collectors[:, None])
-        overlaps = (apart < 2 * SIZES[0]).sum(-1) - 1  # not oneself
-        wanted = np.where(self.there[:, None], _distance(collectors[:, :, None], self.treasure[:, None]), np.inf).min(-1)
-        wanted = np.where(np.isinf(wanted), 0, wanted)
-        away = _distance(collectors[:, :, None], deposits[:, None])  # (E, n, deposits)
-        home = np.take_along_axis(away, np.maximum(self.holds, 0)[..., None], -1)[..., 0]
-        own = -PAID * overlaps - SHAPING * np.where(self.holds < 0, wanted, home)
-        carried = np.where(self.holds[..., None] == np.arange(DEPOSITS), away, np.inf).min(1)  # (E, deposits)
-        middle = _distance(deposits, collectors.mean(1, keepdims=True))
-        waiting = -SHAPING * np.where(np.isinf(carried), middle, carried)
-        return np.concatenate([own, waiting], 1) + shared[:, None]
+        treasure = _nearest(collectors, self.treasure, self.there[:, None])
+        home = np.take_along_axis(deposits, np.maximum(self.holds, 0)[..., None], 1)
+        carried = self.holds[:, None] == np.arange(DEPOSITS)[:, None]  # (E, deposits, n)
+        middle = np.broadcast_to(collectors.mean(1, keepdims=True), deposits.shape)
+        carrier = np.where(carried.any(-1, keepdims=True), _nearest(deposits, collectors, carried), middle)
+        return np.concatenate([np.where((self.holds < 0)[..., None], treasure, home), carrier], 1)
 
     def features(self) -> np.ndarray:
         """(E, n, F); others and treasures by distance, as mpe2 shows them."""
@@ -141,6 +158,13 @@ def _distance(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     return np.linalg.norm(one - other, axis=-1)
 
 
+def _nearest(places: np.ndarray, points: np.ndarray, there: np.ndarray) -> np.ndarray:
+    """The nearest point that is there of each place, or the place itself: (E, n, 2), (E, m, 2), (E, 1 or n, m) -> (E, n, 2)."""
+    apart = np.where(there, _distance(places[:, :, None], points[:, None]), np.inf)  # (E, n, m)
+    found = np.take_along_axis(points, apart.argmin(-1)[..., None], 1)
+    return np.where(np.isinf(apart.min(-1))[..., None], places, found)
+
+
 class Treasures:
     """`copies` of each game side by side, by the number of their collectors; all episodes begin and end together."""
 
@@ -161,15 +185,16 @@ class Treasures:
             arena.reset(source.generate_state(arena.copies))
         return self._features()
 
-    def step(self, action: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Forces (N, A) to the right and up, clipped to [-1, 1] -> features (N, F), rewards (N,)."""
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Forces (N, A) to the right and up, clipped to [-1, 1] -> features (N, F), rewards (N,), `Arena.credit` (N,)."""
         rewards, first = [], 0
         for arena in self.arenas:
             rows = arena.copies * arena.agents
             force = np.clip(action[first : first + rows], -1, 1).reshape(arena.copies, arena.agents, ACTION)
             rewards.append(arena.step(force).ravel())
             first += rows
-        return self._features(), np.concatenate(rewards).astype(np.float32)
+        credits = [arena.credit.ravel() for arena in self.arenas]
+        return self._features(), *(np.concatenate(x).astype(np.float32) for x in (rewards, credits))
 
     def _features(self) -> np.ndarray:
         return np.concatenate([arena.features().reshape(-1, FEATURE) for arena in self.arenas]).astype(np.float32)

@@ -108,6 +108,31 @@ def test_what_is_taken_is_brought_and_paid_to_all():
     assert reward[0, 1] > -1
 
 
+def test_credit_is_ones_own_part_and_the_way_made():
+    arena = Arena(3, 1)
+    arena.reset(np.array([0]))
+    arena.place[:] = np.linspace(-1, 1, 10).reshape(1, 5, 2)
+    arena.treasure[:] = 5.0
+    arena.treasure[0, 2], arena.kind[0, 2] = arena.place[0, 1], 1
+    arena.speed[0, 0] = [0.3, 0.4]  # towards where the treasure is, 0.05 in a step
+    aim = arena.wanted()[0]
+    np.testing.assert_allclose(aim[:3], arena.treasure[0, [2, 2, 2]])
+    before = np.linalg.norm(arena.place[0] - aim, axis=-1)
+    reward = arena.step(np.zeros((1, 5, 2)))[0]
+    made = before - np.linalg.norm(arena.place[0] - aim, axis=-1)
+    assert made[0] > 0.04
+    taken = np.array([0, 1, 0, 0, 0]) * treasure.PAID
+    np.testing.assert_allclose(arena.credit[0] - treasure.PROGRESS * made, reward - treasure.PAID + taken, atol=1e-9)
+    np.testing.assert_allclose(arena.wanted()[0, 1], arena.place[0, 4])  # now its deposit
+    np.testing.assert_allclose(arena.wanted()[0, 4], arena.place[0, 1])
+    np.testing.assert_allclose(arena.wanted()[0, 3], arena.place[0, :3].mean(0))
+    arena.place[0, 1] = arena.place[0, 4] + 0.01
+    reward = arena.step(np.zeros((1, 5, 2)))[0]
+    brought = np.array([0, 1, 0, 0, 1]) * treasure.PAID  # by whom, and to whom
+    own = reward - treasure.PAID + brought
+    assert np.abs(arena.credit[0] - own)[[0, 2, 3]].max() < 0.3
+
+
 def test_an_agent_of_nobody_is_a_zero():
     rows = Treasures((3,), 1).reset(0)
     slots = rows[:, treasure.OWN :].reshape(5, treasure.SLOTS, treasure.SLOT)

@@ -1,9 +1,9 @@
 """dm_control's soccer with teams of several sizes, as the rows that a policy over sets of agents learns from.
 
-The same call as `treasure.Treasures`: every player of every match is a row, what it is and the others as slots, absent ones zero,
-so that one policy plays for all. BoxHead players, who roll, turn and kick; 0.025 s a step. A check that the latent policy's
-interface carries a game of real physics (tests/test_soccer.py); no results are claimed here. Source of the game: Liu et al.,
-arXiv 1902.07151.
+The same call as `treasure.Treasures`: every player of every match is a row, what it is and the others as slots, absent ones
+zero, so that one policy plays for all. BoxHead players, who roll, turn and kick; 0.025 s a step. A check that the latent
+policy's interface carries a game of real physics (tests/test_soccer.py); no results are claimed here. Source of the game: Liu
+et al., arXiv 1902.07151.
 
 Shapes: N rows (players of all matches), F numbers of a row, A action, D descriptor.
 """

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from test_cli import SMALL
 
-from benchmarks import latent, reading, returns, skills
+from benchmarks import downstream, latent, reading, returns, skills
 from configs import run as runs
 from errors import UserError
 
@@ -88,12 +88,31 @@ def test_skills_of_labelled_agents_are_measured(tmp_path, results, monkeypatch, 
     assert json.loads(lines[-1]) == {"read": 0, "failed": []}
     assert len(lines) == (2 + 4) + 1 + (2 + 1) + 1  # measures, a line between, gaps, JSON
     assert lines[2].startswith("| cartpole-balance | video | short | clean | 1 | ")
+    monkeypatch.setattr(downstream, "WORDS", [*downstream.WORDS, "--best_of", "2"])
+    downstream.main([suite])
+    assert last_line(capsys) == {"read": 1, "failed": []}
+    worth = json.loads((results / "cartpole-balance-short-video-seed0.json").read_text())["downstream"]
+    assert set(worth) == {"clean", "heldout"}
+    assert all(0 < value < 1 for side in worth.values() for value in side.values())
+    downstream.main([suite])
+    assert last_line(capsys) == {"read": 0, "failed": []}
     seeds = [{**row, "skills": {"clean": {"identifiability/nats": nats}}} for nats in (0.5, 1.0)]
     measured = dict.fromkeys([skills.COLUMNS[name] for name in skills.GAPS], 1.0)
     sides = [{"clean": measured, "heldout": measured | {"identifiability/nats": nats}} for nats in (0.5, 0.0)]
     gaps = skills.gaps([{**row, "skills": side} for side in sides]).splitlines()
     assert gaps[-1].endswith("| 0.75 | 0.00 | 0.00 | 0.00 |")
     assert "| clean | 2 | 0.75 [0.50, 1.00] | - |" in skills.table(seeds)
+
+
+def test_worth_of_skills_as_a_table():
+    row = {"task": "walker-stand", "background": "clips", "method": "slim"}
+    one, other = {"best_skill": 0.5, "mean_skill": 0.25}, {"best_skill": 0.25, "mean_skill": 0.125}
+    rows = [{**row, "downstream": {"clean": one, "heldout": other}}] * 2
+    rows += [{**row, "background": "none", "downstream": {"clean": other}}, row]
+    lines = downstream.table(rows).splitlines()
+    assert lines[2] == "| walker-stand | clean | slim | 1 | 0.25 | 0.12 | - | - | - |"
+    half = "0.50 [0.50, 0.50] | 0.25 [0.25, 0.25] | 0.25 [0.25, 0.25] | 0.12 [0.12, 0.12]"
+    assert lines[3] == f"| walker-stand | video | slim | 2 | {half} | 0.50 |"
 
 
 def test_a_result_is_outdated_when_a_setting_behind_its_command_is_another():

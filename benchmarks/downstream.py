@@ -1,0 +1,80 @@
+"""What skills are worth on their task with nothing learned: ``python benchmarks/downstream.py SUITE.yaml``, after returns.py.
+
+Runs ``eval.py RUN --skills --best_of 16`` without goals for every finished run whose folder is still there, on the task without
+a video and, where the run has clips, on those held out. The best of 16 skills, on episodes that did not choose it, and the mean
+of all, as shares of URLB's expert (1 a frame where there is none), go into the run's result file as "downstream". A stopped
+program goes on where it was. Prints a table, a mean and the range over seeds each, with the distractor gap; one JSON line last.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+
+from benchmarks import reading, returns  # noqa: E402
+from benchmarks.returns import read_suite  # noqa: E402
+from benchmarks.skills import cell  # noqa: E402
+from errors import UserError, run_main  # noqa: E402
+
+# Few rollouts of skills: the measures that need many are those of benchmarks/skills.py.
+WORDS = ["--skills", "--best_of", "16", "--goals", "0", "--skill_number", "4", "--episodes", "1"]
+COLUMNS = ("best_skill", "mean_skill")
+
+
+def to_read(suite: dict, results: Path) -> dict[str, reading.Job]:
+    """Name -> (run, arguments of eval.py) of what is not read yet."""
+    todo = {}
+    for name, run, words in reading.unread(suite, results, "downstream"):
+        clean = words[words.index("--background.source") + 1] == "none"
+        todo[name] = (run, [*WORDS, "--background", "clean" if clean else "clean,heldout"])
+    return todo
+
+
+def table(rows: list[dict]) -> str:
+    """Markdown: a line an agent and what it trained on; (clean - held-out) / clean of the means where there are both."""
+    groups: dict[tuple[str, ...], list[dict]] = {}
+    for row in rows:
+        if "downstream" in row:
+            trained = "clean" if row["background"] == "none" else "video"
+            groups.setdefault((row["task"], trained, row["method"]), []).append(row["downstream"])
+    sides = [f"{column.replace('_', ' ')}, {side}" for side in ("clean", "held-out") for column in COLUMNS]
+    lines = [f"| task | trained on | agent | seeds | {' | '.join(sides)} | gap of the best |", "|---" * 9 + "|"]
+    for group, measured in sorted(groups.items()):
+        columns = {
+            (side, column): [one[side][column] for one in measured if side in one]
+            for side in ("clean", "heldout")
+            for column in COLUMNS
+        }
+        clean, held = columns["clean", "best_skill"], columns["heldout", "best_skill"]
+        gap = f"{(sum(clean) - sum(held)) / sum(clean):.2f}" if held and sum(clean) else "-"
+        cells = [cell(values) for values in columns.values()]
+        lines.append(f"| {' | '.join(group)} | {len(measured)} | {' | '.join(cells)} | {gap} |")
+    return "\n".join(lines)
+
+
+def main(argv: list[str]) -> None:
+    if len(argv) != 1:
+        raise UserError("one suite is expected", "command line", "python benchmarks/downstream.py SUITE.yaml")
+    suite, results = read_suite(argv[0]), returns.RESULTS / Path(argv[0]).stem
+    todo = to_read(suite, results)
+
+    def take(name: str) -> dict:
+        measured = json.loads((todo[name][0] / "evaluation" / "skills.json").read_text())["skills"]
+        path = results / f"{name}.json"
+        row = json.loads(path.read_text())
+        task = row["task"]
+        row["downstream"] = {
+            side: {column: round(one[f"downstream/{task}/{column}"], 4) for column in COLUMNS} for side, one in measured.items()
+        }
+        path.write_text(json.dumps(row))
+        return row["downstream"]
+
+    row = reading.read(todo, suite["processes"], "downstream", take)
+    print(table([json.loads(path.read_text()) for path in sorted(results.glob("*.json"))]))
+    reading.finish(row)
+
+
+if __name__ == "__main__":
+    run_main(main, sys.argv[1:])

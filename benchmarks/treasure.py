@@ -1,11 +1,11 @@
 """MRA on its own first game, `collect_treasure`: ``python benchmarks/treasure.py``, or with names of arms.
 
 Agents train side by side on 3, 6 and 9 collectors and are scored there and on 4 and 12, unseen. Arms: `mra`, six modes;
-`reptile`, one mode by Reptile over the games; `single`, one mode on 6 collectors alone. Then one collector learns against the
-others, who stay as they are: what it gains stands in for NashConv. Each arm and seed in a process of its own; results go to
-results/treasure/. One JSON line last.
+`reptile`, one mode by Reptile over the games; `joint`, one mode on all of them at once; `single`, one mode on 6 alone. Then one
+collector learns against the others, who stay as they are: what it gains stands in for NashConv. Each arm and seed in a process
+of its own; results go to results/treasure/. One JSON line last.
 
-    python benchmarks/treasure.py --seeds 0,1,2 --iterations 300
+    python benchmarks/treasure.py --seeds 0,1,2
 """
 
 import io
@@ -39,7 +39,7 @@ from training import options  # noqa: E402
 from training.replay import Replay  # noqa: E402
 
 TRAIN, UNSEEN = (3, 6, 9), (4, 12)
-ARMS = {"mra": (6, TRAIN), "reptile": (1, TRAIN), "single": (1, (6,))}  # modes, collectors in training
+ARMS = {"mra": (6, TRAIN), "reptile": (1, TRAIN), "joint": (1, TRAIN), "single": (1, (6,))}  # modes, collectors in training
 SCRIPTS = (("heads for what it wants", 8.0), ("stays", 0.0))
 REPEAT = 2  # steps for which an action is held
 DECISIONS = -(-treasure.STEPS // REPEAT)
@@ -52,7 +52,7 @@ class TreasureConfig:
 
     arms: tuple[str, ...] = option(tuple(ARMS), "Arms, with commas between.")
     seeds: tuple[int, ...] = option((0, 1, 2), "Seeds of each.", ge=0)
-    iterations: int = option(300, "Batches of episodes that are learned from.", ge=1)
+    iterations: int = option(500, "Batches of episodes that are learned from.", ge=1)
     copies: int = option(16, "Copies of each game side by side.", ge=1)
     response: int = option(40, "Iterations for which one collector learns against the others; 0: none.", ge=0)
     episodes: int = option(4, "Batches of episodes that a score is the mean of.", ge=1)

@@ -260,20 +260,21 @@ def main(argv: list[str]) -> None:
         print(json.dumps(row))
         return
     jobs = [(f"{arm}-seed{seed}", partial(start, arm, seed, words)) for seed in config.seeds for arm in config.arms]
-    rows, failed = [], []
+    done, failed = 0, []
     for name, process in pool.finished(jobs, pool.places()):
         text = process.communicate()[0]
         if process.returncode:
             failed.append(name)
             continue
-        rows.append(json.loads(text.splitlines()[-1]))
+        row, done = json.loads(text.splitlines()[-1]), done + 1
+        row |= {"hardware": system.hardware(), "commit": system.git_commit()}
         RESULTS.mkdir(parents=True, exist_ok=True)
-        (RESULTS / f"{name}.json").write_text(json.dumps(rows[-1] | {"hardware": system.hardware()}))
-        print(name, json.dumps({number: round(one["zero_shot"], 2) for number, one in rows[-1]["scores"].items()}), flush=True)
+        (RESULTS / f"{name}.json").write_text(json.dumps(row))
+        print(name, json.dumps({number: round(one["zero_shot"], 2) for number, one in row["scores"].items()}), flush=True)
     numbers = sorted((*TRAIN, *UNSEEN))
     reference = {name: {n: round(scripted(n, config, strength), 2) for n in numbers} for name, strength in SCRIPTS}
-    print(table(rows))
-    print(json.dumps({"runs": len(rows), "failed": failed, "scripted": reference}))
+    print(table([json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))]))
+    print(json.dumps({"runs": done, "failed": failed, "scripted": reference}))
     if failed:
         raise SystemExit(1)
 

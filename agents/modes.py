@@ -112,6 +112,12 @@ class Modes(nn.Module):
         row |= {"information/game_cap": action.new_tensor(math.log(len(self.games)))}
         return {f"modes/{key}": value for key, value in row.items()} | {f"gradient/{key}": n for key, n in norms.items()}
 
+    @torch.no_grad()
+    def choice_information(self) -> Tensor:
+        """I(mode; game) in nats over the games of training, weighed alike: exact, scalar."""
+        choice = self(self.games)  # (M, K)
+        return (choice.exp() * (choice - choice.exp().mean(0).log())).sum(-1).mean()
+
     def information(self, actor: nn.Module, feature: Tensor, game: Tensor) -> tuple[Tensor, Tensor]:
         """I(relation; action given state) and a bound of I(game; relation), in nats, at states (N, F) of games (N, D): (N,)."""
         rows, policy = actor.every(feature.detach(), game)  # (N, K, S), (N, K, A)

@@ -66,14 +66,16 @@ class SetPolicy(nn.Module):
         policy = self.actor_critic.actor(torch.cat([feature, mode, game], -1))
         return policy.sample() if explore else policy.mean
 
-    def update(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    def update(self, batch: dict[str, Tensor], parts: int = 0) -> dict[str, Tensor]:
         """Steps on whole episodes (N, H + 1, ...) as the replay gives them, of the policy of now; metrics.
+
+        parts   that a batch is gone through in; 0: as configured
 
         Errors: Divergence when a loss or a gradient is not finite.
         """
         rollout, reward = self.rollout(batch)
         for _ in range(self.config.epochs):
-            for index in torch.randperm(reward.shape[1]).chunk(self.config.parts):  # (N / parts,), whole episodes
+            for index in torch.randperm(reward.shape[1]).chunk(parts or self.config.parts):  # (N / parts,), whole episodes
                 part, paid = only(rollout, index), reward[:, index]
                 losses, metrics = self.actor_critic.improve(part, {"game": lambda _, paid=paid: paid})
                 norms = descend(self.optimisers, losses)
@@ -113,5 +115,6 @@ class SetPolicy(nn.Module):
 def only(rollout: Imagined, index: Tensor) -> Imagined:
     """Some columns of a roll-out of episodes: index (n,)."""
     steps = {name: getattr(rollout, name)[:, index] for name in ("feature", "action", "log_prob", "behaviour")}
-    columns = {name: getattr(rollout, name)[index] for name in ("condition", "member")}
+    held = {name: getattr(rollout, name) for name in ("condition", "member", "weight")}
+    columns = {name: value[index] for name, value in held.items() if value is not None}
     return rollout._replace(state=rollout.state.map(lambda x: x[:, index]), **steps, **columns)

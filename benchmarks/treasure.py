@@ -13,7 +13,7 @@ import json
 import subprocess
 import sys
 from contextlib import redirect_stdout
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -56,7 +56,12 @@ class TreasureConfig:
     copies: int = option(16, "Copies of each game side by side.", ge=1)
     response: int = option(40, "Iterations for which one collector learns against the others; 0: none.", ge=0)
     episodes: int = option(4, "Batches of episodes that a score is the mean of.", ge=1)
-    share: float = option(0.5, "Reptile: how far of the way to where the games' steps lead.", gt=0.0, le=1.0)
+    share: float = option(1.0, "Reptile: how far of the way to where the games' steps lead.", gt=0.0, le=1.0)
+
+    @property
+    def settings(self) -> dict[str, float]:
+        """What a result depends on, but for arm and seed."""
+        return {name: value for name, value in asdict(self).items() if name not in ("arms", "seeds")}
 
 
 def config_of(modes: int) -> SetPolicyConfig:
@@ -127,14 +132,17 @@ def learn(config: TreasureConfig, arm: str, seed: int) -> tuple[SetPolicy, list[
 
 
 def reptile(agent: SetPolicy, rows: dict[str, torch.Tensor], share: float) -> None:
-    """Steps in each game alone, all from where the policy is; then `share` of the way to the mean of where they lead."""
+    """Steps in each game alone, all from where the policy is; then `share` of the way to the mean of where they lead.
+
+    About as many steps as other arms take, in parts of a third. Critics and Adam's moments go on from game to game.
+    """
     actor = list(agent.actor_critic.actor.parameters())
     begin = [parameter.detach().clone() for parameter in actor]
     ends = [torch.zeros_like(parameter) for parameter in actor]
     games = rows["game"][:, 0].unique(dim=0)
     for game in games:
         own = (rows["game"][:, 0] == game).all(-1)
-        agent.update({name: value[own] for name, value in rows.items()})
+        agent.update({name: value[own] for name, value in rows.items()}, -(-agent.config.parts // len(games)))
         for end, parameter, start in zip(ends, actor, begin):
             end += parameter.detach() / len(games)
             parameter.data.copy_(start)
@@ -145,26 +153,30 @@ def reptile(agent: SetPolicy, rows: dict[str, torch.Tensor], share: float) -> No
 def score(agent: SetPolicy, number: int, config: TreasureConfig) -> dict[str, float]:
     """Mean return of an agent with so many collectors: likeliest mode, and the best of K on other episodes."""
     modes = agent.config.modes.number
-    player = Player((number,), config.copies, modes, 10_000 + number)
+    player = Player((number,), config.copies, modes, 0)
     act = partial(agent.act, explore=False)
 
-    def mean(mode: torch.Tensor) -> float:
-        return float(np.mean([float(player.play(act, mode)[1].mean()) for _ in range(config.episodes)]))
+    def mean(mode: torch.Tensor, seed: int) -> float:
+        player.seed = seed  # the same starts for every arm
+        return float(np.mean([player.play(act, mode)[1].mean() for _ in range(config.episodes)]))
 
     every = torch.eye(modes)
-    tried = [mean(every[mode].expand(len(player.envs), -1)) for mode in range(modes)]
-    row = {"zero_shot": mean(player.mode_of_copies(agent, likeliest=True))}
-    row |= {"best_of": mean(every[int(np.argmax(tried))].expand(len(player.envs), -1))}
+    tried = [mean(every[mode].expand(len(player.envs), -1), 10_000 + number) for mode in range(modes)]
+    best = every[int(np.argmax(tried))].expand(len(player.envs), -1)
+    row = {"zero_shot": mean(player.mode_of_copies(agent, likeliest=True), 20_000), "best_of": mean(best, 20_000)}
     return row | {f"mode_{mode}": value for mode, value in enumerate(tried)}
 
 
 def gain_of_response(agent: SetPolicy, config: TreasureConfig, number: int, seed: int) -> float:
-    """What the first collector's return rises by when it alone learns, from the policy that all have, against the others."""
-    player = Player((number,), 6 * config.copies, agent.config.modes.number, 500_000 + 1000 * seed)  # one learner a copy
-    modes = agent.config.modes
+    """What the first collector's return rises by when it alone learns, from the policy that all have, against the others.
+
+    It learns from returns alone and from `credit`, as all arms do; a best response would gain no less.
+    """
+    player = Player((number,), 6 * config.copies, agent.config.modes.number, 0)  # one learner a copy
     torch.manual_seed(seed)
-    names = agent.config.actor_critic, replace(modes, explore=0.0), agent.config.optimiser
-    learner = SetPolicy(SetPolicyConfig(*names), treasure.OWN, treasure.SLOTS, treasure.SLOT, treasure.ACTION, games_of(agent))
+    modes = replace(agent.config.modes, action=0.0, game=0.0)
+    sizes = treasure.OWN, treasure.SLOTS, treasure.SLOT, treasure.ACTION
+    learner = SetPolicy(replace(agent.config, modes=modes), *sizes, tuple(map(tuple, agent.modes.games.tolist())))
     learner.load_state_dict(agent.state_dict())
     first = np.unique(player.envs.copy, return_index=True)[1]  # of each copy
     mode = player.mode_of_copies(agent, likeliest=True)
@@ -174,29 +186,24 @@ def gain_of_response(agent: SetPolicy, config: TreasureConfig, number: int, seed
         action[first] = learner.act(feature[first], mode[first], game[first], explore)
         return action
 
-    def mean(policy) -> float:
+    def mean() -> float:
         player.seed = 900_000  # the same starts before and after
-        return float(np.mean([float(player.play(policy, mode)[1][first].mean()) for _ in range(config.episodes)]))
+        found = [player.play(partial(act, explore=False), mode)[1][first].mean() for _ in range(config.episodes)]
+        return float(np.mean(found))
 
-    before, player.seed = mean(partial(act, explore=False)), 500_000 + 1000 * seed
+    before, player.seed = mean(), 500_000 + 1000 * seed
     for _ in range(config.response):
         rows, _ = player.play(act, mode)
         learner.update({name: value[first] for name, value in rows.items()})
-    after = mean(partial(act, explore=False))
-    return after - before
-
-
-def games_of(agent: SetPolicy) -> tuple[tuple[float, ...], ...]:
-    """What describes the games of its training."""
-    return tuple(tuple(row) for row in agent.modes.games.tolist())
+    return mean() - before
 
 
 def measure(config: TreasureConfig, arm: str, seed: int) -> dict:
     """Train and score one arm."""
     torch.set_num_threads(1)
+    row = {"arm": arm, "seed": seed, "settings": config.settings, "commit": system.git_commit()}
     agent, curve = learn(config, arm, seed)
     part = max(1, len(curve) // 20)
-    row = {"arm": arm, "seed": seed, "iterations": config.iterations, "copies": config.copies}
     row["env_steps"] = config.iterations * config.copies * len(TRAIN) * treasure.STEPS
     row["curve"] = [round(float(np.mean(curve[at : at + part])), 3) for at in range(0, len(curve), part)]
     row["scores"] = {str(number): score(agent, number, config) for number in (*TRAIN, *UNSEEN)}
@@ -210,21 +217,24 @@ def measure(config: TreasureConfig, arm: str, seed: int) -> dict:
 
 @torch.no_grad()
 def information(agent: SetPolicy, games: tuple[int, ...], config: TreasureConfig) -> dict[str, float]:
-    """What relation and action, and game and relation, tell of each other on episodes of now, in nats, beside the caps."""
+    """What relation and action, and game and mode, tell of each other on episodes of now, in nats, beside the caps."""
     player = Player(games, config.copies, agent.config.modes.number, 20_000)
     rows, _ = player.play(agent.act, player.mode_of_copies(agent))
-    found = agent.modes.information(agent.actor_critic.actor, *(rows[name].flatten(0, 1) for name in ("image", "game")))
-    row = {key: float(value.mean()) for key, value in zip(("action", "game"), found)}
-    return row | {"action_cap": float(np.log(agent.config.modes.number)), "game_cap": float(np.log(len(games)))}
+    feature, game = (rows[name].flatten(0, 1) for name in ("image", "game"))
+    action, _ = agent.modes.information(agent.actor_critic.actor, feature, game)
+    row = {"action": float(action.mean()), "choice": float(agent.modes.choice_information())}
+    return row | {"action_cap": float(np.log(agent.config.modes.number)), "choice_cap": float(np.log(len(games)))}
 
 
 def scripted(number: int, config: TreasureConfig, strength: float) -> float:
     """Return of agents that head for what they want, or with strength 0 stay where they are: what there is to be had."""
-    arena, episodes = treasure.Arena(number, config.copies * config.episodes), 0.0
+    arena, total = treasure.Arena(number, config.copies * config.episodes), 0.0
     arena.reset(np.arange(arena.copies))
-    for _ in range(treasure.STEPS):
-        episodes += arena.step(np.clip(strength * (arena.wanted() - arena.place), -1, 1)).mean()
-    return float(episodes)
+    for step in range(treasure.STEPS):
+        if step % REPEAT == 0:
+            force = np.clip(strength * (arena.wanted() - arena.place), -1, 1)
+        total += arena.step(force).mean()
+    return float(total)
 
 
 def start(arm: str, seed: int, words: list[str], slot: int) -> subprocess.Popen:
@@ -267,13 +277,14 @@ def main(argv: list[str]) -> None:
             failed.append(name)
             continue
         row, done = json.loads(text.splitlines()[-1]), done + 1
-        row |= {"hardware": system.hardware(), "commit": system.git_commit()}
+        row |= {"hardware": system.hardware()}
         RESULTS.mkdir(parents=True, exist_ok=True)
         (RESULTS / f"{name}.json").write_text(json.dumps(row))
         print(name, json.dumps({number: round(one["zero_shot"], 2) for number, one in row["scores"].items()}), flush=True)
     numbers = sorted((*TRAIN, *UNSEEN))
     reference = {name: {n: round(scripted(n, config, strength), 2) for n in numbers} for name, strength in SCRIPTS}
-    print(table([json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))]))
+    rows = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))]
+    print(table([row for row in rows if row["settings"] == config.settings]))
     print(json.dumps({"runs": done, "failed": failed, "scripted": reference}))
     if failed:
         raise SystemExit(1)

@@ -69,8 +69,8 @@ class Arena:
         """Forces (E, n, 2) in [-1, 1] -> rewards (E, n); what is paid for treasures is paid to all agents.
 
         `credit` then holds what to learn from: the rewards without what was paid for others' treasures, a difference reward
-        (Wolpert and Tumer, 2001), and the way made to what each agent wants, a shaping reward (Ng et al., 1999). The game's own
-        rewards are mostly noise of what others do.
+        (Wolpert and Tumer, 2001), and the way made to where each agent wanted to be. The game's own rewards are mostly noise of
+        what others do. This is no potential: to follow what moves pays, so scores are always the game's own.
         """
         aim = self.wanted()
         before = np.linalg.norm(self.place - aim, axis=-1)

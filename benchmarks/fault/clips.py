@@ -1,0 +1,126 @@
+"""Clips that are damaged, strange or none: whole frames come, or one line that names the file; no hang, no crash."""
+
+import multiprocessing
+import os
+import random
+import shutil
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import TimeoutError as Late
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from benchmarks.fault import Tries
+from envs import video as videos
+from errors import UserError
+
+CONTAINERS = {"mp4": "mp4v", "avi": "MJPG", "mkv": "MJPG"}
+SIZE, LONGEST, MOST_BYTES = 16, 30.0, 1 << 30
+
+
+def video(folder: Path, chance: random.Random) -> Tries:
+    """One file after another, decoded in a process of its own, whose end would be noticed."""
+    whole = {suffix: written(folder / f"whole.{suffix}", code) for suffix, code in CONTAINERS.items()}
+    pool = None
+    try:
+        while True:
+            pool = pool or ProcessPoolExecutor(1, multiprocessing.get_context("forkserver"))
+            path = broken(folder, whole, chance)
+            try:
+                lost = pool.submit(verdict, path).result(LONGEST)
+            except Late:
+                lost = f"it took more than {LONGEST:.0f} seconds"
+            except BrokenProcessPool:
+                lost = "the decoder ended its process"
+            if lost:
+                pool.shutdown(wait=False, cancel_futures=True)
+                pool = None
+            yield lost and f"{path.name}: {lost}"
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+    finally:
+        if pool:
+            pool.shutdown()
+
+
+def written(path: Path, code: str) -> bytes:
+    """A whole clip of 60 frames."""
+    writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, cv2.VideoWriter_fourcc(*code), 25, (64, 48))
+    for index in range(60):
+        frame = np.random.default_rng(index).integers(0, 255, (48, 64, 3), np.uint8)
+        writer.write(cv2.GaussianBlur(frame, (9, 9), 0))
+    writer.release()
+    return path.read_bytes()
+
+
+def broken(folder: Path, whole: dict[str, bytes], chance: random.Random) -> Path:
+    """A file or folder that is no whole clip, or a strange one."""
+    suffix = chance.choice(list(whole))
+    path, content = folder / f"clip{chance.randrange(10**6)}.{suffix}", bytearray(whole[suffix])
+    kind = chance.randrange(14)
+    if kind < 5:
+        for _ in range(chance.choice((1, 3, 30, 300))):  # half of them in the header
+            reach = len(content) if chance.random() < 0.5 else 200
+            content[chance.randrange(reach)] = chance.randrange(256)
+    elif kind == 5:
+        content = content[: chance.randrange(len(content))]
+    elif kind == 6:
+        place = chance.randrange(len(content))
+        content[place:] = bytes(len(content) - place)
+    elif kind == 7:
+        place = chance.randrange(len(content))
+        content[place:place] = chance.randbytes(chance.randrange(1, 5000))
+    elif kind == 8:
+        content = bytearray(chance.randbytes(chance.randrange(5000)))
+    elif kind == 9:
+        content = bytearray(f"ffconcat version 1.0\nfile whole.{suffix}\n".encode())
+    elif kind == 10:
+        content = content[: chance.randrange(12, 60)] + bytes(chance.randrange(10**6))
+    if kind < 11:
+        path.write_bytes(content)
+        return path
+    return other(path, kind, chance)
+
+
+def other(path: Path, kind: int, chance: random.Random) -> Path:
+    """A pipe, a link to nowhere or to itself, a file of holes, a folder of pictures that are none."""
+    if kind == 11:
+        os.mkfifo(path)
+    elif kind == 12:
+        path.symlink_to(chance.choice([path.with_name("absent"), path, Path("/dev/zero"), Path("/")]))
+    elif chance.random() < 0.5:
+        with path.open("wb") as file:
+            file.write(b"\0\0\0\x18ftypmp42")
+            file.truncate(1 << 33)
+    else:
+        path.mkdir()
+        for index in range(chance.randrange(4)):
+            picture = cv2.imencode(".png", np.zeros((9, 9, 3), np.uint8))[1].tobytes()
+            if chance.random() < 0.5:
+                picture = picture[: chance.randrange(len(picture))]
+            (path / f"{index}.png").write_bytes(picture)
+    return path
+
+
+def verdict(path: Path) -> str:
+    """Decode it: "" for whole frames or for one line that names it."""
+    try:
+        count = 0
+        for frame in videos.decode(path, SIZE):
+            count += 1
+            if frame.shape != (SIZE, SIZE, 3) or frame.dtype != np.uint8:
+                return f"a frame of {frame.shape}, {frame.dtype}"
+        lost = "" if count >= videos.MIN_FRAMES else f"{count} frames and no word"
+    except UserError as error:
+        text = str(error)
+        lost = "" if text.isprintable() and path.name in text and error.exit_code == 2 else f"said {text!r}"
+    except Exception as error:  # whatever else comes is what this looks for
+        lost = f"{type(error).__name__}: {error}"
+    peak = resident_bytes()
+    return lost or (f"{peak >> 20} MB in memory" if peak > MOST_BYTES else "")
+
+
+def resident_bytes() -> int:
+    """Of this process, now."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")

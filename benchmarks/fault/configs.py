@@ -1,0 +1,104 @@
+"""Command lines and presets of any kind: a config, or one line that says what is wrong."""
+
+import random
+from pathlib import Path
+
+from benchmarks.fault import Tries
+from configs import run as runs
+from errors import UserError
+from training import options
+
+TEXTS = ["", " ", "0", "-1", "1", "2", "0.5", "-0.5", "1e9", "1e400", "nan", "inf", "-inf", "true", "false", "none", "null"]
+TEXTS += [
+    "a",
+    "a=1",
+    "a=b",
+    "a=1,a=2",
+    "task=1",
+    "=",
+    ",",
+    ",,",
+    "1,2",
+    "[1]",
+    "{}",
+    "{a: 1}",
+    "~",
+    "!!python/object:os.system x",
+]
+TEXTS += [
+    "\0",
+    "\udc80",
+    "é",
+    "../..",
+    "/",
+    "x" * 5000,
+    "9" * 400,
+    "0x10",
+    "1_000",
+    "--",
+    "-",
+    "*",
+    "&a",
+    "walker-wlak",
+    "infopwer",
+]
+
+
+def config(folder: Path, chance: random.Random) -> Tries:
+    """Words of a command line: known, nearly known and unknown keys; values of every type, in range and out of it."""
+    leaves = options.leaves(runs.RunConfig)
+    keys = list(leaves)
+    while True:
+        words = []
+        for _ in range(chance.randrange(1, 5)):
+            key = chance.choice(keys)
+            if chance.random() < 0.2:
+                key = misspelt(key, chance)
+            values = [value_for(leaves.get(key), folder, chance) for _ in range(chance.choice((1, 1, 1, 1, 1, 0, 2)))]
+            words += [f"--{key}", *values]
+        yield verdict(words)
+
+
+def misspelt(key: str, chance: random.Random) -> str:
+    """A letter left out, put in, or another; a section alone; something else."""
+    place = chance.randrange(len(key))
+    return chance.choice(
+        [key[:place] + key[place + 1 :], key[:place] + "x" + key[place:], key.split(".")[0], key + ".x", "", "x", f"-{key}"]
+    )
+
+
+def value_for(leaf, folder: Path, chance: random.Random) -> str:
+    """A value that may be right, from what the option says of itself; or any; or a preset of such lines."""
+    kind = chance.random()
+    if leaf is None or kind < 0.5:
+        return chance.choice(TEXTS)
+    choices = leaf.metadata.get("choices")
+    if choices and kind < 0.8:
+        return str(chance.choice(list(choices)))
+    if kind < 0.85:
+        preset = folder / f"{chance.randrange(50)}.yaml"
+        preset.write_text(
+            "\n".join(f"{chance.choice('abcagentfrmes')}: {printable(chance)}" for _ in range(chance.randrange(4)))
+        )
+        return str(preset)
+    return str(chance.choice([chance.randrange(-5, 5000), chance.uniform(-2, 2), 10 ** chance.randrange(30)]))
+
+
+def printable(chance: random.Random) -> str:
+    return "".join(letter for letter in chance.choice(TEXTS) if letter.isprintable())
+
+
+def verdict(words: list[str]) -> str:
+    """What `configs.run.read` makes of it: nothing is lost in a config or one line of three parts."""
+    try:
+        found, _ = runs.read(words, cuda=False)
+    except UserError as error:
+        text = str(error)
+        one = text.isprintable() and text.startswith("error: ") and text.count(": ") >= 3 and error.exit_code == 2
+        return "" if one and len(text) < 2000 else f"{words}: {text[:300]!r}"
+    except SystemExit as error:
+        return "" if error.code == 0 else f"{words}: SystemExit {error.code}"
+    except Exception as error:  # whatever else comes is what this looks for
+        return f"{words}: {type(error).__name__}: {str(error)[:200]}"
+    again = options.from_dict(runs.RunConfig, options.to_dict(found))
+    return "" if again == found else f"{words}: does not come back from what it is kept as"

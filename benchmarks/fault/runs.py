@@ -1,0 +1,197 @@
+"""A real training run, killed, told to stop, or started twice: nothing that was saved may be lost, no hand may be needed."""
+
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from benchmarks.fault import Tries
+from training import checkpoint
+
+ROOT = Path(__file__).parents[2]
+SMALL = [
+    "--device",
+    "cpu",
+    "--size",
+    "cpu",
+    "--task",
+    "cartpole-balance",
+    "--environment.image_size",
+    "32",
+    "--environment.time_limit",
+    "100",
+    "--background.source",
+    "procedural",
+    "--training.prefill",
+    "100",
+    "--training.batch_size",
+    "2",
+    "--training.batch_length",
+    "8",
+    "--training.train_ratio",
+    "1",
+    "--training.log_every",
+    "100",
+    "--training.video_every",
+    "200",
+    "--training.checkpoint_every",
+    "40",
+    "--evaluation.episodes",
+    "1",
+    "--world_model.depth",
+    "4",
+    "--world_model.embedding",
+    "32",
+    "--world_model.rssm.deterministic",
+    "32",
+    "--world_model.rssm.hidden",
+    "32",
+    "--actor_critic.units",
+    "32",
+    "--actor_critic.starts",
+    "8",
+    "--threads",
+    "1",
+]
+LONGEST = 120.0  # seconds for a run to come to where it is killed
+ENDLESS = ["--frames", "100000000"]
+
+
+def begin(run: Path, *words: str, **variables: str) -> subprocess.Popen:
+    """train.py on a small job; its output in a file beside the folder."""
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "XDG_CACHE_HOME": str(run.parent / "cache")} | variables
+    command = [sys.executable, "train.py", *SMALL, *words, "--folder", str(run)]
+    with log_of(run).open("a") as log:
+        return subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, env=environment, start_new_session=True)
+
+
+def log_of(run: Path) -> Path:
+    return run.with_name(f"{run.name}.log")
+
+
+def trained(run: Path, frames: int = 400) -> Path:
+    """A finished small run with two checkpoints or more. Errors: RuntimeError when it does not train."""
+    process = begin(run, "--frames", str(frames))
+    if process.wait(600):
+        raise RuntimeError(f"the small run failed: {log_of(run).read_text()[-500:]}")
+    return run
+
+
+def good(run: Path) -> int:
+    """Frame of the newest checkpoint that verifies, -1 where there is none."""
+    path, _ = checkpoint.latest(run / "checkpoints")
+    return -1 if path is None else int(re.findall(r"\d+", path.name)[0])
+
+
+def wait_for(process: subprocess.Popen, what) -> str:
+    """Until `what` holds: "", or why it never did."""
+    end = time.monotonic() + LONGEST
+    while time.monotonic() < end:
+        if process.poll() is not None:
+            return f"the run ended by itself with code {process.returncode}"
+        if what():
+            return ""
+        time.sleep(0.002)
+    return f"nothing happened for {LONGEST:.0f} seconds"
+
+
+def kill(folder: Path, chance: random.Random) -> Tries:
+    """SIGKILL at random moments, every second one while a checkpoint or the replay is being written; then it resumes."""
+    run, frame, number = folder / "run", -1, 0
+    while True:
+        number += 1
+        log_of(run).unlink(missing_ok=True)
+        elsewhere = {"TMPDIR": "/dev/shm"} if number % 4 > 1 else {}  # another file system, where Linux has it
+        process = begin(run, *ENDLESS, **elsewhere)
+        try:
+            # It has begun again once it is beyond what it had; then at any moment, or within the next save.
+            lost = wait_for(process, lambda frame=frame: good_step(run) > frame)
+            if not lost:
+                time.sleep(chance.uniform(0, 0.5))
+                lost = wait_for(process, lambda: saving(run)) if number % 2 else ""
+        finally:
+            process.kill()
+            process.wait()
+        said, now = log_of(run).read_text(), good(run)
+        if not lost and now < frame:
+            lost = f"frame {frame} was saved and {now} is left"
+        if not lost and frame >= 0 and f"resumed      at frame {frame}" not in said:
+            lost = f"it did not go on from frame {frame}: {said[-200:]!r}"
+        if not lost and "warning" in said:
+            lost = f"it passed something over: {said[-300:]!r}"
+        frame = now
+        yield lost
+
+
+def good_step(run: Path) -> int:
+    """Frame of the newest checkpoint by its name alone: looked at often."""
+    names = checkpoint.steps(run / "checkpoints")
+    return int(re.findall(r"\d+", names[-1].name)[0]) if names else -1
+
+
+def saving(run: Path) -> bool:
+    """Whether a file is being written this moment."""
+    return any((run / "checkpoints").glob(".tmp-*")) or any((run / "replay").glob(".tmp-*"))
+
+
+def term(folder: Path, chance: random.Random) -> Tries:
+    """SIGTERM and SIGINT, in turn, at random moments of training: saved, gone within 30 seconds, its code, no traceback."""
+    run, number = folder / "run", 0
+    while True:
+        asked = (signal.SIGTERM, signal.SIGINT)[number % 2]
+        number += 1
+        log_of(run).unlink(missing_ok=True)
+        before, process = good(run), begin(run, *ENDLESS)
+        try:
+            lost = wait_for(process, lambda before=before: good_step(run) > before)
+            time.sleep(chance.uniform(0, 1))
+            process.send_signal(asked)
+            code = process.wait(30)
+        except subprocess.TimeoutExpired:
+            code, lost = None, "it was still there after 30 seconds"
+        finally:
+            process.kill()
+            process.wait()
+        said, left = log_of(run).read_text(), orphans(process.pid)
+        stopped = re.search(r"stopped and saved at frame (\d+)", said)
+        if not lost and (code != 128 + asked or "Traceback" in said):
+            lost = f"code {code} for signal {asked}: {said[-300:]!r}"
+        if not lost and (not stopped or int(stopped.group(1)) != good(run)):
+            lost = f"what it says it saved is not there: {said[-200:]!r}"
+        yield lost or (f"processes {left} are left" if left else "")
+
+
+def orphans(session: int) -> list[int]:
+    """Processes of a run's session that are still there."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue  # it ended this moment
+        if int(fields[3]) == session and fields[0] != "Z":
+            found.append(int(stat.parent.name))
+    return found
+
+
+def twice(folder: Path, chance: random.Random) -> Tries:
+    """A second run on the folder of one that is under way: refused in one line, and the first goes on."""
+    run = folder / "run"
+    first = begin(run, *ENDLESS)
+    try:
+        problem = wait_for(first, lambda: good_step(run) > 0)
+        while True:
+            before = good_step(run)
+            time.sleep(chance.uniform(0, 0.3))
+            command = [sys.executable, "train.py", *SMALL, *ENDLESS, "--folder", str(run)]
+            second = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=LONGEST)
+            one = re.fullmatch(r"error: the run folder is in use by process \d+: .*: .*\n", second.stderr)
+            lost = "" if second.returncode == 2 and one else f"code {second.returncode}: {second.stderr[-300:]!r}"
+            yield problem or lost or wait_for(first, lambda before=before: good_step(run) > before)
+    finally:
+        first.terminate()
+        first.wait()

@@ -1,0 +1,87 @@
+"""What a run survives: ``python benchmarks/faults.py kill --count 100``, or ``all``; a JSON line a fault, one JSON line last.
+
+{"fault", "tried", "survived", "lost", "worst_seconds"}; what was lost is said before, one line each. Faults: kill, term, twice
+(real runs of train.py), damage, hostile (checkpoints), config (command lines), video (clips), nan (numbers).
+"""
+
+import json
+import random
+import shutil
+import sys
+import tempfile
+import time
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+
+from training import system  # noqa: E402
+
+system.prepare_environment()  # before torch is imported
+
+from benchmarks.fault import Fault, checkpoints, clips, configs, numbers, runs  # noqa: E402
+from configs import run as run_configs  # noqa: E402
+from errors import UserError, nearest, run_main  # noqa: E402
+from option import option  # noqa: E402
+from training import options  # noqa: E402
+
+FAULTS: dict[str, Fault] = {
+    "kill": runs.kill,
+    "term": runs.term,
+    "twice": runs.twice,
+    "damage": checkpoints.damage,
+    "hostile": checkpoints.hostile,
+    "config": configs.config,
+    "video": clips.video,
+    "nan": numbers.nan,
+}
+
+
+@dataclass(frozen=True)
+class FaultsConfig:
+    """Foreground: what a run survives."""
+
+    fault: str = option(help=f"One of {', '.join(FAULTS)}, or all.")
+    count: int = option(10, "How often each is tried.", ge=1)
+    seed: int = option(0, "Seed of the moments and values.", ge=0)
+    folder: str = option("", "Where it works, in a folder that it makes; empty: where temporary files go.")
+
+
+def measure(name: str, config: FaultsConfig) -> dict:
+    """One fault, so often: its row. Says what was lost."""
+    folder = Path(tempfile.mkdtemp(prefix=f"foreground-{name}-", dir=config.folder or None))
+    lost, worst = 0, 0.0
+    try:
+        with closing(FAULTS[name](folder, random.Random(f"{name} {config.seed}"))) as tries:
+            for number in range(config.count):
+                began = time.monotonic()
+                what = next(tries)
+                worst = max(worst, time.monotonic() - began)
+                if what:
+                    lost += 1
+                    print(f"{name}, try {number}: {what}", file=sys.stderr, flush=True)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    tried = config.count
+    return {"fault": name, "tried": tried, "survived": tried - lost, "lost": lost, "worst_seconds": round(worst, 2)}
+
+
+def main(argv: list[str]) -> None:
+    config, _ = options.parse(FaultsConfig, argv, run_configs.PRESETS, positional="fault", description=FaultsConfig.__doc__)
+    if config.fault not in (*FAULTS, "all"):
+        raise UserError(f"unknown fault {config.fault!r}", "fault", nearest(config.fault, (*FAULTS, "all")))
+    rows = []
+    for name in FAULTS if config.fault == "all" else (config.fault,):
+        rows.append(measure(name, config))
+        if config.fault == "all":
+            print(json.dumps(rows[-1]), flush=True)
+    total = {key: sum(row[key] for row in rows) for key in ("tried", "survived", "lost")}
+    print(json.dumps({"fault": config.fault, **total, "worst_seconds": max(row["worst_seconds"] for row in rows)}))
+    if total["lost"]:
+        raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    run_main(main, sys.argv[1:])

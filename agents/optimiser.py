@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 
 class Divergence(Exception):
-    """A loss or gradient stopped being finite. The weights are still those of the step before."""
+    """A loss, gradient or weight stopped being finite. The module's weights are still those of the step before."""
 
     def __init__(self, module: str, quantity: str):
         super().__init__(f"{quantity} of {module} is not finite")
@@ -21,10 +21,15 @@ class Optimiser:
         self.adam = torch.optim.Adam(self.parameters, lr=rate, eps=epsilon, fused=not self.parameters[0].is_meta)
 
     def clip_gradient(self) -> Tensor:
-        """Clip in place; the norm before. Errors: Divergence when it is not finite."""
+        """Clip in place; the norm before. Errors: Divergence when it is not finite, or the norm of the weights is not.
+
+        A weight of minus infinity may leave loss and gradient finite, and the policy that it serves another.
+        """
         norm = nn.utils.clip_grad_norm_(self.parameters, self.clip)
-        if not torch.isfinite(norm):
-            raise Divergence(self.name, "the gradient")
+        weights = nn.utils.get_total_norm([parameter.detach() for parameter in self.parameters])
+        for quantity, value in (("the gradient", norm), ("the norm of the weights", weights)):
+            if not torch.isfinite(value):
+                raise Divergence(self.name, quantity)
         return norm
 
     def step(self) -> None:
@@ -48,7 +53,7 @@ def descend(optimisers: dict[str, Optimiser], losses: dict[str, Tensor]) -> dict
 
     One backward pass serves them all, which a compiled function needs; since no loss may reach the parameters of
     another module (tests hold that), the gradient of the sum is the gradient of each.
-    Errors: Divergence, before any weight was changed, when a loss or a gradient is not finite.
+    Errors: Divergence, before any weight was changed, when a loss, a gradient or a weight is not finite.
     """
     for name, loss in losses.items():
         if not torch.isfinite(loss):

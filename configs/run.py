@@ -6,6 +6,7 @@ NAME is configs/NAME.yaml, in that order, then each --config, then single option
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from reprlib import repr as short
 
 from agents.actor_critic import ActorCriticConfig
 from agents.config import AgentConfig, HierarchyConfig, ModesConfig, OptimiserConfig
@@ -133,7 +134,7 @@ def _given(argv: list[str], name: str, default: str, choices: tuple[str, ...]) -
     """The value of --name on a command line, before the whole line is parsed: it says which presets come first."""
     value = _given_text(argv, name) or default
     if value not in choices:
-        raise UserError(f"unknown {name} {value!r}", f"--{name}", nearest(value, choices))
+        raise UserError(f"unknown {name} {short(value)}", f"--{name}", nearest(value[:80], choices))
     return value
 
 

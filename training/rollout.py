@@ -14,6 +14,8 @@ import numpy as np
 import torch
 from gymnasium.vector import VectorEnv
 
+from errors import UserError
+
 
 class Episode(NamedTuple):
     """A finished episode: which environment, its return, its length in agent steps."""
@@ -55,7 +57,10 @@ class Rollout:
         self._score, self._length = np.zeros(self.number), np.zeros(self.number, int)
 
     def step(self, policy: Policy) -> dict[str, np.ndarray]:
-        """The next row (N, ...); the first call resets. Finished episodes are in `finished` until the next step."""
+        """The next row (N, ...); the first call resets. Finished episodes are in `finished` until the next step.
+
+        Errors: UserError for an action of the policy (exit code 3) or numbers of an environment (5) that are not finite.
+        """
         self.finished = []
         if self.row is None:
             image, info = self.envs.reset(seed=self.seed)
@@ -64,7 +69,11 @@ class Rollout:
         image, is_first = torch.from_numpy(self.row["image"]), torch.from_numpy(self.row["is_first"])
         action, self.memory = policy(self.memory, image, is_first)
         action = action.detach().cpu().numpy().astype(np.float32)
+        if not np.isfinite(action).all():
+            remedy = "an earlier checkpoint is from before; lower the learning rates"
+            raise UserError("what the policy does is not finite", "its action", remedy, exit_code=3)
         image, reward, terminated, truncated, info = self.envs.step(action)
+        self._check(reward, info)
         is_first = self._done
         self.diverged += int(np.sum(info.get("diverged", 0)))
         self.row = {
@@ -76,6 +85,13 @@ class Rollout:
         } | self._extras(info, is_first)
         self._account(np.asarray(terminated | truncated, bool))
         return self.row
+
+    def _check(self, reward: np.ndarray, info: dict) -> None:
+        """Errors: UserError before a number that is none can get into the replay."""
+        for name, value in (("reward", reward), ("signals", info.get("signals", 0)), ("game", info.get("game", 0))):
+            if not np.isfinite(value).all():
+                remedy = "run the same command again, it resumes"
+                raise UserError(f"its {name} held numbers that are not finite", "an environment", remedy, exit_code=5)
 
     def _first_row(self, image: np.ndarray) -> dict[str, np.ndarray]:
         zero = np.zeros(self.number, np.float32)

@@ -1,9 +1,10 @@
-"""Numbers that are none, planted in a batch, a loss, a gradient or a weight: the update stops before any weight moves."""
+"""Numbers that are none, planted at the door of the replay or in a loss, gradient or weight: stopped before it can spread."""
 
 import contextlib
 import random
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 from unittest import mock
 
 import numpy as np
@@ -11,15 +12,27 @@ import torch
 
 import agents.agent
 import build
+from agents.agent import Agent
 from agents.optimiser import Divergence, descend
 from benchmarks.fault import Tries
 from benchmarks.fault.runs import SMALL
 from configs import run as runs
-from training.rollout import Rollout, random_policy
+from errors import UserError
+from training.replay import Replay
+from training.rollout import Policy, Rollout, random_policy
 
 AGENTS = ("infopower", "dreamer", "c_dreamer", "repo", "slim", "metra", "diayn")
 ROWS = 60
 BAD = (float("nan"), float("inf"), float("-inf"))
+
+
+class Learner(NamedTuple):
+    """A small agent at work; `act` plays at random while it looks on."""
+
+    agent: Agent
+    replay: Replay
+    rollout: Rollout
+    act: Policy
 
 
 def nan(folder: Path, chance: random.Random) -> Tries:
@@ -29,70 +42,92 @@ def nan(folder: Path, chance: random.Random) -> Tries:
         name = chance.choice(AGENTS)
         if name not in made:
             made[name] = learner(name)
-        agent, replay = made[name]
-        batch = replay.sample(2, 8)
-        torch.manual_seed(chance.randrange(10**6))
-        kind = chance.choice(list(PLANTS))
-        before = {key: value.clone() for key, value in agent.named_parameters()}
-        with PLANTS[kind](agent, batch, chance) as planted:
-            try:
-                agent.update(batch)
-                lost = "the update went through"
-            except Divergence as error:
-                lost = "" if str(error).endswith("is not finite") and error.module else f"said {error}"
-            moved = [key for key, value in agent.named_parameters() if not torch.equal(value, before[key]) and key != planted]
-        lost = lost or (f"{moved[:3]} moved" if moved else "")
+        tried = at_the_door if chance.random() < 0.25 else in_update
+        lost = tried(made[name], chance)
         if lost:
-            lost, _ = f"{name}, {kind} {planted}: {lost}", made.pop(name)
-        else:
-            made[name] = (restored(agent, before), replay)
-        yield lost
+            made.pop(name)
+        yield lost and f"{name}, {lost}"
 
 
-def learner(name: str) -> tuple:
+def in_update(made: Learner, chance: random.Random) -> str:
+    """A loss, gradient or weight: the module is named, none of its weights moves and all are finite."""
+    agent, batch = made.agent, made.replay.sample(2, 8)
+    torch.manual_seed(chance.randrange(10**6))
+    before = {name: value.clone() for name, value in agent.named_parameters()}
+    kind = chance.choice(list(PLANTS))
+    with PLANTS[kind](agent, chance) as planted:
+        try:
+            agent.update(batch)
+            lost, module = "the update went through", None
+        except Divergence as error:
+            module = error.module
+            lost = "" if str(error).endswith("is not finite") else f"said {error}"
+    named = {id(parameter) for parameter in agent.optimisers[module].parameters} if module else set()
+    for name, value in agent.named_parameters():
+        moved = not torch.equal(value, before[name])
+        if name != planted and moved and (id(value) in named or not value.isfinite().all()):
+            lost = lost or f"{name} moved"
+    restore(agent, before)
+    return lost and f"{kind} {planted}: {lost}"
+
+
+def at_the_door(made: Learner, chance: random.Random) -> str:
+    """What the policy does or an environment gives: one line with its exit code, and no row of it."""
+    rollout, bad, kind = made.rollout, chance.choice(BAD), chance.choice(("action", "reward", "signals"))
+    real = rollout.envs.step
+
+    def spoilt(action):
+        image, reward, terminated, truncated, info = real(action)
+        if kind == "signals":
+            return image, reward, terminated, truncated, info | {"signals": np.full((1, 2), bad)}
+        return image, reward * 0 + bad, terminated, truncated, info
+
+    def act(memory, image, is_first):
+        action, memory = made.act(memory, image, is_first)
+        return (action * 0 + bad if kind == "action" else action), memory
+
+    rows = rollout.row
+    with mock.patch.object(rollout.envs, "step", real if kind == "action" else spoilt):
+        try:
+            rollout.step(act)
+            lost = "the row was given"
+        except UserError as error:
+            code = 3 if kind == "action" else 5
+            lost = "" if error.exit_code == code and "not finite" in str(error) else f"said {error}"
+    return lost or ("" if rollout.row is rows else "a row of it is there")
+
+
+def learner(name: str) -> Learner:
     """A small agent and the replay of some steps with random actions."""
     config, _ = runs.read([*SMALL, "--agent", name, "--optimiser.warmup", "0"], cuda=False)
     envs = build.training_environments(config)
-    try:
-        agent = build.make_agent(config, envs.single_action_space, torch.device("cpu"))
-        replay, _ = build.make_replay(config, envs.single_action_space, "cpu")
-        rollout = Rollout(envs, agent.initial_state(1), 0)
-        random_actions = random_policy(envs, np.random.default_rng(0))
+    agent = build.make_agent(config, envs.single_action_space, torch.device("cpu"))
+    replay, _ = build.make_replay(config, envs.single_action_space, "cpu")
+    rollout = Rollout(envs, agent.initial_state(1), 0)
+    random_actions = random_policy(envs, np.random.default_rng(0))
 
-        def act(memory, image, is_first):
-            action, _ = random_actions(memory, image, is_first)
-            _, memory = agent.act(memory, image, is_first)
-            return action, memory.took(action)
+    def act(memory, image, is_first):
+        action, _ = random_actions(memory, image, is_first)
+        _, memory = agent.act(memory, image, is_first)
+        return action, memory.took(action)
 
-        for _ in range(ROWS):
-            replay.add(rollout.step(act))
-    finally:
-        envs.close()
-    return agent, replay
+    for _ in range(ROWS):
+        replay.add(rollout.step(act))
+    return Learner(agent, replay, rollout, act)
 
 
-def restored(agent, weights: dict[str, torch.Tensor]):
-    """The agent with its weights and without moving statistics that saw what was planted."""
+def restore(agent: Agent, weights: dict[str, torch.Tensor]) -> None:
+    """The weights as they were, and moving statistics without what was planted."""
     with torch.no_grad():
         for name, value in agent.named_parameters():
             value.copy_(weights[name])
         for value in agent.buffers():
             if value.is_floating_point():
                 torch.nan_to_num_(value, 0.0, 0.0, 0.0)
-    return agent
 
 
 @contextlib.contextmanager
-def in_batch(agent, batch: dict, chance: random.Random) -> Iterator[str]:
-    """One number of what was acted, paid or signalled."""
-    names = [name for name, value in batch.items() if value.is_floating_point() and value.numel() and name != "image"]
-    name = chance.choice(sorted(names))
-    batch[name][tuple(chance.randrange(size) for size in batch[name].shape)] = chance.choice(BAD)
-    yield name
-
-
-@contextlib.contextmanager
-def in_loss(agent, batch: dict, chance: random.Random) -> Iterator[str]:
+def in_loss(agent: Agent, chance: random.Random) -> Iterator[str]:
     """One of the losses that the modules descend."""
     bad, chosen = chance.choice(BAD), []
 
@@ -106,7 +141,7 @@ def in_loss(agent, batch: dict, chance: random.Random) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def in_gradient(agent, batch: dict, chance: random.Random) -> Iterator[str]:
+def in_gradient(agent: Agent, chance: random.Random) -> Iterator[str]:
     """The gradient of one weight of one module."""
     name, parameter = chance.choice(learned(agent))
     bad = chance.choice(BAD)
@@ -118,7 +153,7 @@ def in_gradient(agent, batch: dict, chance: random.Random) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def in_weight(agent, batch: dict, chance: random.Random) -> Iterator[str]:
+def in_weight(agent: Agent, chance: random.Random) -> Iterator[str]:
     """One number of a weight, as a bad memory would leave it."""
     name, parameter = chance.choice(learned(agent))
     with torch.no_grad():
@@ -126,10 +161,10 @@ def in_weight(agent, batch: dict, chance: random.Random) -> Iterator[str]:
     yield name
 
 
-def learned(agent) -> list[tuple[str, torch.nn.Parameter]]:
+def learned(agent: Agent) -> list[tuple[str, torch.nn.Parameter]]:
     """The weights that an optimiser moves."""
     moved = {id(parameter) for optimiser in agent.optimisers.values() for parameter in optimiser.parameters}
     return [(name, parameter) for name, parameter in agent.named_parameters() if id(parameter) in moved]
 
 
-PLANTS = {"batch": in_batch, "loss": in_loss, "gradient": in_gradient, "weight": in_weight}
+PLANTS = {"loss": in_loss, "gradient": in_gradient, "weight": in_weight}

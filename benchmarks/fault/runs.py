@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 from benchmarks.fault import Tries
@@ -61,12 +62,21 @@ LONGEST = 120.0  # seconds for a run to come to where it is killed
 ENDLESS = ["--frames", "100000000"]
 
 
-def begin(run: Path, *words: str, **variables: str) -> subprocess.Popen:
-    """train.py on a small job; its output in a file beside the folder."""
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "XDG_CACHE_HOME": str(run.parent / "cache")} | variables
-    command = [sys.executable, "train.py", *SMALL, *words, "--folder", str(run)]
+def command(run: Path, *words: str) -> list[str]:
+    """train.py on a small job."""
+    return [sys.executable, "train.py", *SMALL, *words, "--folder", str(run)]
+
+
+def variables(folder: Path, **more: str) -> dict[str, str]:
+    """One thread, and decoded clips in a folder of its own."""
+    return os.environ | {"OMP_NUM_THREADS": "1", "XDG_CACHE_HOME": str(folder / "cache")} | more
+
+
+def begin(run: Path, *words: str, **more: str) -> subprocess.Popen:
+    """Start it; its output in a file beside the folder."""
     with log_of(run).open("a") as log:
-        return subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, env=environment, start_new_session=True)
+        process = partial(subprocess.Popen, cwd=ROOT, stdout=log, stderr=log, start_new_session=True)
+        return process(command(run, *words), env=variables(run.parent, **more))
 
 
 def log_of(run: Path) -> Path:
@@ -187,8 +197,8 @@ def twice(folder: Path, chance: random.Random) -> Tries:
         while True:
             before = good_step(run)
             time.sleep(chance.uniform(0, 0.3))
-            command = [sys.executable, "train.py", *SMALL, *ENDLESS, "--folder", str(run)]
-            second = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=LONGEST)
+            second = partial(subprocess.run, cwd=ROOT, capture_output=True, text=True, timeout=LONGEST)
+            second = second(command(run, *ENDLESS), env=variables(folder))
             one = re.fullmatch(r"error: the run folder is in use by process \d+: .*: .*\n", second.stderr)
             lost = "" if second.returncode == 2 and one else f"code {second.returncode}: {second.stderr[-300:]!r}"
             yield problem or lost or wait_for(first, lambda before=before: good_step(run) > before)

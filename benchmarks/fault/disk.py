@@ -1,0 +1,84 @@
+"""A disk that is full in the middle of a real run: what was saved stays, the run goes on, and saves again with room."""
+
+import os
+import random
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+from benchmarks.fault import Tries
+from benchmarks.fault.runs import ENDLESS, LONGEST, ROOT, command, good, good_step, variables, wait_for
+from errors import UserError
+
+SIZE = 32 << 20  # bytes of a disk
+ROOM = (20_000, 4_000_000)  # of it that is free, more or less
+PATIENCE = 8.0  # seconds in which something is written, a checkpoint twice
+
+
+def full(folder: Path, chance: random.Random) -> Tries:
+    """A disk of its own, in memory, with as little room as chance wants: any write of a run may come upon its end."""
+    check()
+    number = 0
+    while True:
+        number += 1
+        disk = folder / f"disk{number}"
+        disk.mkdir()
+        yield one(disk, int(ROOM[0] * (ROOM[1] / ROOM[0]) ** chance.random()))
+
+
+def check() -> None:
+    """Errors: UserError where a disk in memory cannot be mounted."""
+    if not shutil.which("unshare") or subprocess.run([*space(), "true"], capture_output=True).returncode:
+        raise UserError("no disk in memory can be mounted here", "fault full", "allow user namespaces, or run it as root")
+
+
+def space() -> list[str]:
+    """A command in mounts of its own."""
+    return ["unshare", "--mount"] if os.geteuid() == 0 else ["unshare", "--user", "--map-root-user", "--mount"]
+
+
+def one(disk: Path, room: int) -> str:
+    """One run on one disk."""
+    script = f'mount -t tmpfs -o size={SIZE} foreground "$0" && head -c {SIZE - room} /dev/zero > "$0/ballast" && exec "$@"'
+    words = [*space(), "sh", "-c", script, str(disk), *command(disk / "run", *ENDLESS)]
+    out = disk.parent / f"{disk.name}.txt"
+    with out.open("w") as file:
+        process = subprocess.Popen(words, cwd=ROOT, stdout=file, stderr=file, env=variables(disk.parent))
+    try:
+        return judged(process, disk, out, room)
+    finally:
+        process.kill()
+        process.wait()
+
+
+def judged(process: subprocess.Popen, disk: Path, out: Path, room: int) -> str:
+    """What became of it; the disk is seen as the run sees it."""
+    seen = Path(f"/proc/{process.pid}/root{disk}")
+
+    def complained() -> bool:
+        return process.poll() is not None or "warning" in out.read_text()
+
+    lost = wait_for(process, complained)
+    if process.poll() is not None:  # it never began: one line and nothing there to lose
+        said = out.read_text()
+        one_line = [line for line in said.splitlines() if line.startswith("error: ")]
+        return "" if process.returncode == 2 and len(one_line) == 1 and "Traceback" not in said else f"{room}: {said[-300:]}"
+    before = good(seen / "run")
+    time.sleep(PATIENCE / 4)
+    if lost or process.poll() is not None:
+        return f"room {room}: {lost or 'it did not go on'}: {out.read_text()[-300:]!r}"
+    if good(seen / "run") < before:
+        return f"room {room}: frame {before} was saved, {good(seen / 'run')} is left"
+    (seen / "ballast").unlink()
+    after = good_step(seen / "run")
+    lost = wait_for(process, lambda: good_step(seen / "run") > after)
+    process.terminate()
+    try:
+        code = process.wait(LONGEST)
+    except subprocess.TimeoutExpired:
+        code = None
+    said = out.read_text()
+    if lost or code != 143 or "Traceback" in said:
+        return f"room {room}: {lost or f'code {code}'} after there was room: {said[-300:]!r}"
+    return ""

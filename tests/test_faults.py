@@ -1,0 +1,63 @@
+"""The harness of faults, each class in short; and that it says so when something is lost."""
+
+import json
+import os
+
+import pytest
+
+from benchmarks import faults
+from benchmarks.fault import disk
+from errors import UserError
+from training import checkpoint
+
+COUNTS = {"kill": 2, "term": 2, "twice": 1, "full": 1, "damage": 40, "hostile": 60, "config": 500, "video": 40, "nan": 25}
+
+
+def measured(capsys, *words: str) -> dict:
+    faults.main(list(words))
+    return json.loads(capsys.readouterr().out.splitlines()[-1])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", list(faults.FAULTS))
+def test_faults_are_survived(tmp_path, capsys, name):
+    if name == "full":
+        try:
+            disk.check()
+        except UserError:
+            pytest.skip("no disk in memory can be mounted here")
+    row = measured(capsys, name, "--count", str(COUNTS[name]), "--folder", str(tmp_path))
+    assert row.pop("worst_seconds") < 120
+    assert row == {"fault": name, "tried": COUNTS[name], "survived": COUNTS[name], "lost": 0}
+    assert not os.listdir(tmp_path)
+
+
+def test_what_is_lost_is_counted_and_said(tmp_path, capsys, monkeypatch):
+    def tries(folder, chance):
+        (folder / "work").mkdir()
+        yield ""
+        yield "a weight"
+        yield ""
+
+    monkeypatch.setattr(faults, "FAULTS", {"toy": tries, "other": lambda *_: (one for one in [""] * 3)})
+    with pytest.raises(SystemExit) as stopped:
+        faults.main(["all", "--count", "3", "--folder", str(tmp_path)])
+    said = capsys.readouterr()
+    assert stopped.value.code == 1
+    assert said.err == "toy, try 1: a weight\n"
+    rows = [json.loads(line) for line in said.out.splitlines()]
+    assert [(row["fault"], row["tried"], row["lost"]) for row in rows] == [("toy", 3, 1), ("other", 3, 0), ("all", 6, 1)]
+    assert not os.listdir(tmp_path)
+
+
+def test_a_loader_that_trusts_is_found_out(tmp_path, capsys, monkeypatch):
+    """Nothing compared with the manifest: damage and forgeries go through, and the harness says so."""
+    monkeypatch.setattr(checkpoint, "verify", lambda path: None)
+    with pytest.raises(SystemExit):
+        faults.main(["damage", "--count", "5", "--folder", str(tmp_path)])
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["lost"] == 5
+
+
+def test_an_unknown_fault_names_the_nearest():
+    with pytest.raises(UserError, match=r"unknown fault .kil.: fault: did you mean kill\?"):
+        faults.main(["kil"])

@@ -45,6 +45,11 @@ class Optimiser:
 
     def load_state_dict(self, state: dict) -> None:
         self.adam.load_state_dict(state["adam"])
+        for parameter, moments in self.adam.state.items():
+            for name, value in moments.items():
+                # A copy, in memory as the weight is (channels last): fused Adam pairs them by place, not by index.
+                like = parameter if value.shape == parameter.shape else value
+                moments[name] = torch.empty_like(like).copy_(value)
         self.steps = state["steps"]
 
 

@@ -1,7 +1,7 @@
 """What a run survives: ``python benchmarks/faults.py kill --count 100``, or ``all``; a JSON line a fault, one JSON line last.
 
 {"fault", "tried", "survived", "lost", "worst_seconds"}; what was lost is said before, one line each. Faults: kill, term, twice,
-full (real runs of train.py), damage, hostile (checkpoints), config (command lines), video (clips), nan (numbers).
+full, resume (real runs of train.py), damage, hostile (checkpoints), config (command lines), video (clips), nan (numbers).
 """
 
 import json
@@ -21,7 +21,7 @@ from training import system  # noqa: E402
 
 system.prepare_environment()  # before torch is imported
 
-from benchmarks.fault import Fault, checkpoints, clips, configs, disk, numbers, runs  # noqa: E402
+from benchmarks.fault import Fault, checkpoints, clips, configs, disk, numbers, resume, runs  # noqa: E402
 from configs import run as run_configs  # noqa: E402
 from errors import UserError, nearest, run_main  # noqa: E402
 from option import option  # noqa: E402
@@ -32,6 +32,7 @@ FAULTS: dict[str, Fault] = {
     "term": runs.term,
     "twice": runs.twice,
     "full": disk.full,
+    "resume": resume.resume,
     "damage": checkpoints.damage,
     "hostile": checkpoints.hostile,
     "config": configs.config,

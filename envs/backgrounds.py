@@ -120,6 +120,18 @@ class Background:
         else:
             self._position += 1
 
+    @property
+    def playback(self) -> dict[str, int]:
+        """Where it is; see `go_on`."""
+        return {"first": self._first, "length": self._length, "position": self._position, "steps": self._steps}
+
+    def go_on(self, playback: dict[str, int], random: np.random.Generator) -> None:
+        """Be where another one was; a clip that is no longer there is drawn anew."""
+        self._random, self._steps = random, playback["steps"]
+        self._first, self._length, self._position = playback["first"], playback["length"], playback["position"]
+        if self._first not in self.clips.starts or self._first + self._length not in self.clips.starts:
+            self._redraw()
+
     def frame(self) -> np.ndarray:
         """The frame that shows now, (H, W, 3) uint8, not to be written to."""
         return self.clips.frames[self._first + bounce(self._position, self._length)]

@@ -13,6 +13,7 @@ from envs.games import Playing
 from envs.rendering import Renderer, colour_rule_mask, composite
 from envs.signals import Signals
 from envs.simulator import PhysicsError, suite
+from envs.snapshots import Snapshots
 from errors import UserError, nearest
 
 MASKS = ("sky_and_floor", "sky", "colour")  # what the video replaces; "colour" is the rule of older work
@@ -85,8 +86,9 @@ class DMCEnv(gymnasium.Env):
         self.playing = Playing(family, games or family.train, environment, domain) if family else None
         rewards = self.playing if self.playing and self.playing.names else None
         self.signals = rewards or (Signals(self._physics, domain, tuple(signals)) if signals else None)
-        self._frame = 0
+        self._frame, self._over, self._restarts = 0, False, False
         self._observation = np.zeros(self.observation_space.shape, np.uint8)
+        self._snapshots = Snapshots(environment)
         if seed is not None:
             self._np_random, self._np_random_seed = seeding.np_random(seed)
 
@@ -109,13 +111,39 @@ class DMCEnv(gymnasium.Env):
         if self.playing:
             self.playing.reset(self.np_random)
         self._environment.reset()
-        self._frame = 0
+        self._frame, self._over, self._restarts = 0, False, False
         if self.background is not None:
             self.background.reset(self.np_random)
         self._observation = self._draw(self.renderer)
         return self._observation.copy(), {"env_frames": 0, "discount": 1.0, "diverged": False} | self._extras(0.0)
 
+    @property
+    def snapshot(self) -> dict:
+        """All of a started episode as nested plain values, arrays copied; assigned to another such environment it goes on
+        there. Where the episode is over the next step is a reset, as vector environments have it (`AutoresetMode.NEXT_STEP`),
+        which cannot be told of it. Errors on assignment: ValueError when another MuJoCo took it.
+        """
+        simulator = self._snapshots.take()
+        parts = {"simulator": simulator, "random": self.np_random.bit_generator.state, "frame": self._frame}
+        parts |= {"observation": self._observation.copy(), "over": self._over}
+        parts["background"] = self.background.playback if self.background is not None else None
+        return parts | {"game": self.playing.games.index(self.playing.game) if self.playing else None}
+
+    @snapshot.setter
+    def snapshot(self, taken: dict) -> None:
+        self._snapshots.restore(taken["simulator"])
+        self.np_random.bit_generator.state = taken["random"]
+        self._frame, self._observation = taken["frame"], taken["observation"].copy()
+        self._over = self._restarts = taken["over"]
+        if self.background is not None:
+            self.background.go_on(taken["background"], self.np_random)
+        if self.playing:
+            self.playing.game = self.playing.games[taken["game"]]
+
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict]:
+        if self._restarts:
+            observation, info = self.reset()
+            return observation, 0.0, False, False, info
         control = self._to_control(action)
         action = np.clip(action, -1, 1)
         reward, discount, frames, signals = 0.0, None, 0, 0.0
@@ -128,9 +156,11 @@ class DMCEnv(gymnasium.Env):
                 discount = self._task.get_termination(self._physics)
         except PhysicsError:
             info = {"env_frames": frames, "discount": 1.0, "diverged": True} | self._extras(signals)
+            self._over = True
             return self._observation.copy(), reward, False, True, info
         terminated = discount == 0
         truncated = not terminated and (discount is not None or self._frame >= self.time_limit)
+        self._over = terminated or truncated
         if self.background is not None:
             self.background.step()
         self._observation = self._draw(self.renderer)

@@ -121,9 +121,18 @@ class Signals:
         return float(np.clip((np.abs(along) - 1) / EXCESS, 0, 1).mean())
 
     def contact(self) -> float:
-        """The largest contact force, in N."""
+        """The largest contact force, in N.
+
+        dm_control's step ends before forces are solved for: until then what stands in their place is of other contacts, or
+        nothing. Solved here, and the solver's warm start put back, so that the next step is what it would have been.
+        """
         force, largest = np.zeros(6), 0.0
         model, data = self._physics.model.ptr, self._physics.data.ptr
+        if not data.ncon:
+            return 0.0
+        warm = data.qacc_warmstart.copy()
+        mujoco.mj_forwardSkip(model, data, mujoco.mjtStage.mjSTAGE_VEL, 1)
+        data.qacc_warmstart[:] = warm
         for index in range(data.ncon):
             mujoco.mj_contactForce(model, data, index, force)
             largest = max(largest, float(np.linalg.norm(force[:3])))

@@ -10,7 +10,18 @@ from benchmarks.fault import disk
 from errors import UserError
 from training import checkpoint
 
-COUNTS = {"kill": 2, "term": 2, "twice": 1, "full": 1, "damage": 40, "hostile": 60, "config": 500, "video": 40, "nan": 25}
+COUNTS = {
+    "kill": 2,
+    "term": 2,
+    "twice": 1,
+    "full": 1,
+    "resume": 2,
+    "damage": 40,
+    "hostile": 60,
+    "config": 500,
+    "video": 40,
+    "nan": 25,
+}
 
 
 def measured(capsys, *words: str) -> dict:

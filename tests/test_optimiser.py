@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from agents.optimiser import Optimiser, descend
+from agents.optimiser import Divergence, Optimiser, descend
+from training import checkpoint
 
 
 def make(warmup: int, rate: float = 0.1) -> tuple[torch.nn.Parameter, Optimiser]:
@@ -33,3 +34,36 @@ def test_a_resumed_warm_up_goes_on():
     other.data.copy_(weight.data)
     resumed.load_state_dict(optimiser.state_dict())
     assert moves(other, resumed, 3) == pytest.approx(moves(weight, optimiser, 3), rel=1e-5)
+
+
+def test_moments_come_back_to_the_weights_that_they_are_of(tmp_path):
+    """Through a file, where arrays are in the order of their indices: a weight that is channels last has moments so."""
+    torch.manual_seed(0)
+    start = torch.randn(4, 3, 2, 2).contiguous(memory_format=torch.channels_last)
+    gradients = torch.randn(6, 4, 3, 2, 2)
+
+    def made():
+        weight = torch.nn.Parameter(start.clone(memory_format=torch.preserve_format))
+        return weight, Optimiser("toy", [weight], 0.1, 1e6, 1e-8)
+
+    def moved(weight, optimiser, rows):
+        for row in rows:
+            descend({"toy": optimiser}, {"toy": (weight * row).sum()})
+        return weight.detach().clone()
+
+    weight, optimiser = made()
+    moved(weight, optimiser, gradients[:3])
+    path = checkpoint.save(tmp_path, 1, {"optimiser": optimiser.state_dict(), "weight": weight.detach()})
+    saved = checkpoint.load(path)
+    other, resumed = made()
+    resumed.load_state_dict(saved["optimiser"])
+    other.data.copy_(saved["weight"])
+    assert torch.equal(moved(weight, optimiser, gradients[3:]), moved(other, resumed, gradients[3:]))
+
+
+def test_a_weight_that_is_not_finite_stops_its_module():
+    weight = torch.nn.Parameter(torch.tensor([1.0, -float("inf")]))
+    optimiser = Optimiser("toy", [weight], 0.1, 1.0, 1e-8)
+    with pytest.raises(Divergence, match="the norm of the weights of toy"):
+        descend({"toy": optimiser}, {"toy": weight[0] * 2})
+    assert weight.tolist()[0] == 1.0

@@ -120,3 +120,31 @@ def test_what_does_not_exist_is_refused():
     assert "signals" not in env.reset(seed=0)[1]
     assert mujoco.mj_id2name(env.physics.model.ptr, mujoco.mjtObj.mjOBJ_BODY, 1) == "torso"
     env.close()
+
+
+@pytest.mark.parametrize("task", ["walker-stand", "cheetah-run", "humanoid-stand"])
+def test_contact_is_that_of_now_and_looking_changes_nothing(task):
+    """Against a whole forward pass on a copy; the simulator beside one that is not looked at."""
+    looked, other = make(task, seed=1, size=16, signals=("use", "safety")), make(task, seed=1, size=16)
+    random = np.random.default_rng(0)
+    looked.reset()
+    other.reset()
+    found = []
+    for _ in range(60):
+        action = random.uniform(-1, 1, looked.action_space.shape)
+        looked.step(action)
+        other.step(action)
+        model, data = looked.physics.model.ptr, mujoco.MjData(looked.physics.model.ptr)
+        whole = mujoco.mjtState.mjSTATE_INTEGRATION
+        state = np.empty(mujoco.mj_stateSize(model, whole))
+        mujoco.mj_getState(model, looked.physics.data.ptr, state, whole)
+        mujoco.mj_setState(model, data, state, whole)
+        mujoco.mj_forward(model, data)
+        force, largest = np.zeros(6), 0.0
+        for index in range(data.ncon):
+            mujoco.mj_contactForce(model, data, index, force)
+            largest = max(largest, float(np.linalg.norm(force[:3])))
+        assert looked.signals.contact() == pytest.approx(largest, rel=1e-6)
+        found.append(largest)
+        np.testing.assert_array_equal(looked.simulator_state(), other.simulator_state())
+    assert max(found) > 1

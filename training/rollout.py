@@ -39,6 +39,16 @@ def random_policy(envs: VectorEnv, generator: np.random.Generator) -> Policy:
     return act
 
 
+def _like(kept: Any, saved: Any) -> Any:
+    """What a checkpoint gives back, where tuples lost their names, on the device of `kept`."""
+    if isinstance(kept, torch.Tensor):
+        return saved.to(kept.device)
+    if isinstance(kept, tuple):
+        parts = [_like(one, other) for one, other in zip(kept, saved, strict=True)]
+        return type(kept)(*parts) if hasattr(kept, "_fields") else tuple(parts)
+    return saved
+
+
 class Rollout:
     """Steps a vector environment with a policy and keeps the policy's memory.
 
@@ -121,6 +131,24 @@ class Rollout:
         for index in np.flatnonzero(done):
             self.finished.append(Episode(int(index), float(self._score[index]), int(self._length[index])))
         self._done = done
+
+    def state(self) -> dict[str, Any]:
+        """All that the next step depends on, but for the policy: environments, memory, the row, episodes under way."""
+        if self.row is None:
+            return {}
+        episodes = {"done": self._done, "score": self._score, "length": self._length}
+        return {"envs": list(self.envs.get_attr("snapshot")), "memory": self.memory, "row": self.row, "episodes": episodes}
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Go on from what `state` gave, with a memory of the same kind.
+
+        Errors: ValueError when an environment cannot go on (another MuJoCo).
+        """
+        if not state:
+            return
+        self.envs.set_attr("snapshot", state["envs"])
+        self.memory, self.row = _like(self.memory, state["memory"]), state["row"]
+        self._done, self._score, self._length = (state["episodes"][name] for name in ("done", "score", "length"))
 
     @property
     def agent_steps(self) -> int:

@@ -209,7 +209,8 @@ class Trainer:
             "agent": self.agent.training_state(),
             "replay": {"manifest": manifest, "tail": tail},
             "clocks": {"agent_step": self.agent_step, "update": self.update, "owed": self.owed},
-            "episodes": {"count": self.episodes, "diverged": self.rollout.diverged},
+            "episodes": {"count": self.episodes, "diverged": self.rollout.diverged, "score": self.score},
+            "rollout": self.rollout.state(),
             "random": {"torch": torch.get_rng_state(), "numpy": self.generator.bit_generator.state} | self._on_devices(),
         }
 
@@ -218,10 +219,7 @@ class Trainer:
         return {"cuda": torch.cuda.get_rng_state_all()} if self.agent.device.type == "cuda" else {}
 
     def resume(self) -> list[str]:
-        """Go on from the newest checkpoint that verifies, if there is one; sentences about what was passed over.
-
-        Environments start a new episode: what was underway is not resumed.
-        """
+        """Go on from the newest checkpoint that verifies, if there is one; sentences about what was passed over."""
         root, chunks = self.folder / "checkpoints", self.folder / "replay"
 
         def damaged(path: Path) -> list[str]:
@@ -243,9 +241,14 @@ class Trainer:
         clocks = state["clocks"]
         self.agent_step, self.update, self.owed = clocks["agent_step"], clocks["update"], clocks["owed"]
         self.episodes, self.rollout.diverged = state["episodes"]["count"], state["episodes"]["diverged"]
+        self.score = state["episodes"].get("score", self.score)
         self.saved_at = self.env_frame
-        # Else every resumed run would begin with the first run's episodes and clips again.
+        # Where episodes begin anew: else they would be those of the first run again, and its clips.
         self.rollout.seed = (self.rollout.seed + self.agent_step) % 2**31
+        try:
+            self.rollout.load(state.get("rollout", {}))
+        except ValueError as error:
+            sentences.append(f"the episode that was under way is not gone on with ({error}); a new one begins")
         torch.set_rng_state(state["random"]["torch"])
         if self.agent.device.type == "cuda" and len(state["random"].get("cuda", ())) == torch.cuda.device_count():
             torch.cuda.set_rng_state_all(state["random"]["cuda"])

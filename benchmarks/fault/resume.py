@@ -1,0 +1,80 @@
+"""A run that is stopped and goes on ends where one that was never stopped does, to the bit."""
+
+import hashlib
+import random
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from benchmarks.fault import Tries
+from benchmarks.fault.checkpoints import leaves_of
+from benchmarks.fault.runs import begin, good_step, log_of, wait_for
+from training import checkpoint
+
+AGENTS = ("infopower", "dreamer", "c_dreamer", "repo", "infopower_paper", "slim", "metra", "diayn", "mra", "task_conditioned")
+FRAMES = 440
+
+
+def resume(folder: Path, chance: random.Random) -> Tries:
+    """One agent after another; told to stop, or killed, once or twice on its way, at any frame: mid-episode, in a save."""
+    straight, number = {}, 0
+    while True:
+        agent = AGENTS[number % len(AGENTS)]
+        number += 1
+        words = options_of(agent)
+        if agent not in straight:
+            straight[agent] = ended(folder / f"straight-{agent}", words)
+        run = folder / f"cut{number}-{agent}"
+        for _ in range(chance.choice((1, 1, 2))):
+            cut(run, words, chance)
+        found = ended(run, words)
+        yield "" if found == straight[agent] else f"{agent}: {differing(straight[agent], found)}"
+
+
+def options_of(agent: str) -> list[str]:
+    """A few frames of it, with clips, several episodes and updates, and skills drawn anew."""
+    words = ["--agent", agent, "--frames", str(FRAMES), "--training.train_ratio", "2"]
+    words += ["--task", "walker-walk", "--background.redraw_every", "7"]
+    return words + (["--skill.hold", "9"] if agent in ("slim", "metra", "diayn") else [])
+
+
+def cut(run: Path, words: list[str], chance: random.Random) -> None:
+    """Begin or go on, and be stopped at some moment, if the run does not end before."""
+    before, process = good_step(run), begin(run, *words)
+    try:
+        wait_for(process, lambda: good_step(run) > before)
+        time.sleep(chance.uniform(0, 0.6))
+        process.send_signal(chance.choice((signal.SIGTERM, signal.SIGKILL)))
+        process.wait(60)
+    finally:
+        process.kill()
+        process.wait()
+
+
+def ended(run: Path, words: list[str]) -> dict[str, str]:
+    """Let it go to its end; everything of its last checkpoint by place: weights, moments, counters, replay, environments.
+
+    Errors: RuntimeError when it does not come to its end.
+    """
+    process = begin(run, *words)
+    if process.wait(600):
+        raise RuntimeError(f"the run failed: {log_of(run).read_text()[-500:]}")
+    return {place: text_of(value) for place, value in leaves_of(checkpoint.load(checkpoint.steps(run / "checkpoints")[-1]))}
+
+
+def text_of(value) -> str:
+    """Of a number its digits, of an array type, shape and a hash."""
+    if isinstance(value, torch.Tensor):
+        value = value.numpy()
+    if isinstance(value, np.ndarray):
+        return f"{value.dtype} {value.shape} {hashlib.sha256(value.tobytes()).hexdigest()[:16]}"
+    return repr(value)
+
+
+def differing(one: dict[str, str], other: dict[str, str]) -> str:
+    """Where the two are not the same."""
+    places = [place for place in sorted({*one, *other}) if one.get(place) != other.get(place)]
+    return f"{len(places)} of {len(one)} differ, {', '.join(places[:6])}"

@@ -1,0 +1,116 @@
+"""An environment in the middle of an episode goes on elsewhere to the bit: all 28 tasks, over the end of an episode too."""
+
+import numpy as np
+import pytest
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
+
+import envs
+from envs.backgrounds import BackgroundConfig, load_background
+from envs.dmc import DMCEnv
+from envs.families import FamilyConfig, make_family
+from envs.signals import USES
+from training import checkpoint
+from training.rollout import Rollout, random_policy
+
+
+def make(task: str, **more) -> DMCEnv:
+    told = ("use", "safety") if task.split("-")[0] in USES else ()
+    return DMCEnv(task, size=16, action_repeat=2, time_limit=24, signals=told, **more)
+
+
+def rows_of(env: DMCEnv, rollout: Rollout, number: int) -> list[dict]:
+    """Rows of a rollout with the simulator's state behind each."""
+    random = np.random.default_rng(5)
+    rows = []
+    for _ in range(number):
+        row = rollout.step(random_policy(rollout.envs, random))
+        rows.append({**row, "simulator": env.simulator_state()})
+    return rows
+
+
+def vector(env: DMCEnv) -> Rollout:
+    return Rollout(SyncVectorEnv([lambda: env], autoreset_mode=AutoresetMode.NEXT_STEP), None, 3)
+
+
+@pytest.mark.parametrize("task", envs.TASKS)
+def test_every_task_goes_on_to_the_bit(tmp_path, task):
+    """Cut in an episode, at its last step and behind its reset; through a real checkpoint."""
+    env = make(task)
+    rollout = vector(env)
+    rows_of(env, rollout, 6)
+    for more in (0, 7, 1):  # 12 steps an episode: in the middle, after the last, after the reset
+        rows_of(env, rollout, more)
+        path = checkpoint.save(tmp_path, rollout.row["image"].shape[0] + more, rollout.state())
+        other = make(task)
+        resumed = vector(other)
+        resumed.load(checkpoint.load(path))
+        # The first goes on from its own snapshot, too, so that each cut begins where the last one did.
+        for one, two in zip(rows_of(env, rollout, 16), rows_of(other, resumed, 16)):
+            for name in one:
+                np.testing.assert_array_equal(one[name], two[name], err_msg=f"{name} after {more}")
+        assert rollout.finished == resumed.finished
+
+
+def test_what_is_left_out_is_missed():
+    """Each part of a snapshot is needed: without it something differs within an episode and the next."""
+    task = "reacher-easy"
+    env = make(task)
+    rollout = vector(env)
+    rows_of(env, rollout, 6)
+    state = rollout.state()
+    whole = rows_of(env, rollout, 16)
+    fresh = make(task)
+    fresh.reset(seed=99)
+    elsewhere = fresh.snapshot
+    for part in ("data", "model", "random", "frame"):
+        other = make(task)
+        other.reset(seed=99)
+        taken = {**state["envs"][0]}
+        if part in elsewhere:
+            taken[part] = elsewhere[part]
+        else:
+            taken["simulator"] = {**taken["simulator"], part: elsewhere["simulator"][part]}
+        resumed = vector(other)
+        resumed.load({**state, "envs": [taken]})
+        again = rows_of(other, resumed, 16)
+        same = all(np.array_equal(one[name], two[name]) for one, two in zip(whole, again) for name in one)
+        assert not same, f"without {part} nothing differs"
+
+
+def test_a_background_and_a_game_go_on(tmp_path):
+    """Clips drawn anew every fifth step, games at each reset; a clip that is not there any more is drawn again."""
+    config = BackgroundConfig(source="procedural", redraw_every=5)
+    family = make_family(FamilyConfig(kind="speed"), "walker-walk")
+    played = {"background": load_background(config, "train", 16), "family": family}
+    env, other = (DMCEnv("walker-walk", size=16, action_repeat=2, time_limit=24, **played) for _ in range(2))
+    rollout, resumed = vector(env), vector(other)
+    rows_of(env, rollout, 4)
+    resumed.load(checkpoint.load(checkpoint.save(tmp_path, 1, rollout.state())))
+    for one, two in zip(rows_of(env, rollout, 30), rows_of(other, resumed, 30)):
+        for name in one:
+            np.testing.assert_array_equal(one[name], two[name], err_msg=name)
+    taken = env.snapshot
+    taken["background"]["first"] += 1
+    other.snapshot = taken
+    assert other.background.clip == int(np.searchsorted(other.background.clips.starts, other.background._first, "right")) - 1
+    assert other.background._first in other.background.clips.starts
+
+
+def test_another_simulator_is_refused():
+    env = make("cartpole-balance")
+    env.reset(seed=0)
+    taken = env.snapshot
+    taken["simulator"]["mujoco"] = "1.2.3"
+    with pytest.raises(ValueError, match=r"MuJoCo 1.2.3 took this snapshot"):
+        env.snapshot = taken
+
+
+def test_a_snapshot_is_a_copy():
+    env = make("pendulum-swingup")
+    env.reset(seed=0)
+    taken = env.snapshot
+    before = taken["simulator"]["data"].copy(), taken["observation"].copy()
+    for _ in range(3):
+        env.step(np.ones(1))
+    np.testing.assert_array_equal(taken["simulator"]["data"], before[0])
+    np.testing.assert_array_equal(taken["observation"], before[1])

@@ -12,9 +12,10 @@ import torch
 from benchmarks.fault import Tries
 from benchmarks.fault.checkpoints import leaves_of
 from benchmarks.fault.runs import begin, good_step, log_of, wait_for
+from configs import run as runs
 from training import checkpoint
 
-AGENTS = ("infopower", "dreamer", "c_dreamer", "repo", "infopower_paper", "slim", "metra", "diayn", "mra", "task_conditioned")
+AGENTS = tuple(agent for agent in runs.AGENTS if agent not in runs.FOLLOWING)  # the others begin with a run of these
 FRAMES = 440
 
 
@@ -36,7 +37,7 @@ def resume(folder: Path, chance: random.Random) -> Tries:
 
 def options_of(agent: str) -> list[str]:
     """A few frames of it, with clips, several episodes and updates, and skills drawn anew."""
-    words = ["--agent", agent, "--frames", str(FRAMES), "--training.train_ratio", "2"]
+    words = ["--agent", agent, "--frames", str(FRAMES), "--training.train_ratio", "2", "--training.evaluate_every", "200"]
     words += ["--task", "walker-walk", "--background.redraw_every", "7"]
     return words + (["--skill.hold", "9"] if agent in ("slim", "metra", "diayn") else [])
 

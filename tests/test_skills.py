@@ -260,6 +260,19 @@ def test_a_factor_on_a_reward_turns_one_critic_and_not_several_normalised_ones(f
     assert cosine(gradient(one, {}, False, how), gradient(one, {"discovery": factor}, False, how)) < 0.98
 
 
+@pytest.mark.parametrize("factor", [2.0**-7, 2.0**7])
+def test_training_is_the_same_to_the_bit_under_factors_that_rounding_does_not_touch(factor):
+    """Updates of everything, one on the other, with a reward in another unit; on a sum of rewards they are others."""
+    unit, scaled = (skill_agent(normalise=True, factors=factors) for factors in ({}, {"use": factor}))
+    added = {"discovery": 1.0, "use+safety": 0.5}
+    summed, other = (skill_agent(rewards=added, normalise=True, factors=factors) for factors in ({}, {"use": factor}))
+    for agent in (unit, scaled, summed, other):
+        for seed in range(4):
+            agent.update(skill_batch(seed=seed))
+    assert all(torch.equal(one, two) for one, two in zip(unit.parameters(), scaled.parameters()))
+    assert not all(torch.equal(one, two) for one, two in zip(summed.parameters(), other.parameters()))
+
+
 def test_the_order_of_the_critics_does_not_matter():
     several = {"discovery": 1.0, "use": 0.3}
     one = gradient(several, {}, True)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import gymnasium
 import torch
-from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
+from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
 import envs
 from agents.agent import Agent
@@ -18,6 +18,7 @@ from agents.latent_policy import LatentPolicy
 from configs.run import RunConfig, folder_of, load
 from envs.backgrounds import load_background
 from envs.families import Game
+from envs.workers import Workers
 from errors import UserError, nearest
 from training import checkpoint
 from training.replay import Replay
@@ -51,14 +52,12 @@ def environment_maker(config: RunConfig, side: str, background=None, games: tupl
     )
 
 
-def training_environments(config: RunConfig) -> VectorEnv:
+def training_environments(config: RunConfig) -> VectorEnv | Workers:
     """The environments of training: in this process when there is one, else a process each, started by forkserver."""
     makers = [environment_maker(config, "train")] * config.environment.number
     if len(makers) == 1:
         return SyncVectorEnv(makers, autoreset_mode=AutoresetMode.NEXT_STEP)
-    makers = [functools.partial(in_worker, maker) for maker in makers]
-    # Never fork: a forked process hangs in the GL context that it inherits.
-    return AsyncVectorEnv(makers, context="forkserver", autoreset_mode=AutoresetMode.NEXT_STEP)
+    return Workers([functools.partial(in_worker, maker) for maker in makers])
 
 
 def in_worker(maker):

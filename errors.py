@@ -18,6 +18,10 @@ class UserError(Exception):
         self.exit_code = exit_code
 
 
+class WorkerLost(Exception):
+    """A process of an environment was lost and replaced: what was under way there is nobody's, a reset comes next."""
+
+
 def nearest(name: str, names: Iterable[str]) -> str:
     """The remedy for an unknown name: the closest known one, or the list of all."""
     names = sorted(names)

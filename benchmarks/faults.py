@@ -1,7 +1,8 @@
 """What a run survives: ``python benchmarks/faults.py kill --count 100``, or ``all``; a JSON line a fault, one JSON line last.
 
 {"fault", "tried", "survived", "lost", "worst_seconds"}; what was lost is said before, one line each. Faults: kill, term, twice,
-full, resume (real runs of train.py), damage, hostile (checkpoints), config (command lines), video (clips), nan (numbers).
+full, resume (real runs of train.py), damage, hostile (checkpoints), config (command lines), video (clips), nan (numbers),
+worker (environments in processes of their own).
 """
 
 import json
@@ -21,7 +22,7 @@ from training import system  # noqa: E402
 
 system.prepare_environment()  # before torch is imported
 
-from benchmarks.fault import Fault, checkpoints, clips, configs, disk, numbers, resume, runs  # noqa: E402
+from benchmarks.fault import Fault, checkpoints, clips, configs, disk, numbers, resume, runs, workers  # noqa: E402
 from configs import run as run_configs  # noqa: E402
 from errors import UserError, nearest, run_main  # noqa: E402
 from option import option  # noqa: E402
@@ -38,6 +39,7 @@ FAULTS: dict[str, Fault] = {
     "config": configs.config,
     "video": clips.video,
     "nan": numbers.nan,
+    "worker": workers.worker,
 }
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from gymnasium.vector import VectorEnv
 
-from errors import UserError
+from errors import UserError, WorkerLost
 
 
 class Episode(NamedTuple):
@@ -74,6 +74,7 @@ class Rollout:
         self.finished = []
         if self.row is None:
             image, info = self.envs.reset(seed=self.seed)
+            self._done, self._score, self._length = np.zeros_like(self._done), self._score * 0, self._length * 0
             self.row = self._first_row(image) | self._extras(info, np.ones(self.number, bool))
             return self.row
         image, is_first = torch.from_numpy(self.row["image"]), torch.from_numpy(self.row["is_first"])
@@ -82,7 +83,11 @@ class Rollout:
         if not np.isfinite(action).all():
             remedy = "an earlier checkpoint is from before; lower the learning rates"
             raise UserError("what the policy does is not finite", "its action", remedy, exit_code=3)
-        image, reward, terminated, truncated, info = self.envs.step(action)
+        try:
+            image, reward, terminated, truncated, info = self.envs.step(action)
+        except WorkerLost:
+            self._begin_again()
+            return self.step(policy)
         self._check(reward, info)
         is_first = self._done
         self.diverged += int(np.sum(info.get("diverged", 0)))
@@ -95,6 +100,10 @@ class Rollout:
         } | self._extras(info, is_first)
         self._account(np.asarray(terminated | truncated, bool))
         return self.row
+
+    def _begin_again(self) -> None:
+        """New episodes everywhere, and other ones than before: the row that was under way is no row."""
+        self.row, self.seed = None, (self.seed + 1_000_003) % 2**31
 
     def _check(self, reward: np.ndarray, info: dict) -> None:
         """Errors: UserError before a number that is none can get into the replay."""
@@ -136,8 +145,13 @@ class Rollout:
         """All that the next step depends on, but for the policy: environments, memory, the row, episodes under way."""
         if self.row is None:
             return {}
+        try:
+            snapshots = list(self.envs.get_attr("snapshot"))
+        except WorkerLost:
+            self._begin_again()
+            return {}
         episodes = {"done": self._done, "score": self._score, "length": self._length}
-        return {"envs": list(self.envs.get_attr("snapshot")), "memory": self.memory, "row": self.row, "episodes": episodes}
+        return {"envs": snapshots, "memory": self.memory, "row": self.row, "episodes": episodes}
 
     def load(self, state: dict[str, Any]) -> None:
         """Go on from what `state` gave, with a memory of the same kind.

@@ -1,0 +1,105 @@
+"""Environments in processes of their own: one that dies, hangs or fails is noticed, named and replaced."""
+
+import multiprocessing
+import signal
+import sys
+from collections.abc import Callable
+
+import gymnasium
+import numpy as np
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode
+
+from errors import UserError, WorkerLost
+
+PATIENCE = 60.0  # seconds for a step or a reset of all; software rendering on a busy machine takes a second at most
+MOST_IN_A_ROW = 3  # losses without a step between them: then it is no accident
+
+
+class Workers:
+    """N environments, a process each, with what a rollout needs of gymnasium's vector environment.
+
+    A finished one is reset by its next step (`AutoresetMode.NEXT_STEP`). When a process is lost all of them are started anew,
+    since the others may be in the middle of an answer.
+    """
+
+    def __init__(self, makers: list[Callable[[], gymnasium.Env]], patience: float = PATIENCE):
+        self.makers, self.patience = makers, patience
+        self.lost = 0  # so far
+        self._in_a_row = 0
+        self._start()
+
+    def _start(self) -> None:
+        # Never fork: a forked process hangs in the GL context that it inherits.
+        self.envs = AsyncVectorEnv(self.makers, context="forkserver", autoreset_mode=AutoresetMode.NEXT_STEP)
+        self.num_envs, self.metadata = self.envs.num_envs, self.envs.metadata
+        self.single_action_space, self.action_space = self.envs.single_action_space, self.envs.action_space
+
+    def reset(self, seed: int) -> tuple[np.ndarray, dict]:
+        """Errors: UserError with exit code 5 when processes are lost again and again."""
+        while True:
+            try:
+                self.envs.reset_async(seed=seed)
+                return self.envs.reset_wait(timeout=self.patience)
+            except Exception as error:
+                self._replace(error)
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict]:
+        """Errors: WorkerLost; UserError with exit code 5 when that happens again and again."""
+        try:
+            self.envs.step_async(action)
+            answer = self.envs.step_wait(timeout=self.patience)
+        except Exception as error:
+            self._replace(error)
+            raise WorkerLost(str(error)) from error
+        self._in_a_row = 0
+        return answer
+
+    def get_attr(self, name: str) -> tuple:
+        """Of each environment. Errors: as `step`."""
+        try:
+            self.envs.call_async(name)
+            return self.envs.call_wait(timeout=self.patience)
+        except Exception as error:
+            self._replace(error)
+            raise WorkerLost(str(error)) from error
+
+    def set_attr(self, name: str, values: list) -> None:
+        """One of each environment."""
+        self.envs.set_attr(name, values)
+
+    def close(self) -> None:
+        """End all processes."""
+        for process in self.envs.processes:
+            process.kill()  # a stopped one hears nothing less
+            process.join()
+        for pipe in self.envs.parent_pipes:
+            if pipe is not None:
+                pipe.close()
+        self.envs.closed = True  # so that it does not try to say good-bye
+
+    def _replace(self, error: Exception) -> None:
+        """Say which process was lost, and why, and start all of them anew."""
+        what = self._named(error)
+        self.lost, self._in_a_row = self.lost + 1, self._in_a_row + 1
+        self.close()
+        if self._in_a_row > MOST_IN_A_ROW:
+            remedy = "look at what it says with --environment.number 1"
+            raise UserError(f"{what}, {self._in_a_row} times in a row", "environment processes", remedy, 5) from error
+        print(f"warning: {what}; all are started anew, with new episodes", file=sys.stderr, flush=True)
+        self._start()
+
+    def _named(self, error: Exception) -> str:
+        """Which environment, and what happened to it."""
+        if isinstance(error, multiprocessing.TimeoutError):
+            late = [index for index, pipe in enumerate(self.envs.parent_pipes) if not pipe.poll()]
+            names = ", ".join(map(str, late)) or "?"
+            return f"the process of environment {names} gave no answer for {self.patience:g} seconds"
+        if not isinstance(error, EOFError | ConnectionError):
+            return f"an environment failed ({type(error).__name__}: {str(error)[:200]})"
+        for index, process in enumerate(self.envs.processes):
+            process.join(0.2)  # one that was killed this moment
+            if process.exitcode is not None:
+                code = process.exitcode
+                how = f"was killed ({signal.Signals(-code).name})" if code < 0 else f"ended with code {code}"
+                return f"the process of environment {index} {how}"
+        return f"an environment's process does not answer ({type(error).__name__})"

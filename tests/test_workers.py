@@ -1,0 +1,130 @@
+"""Environments in processes of their own: killed, stopped, failing and slow ones; no row of a lost step is in the replay."""
+
+import functools
+import os
+import signal
+import time
+
+import gymnasium
+import numpy as np
+import pytest
+
+from envs.workers import MOST_IN_A_ROW, Workers
+from errors import UserError, WorkerLost
+from training.replay import Replay
+from training.rollout import Rollout, random_policy
+
+
+class Counting(gymnasium.Env):
+    """Its picture says how many steps its episode has had, and which episode of how many it is."""
+
+    observation_space = gymnasium.spaces.Box(0, 255, (8, 8, 3), np.uint8)
+    action_space = gymnasium.spaces.Box(-1.0, 1.0, (1,), np.float32)
+
+    def __init__(self, fails_at: int = 0, slow: float = 0.0):
+        self.fails_at, self.slow, self.number = fails_at, slow, 0
+
+    @property
+    def snapshot(self) -> dict:
+        return {"number": self.number}
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.number = 0
+        return self.picture(), {}
+
+    def step(self, action):
+        self.number += 1
+        time.sleep(self.slow)
+        if self.number == self.fails_at:
+            raise RuntimeError("the pendulum broke")
+        return self.picture(), 1.0, False, self.number == 6, {}
+
+    def picture(self) -> np.ndarray:
+        return np.full((8, 8, 3), self.number, np.uint8)
+
+
+def workers(patience=20.0, **fields) -> Workers:
+    return Workers([functools.partial(Counting, **fields)] * 2, patience)
+
+
+def rows_of(rollout: Rollout, number: int, replay: Replay) -> None:
+    act = random_policy(rollout.envs, np.random.default_rng(0))
+    for _ in range(number):
+        replay.add(rollout.step(act))
+
+
+def test_they_are_what_they_were_without_processes(capfd):
+    envs = workers()
+    try:
+        rollout = Rollout(envs, None, 0)
+        act = random_policy(envs, np.random.default_rng(0))
+        seen = [rollout.step(act)["image"][:, 0, 0, 0].tolist() for _ in range(9)]
+        assert seen == [[n, n] for n in (0, 1, 2, 3, 4, 5, 6, 0, 1)]
+        assert rollout.state()["envs"] == [{"number": 1}] * 2
+    finally:
+        envs.close()
+    assert not any(process.is_alive() for process in envs.envs.processes)
+    assert capfd.readouterr().err == ""
+
+
+GONE = [(signal.SIGKILL, "1 was killed (SIGKILL)"), (signal.SIGSTOP, "1 gave no answer for 2 s")]
+
+
+@pytest.mark.parametrize(("how", "words"), GONE)
+def test_one_that_is_gone_is_named_and_replaced(capfd, how, words):
+    """At a moment between two steps; what follows begins an episode everywhere, and every row is right."""
+    envs = workers(patience=2.0)
+    try:
+        rollout, replay = Rollout(envs, None, 0), Replay(200, (8, 8, 3), 1, num_envs=2)
+        rows_of(rollout, 4, replay)
+        os.kill(envs.envs.processes[1].pid, how)
+        rows_of(rollout, 5, replay)
+        rows = replay.peek(2, 9)
+    finally:
+        envs.close()
+    assert f"the process of environment {words}" in capfd.readouterr().err
+    assert rows["image"][:, :, 0, 0, 0].tolist() == [[0, 1, 2, 3, 0, 1, 2, 3, 4]] * 2
+    assert rows["is_first"].tolist() == [[True, False, False, False, True, False, False, False, False]] * 2
+    assert rows["reward"].tolist() == [[0, 1, 1, 1, 0, 1, 1, 1, 1]] * 2
+    assert envs.lost == 1
+
+
+def test_a_save_that_finds_one_gone_has_no_episode_to_go_on_with(capfd):
+    envs = workers()
+    try:
+        rollout, replay = Rollout(envs, None, 0), Replay(200, (8, 8, 3), 1, num_envs=2)
+        rows_of(rollout, 3, replay)
+        os.kill(envs.envs.processes[0].pid, signal.SIGKILL)
+        assert rollout.state() == {}
+        rows_of(rollout, 2, replay)
+        assert replay.peek(2, 5)["image"][0, :, 0, 0, 0].tolist() == [0, 1, 2, 0, 1]
+    finally:
+        envs.close()
+    assert "environment 0 was killed" in capfd.readouterr().err
+
+
+@pytest.mark.filterwarnings("ignore:.*:UserWarning")  # gymnasium prints the traceback of the process
+def test_one_that_fails_again_and_again_is_an_error(capfd):
+    envs = workers(fails_at=1)
+    try:
+        envs.reset(seed=0)
+        for _ in range(MOST_IN_A_ROW):
+            with pytest.raises(WorkerLost):
+                envs.step(np.zeros((2, 1), np.float32))
+            envs.reset(seed=0)
+        with pytest.raises(UserError, match=r"the pendulum broke.*4 times in a row.*--environment.number 1") as error:
+            envs.step(np.zeros((2, 1), np.float32))
+    finally:
+        envs.close()
+    assert error.value.exit_code == 5
+
+
+def test_a_slow_one_is_waited_for():
+    envs = workers(patience=5.0, slow=0.5)
+    try:
+        envs.reset(seed=0)
+        envs.step(np.zeros((2, 1), np.float32))
+        assert envs.lost == 0
+    finally:
+        envs.close()

@@ -2,7 +2,7 @@
 
 {"fault", "tried", "survived", "lost", "worst_seconds"}; what was lost is said before, one line each. Faults: kill, term, twice,
 full, resume (real runs of train.py), damage, hostile (checkpoints), config (command lines), video (clips), nan (numbers),
-worker (environments in processes of their own).
+worker (environments in processes of their own), physics, clock, soak (a minute of a run each).
 """
 
 import json
@@ -22,7 +22,7 @@ from training import system  # noqa: E402
 
 system.prepare_environment()  # before torch is imported
 
-from benchmarks.fault import Fault, checkpoints, clips, configs, disk, numbers, resume, runs, workers  # noqa: E402
+from benchmarks.fault import Fault, checkpoints, clips, configs, disk, numbers, resume, runs, workers, world  # noqa: E402
 from configs import run as run_configs  # noqa: E402
 from errors import UserError, nearest, run_main  # noqa: E402
 from option import option  # noqa: E402
@@ -40,6 +40,9 @@ FAULTS: dict[str, Fault] = {
     "video": clips.video,
     "nan": numbers.nan,
     "worker": workers.worker,
+    "physics": world.physics,
+    "clock": world.clock,
+    "soak": world.soak,
 }
 
 

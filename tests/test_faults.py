@@ -6,7 +6,7 @@ import os
 import pytest
 
 from benchmarks import faults
-from benchmarks.fault import disk
+from benchmarks.fault import disk, world
 from errors import UserError
 from training import checkpoint
 
@@ -31,12 +31,13 @@ def measured(capsys, *words: str) -> dict:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", list(faults.FAULTS))
-def test_faults_are_survived(tmp_path, capsys, name):
+def test_faults_are_survived(tmp_path, capsys, monkeypatch, name):
     if name == "full":
         try:
             disk.check()
         except UserError:
             pytest.skip("no disk in memory can be mounted here")
+    monkeypatch.setattr(world, "MINUTE", 4.0)
     row = measured(capsys, name, "--count", str(COUNTS[name]), "--folder", str(tmp_path))
     assert row.pop("worst_seconds") < 120
     assert row == {"fault": name, "tried": COUNTS[name], "survived": COUNTS[name], "lost": 0}

@@ -1,0 +1,106 @@
+"""What a run stands on going wrong: physics that diverges, clocks that jump, and time itself, in which nothing may grow."""
+
+import os
+import random
+import time
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+import torch
+
+import envs
+from benchmarks.fault import Tries
+from benchmarks.fault.runs import ENDLESS, begin, good_step, wait_for
+from training import checkpoint
+from training.logger import Logger
+
+BAD = (float("nan"), float("inf"), 1e12, -1e12)
+MINUTE = 60.0  # seconds of a try of soak
+GROWTH = 0.02  # of memory in one, after the first
+
+
+def physics(folder: Path, chance: random.Random) -> Tries:
+    """Positions, velocities or accelerations out of all bounds: the episode is cut off, and the next is as any other."""
+    made = {}
+    while True:
+        task = chance.choice(envs.TASKS)
+        env = made[task] = made.get(task) or envs.make(task, size=16, time_limit=100)
+        env.reset(seed=chance.randrange(10**6))
+        action = np.zeros(env.action_space.shape)
+        for _ in range(chance.randrange(5)):
+            env.step(action)
+        part = chance.choice(("qpos", "qvel", "qacc_warmstart"))
+        data = getattr(env.physics.data, part)
+        data[chance.randrange(len(data))] = bad = chance.choice(BAD)
+        what = ""
+        for _ in range(3):  # it may take a step to show
+            image, reward, _, truncated, info = env.step(action)
+            if not np.isfinite(reward) or image.dtype != np.uint8:
+                what = f"reward {reward}"
+            if info["diverged"]:
+                break
+        if not info["diverged"] and (truncated or part != "qacc_warmstart"):
+            what = "nobody noticed"
+        env.reset(seed=1)
+        image, reward, *_ = env.step(action)
+        if not what and not (np.isfinite(reward) and np.isfinite(env.simulator_state()).all()):
+            what = "the next episode is broken, too"
+        yield what and f"{task}, {part} {bad}: {what}"
+
+
+def clock(folder: Path, chance: random.Random) -> Tries:
+    """The time of day jumps by seconds, hours or years between saves, and files say they are of any time."""
+    root, step, real = folder / "checkpoints", 0, time.time
+    with Logger(folder) as logger:
+        while True:
+            step += 1
+            jump = chance.choice((-1, 1)) * 10 ** chance.uniform(0, 9)
+            with mock.patch.object(time, "time", lambda jump=jump: max(0.0, real() + jump)):
+                path = checkpoint.save(root, step, {"weights": torch.full((9,), float(step))})
+                for known in checkpoint.steps(root):
+                    moment = chance.uniform(0, 2**32)
+                    os.utime(known, (moment, moment))
+                kept = checkpoint.prune(root)
+                logger.scalars(step, {"value": float(step)})
+            found, sentences = checkpoint.latest(root)
+            lines = (folder / "metrics.jsonl").read_text().count("\n")
+            if found != path or sentences or kept[-1] != path or len(kept) != min(step, 2):
+                yield f"jump {jump:.0f} s: {found} is the latest after {path}, kept {kept}"
+            else:
+                yield "" if lines == step else f"jump {jump:.0f} s: {lines} lines after {step} steps"
+
+
+def soak(folder: Path, chance: random.Random) -> Tries:
+    """A minute of a real run, then another: memory, open files and threads are what they were. The replay is full by then."""
+    run = folder / "run"
+    process = begin(run, *ENDLESS, "--training.capacity", "200", "--training.evaluate_every", "2000")
+    try:
+        lost = wait_for(process, lambda: good_step(run) > 2000)
+        time.sleep(MINUTE)
+        before = held(process.pid)
+        while True:
+            began = good_step(run)
+            time.sleep(MINUTE)
+            now = held(process.pid)
+            grown = now["memory"] / before["memory"] - 1
+            if process.poll() is not None or good_step(run) <= began:
+                lost = "it stands still"
+            elif grown > GROWTH or now["files"] > before["files"] + 2 or now["threads"] > before["threads"]:
+                lost = f"from {before} to {now}"
+            before = {name: max(before[name], now[name]) for name in now}
+            yield lost
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def held(pid: int) -> dict[str, int]:
+    """Resident bytes, open files and threads of a process; the largest of ten looks, for they come and go."""
+    looks = []
+    for _ in range(10):
+        status = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+        files = len(list(Path(f"/proc/{pid}/fd").iterdir()))
+        looks.append((int(status["VmRSS"].split()[0]) << 10, files, int(status["Threads"])))
+        time.sleep(0.2)
+    return dict(zip(("memory", "files", "threads"), map(max, zip(*looks))))

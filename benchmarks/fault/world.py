@@ -17,7 +17,8 @@ from training.logger import Logger
 
 BAD = (float("nan"), float("inf"), 1e12, -1e12)
 MINUTE = 60.0  # seconds of a try of soak
-GROWTH = 0.02  # of memory in one, after the first
+WARM = 6000  # env frames after which all has happened that happens: an evaluation, films, many checkpoints
+GROWTH = 0.02  # of memory in a minute
 
 
 def physics(folder: Path, chance: random.Random) -> Tries:
@@ -74,9 +75,9 @@ def clock(folder: Path, chance: random.Random) -> Tries:
 def soak(folder: Path, chance: random.Random) -> Tries:
     """A minute of a real run, then another: memory, open files and threads are what they were. The replay is full by then."""
     run = folder / "run"
-    process = begin(run, *ENDLESS, "--training.capacity", "200", "--training.evaluate_every", "2000")
+    process = begin(run, *ENDLESS, "--training.capacity", "200", "--training.evaluate_every", "1000")
     try:
-        lost = wait_for(process, lambda: good_step(run) > 2000)
+        lost = wait_for(process, lambda: good_step(run) > WARM)
         time.sleep(MINUTE)
         before = held(process.pid)
         while True:

@@ -17,11 +17,14 @@ from world_models.rssm import RSSM
 
 
 class ModeChoice(nn.Module):
-    """p(z given m): descriptor (N, D) -> logarithms of the probabilities of K modes, (N, K)."""
+    """p(z given m): descriptor (N, D) -> logarithms of the probabilities of K modes, (N, K).
+
+    Without a layer norm, behind which games whose descriptors have one direction are one game: of a speed only its sign is left.
+    """
 
     def __init__(self, descriptor: int, units: int, modes: int):
         super().__init__()
-        self.network = MLP(descriptor, units, 1, modes, output_scale=0.1)
+        self.network = nn.Sequential(linear(descriptor, units), nn.SiLU(), linear(units, modes, 0.1))
 
     def forward(self, game: Tensor) -> Tensor:
         return torch.log_softmax(self.network(game).float(), -1)

@@ -8,7 +8,7 @@ import torch
 from latent import inputs, make_agent, states
 
 from agents.actor_critic import Actor
-from agents.relation import conditional_information, sampled_information
+from agents.relation import ModeChoice, conditional_information, sampled_information
 from world_models.distributions import clipped_normal_log_prob
 
 # ------------------------------------------------------------------------------------------------------- information
@@ -116,3 +116,17 @@ def test_every_mode_at_once_is_each_alone():
         alone = agent.actor(inputs(agent, feature, mode))
         torch.testing.assert_close(policy.mean[:, mode], alone.mean)
         torch.testing.assert_close(policy.std[:, mode], alone.std)
+
+
+def test_modes_are_chosen_by_how_large_a_descriptor_is():
+    """Games along one direction, as speeds are: each can have a mode of its own."""
+    torch.manual_seed(0)
+    choice, games = ModeChoice(1, 16, 3), torch.tensor([[0.0], [0.3], [1.0]])
+    adam = torch.optim.Adam(choice.parameters(), 1e-2)
+    for _ in range(300):
+        loss = -choice(games).diagonal().mean()
+        adam.zero_grad()
+        loss.backward()
+        adam.step()
+    assert choice(games).argmax(-1).tolist() == [0, 1, 2]
+    assert (choice(games).diagonal().exp() > 0.8).all()

@@ -19,7 +19,7 @@ from world_models.rssm import RSSM
 class ModeChoice(nn.Module):
     """p(z given m): descriptor (N, D) -> logarithms of the probabilities of K modes, (N, K).
 
-    Without a layer norm, behind which games whose descriptors have one direction are one game: of a speed only its sign is left.
+    Without a layer norm, behind which games whose descriptors have one direction are one game: of a speed only its sign stays.
     """
 
     def __init__(self, descriptor: int, units: int, modes: int):

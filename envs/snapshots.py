@@ -34,7 +34,8 @@ class Snapshots:
         state = np.empty(mujoco.mj_stateSize(model, KIND))
         mujoco.mj_getState(model, data, state, KIND)
         changed = {name: value.copy() for name, value in self._arrays() if not np.array_equal(value, self._model[name])}
-        task = {name: value for name, value in vars(self._task).items() if plain(value)}
+        task = {name: np.copy(value) if isinstance(value, np.ndarray) else value for name, value in vars(self._task).items()}
+        task = {name: value for name, value in task.items() if plain(value)}
         random = self._task.random.get_state(legacy=False)
         return {"mujoco": mujoco.__version__, "data": state, "model": changed, "task": task, "random": random}
 

@@ -1,5 +1,6 @@
 """Environments in processes of their own: one that dies, hangs or fails is noticed, named and replaced."""
 
+import functools
 import multiprocessing
 import signal
 import sys
@@ -12,7 +13,30 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode
 from errors import UserError, WorkerLost
 
 PATIENCE = 60.0  # seconds for a step or a reset of all; software rendering on a busy machine takes a second at most
-MOST_IN_A_ROW = 3  # losses without a step between them: then it is no accident
+MOST_IN_A_ROW = 3  # losses without a step between them, or failures without a thousand: then it is no accident
+
+
+class Guarded(gymnasium.Wrapper):
+    """What an environment raises, in words: not every exception can leave a process, and one that cannot is waited for."""
+
+    def reset(self, **options):
+        return self._said(self.env.reset, **options)
+
+    def step(self, action):
+        return self._said(self.env.step, action)
+
+    def _said(self, method: Callable, *words, **options):
+        try:
+            return method(*words, **options)
+        except UserError as error:
+            raise RuntimeError(str(error)) from None
+        except Exception as error:
+            raise RuntimeError(f"{type(error).__name__}: {str(error)[:200]}") from None
+
+
+def guarded(maker: Callable[[], gymnasium.Env]) -> gymnasium.Env:
+    """The environment, made in its process."""
+    return Guarded(maker())
 
 
 class Workers:
@@ -22,15 +46,25 @@ class Workers:
     since the others may be in the middle of an answer.
     """
 
-    def __init__(self, makers: list[Callable[[], gymnasium.Env]], patience: float = PATIENCE):
-        self.makers, self.patience = makers, patience
+    def __init__(self, makers: list[Callable[[], gymnasium.Env]], patience: float = PATIENCE, calm: int = 1000):
+        """
+        patience   seconds for an answer
+        calm       steps after which a failure of an environment is forgotten; a lost process is after one
+        """
+        self.makers, self.patience, self.calm = [functools.partial(guarded, maker) for maker in makers], patience, calm
         self.lost = 0  # so far
-        self._in_a_row = 0
+        self._in_a_row, self._needed, self._steps = 0, 0, 0
         self._start()
 
     def _start(self) -> None:
-        # Never fork: a forked process hangs in the GL context that it inherits.
-        self.envs = AsyncVectorEnv(self.makers, context="forkserver", autoreset_mode=AutoresetMode.NEXT_STEP)
+        for last in (False, False, True):
+            try:
+                # Never fork: a forked process hangs in the GL context that it inherits.
+                self.envs = AsyncVectorEnv(self.makers, context="forkserver", autoreset_mode=AutoresetMode.NEXT_STEP)
+                break
+            except (EOFError, ConnectionError):  # one was lost while it started
+                if last:
+                    raise
         self.num_envs, self.metadata = self.envs.num_envs, self.envs.metadata
         self.single_action_space, self.action_space = self.envs.single_action_space, self.envs.action_space
 
@@ -51,7 +85,9 @@ class Workers:
         except Exception as error:
             self._replace(error)
             raise WorkerLost(str(error)) from error
-        self._in_a_row = 0
+        self._steps += 1
+        if self._steps >= self._needed:
+            self._in_a_row = 0
         return answer
 
     def get_attr(self, name: str) -> tuple:
@@ -64,8 +100,16 @@ class Workers:
             raise WorkerLost(str(error)) from error
 
     def set_attr(self, name: str, values: list) -> None:
-        """One of each environment."""
-        self.envs.set_attr(name, values)
+        """One of each environment. Errors: as `step`; ValueError when an environment refuses it."""
+        try:
+            self.envs.set_attr(name, values)
+        except ValueError:
+            self.close()  # gymnasium ends a process that raises
+            self._start()
+            raise
+        except Exception as error:
+            self._replace(error)
+            raise WorkerLost(str(error)) from error
 
     def close(self) -> None:
         """End all processes."""
@@ -79,9 +123,12 @@ class Workers:
 
     def _replace(self, error: Exception) -> None:
         """Say which process was lost, and why, and start all of them anew."""
-        what = self._named(error)
+        what, failed = self._named(error), isinstance(error, RuntimeError)
         self.lost, self._in_a_row = self.lost + 1, self._in_a_row + 1
+        self._needed, self._steps = self.calm if failed else 1, 0
         self.close()
+        if str(error).startswith("error: "):  # one of ours, with its remedy
+            raise UserError(*str(error).removeprefix("error: ").split(": ", 2), 5) from error
         if self._in_a_row > MOST_IN_A_ROW:
             remedy = "look at what it says with --environment.number 1"
             raise UserError(f"{what}, {self._in_a_row} times in a row", "environment processes", remedy, 5) from error
@@ -95,7 +142,7 @@ class Workers:
             names = ", ".join(map(str, late)) or "?"
             return f"the process of environment {names} gave no answer for {self.patience:g} seconds"
         if not isinstance(error, EOFError | ConnectionError):
-            return f"an environment failed ({type(error).__name__}: {str(error)[:200]})"
+            return f"an environment failed ({error})"
         for index, process in enumerate(self.envs.processes):
             process.join(0.2)  # one that was killed this moment
             if process.exitcode is not None:

@@ -3,6 +3,7 @@
 import functools
 import os
 import signal
+import threading
 import time
 
 import gymnasium
@@ -118,6 +119,65 @@ def test_one_that_fails_again_and_again_is_an_error(capfd):
     finally:
         envs.close()
     assert error.value.exit_code == 5
+
+
+class Odd(Counting):
+    """Fails with what cannot leave a process, or with a user's mistake."""
+
+    def __init__(self, mistake: bool):
+        super().__init__()
+        self.mistake, self.held = mistake, 0
+
+    def step(self, action):
+        if self.mistake:
+            raise UserError("no such clip", "clips/a.mp4", "put it back")
+        error = RuntimeError("locked")
+        error.lock = threading.Lock()
+        raise error
+
+    @property
+    def snapshot(self) -> dict:
+        return {"held": self.held}
+
+    @snapshot.setter
+    def snapshot(self, taken: dict) -> None:
+        if taken["held"] < 0:
+            raise ValueError("another simulator took this")
+        self.held = taken["held"]
+
+
+@pytest.mark.filterwarnings("ignore:.*:UserWarning")
+@pytest.mark.timeout(60)
+def test_what_an_environment_raises_arrives_in_words(capfd):
+    envs = Workers([functools.partial(Odd, False)] * 2, 20.0)
+    try:
+        envs.reset(seed=0)
+        with pytest.raises(WorkerLost, match="RuntimeError: locked"):
+            envs.step(np.zeros((2, 1), np.float32))
+    finally:
+        envs.close()
+    envs = Workers([functools.partial(Odd, True)] * 2, 20.0)
+    try:
+        envs.reset(seed=0)
+        with pytest.raises(UserError, match=r"^error: no such clip: clips/a.mp4: put it back$"):
+            envs.step(np.zeros((2, 1), np.float32))
+    finally:
+        envs.close()
+
+
+@pytest.mark.filterwarnings("ignore:.*:UserWarning")
+@pytest.mark.timeout(60)
+def test_snapshots_are_handed_out_one_each_and_may_be_refused(capfd):
+    envs = Workers([functools.partial(Odd, False)] * 2, 20.0)
+    try:
+        envs.set_attr("snapshot", [{"held": 3}, {"held": 4}])
+        assert envs.get_attr("snapshot") == ({"held": 3}, {"held": 4})
+        with pytest.raises(ValueError, match="another simulator"):
+            envs.set_attr("snapshot", [{"held": 1}, {"held": -1}])
+        assert envs.reset(seed=0)[0].shape == (2, 8, 8, 3)
+        assert envs.lost == 0
+    finally:
+        envs.close()
 
 
 def test_a_slow_one_is_waited_for():

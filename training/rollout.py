@@ -109,7 +109,7 @@ class Rollout:
         """Errors: UserError before a number that is none can get into the replay."""
         for name, value in (("reward", reward), ("signals", info.get("signals", 0)), ("game", info.get("game", 0))):
             if not np.isfinite(value).all():
-                remedy = "run the same command again, it resumes"
+                remedy = "start a new folder with another --seed, and report the task"
                 raise UserError(f"its {name} held numbers that are not finite", "an environment", remedy, exit_code=5)
 
     def _first_row(self, image: np.ndarray) -> dict[str, np.ndarray]:
@@ -160,7 +160,10 @@ class Rollout:
         """
         if not state:
             return
-        self.envs.set_attr("snapshot", state["envs"])
+        try:
+            self.envs.set_attr("snapshot", state["envs"])
+        except WorkerLost:
+            return  # new episodes, then
         self.memory, self.row = _like(self.memory, state["memory"]), state["row"]
         self._done, self._score, self._length = (state["episodes"][name] for name in ("done", "score", "length"))
 

@@ -63,7 +63,8 @@ def judged(process: subprocess.Popen, disk: Path, out: Path, room: int) -> str:
     if process.poll() is not None:  # it never began: one line and nothing there to lose
         said = out.read_text()
         one_line = [line for line in said.splitlines() if line.startswith("error: ")]
-        return "" if process.returncode == 2 and len(one_line) == 1 and "Traceback" not in said else f"{room}: {said[-300:]}"
+        well = process.returncode == 2 and len(one_line) == 1 and "Traceback" not in said and "\nfolder " not in said
+        return "" if well else f"room {room}: code {process.returncode}: {said[-300:]!r}"
     before = good(seen / "run")
     time.sleep(PATIENCE / 4)
     if lost or process.poll() is not None:

@@ -29,8 +29,10 @@ def resume(folder: Path, chance: random.Random) -> Tries:
         if agent not in straight:
             straight[agent] = ended(folder / f"straight-{agent}", words)
         run = folder / f"cut{number}-{agent}"
-        for _ in range(chance.choice((1, 1, 2))):
-            cut(run, words, chance)
+        cuts = sum(cut(run, words, chance) for _ in range(chance.choice((1, 1, 2))))
+        if not cuts:
+            yield f"{agent}: it came to its end before it could be stopped"
+            continue
         found = ended(run, words)
         yield "" if found == straight[agent] else f"{agent}: {differing(straight[agent], found)}"
 
@@ -43,17 +45,18 @@ def options_of(agent: str) -> list[str]:
     return words + (["--skill.hold", "9"] if agent in ("slim", "metra", "diayn") else [])
 
 
-def cut(run: Path, words: list[str], chance: random.Random) -> None:
-    """Begin or go on, and be stopped at some moment, if the run does not end before."""
+def cut(run: Path, words: list[str], chance: random.Random) -> bool:
+    """Begin or go on, and be stopped at some moment; whether that was before its last frame."""
     before, process = good_step(run), begin(run, *words)
     try:
         wait_for(process, lambda: good_step(run) > before)
-        time.sleep(chance.uniform(0, 0.6))
+        time.sleep(chance.uniform(0, 0.4))
         process.send_signal(chance.choice((signal.SIGTERM, signal.SIGKILL)))
         process.wait(60)
     finally:
         process.kill()
         process.wait()
+    return good_step(run) < FRAMES
 
 
 def ended(run: Path, words: list[str]) -> dict[str, str]:

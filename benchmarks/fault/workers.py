@@ -51,7 +51,7 @@ class Counting(gymnasium.Env):
 def worker(folder: Path, chance: random.Random) -> Tries:
     """One after another on the same environments, whose rows say what is right."""
     words = [folder / f"word{index}" for index in range(NUMBER)]
-    envs = Workers([functools.partial(Counting, word) for word in words], PATIENCE)
+    envs = Workers([functools.partial(Counting, word) for word in words], PATIENCE, calm=1)
     try:
         while True:
             how, who, lost = chance.choice(("kill", "stop", "fail", "slow")), chance.randrange(NUMBER), envs.lost

@@ -18,7 +18,7 @@ from training.logger import Logger
 BAD = (float("nan"), float("inf"), 1e12, -1e12)
 MINUTE = 60.0  # seconds of a try of soak
 WARM = 6000  # env frames after which all has happened that happens: an evaluation, films, many checkpoints
-GROWTH = 0.02  # of memory in a minute
+GROWTH = 0.02  # of memory since the first minute, however many follow
 
 
 def physics(folder: Path, chance: random.Random) -> Tries:
@@ -89,7 +89,6 @@ def soak(folder: Path, chance: random.Random) -> Tries:
                 lost = "it stands still"
             elif grown > GROWTH or now["files"] > before["files"] + 2 or now["threads"] > before["threads"]:
                 lost = f"from {before} to {now}"
-            before = {name: max(before[name], now[name]) for name in now}
             yield lost
     finally:
         process.terminate()

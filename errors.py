@@ -4,6 +4,8 @@ import difflib
 import sys
 from collections.abc import Callable, Iterable
 
+LONGEST = 600  # letters of a part of the line
+
 
 class UserError(Exception):
     """Something the user can mend. Printed as ``error: what: where: do this``; the process ends with `exit_code`.
@@ -14,8 +16,14 @@ class UserError(Exception):
     """
 
     def __init__(self, what: str, where: str, remedy: str, exit_code: int = 2):
-        super().__init__(f"error: {what}: {where}: {remedy}")
+        text = f"error: {shortened(what)}: {shortened(where)}: {remedy}"
+        super().__init__("".join(letter if letter.isprintable() else "?" for letter in text))
         self.exit_code = exit_code
+
+
+def shortened(text: str) -> str:
+    """Of what a user may have given, so that a line stays a line: the middle goes where it is very long."""
+    return text if len(text) <= LONGEST else f"{text[: LONGEST // 2]}...{text[-LONGEST // 2 :]}"
 
 
 class WorkerLost(Exception):

@@ -79,3 +79,11 @@ def test_devices(monkeypatch):
         system.pick_device("tpu")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert system.pick_device("auto") == torch.device("cuda")
+
+
+def test_a_line_stays_a_line_whatever_it_is_about():
+    error = UserError("no " + "x\n\udc80" * 5000, "--a", "do this")
+    assert str(error).isprintable()
+    assert len(str(error)) < 1000
+    assert str(error).startswith("error: no x??x")
+    assert str(error).endswith(": --a: do this")

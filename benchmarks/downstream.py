@@ -13,10 +13,9 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks import reading, returns  # noqa: E402
-from benchmarks.returns import read_suite  # noqa: E402
+from benchmarks import reading  # noqa: E402
 from benchmarks.skills import cell  # noqa: E402
-from errors import UserError, run_main  # noqa: E402
+from errors import run_main  # noqa: E402
 
 # Few rollouts of skills: the measures that need many are those of benchmarks/skills.py.
 WORDS = ["--skills", "--best_of", "16", "--goals", "0", "--skill_number", "4", "--episodes", "1"]
@@ -54,26 +53,15 @@ def table(rows: list[dict]) -> str:
     return "\n".join(lines)
 
 
+def measured(folder: Path, result: dict) -> tuple[dict, dict]:
+    """The two shares of each background."""
+    sides, task = json.loads((folder / "skills.json").read_text())["skills"].items(), result["task"]
+    row = {side: {column: round(one[f"downstream/{task}/{column}"], 4) for column in COLUMNS} for side, one in sides}
+    return {"downstream": row}, row
+
+
 def main(argv: list[str]) -> None:
-    if len(argv) != 1:
-        raise UserError("one suite is expected", "command line", "python benchmarks/downstream.py SUITE.yaml")
-    suite, results = read_suite(argv[0]), returns.RESULTS / Path(argv[0]).stem
-    todo = to_read(suite, results)
-
-    def take(name: str) -> dict:
-        measured = json.loads((todo[name][0] / "evaluation" / "skills.json").read_text())["skills"]
-        path = results / f"{name}.json"
-        row = json.loads(path.read_text())
-        task = row["task"]
-        row["downstream"] = {
-            side: {column: round(one[f"downstream/{task}/{column}"], 4) for column in COLUMNS} for side, one in measured.items()
-        }
-        path.write_text(json.dumps(row))
-        return row["downstream"]
-
-    row = reading.read(todo, suite["processes"], "downstream", take)
-    print(table([json.loads(path.read_text()) for path in sorted(results.glob("*.json"))]))
-    reading.finish(row)
+    reading.keep(argv, "downstream", "downstream", to_read, measured, table)
 
 
 if __name__ == "__main__":

@@ -12,11 +12,10 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks import reading, returns  # noqa: E402
-from benchmarks.returns import read_suite  # noqa: E402
+from benchmarks import reading  # noqa: E402
 from benchmarks.skills import cell  # noqa: E402
 from configs import run as runs  # noqa: E402
-from errors import UserError, run_main  # noqa: E402
+from errors import run_main  # noqa: E402
 
 WORDS = ["--games", "--episodes", "2", "--steps", "0,1,5,10,50"]
 
@@ -58,23 +57,15 @@ def table(rows: list[dict]) -> str:
     return "\n".join(lines)
 
 
+def measured(folder: Path, result: dict) -> tuple[dict, dict]:
+    """Games and adaptation on the one background; their means are printed."""
+    files = {key: json.loads((folder / f"{key}.json").read_text())[key] for key in ("games", "adaptation")}
+    row = {key: next(iter(found.values())) for key, found in files.items()}
+    return row, summary(result | row)
+
+
 def main(argv: list[str]) -> None:
-    if len(argv) != 1:
-        raise UserError("one suite is expected", "command line", "python benchmarks/games.py SUITE.yaml")
-    suite, results = read_suite(argv[0]), returns.RESULTS / Path(argv[0]).stem
-    todo = to_read(suite, results)
-
-    def take(name: str) -> dict:
-        folder, path = todo[name][0] / "evaluation", results / f"{name}.json"
-        row = json.loads(path.read_text())
-        for key in ("games", "adaptation"):
-            row[key] = next(iter(json.loads((folder / f"{key}.json").read_text())[key].values()))  # the one background
-        path.write_text(json.dumps(row))
-        return summary(row)
-
-    row = reading.read(todo, suite["processes"], "games", take)
-    print(table([json.loads(path.read_text()) for path in sorted(results.glob("*.json"))]))
-    reading.finish(row)
+    reading.keep(argv, "games", "games", to_read, measured, table)
 
 
 if __name__ == "__main__":

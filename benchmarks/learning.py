@@ -76,6 +76,16 @@ class Dot(gymnasium.Env):
     def __init__(self, signals: tuple[str, ...] = (), games: tuple[tuple[float], ...] = ()):
         self.signals, self.games, self.game = signals, games, (0.0,)
 
+    @property
+    def snapshot(self) -> dict:
+        """As DMCEnv's: a checkpoint has it."""
+        return {"place": self.place, "step": self.step_number, "game": self.game, "random": self.np_random.bit_generator.state}
+
+    @snapshot.setter
+    def snapshot(self, taken: dict) -> None:
+        self.place, self.step_number, self.game = taken["place"], taken["step"], taken["game"]
+        self.np_random.bit_generator.state = taken["random"]
+
     def reset(self, *, seed: int | None = None, options: dict | None = None):
         super().reset(seed=seed)
         if self.games:
@@ -92,6 +102,9 @@ class Dot(gymnasium.Env):
         return {"signals": np.array([values[name] for name in self.signals], np.float32)} if self.signals else {}
 
     def step(self, action):
+        if self.step_number >= LENGTH:  # gone on with behind its end
+            image, told = self.reset()
+            return image, 0.0, False, False, told
         self.step_number += 1
         self.place = float(np.clip(self.place + SPEED * float(action[0]), 0, SIZE - SQUARE))
         size = abs(float(action[0]))

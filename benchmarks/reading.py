@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks import pool, returns
+from errors import UserError
 
 ROOT = Path(__file__).parents[1]
 Job = tuple[Path, list[str]]  # run folder, arguments of eval.py
@@ -40,6 +41,36 @@ def read(jobs: dict[str, Job], places: int, log: str, take: Callable[[str], dict
         done += 1
         print(name, json.dumps(take(name)), flush=True)
     return {"read": done, "failed": failed}
+
+
+def keep(
+    argv: list[str],
+    program: str,
+    key: str,
+    to_read: Callable[[dict, Path], dict[str, Job]],
+    measured: Callable[[Path, dict], tuple[dict, dict]],
+    table: Callable[[list[dict]], str],
+) -> None:
+    """A whole program: read the runs of a suite, put what is measured into their result files, print the table and JSON line.
+
+    measured   (a run's evaluation folder, its result) -> (what goes into the result, what is printed of it)
+    Errors: UserError for another command line than one suite.
+    """
+    if len(argv) != 1:
+        raise UserError("one suite is expected", "command line", f"python benchmarks/{program}.py SUITE.yaml")
+    suite, results = returns.read_suite(argv[0]), returns.RESULTS / Path(argv[0]).stem
+    todo = to_read(suite, results)
+
+    def take(name: str) -> dict:
+        path = results / f"{name}.json"
+        result = json.loads(path.read_text())
+        found, shown = measured(todo[name][0] / "evaluation", result)
+        path.write_text(json.dumps(result | found))
+        return shown
+
+    row = read(todo, suite["processes"], key, take)
+    print(table([json.loads(path.read_text()) for path in sorted(results.glob("*.json"))]))
+    finish(row)
 
 
 def finish(row: dict) -> None:

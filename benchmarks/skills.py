@@ -13,9 +13,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks import reading, returns  # noqa: E402
-from benchmarks.returns import read_suite  # noqa: E402
-from errors import UserError, run_main  # noqa: E402
+from benchmarks import reading  # noqa: E402
+from errors import run_main  # noqa: E402
 
 COLUMNS = {  # of the table: title -> key of evaluation/skills.py and goals.py
     "nats": "identifiability/nats",
@@ -84,24 +83,15 @@ def cell(values: list[float]) -> str:
     return f"{mean:.{digits}f}" + (f" [{low:.{digits}f}, {high:.{digits}f}]" if len(values) > 1 else "")
 
 
+def measured(folder: Path, result: dict) -> tuple[dict, dict]:
+    """All measures of each background; the nats are printed."""
+    sides = json.loads((folder / "skills.json").read_text())["skills"].items()
+    row = {side: {key: round(value, 4) for key, value in one.items()} for side, one in sides}
+    return {"skills": row}, {side: one["identifiability/nats"] for side, one in row.items()}
+
+
 def main(argv: list[str]) -> None:
-    if len(argv) != 1:
-        raise UserError("one suite is expected", "command line", "python benchmarks/skills.py SUITE.yaml")
-    suite, results = read_suite(argv[0]), returns.RESULTS / Path(argv[0]).stem
-    todo = to_read(suite, results)
-
-    def take(name: str) -> dict:
-        measured = json.loads((todo[name][0] / "evaluation" / "skills.json").read_text())["skills"]
-        path = results / f"{name}.json"
-        row = json.loads(path.read_text())
-        row["skills"] = {side: {key: round(value, 4) for key, value in one.items()} for side, one in measured.items()}
-        path.write_text(json.dumps(row))
-        return {side: one["identifiability/nats"] for side, one in row["skills"].items()}
-
-    row = reading.read(todo, suite["processes"], "skills", take)
-    rows = [json.loads(path.read_text()) for path in sorted(results.glob("*.json"))]
-    print(f"{table(rows)}\n\n{gaps(rows)}")
-    reading.finish(row)
+    reading.keep(argv, "skills", "skills", to_read, measured, lambda rows: f"{table(rows)}\n\n{gaps(rows)}")
 
 
 if __name__ == "__main__":

@@ -15,54 +15,13 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.fault import runs
 from errors import UserError
 
 ROOT = Path(__file__).parents[1]
 CACHE = tempfile.mkdtemp(prefix="foreground-test-cache-")  # decoded clips of tests, away from the user's
-SMALL = [
-    "--device",
-    "cpu",
-    "--size",
-    "cpu",
-    "--task",
-    "cartpole-balance",
-    "--environment.image_size",
-    "32",
-    "--environment.time_limit",
-    "100",
-    "--background.source",
-    "procedural",
-    "--training.prefill",
-    "200",
-    "--training.batch_size",
-    "2",
-    "--training.batch_length",
-    "8",
-    "--training.train_ratio",
-    "1",
-    "--training.log_every",
-    "100",
-    "--training.video_every",
-    "200",
-    "--training.checkpoint_every",
-    "200",
-    "--evaluation.episodes",
-    "2",
-    "--world_model.depth",
-    "4",
-    "--world_model.embedding",
-    "32",
-    "--world_model.rssm.deterministic",
-    "32",
-    "--world_model.rssm.hidden",
-    "32",
-    "--actor_critic.units",
-    "32",
-    "--actor_critic.starts",
-    "8",
-    "--threads",
-    "1",
-]
+# Slower in what is written than the job that faults are tried on.
+SMALL = [*runs.SMALL, "--training.prefill", "200", "--training.checkpoint_every", "200", "--evaluation.episodes", "2"]
 
 
 def run(program: str, *words, cwd: Path = ROOT, **variables) -> subprocess.CompletedProcess:

@@ -54,3 +54,16 @@ def test_a_crash_fails_the_check(capsys, monkeypatch):
 def test_an_unknown_agent_is_refused():
     with pytest.raises(UserError, match="infopower"):
         learning.main(["infopowr"])
+
+
+def test_the_toy_goes_on_from_a_snapshot():
+    """In an episode and behind its end; a trainer's checkpoint asks for it."""
+    for steps in (3, learning.LENGTH):
+        one, other = learning.Dot(), learning.Dot()
+        one.reset(seed=0)
+        other.reset(seed=1)
+        for _ in range(steps):
+            one.step([0.5])
+        other.snapshot = one.snapshot
+        assert (one.step([1.0])[0] == other.step([1.0])[0]).all()
+        assert one.place == other.place

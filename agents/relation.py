@@ -19,15 +19,17 @@ from world_models.rssm import RSSM
 class ModeChoice(nn.Module):
     """p(z given m): descriptor (N, D) -> logarithms of the probabilities of K modes, (N, K).
 
-    Without a layer norm, behind which games whose descriptors have one direction are one game: of a speed only its sign stays.
+    Beside the descriptor stands a one: behind the layer norm only directions are left, and games along one direction, as speeds
+    are, would be one game.
     """
 
     def __init__(self, descriptor: int, units: int, modes: int):
         super().__init__()
-        self.network = nn.Sequential(linear(descriptor, units), nn.SiLU(), linear(units, modes, 0.1))
+        self.network = MLP(descriptor + 1, units, 1, modes, output_scale=0.1)
 
     def forward(self, game: Tensor) -> Tensor:
-        return torch.log_softmax(self.network(game).float(), -1)
+        seen = torch.cat([game, torch.ones_like(game[..., :1])], -1)
+        return torch.log_softmax(self.network(seen).float(), -1)
 
 
 class Relation(nn.Module):

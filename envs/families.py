@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-from scipy.stats import qmc
 
 from envs import TASKS
 from errors import UserError, nearest
@@ -128,6 +127,8 @@ class Dynamics:
     relabels = False
 
     def __init__(self, config: FamilyConfig, task: str):
+        from scipy.stats import qmc  # here: it takes long to import, and few runs play this family
+
         self.config = config
         shares = qmc.LatinHypercube(len(SCALES), seed=0).random(config.number)  # (M, 3), the same for every seed
         low, high = np.log(config.low), np.log(config.high)

@@ -1,4 +1,7 @@
-"""Evaluates an agent on backgrounds: table, scores.json, films."""
+"""Evaluates an agent on backgrounds: table, scores.json, films.
+
+What few evaluations ask for, probes and skills, is imported there: its libraries would be a third of the start of train.py.
+"""
 
 import json
 from pathlib import Path
@@ -10,7 +13,6 @@ import torch
 import build
 from agents.agent import Agent
 from configs.run import RunConfig
-from evaluation import plane, probes, skill_report
 from evaluation.episodes import Scores, play
 from evaluation.films import write_film, write_strip
 from training import system
@@ -86,6 +88,8 @@ class Evaluator:
         """Metrics of the skills, where any are learned, and their film."""
         if not self.config.skill.size or self.config.hierarchy.hold or not self.config.evaluation.skills:
             return {}
+        from evaluation import skill_report
+
         number = self.config.evaluation.skills
         row, film, fps = skill_report.show(self.config, self.agent, self.folder, side, side, number=number)
         if self.logger:
@@ -102,6 +106,8 @@ class Evaluator:
         config = self.config.evaluation
         if not config.latent:
             return {}
+        from evaluation import plane, probes
+
         reading = probes.inspect(self.agent, build.environment_maker(self.config, side), config.latent_episodes, config.seed)
         save_readings(self.folder / "latent.json", frame, {side: reading})
         path = plane.points(self.folder / "metrics.jsonl") + plane.point(frame, reading)

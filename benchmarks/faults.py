@@ -1,8 +1,8 @@
 """What a run survives: ``python benchmarks/faults.py kill --count 100``, or ``all``; a JSON line a fault, one JSON line last.
 
 {"fault", "tried", "survived", "lost", "worst_seconds"}; what was lost is said before, one line each. Faults: kill, term, twice,
-full, resume (real runs of train.py), damage, hostile (checkpoints), config (command lines), video (clips), nan (numbers),
-worker (environments in processes of their own), physics, clock, soak (a minute of a run each).
+full, resume, soak (real runs of train.py), lacking, damage, hostile (checkpoints), config (command lines), video (clips), nan
+(numbers), worker (environments in processes of their own), physics, clock. A try of soak is a minute.
 """
 
 import json
@@ -22,7 +22,7 @@ from training import system  # noqa: E402
 
 system.prepare_environment()  # before torch is imported
 
-from benchmarks.fault import Fault, checkpoints, clips, configs, disk, numbers, resume, runs, workers, world  # noqa: E402
+from benchmarks.fault import Fault, checkpoints, clips, configs, disk, lacking, numbers, resume, runs, workers, world  # noqa: E402
 from configs import run as run_configs  # noqa: E402
 from errors import UserError, nearest, run_main  # noqa: E402
 from option import option  # noqa: E402
@@ -34,6 +34,7 @@ FAULTS: dict[str, Fault] = {
     "twice": runs.twice,
     "full": disk.full,
     "resume": resume.resume,
+    "lacking": lacking.lacking,
     "damage": checkpoints.damage,
     "hostile": checkpoints.hostile,
     "config": configs.config,

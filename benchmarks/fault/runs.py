@@ -11,9 +11,9 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks.fault import Tries
+from benchmarks.fault.start import ROOT, Run
 from training import checkpoint
 
-ROOT = Path(__file__).parents[2]
 SMALL = [
     "--device",
     "cpu",
@@ -72,8 +72,13 @@ def variables(folder: Path, **more: str) -> dict[str, str]:
     return os.environ | {"OMP_NUM_THREADS": "1", "XDG_CACHE_HOME": str(folder / "cache")} | more
 
 
-def begin(run: Path, *words: str, **more: str) -> subprocess.Popen:
+def begin(run: Path, *words: str, **more: str) -> Run:
     """Start it; its output in a file beside the folder."""
+    return Run(command(run, *words)[2:], log_of(run), variables(run.parent, **more))
+
+
+def begin_anew(run: Path, *words: str, **more: str) -> subprocess.Popen:
+    """The same by the shell's way: python train.py."""
     with log_of(run).open("a") as log:
         process = partial(subprocess.Popen, cwd=ROOT, stdout=log, stderr=log, start_new_session=True)
         return process(command(run, *words), env=variables(run.parent, **more))
@@ -97,7 +102,7 @@ def good(run: Path) -> int:
     return -1 if path is None else int(re.findall(r"\d+", path.name)[0])
 
 
-def wait_for(process: subprocess.Popen, what) -> str:
+def wait_for(process: subprocess.Popen | Run, what) -> str:
     """Until `what` holds: "", or why it never did."""
     end = time.monotonic() + LONGEST
     while time.monotonic() < end:
@@ -116,7 +121,8 @@ def kill(folder: Path, chance: random.Random) -> Tries:
         number += 1
         log_of(run).unlink(missing_ok=True)
         elsewhere = {"TMPDIR": "/dev/shm"} if number % 4 > 1 else {}  # another file system, where Linux has it
-        process = begin(run, *ENDLESS, **elsewhere)
+        start = begin_anew if number % 10 == 1 else begin
+        process = start(run, *ENDLESS, **elsewhere)
         try:
             # It has begun again once it is beyond what it had; then at any moment, or within the next save.
             lost = wait_for(process, lambda frame=frame: good_step(run) > frame)

@@ -11,7 +11,7 @@ import torch
 
 import envs
 from benchmarks.fault import Tries
-from benchmarks.fault.runs import ENDLESS, begin, good_step, wait_for
+from benchmarks.fault.runs import ENDLESS, begin_anew, good_step, wait_for
 from training import checkpoint
 from training.logger import Logger
 
@@ -75,7 +75,7 @@ def clock(folder: Path, chance: random.Random) -> Tries:
 def soak(folder: Path, chance: random.Random) -> Tries:
     """A minute of a real run, then another: memory, open files and threads are what they were. The replay is full by then."""
     run = folder / "run"
-    process = begin(run, *ENDLESS, "--training.capacity", "200", "--training.evaluate_every", "1000")
+    process = begin_anew(run, *ENDLESS, "--training.capacity", "200", "--training.evaluate_every", "1000")
     try:
         lost = wait_for(process, lambda: good_step(run) > WARM)
         time.sleep(MINUTE)

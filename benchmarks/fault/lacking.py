@@ -1,0 +1,118 @@
+"""One thing of a checkpoint is another run's: the end must be another, or that thing need not be kept, or is not read."""
+
+import copy
+import random
+from pathlib import Path
+from types import SimpleNamespace
+
+import torch
+
+import build
+from benchmarks.fault import Tries
+from benchmarks.fault.checkpoints import leaves_of
+from benchmarks.fault.resume import AGENTS, options_of, text_of
+from benchmarks.fault.runs import SMALL
+from configs import run as runs
+from errors import UserError
+from training import checkpoint
+from training.rollout import Rollout
+from training.trainer import Trainer
+
+CUT, END = 150, 230  # env frames; the first 100 are random
+MISFITS = (UserError, RuntimeError, ValueError, TypeError, LookupError)  # it does not fit the rest: that is as good
+WORDS = ["--training.train_ratio", "4", "--environment.time_limit", "60", "--optimiser.warmup", "100"]
+WORDS += ["--training.log_every", "20", "--environment.number", "1"]
+
+
+def make(folder: Path, words: list[str], seed: int = 0) -> Trainer:
+    """The trainer of a small run in this process, new."""
+    config, _ = runs.read([*SMALL, *words, "--seed", str(seed)], cuda=False)
+    torch.manual_seed(seed)
+    envs = build.training_environments(config)
+    agent = build.make_agent(config, envs.single_action_space, torch.device("cpu"))
+    replay, _ = build.make_replay(config, envs.single_action_space, "cpu")
+    rollout = Rollout(envs, agent.initial_state(1), config.seed)
+    repeat, fps = config.environment.action_repeat, 20
+    return Trainer(config.training, CUT, repeat, agent, rollout, replay, folder, seed, fps, lambda _: {})
+
+
+def run_to(trainer: Trainer, frames: int) -> dict[str, str]:
+    """Everything of the checkpoint there, by place, and what was told of episodes and progress on the way."""
+    told = []
+    listener = SimpleNamespace(
+        scalars=lambda frame, row, prefix="": told.append((frame, row) if prefix == "episode" else None),
+        update=lambda frame, episode_return, **_: told.append((frame, episode_return)),
+        video=lambda *_: None,
+        message=refused,
+    )
+    trainer.frames = frames
+    trainer.run(listener, listener)
+    return described(state_of(trainer.folder)) | {"told": repr([row for row in told if row])}
+
+
+def refused(sentence: str) -> None:
+    """Nothing has to be said in these runs."""
+    raise RuntimeError(sentence)
+
+
+def state_of(folder: Path) -> dict:
+    """The newest checkpoint of a folder."""
+    return checkpoint.load(checkpoint.steps(folder / "checkpoints")[-1])
+
+
+def described(state: dict) -> dict[str, str]:
+    return {place: text_of(value) for place, value in leaves_of(state)}
+
+
+def stretch(folder: Path, words: list[str]) -> tuple[dict, dict, dict[str, str]]:
+    """(the state at the cut, that of another seed there, everything at the end) of a run that is not stopped."""
+    trainer, other = make(folder / "one", words), make(folder / "other", words, seed=5)
+    run_to(trainer, CUT)
+    state = state_of(trainer.folder)
+    end = run_to(trainer, END)
+    run_to(other, CUT)
+    return state, state_of(other.folder), end
+
+
+def resumed(folder: Path, words: list[str], state: dict) -> dict[str, str]:
+    """Everything at the end of a run that goes on from a state. Errors: RuntimeError when something is passed over."""
+    checkpoint.save(folder / "checkpoints", CUT, state)
+    trainer = make(folder, words)
+    torch.manual_seed(77)  # what was drawn before must not matter
+    for sentence in trainer.resume():
+        refused(sentence)
+    return run_to(trainer, END)
+
+
+def lacking(folder: Path, chance: random.Random) -> Tries:
+    """One agent after another, one leaf of its checkpoint after another."""
+    torch.set_num_threads(1)
+    stretches, number = {}, 0
+    while True:
+        agent = AGENTS[number % len(AGENTS)]
+        number += 1
+        words = [*options_of(agent), *WORDS]
+        if agent not in stretches:
+            stretches[agent] = stretch(folder / agent, words)
+        state, other, end = stretches[agent]
+        here, there = (dict(leaves_of(one)) for one in (state, other))
+        place = chance.choice([place for place in here if place in there and text_of(here[place]) != text_of(there[place])])
+        changed = copy.deepcopy(state)
+        put(changed, place, there[place])
+        try:
+            same = resumed(folder / f"try{number}", words, changed) == end
+        except MISFITS:
+            same = False
+        yield f"{agent}: nobody misses {place}" if same else ""
+
+
+def put(state: dict, place: str, value) -> None:
+    """Set what is at a place, as `leaves_of` names it."""
+    node, rest = state, place[1:]
+    while True:  # keys may have a slash in them
+        keys = node.keys() if isinstance(node, dict) else range(len(node))
+        key = next(key for key in keys if rest == str(key) or rest.startswith(f"{key}/"))
+        if rest == str(key):
+            node[key] = value
+            return
+        node, rest = node[key], rest[len(str(key)) + 1 :]

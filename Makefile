@@ -10,7 +10,7 @@ PYTHON_IN_VENV := .venv/bin/python
 # Idle OpenMP threads that spin make two threads nine times slower than one when another process wants a core.
 export GOMP_SPINCOUNT ?= 0
 
-.PHONY: help setup train test test-long learn lint tensorboard
+.PHONY: help setup train test test-long outside learn lint tensorboard
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*##/  make \1:/p' $(MAKEFILE_LIST)
@@ -21,13 +21,18 @@ setup:  ## build .venv from the pinned requirements, install missing system libr
 train: setup  ## train an agent: configs/job.yaml, changed by ARGS
 	@$(PYTHON_IN_VENV) train.py --config job $(ARGS)
 
-test test-long: export OMP_NUM_THREADS ?= 1
+test test-long outside: export OMP_NUM_THREADS ?= 1
 
 test: setup  ## the tests, less those marked long
-	@$(PYTHON_IN_VENV) -m pytest -m "not long" $(ARGS)
+	@$(PYTHON_IN_VENV) -m pytest -m "not long and not outside" $(ARGS)
 
 test-long: setup  ## the tests marked long
 	@$(PYTHON_IN_VENV) -m pytest -m long $(ARGS)
+
+outside: setup  ## suites that others wrote: gymnasium's, Stable-Baselines3's and torchrl's on ours, dm_control's own on these pins
+	@$(PYTHON_IN_VENV) -m pip install --quiet -r requirements-outside.txt
+	@$(PYTHON_IN_VENV) -m pytest -m outside tests/outside $(ARGS)
+	@MUJOCO_GL=$${MUJOCO_GL:-egl} $(PYTHON_IN_VENV) -m pytest -o python_files="*_test.py" -p no:cacheprovider --pyargs dm_control.suite
 
 learn: setup  ## does every agent still learn? (benchmarks/learning.py)
 	@$(PYTHON_IN_VENV) benchmarks/learning.py $(ARGS)

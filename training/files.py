@@ -69,11 +69,12 @@ def write(path: Path, content: bytes) -> dict:
 
 
 def write_atomic(path: Path, content: bytes) -> dict:
-    """As `write`, but the name appears only with the whole content behind it. The caller syncs the folder."""
+    """As `write`, but the name appears only with the whole content behind it, and stays."""
     temporary = path.with_name(f".tmp-{path.name}")
     try:
         listing = write(temporary, content)
         temporary.rename(path)
+        fsync_folder(path.parent)
     except OSError:
         temporary.unlink(missing_ok=True)
         raise

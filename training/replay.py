@@ -194,7 +194,6 @@ class Replay:
             while (stop := (start // CHUNK_ROWS + 1) * CHUNK_ROWS) <= self._count:
                 self._chunks.append(self._write_chunk(folder, start, stop))
                 start = stop
-            files.fsync_folder(folder)
         except OSError as error:
             raise NotSaved(f"the replay was not saved to {folder}: {error.strerror or error}") from error
         manifest = {

@@ -21,16 +21,20 @@ class Optimiser:
         self.adam = torch.optim.Adam(self.parameters, lr=rate, eps=epsilon, fused=not self.parameters[0].is_meta)
 
     def clip_gradient(self) -> Tensor:
-        """Clip in place; the norm before. Errors: Divergence when it is not finite, or the norm of the weights is not.
+        """Clip in place; the norm before. Errors: Divergence when it is not finite, or the norm of the weights is not."""
+        norm = nn.utils.clip_grad_norm_(self.parameters, self.clip)
+        self.guard(norm)
+        return norm
+
+    def guard(self, norm: Tensor) -> None:
+        """Errors: Divergence for a gradient or weights that are not finite.
 
         A weight of minus infinity may leave loss and gradient finite, and the policy that it serves another.
         """
-        norm = nn.utils.clip_grad_norm_(self.parameters, self.clip)
         weights = nn.utils.get_total_norm([parameter.detach() for parameter in self.parameters])
         for quantity, value in (("the gradient", norm), ("the norm of the weights", weights)):
             if not torch.isfinite(value):
                 raise Divergence(self.name, quantity)
-        return norm
 
     def step(self) -> None:
         """One step of Adam; the gradients are then gone."""
@@ -60,9 +64,7 @@ def descend(optimisers: dict[str, Optimiser], losses: dict[str, Tensor]) -> dict
     another module (tests hold that), the gradient of the sum is the gradient of each.
     Errors: Divergence, before any weight was changed, when a loss, a gradient or a weight is not finite.
     """
-    for name, loss in losses.items():
-        if not torch.isfinite(loss):
-            raise Divergence(name, "the loss")
+    guard(losses)
     parameters = [parameter for name in losses for parameter in optimisers[name].parameters]
     # Gradients of these parameters alone: what else the losses touched is left as it is.
     gradients = torch.autograd.grad(sum(losses.values()), parameters, allow_unused=True)
@@ -72,6 +74,13 @@ def descend(optimisers: dict[str, Optimiser], losses: dict[str, Tensor]) -> dict
     for name in losses:
         optimisers[name].step()
     return norms
+
+
+def guard(losses: dict[str, Tensor]) -> None:
+    """Errors: Divergence for a loss that is not finite."""
+    for name, loss in losses.items():
+        if not torch.isfinite(loss):
+            raise Divergence(name, "the loss")
 
 
 def training_state(module: nn.Module, optimisers: dict[str, Optimiser]) -> dict:

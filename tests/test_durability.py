@@ -19,8 +19,8 @@ Event = tuple[str, str, str]  # (write, fsync or rename; path; the new path)
 
 
 @pytest.fixture(scope="module")
-def events(tmp_path_factory) -> tuple[Path, list[Event]]:
-    """(run folder, its calls in order) of a run that saves eight times and prunes."""
+def calls(tmp_path_factory) -> list[Event]:
+    """Of a run that saves eight times and prunes, in order."""
     folder = tmp_path_factory.mktemp("traced")
     run, trace = folder / "run", folder / "trace"
     if not shutil.which("strace") or subprocess.run([*TRACED, "-o", str(trace), "true"], capture_output=True).returncode:
@@ -28,7 +28,7 @@ def events(tmp_path_factory) -> tuple[Path, list[Event]]:
     words = [*TRACED, "-o", str(trace), sys.executable, "-c", SMALL_CHUNKS, *runs.SMALL, "--frames", "320"]
     words += ["--training.prefill", "310", "--folder", str(run)]  # nothing is learned: saving is looked at
     subprocess.run(words, cwd=ROOT, env=runs.variables(folder), check=True, capture_output=True)
-    return run, read(trace.read_text(), run)
+    return read(trace.read_text(), run)
 
 
 def read(trace: str, run: Path) -> list[Event]:
@@ -64,8 +64,7 @@ def unsafe(events: list[Event]) -> list[str]:
     return found + [f"the name {name} is not on the disk" for name in unnamed]
 
 
-def test_nothing_gets_its_name_before_it_is_on_the_disk(events):
-    run, calls = events
+def test_nothing_gets_its_name_before_it_is_on_the_disk(calls):
     renamed = [target for kind, _, target in calls if kind == "rename"]
     assert sum("/checkpoints/step-" in name for name in renamed) == 8
     assert sum("/replay/" in name and name.endswith(".safetensors") for name in renamed) >= 8
@@ -83,8 +82,7 @@ def test_nothing_gets_its_name_before_it_is_on_the_disk(events):
         (("fsync", "run"), "is not on the disk"),
     ],
 )
-def test_a_call_that_is_left_out_is_found(events, left_out, word):
-    run, calls = events
+def test_a_call_that_is_left_out_is_found(calls, left_out, word):
     kind, name = left_out
     less = [call for call in calls if not (call[0] == kind and Path(call[1]).name.startswith(name))]
     assert len(less) < len(calls)

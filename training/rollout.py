@@ -80,9 +80,7 @@ class Rollout:
         image, is_first = torch.from_numpy(self.row["image"]), torch.from_numpy(self.row["is_first"])
         action, self.memory = policy(self.memory, image, is_first)
         action = action.detach().cpu().numpy().astype(np.float32)
-        if not np.isfinite(action).all():
-            remedy = "an earlier checkpoint is from before; lower the learning rates"
-            raise UserError("what the policy does is not finite", "its action", remedy, exit_code=3)
+        self._check_action(action)
         try:
             image, reward, terminated, truncated, info = self.envs.step(action)
         except WorkerLost:
@@ -104,6 +102,12 @@ class Rollout:
     def _begin_again(self) -> None:
         """New episodes everywhere, and other ones than before: the row that was under way is no row."""
         self.row, self.seed = None, (self.seed + 1_000_003) % 2**31
+
+    def _check_action(self, action: np.ndarray) -> None:
+        """Errors: UserError before an action that is none can get into an environment."""
+        if not np.isfinite(action).all():
+            remedy = "an earlier checkpoint is from before; lower the learning rates"
+            raise UserError("what the policy does is not finite", "its action", remedy, exit_code=3)
 
     def _check(self, reward: np.ndarray, info: dict) -> None:
         """Errors: UserError before a number that is none can get into the replay."""
@@ -151,7 +155,8 @@ class Rollout:
             self._begin_again()
             return {}
         episodes = {"done": self._done, "score": self._score, "length": self._length}
-        return {"envs": snapshots, "memory": self.memory, "row": self.row, "episodes": episodes}
+        row = {name: self.row[name] for name in ("image", "is_first")}  # what the policy sees of it; the rest is in the replay
+        return {"envs": snapshots, "memory": self.memory, "row": row, "episodes": episodes}
 
     def load(self, state: dict[str, Any]) -> None:
         """Go on from what `state` gave, with a memory of the same kind.

@@ -30,8 +30,10 @@ def make(folder: Path, words: list[str], seed: int = 0) -> Trainer:
     torch.manual_seed(seed)
     envs = build.training_environments(config)
     agent = build.make_agent(config, envs.single_action_space, torch.device("cpu"))
+    if config.skills:
+        build.begin_with(agent, config)
     replay, _ = build.make_replay(config, envs.single_action_space, "cpu")
-    rollout = Rollout(envs, agent.initial_state(1), config.seed)
+    rollout = Rollout(envs, agent.initial_state(envs.num_envs), config.seed)
     repeat, fps = config.environment.action_repeat, 20
     return Trainer(config.training, CUT, repeat, agent, rollout, replay, folder, seed, fps, lambda _: {})
 
@@ -91,14 +93,13 @@ def lacking(folder: Path, chance: random.Random) -> Tries:
     while True:
         agent = AGENTS[number % len(AGENTS)]
         number += 1
-        words = [*options_of(agent), *WORDS]
+        words = options_of(agent, folder, *WORDS)
         if agent not in stretches:
             stretches[agent] = stretch(folder / agent, words)
         state, other, end = stretches[agent]
         here, there = (dict(leaves_of(one)) for one in (state, other))
         place = chance.choice([place for place in here if place in there and text_of(here[place]) != text_of(there[place])])
-        changed = copy.deepcopy(state)
-        put(changed, place, there[place])
+        changed = put(copy.deepcopy(state), place, there[place])
         try:
             same = resumed(folder / f"try{number}", words, changed) == end
         except MISFITS:
@@ -106,13 +107,12 @@ def lacking(folder: Path, chance: random.Random) -> Tries:
         yield f"{agent}: nobody misses {place}" if same else ""
 
 
-def put(state: dict, place: str, value) -> None:
-    """Set what is at a place, as `leaves_of` names it."""
-    node, rest = state, place[1:]
-    while True:  # keys may have a slash in them
-        keys = node.keys() if isinstance(node, dict) else range(len(node))
-        key = next(key for key in keys if rest == str(key) or rest.startswith(f"{key}/"))
-        if rest == str(key):
-            node[key] = value
-            return
-        node, rest = node[key], rest[len(str(key)) + 1 :]
+def put(node, place: str, value):
+    """A copy with another value at a place, as `leaves_of` names it; what is not on the way there is shared."""
+    if not place:
+        return value
+    pairs = dict(node.items() if isinstance(node, dict) else enumerate(node))
+    # Keys may have a slash in them.
+    key = next(key for key in pairs if place == f"/{key}" or place.startswith(f"/{key}/"))
+    pairs[key] = put(pairs[key], place[len(str(key)) + 1 :], value)
+    return pairs if isinstance(node, dict) else type(node)(pairs.values())

@@ -15,7 +15,7 @@ from benchmarks.fault.runs import begin, good_step, log_of, wait_for
 from configs import run as runs
 from training import checkpoint
 
-AGENTS = tuple(agent for agent in runs.AGENTS if agent not in runs.FOLLOWING)  # the others begin with a run of these
+AGENTS = runs.AGENTS
 FRAMES = 440
 
 
@@ -25,7 +25,7 @@ def resume(folder: Path, chance: random.Random) -> Tries:
     while True:
         agent = AGENTS[number % len(AGENTS)]
         number += 1
-        words = options_of(agent)
+        words = options_of(agent, folder)
         if agent not in straight:
             straight[agent] = ended(folder / f"straight-{agent}", words)
         run = folder / f"cut{number}-{agent}"
@@ -37,12 +37,20 @@ def resume(folder: Path, chance: random.Random) -> Tries:
         yield "" if found == straight[agent] else f"{agent}: {differing(straight[agent], found)}"
 
 
-def options_of(agent: str) -> list[str]:
-    """A few frames of it, with clips, several episodes and updates, and skills drawn anew."""
+def options_of(agent: str, folder: Path, *more: str) -> list[str]:
+    """A few frames of it, with clips, several episodes and updates, and skills drawn anew; then more options.
+
+    Those that begin with another run begin with one of slim, which is trained in the folder when it is first asked for.
+    """
     words = ["--agent", agent, "--frames", str(FRAMES), "--training.train_ratio", "2", "--training.evaluate_every", "200"]
     words += ["--task", "walker-walk", "--background.redraw_every", "7"]
     words += ["--environment.number", "2"] if AGENTS.index(agent) % 4 == 3 else []
-    return words + (["--skill.hold", "9"] if agent in ("slim", "metra", "diayn") else [])
+    if agent in runs.FOLLOWING:
+        skills = folder / "skills"
+        if not skills.exists():
+            ended(skills, options_of("slim", folder, *more))
+        words += ["--skills", str(skills)]
+    return words + (["--skill.hold", "9"] if agent in ("slim", "metra", "diayn") else []) + [*more]
 
 
 def cut(run: Path, words: list[str], chance: random.Random) -> bool:

@@ -47,7 +47,8 @@ def test_stable_baselines_checks_them(name):
 def test_stable_baselines_trains_in_them(algorithm):
     """Short: that rewards, ends of episodes and pictures arrive where an agent of others looks for them."""
     environment = make("dmc_video/cartpole-balance-v0", time_limit=200)
-    sizes = {PPO: {"n_steps": 128, "batch_size": 64, "n_epochs": 2}, SAC: {"buffer_size": 600, "learning_starts": 200, "batch_size": 32}}
+    sizes = {PPO: {"n_steps": 128, "batch_size": 64, "n_epochs": 2}}
+    sizes |= {SAC: {"buffer_size": 600, "learning_starts": 200, "batch_size": 32}}
     agent = algorithm("CnnPolicy", environment, seed=0, device="cpu", **sizes[algorithm])
     before = {name: value.detach().clone() for name, value in agent.policy.named_parameters()}
     agent.learn(512 if algorithm is PPO else 225)

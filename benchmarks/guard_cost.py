@@ -1,0 +1,134 @@
+"""What saving and guarding cost of a training hour: ``python benchmarks/guard_cost.py``. One JSON line last.
+
+A real run of the default agent; the seconds within Trainer.save, and within what looks for numbers that are none in losses,
+gradients, weights, actions and rewards, are taken by a clock around them. Both shares are of the same run's seconds of
+training: saving as often as the run's options say, at the speed that it trains at.
+"""
+
+import json
+import statistics
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+
+from training import system  # noqa: E402
+
+system.prepare_environment()  # before torch is imported
+
+import torch  # noqa: E402
+
+import build  # noqa: E402
+from agents import optimiser  # noqa: E402
+from configs import run as runs  # noqa: E402
+from errors import run_main  # noqa: E402
+from option import option  # noqa: E402
+from training import options  # noqa: E402
+from training.rollout import Rollout  # noqa: E402
+from training.trainer import Trainer  # noqa: E402
+
+WATCHED = ((optimiser, "guard"), (optimiser.Optimiser, "guard"), (Rollout, "_check"), (Rollout, "_check_action"))
+
+
+@dataclass(frozen=True)
+class CostConfig:
+    """Foreground: what saving and guarding cost of a training hour."""
+
+    size: str = option("cpu", "Size of the agent.", choices=runs.SIZES)
+    updates: int = option(120, "Updates that are timed.", ge=1)
+    saves: int = option(9, "Saves that are timed; the middle one counts.", ge=1)
+    held: int = option(5000, "Agent steps in the replay before, of random actions.", ge=1000)
+
+
+class Clock:
+    """Seconds within functions that it is put around."""
+
+    def __init__(self):
+        self.seconds = 0.0
+
+    def put(self, owner, name: str) -> None:
+        function = getattr(owner, name)
+
+        def timed(*arguments):
+            began = time.perf_counter()
+            try:
+                return function(*arguments)
+            finally:
+                self.seconds += time.perf_counter() - began
+
+        setattr(owner, name, timed)
+
+
+def make(config: CostConfig, folder: Path) -> Trainer:
+    """The trainer of the default agent on the default task, on one thread."""
+    words = ["--size", config.size, "--device", "cpu", "--background.source", "starter", "--folder", str(folder)]
+    run, _ = runs.read(words, cuda=False)
+    envs = build.training_environments(run)
+    agent = build.make_agent(run, envs.single_action_space, torch.device("cpu"))
+    replay, _ = build.make_replay(run, envs.single_action_space, "cpu")
+    rollout = Rollout(envs, agent.initial_state(1), run.seed)
+    repeat = run.environment.action_repeat
+    return Trainer(run.training, 0, repeat, agent, rollout, replay, folder, run.seed, 20, lambda _: {})
+
+
+def measure(config: CostConfig, folder: Path) -> dict:
+    """All shares, in parts of a hundred of the seconds of training."""
+    torch.set_num_threads(1)
+    trainer, silent = make(config, folder), SimpleNamespace(scalars=lambda *_: None, message=print)
+    trainer.frames = config.held * trainer.action_repeat
+    while trainer.env_frame < trainer.frames:
+        trainer.act(trainer.agent.act if trainer.env_frame < 4 else random_of(trainer), silent)
+    trainer.owed, clock = 0.0, Clock()
+    trained(trainer, 3, silent)  # warm
+    for owner, name in WATCHED:
+        clock.put(owner, name)
+    began, frame = time.perf_counter(), trainer.env_frame
+    trained(trainer, config.updates, silent)
+    seconds = time.perf_counter() - began
+    speed = (trainer.env_frame - frame) / seconds  # env frames a second
+    saves = []
+    for _ in range(config.saves):
+        trained(trainer, 1, silent)
+        began = time.perf_counter()
+        trainer.save(silent)
+        saves.append(time.perf_counter() - began)
+    save, period = statistics.median(saves), trainer.config.checkpoint_every / speed
+    return {
+        "size": config.size,
+        "frames_per_s": round(speed, 1),
+        "save_seconds": round(save, 3),
+        "saves_per_hour": round(3600 / period, 1),
+        "saving_percent": round(100 * save / period, 3),
+        "guarding_percent": round(100 * clock.seconds / seconds, 3),
+        "percent": round(100 * (save / period + clock.seconds / seconds), 3),
+    }
+
+
+def random_of(trainer: Trainer):
+    """A policy of random actions that leaves the agent's memory alone."""
+    space = trainer.rollout.envs.action_space
+    return lambda memory, image, is_first: (torch.from_numpy(space.sample()), memory)
+
+
+def trained(trainer: Trainer, updates: int, logger) -> None:
+    """So many updates, with the steps that they belong to."""
+    end = trainer.update + updates
+    while trainer.update < end:
+        trainer.act(trainer.agent.act, logger)
+        trainer.learn()
+        trainer.metrics.flush()
+
+
+def main(argv: list[str]) -> None:
+    config, _ = options.parse(CostConfig, argv, runs.PRESETS, description=CostConfig.__doc__)
+    with tempfile.TemporaryDirectory() as folder:
+        print(json.dumps(measure(config, Path(folder)) | {"hardware": system.hardware()}))
+
+
+if __name__ == "__main__":
+    run_main(main, sys.argv[1:])

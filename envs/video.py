@@ -22,6 +22,8 @@ MAX_CLIP_FRAMES = 3_000  # two minutes at 25 frames a second; the rest of a long
 MAX_PIXELS = 1 << 26  # a frame of 8192 x 8192
 MAX_IMAGE_BYTES = 64 << 20
 DECODED_SHARE = 0.9  # of the frames a container declares; below it the file is damaged (containers count roughly)
+# FFmpeg's decoders for these containers and no others, and no network: a file that says it is a playlist leads nowhere.
+os.environ["OPENCV_FFMPEG_CAPTURE_OPTIONS"] = "protocol_whitelist;file|format_whitelist;mov,avi,matroska"
 REMOVE = "remove it or put a whole copy in its place"
 
 

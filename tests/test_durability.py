@@ -13,14 +13,15 @@ from benchmarks.fault import runs
 ROOT = Path(__file__).parents[1]
 CALL = re.compile(r"^\d+ +(\w+)\((.*)\) = \d+", re.MULTILINE)
 SMALL_CHUNKS = "import sys, train; from training import replay; replay.CHUNK_ROWS = 16; train.main(sys.argv[1:])"
-TRACED = ["strace", "-f", "-y", "-s", "0", "-e", "trace=write,pwrite64,writev,fsync,fdatasync,rename,renameat,renameat2"]
+CALLS = "trace=write,pwrite64,writev,fsync,fdatasync,rename,renameat,renameat2,socket"
+TRACED = ["strace", "-f", "-y", "-s", "0", "-e", CALLS]
 
 Event = tuple[str, str, str]  # (write, fsync or rename; path; the new path)
 
 
 @pytest.fixture(scope="module")
-def calls(tmp_path_factory) -> list[Event]:
-    """Of a run that saves eight times and prunes, in order."""
+def traced(tmp_path_factory) -> tuple[Path, str]:
+    """(run folder, trace) of a run that saves eight times and prunes."""
     folder = tmp_path_factory.mktemp("traced")
     run, trace = folder / "run", folder / "trace"
     if not shutil.which("strace") or subprocess.run([*TRACED, "-o", str(trace), "true"], capture_output=True).returncode:
@@ -28,7 +29,13 @@ def calls(tmp_path_factory) -> list[Event]:
     words = [*TRACED, "-o", str(trace), sys.executable, "-c", SMALL_CHUNKS, *runs.SMALL, "--frames", "320"]
     words += ["--training.prefill", "310", "--folder", str(run)]  # nothing is learned: saving is looked at
     subprocess.run(words, cwd=ROOT, env=runs.variables(folder), check=True, capture_output=True)
-    return read(trace.read_text(), run)
+    return run, trace.read_text()
+
+
+@pytest.fixture(scope="module")
+def calls(traced) -> list[Event]:
+    run, trace = traced
+    return read(trace, run)
 
 
 def read(trace: str, run: Path) -> list[Event]:
@@ -87,6 +94,10 @@ def test_a_call_that_is_left_out_is_found(calls, left_out, word):
     less = [call for call in calls if not (call[0] == kind and Path(call[1]).name.startswith(name))]
     assert len(less) < len(calls)
     assert any(word in sentence for sentence in unsafe(less))
+
+
+def test_a_run_opens_no_door_to_a_network(traced):
+    assert set(re.findall(r"socket\((AF_\w+)", traced[1])) <= {"AF_UNIX"}
 
 
 def test_the_trace_is_read():

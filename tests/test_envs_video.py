@@ -1,6 +1,7 @@
 """Folders of clips: layouts, splits, decoding, and one line for each thing that can be wrong with a file."""
 
 import os
+import socket
 from pathlib import Path
 
 import cv2
@@ -198,6 +199,25 @@ def test_files_that_are_no_whole_video_are_refused_by_name(tmp_path, kind, words
     message = refusal(video.decode, broken(tmp_path / "bad.mp4", kind), 16)
     assert words in message
     assert "bad.mp4" in message
+
+
+@pytest.mark.parametrize("text", ["ffconcat version 1.0\nfile whole.mp4\n", "#EXTM3U\n#EXTINF:1,\nwhole.mp4\n#EXT-X-ENDLIST\n"])
+def test_ffmpeg_itself_follows_no_playlist(tmp_path, monkeypatch, text):
+    """Behind the look at a file's first bytes: the decoder may read these containers alone."""
+    write_video(tmp_path / "whole.mp4", pictures(9))
+    path = tmp_path / "list.mp4"
+    path.write_text(text)
+    with pytest.raises(UserError, match="damaged"):
+        next(video._video_frames(path))
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(0.5)
+        with pytest.raises(UserError, match="damaged"):
+            next(video._video_frames(f"http://127.0.0.1:{server.getsockname()[1]}/whole.mp4"))
+        with pytest.raises(TimeoutError):
+            server.accept()
+    monkeypatch.setenv("OPENCV_FFMPEG_CAPTURE_OPTIONS", "format_whitelist;avi")  # that it is heard at all
+    with pytest.raises(UserError, match="damaged"):
+        next(video._video_frames(tmp_path / "whole.mp4"))
 
 
 def test_frames_lost_in_the_middle_are_noticed(tmp_path):

@@ -38,7 +38,7 @@ def make(*arguments: str, tree: Path = ROOT, **environment: str) -> str:
     return subprocess.run(command, cwd=tree, env=environment, capture_output=True, text=True, check=True).stdout
 
 
-@pytest.mark.parametrize("name", REQUIREMENTS)
+@pytest.mark.parametrize("name", [*REQUIREMENTS, "requirements-outside.txt", "requirements-games.txt"])
 def test_every_requirement_is_pinned(name):
     lines = pins(name).values()
     assert lines
@@ -81,8 +81,9 @@ def test_make_passes_arguments_on():
 @pytest.mark.parametrize(
     ("target", "runs"),
     [
-        ("test", '-m pytest -m "not long"'),
+        ("test", '-m pytest -m "not long and not outside"'),
         ("test-long", "-m pytest -m long"),
+        ("outside", "-m pytest -o python_files"),
         ("lint", "-m ruff check ."),
         ("tensorboard", '-m tensorboard.main --logdir "runs"'),
     ],

@@ -3,7 +3,6 @@
 import functools
 import multiprocessing
 import signal
-import sys
 from pathlib import Path
 
 import gymnasium
@@ -18,8 +17,8 @@ from agents.latent_policy import LatentPolicy
 from configs.run import RunConfig, folder_of, load
 from envs.backgrounds import load_background
 from envs.families import Game
-from envs.workers import Workers
-from errors import UserError, nearest
+from envs.workers import Workers, in_process
+from errors import UserError, nearest, say
 from training import checkpoint
 from training.replay import Replay
 from training.system import free_memory
@@ -56,14 +55,15 @@ def training_environments(config: RunConfig) -> VectorEnv | Workers:
     """The environments of training: in this process when there is one, else a process each, started by forkserver."""
     makers = [environment_maker(config, "train")] * config.environment.number
     if len(makers) == 1:
-        return SyncVectorEnv(makers, autoreset_mode=AutoresetMode.NEXT_STEP)
+        return SyncVectorEnv([functools.partial(in_process, makers[0])], autoreset_mode=AutoresetMode.NEXT_STEP)
     return Workers([functools.partial(in_worker, maker) for maker in makers])
 
 
 def in_worker(maker):
-    """An environment in a process of its own, where Ctrl-C on the terminal is left to the training process."""
+    """An environment in a process of its own, where signals to the whole group are left to the training process."""
     if multiprocessing.parent_process() is not None:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
     return maker()
 
 
@@ -163,7 +163,7 @@ def find_run(path: Path) -> tuple[Path, Path]:
         return folder, path.resolve()
     newest, sentences = checkpoint.latest(folder / "checkpoints")
     for sentence in sentences:
-        print(f"warning: {sentence}", file=sys.stderr)
+        say(f"warning: {sentence}")
     if newest is None:
         raise UserError("no checkpoint can be read", str(folder / "checkpoints"), "train longer, or choose another run")
     return folder, newest

@@ -1,6 +1,8 @@
 """A user's mistake is one sentence with its remedy; everything else is a bug and keeps its traceback."""
 
 import difflib
+import errno
+import signal
 import sys
 from collections.abc import Callable, Iterable
 
@@ -37,18 +39,57 @@ def nearest(name: str, names: Iterable[str]) -> str:
     return f"did you mean {close[0]}?" if close else "choose one of " + ", ".join(names)
 
 
+def say(text: str, stream=None) -> None:
+    """A line for people, on stderr unless a stream is given.
+
+    Where it cannot be written, since a disk is full or a reader gone, the run is worth more than the line.
+    """
+    try:
+        print(text, file=stream or sys.stderr, flush=True)
+    except (OSError, ValueError):  # the latter: closed
+        return
+
+
+# What a file system says that a person can mend -> what to do.
+REFUSALS = {
+    errno.ENOSPC: "make room, then the same command goes on",
+    errno.EDQUOT: "make room, then the same command goes on",
+    errno.EROFS: "choose another folder",
+    errno.EACCES: "choose another folder, or change its permissions",
+    errno.ENAMETOOLONG: "choose a shorter name",
+}
+
+
 def run_main(main: Callable[[list[str]], None], argv: list[str]) -> None:
-    """Run a program: a UserError becomes its one line and exit code; with --debug it keeps its traceback."""
+    """Run a program: a UserError becomes its one line and exit code; with --debug it keeps its traceback.
+
+    So does what the file system refuses for a reason that a person can mend.
+    """
     debug = "--debug" in argv
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # imports are over, see train.py
     try:
         main([word for word in argv if word != "--debug"])
     except UserError as error:
         if debug:
             raise
-        print(error, file=sys.stderr)
+        say(str(error))
         raise SystemExit(error.exit_code) from None
+    except OSError as error:
+        if debug or error.errno not in REFUSALS:
+            raise
+        say(
+            str(
+                UserError(
+                    f"it could not be written or read ({error.strerror})",
+                    str(error.filename or "the disk"),
+                    REFUSALS[error.errno],
+                )
+            )
+        )
+        raise SystemExit(2) from None
     except KeyboardInterrupt:
         if debug:
             raise
-        print("interrupted", file=sys.stderr)
+        say("interrupted")
         raise SystemExit(130) from None

@@ -6,9 +6,13 @@ observation beside what the latent keeps, as mp4 and PNG. With --latent: what ca
 mode, games.json. With --adapt GAME: how returns there rise by a few steps of learning, adaptation.json.
 """
 
+import signal
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C in the seconds of imports is no traceback; errors.run_main takes over
 
 from training import system
 

@@ -5,6 +5,9 @@ import sys
 import time
 from pathlib import Path
 
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C in the seconds of imports is no traceback; errors.run_main takes over
+
 from training import system
 
 system.prepare_environment()  # before torch is imported
@@ -14,8 +17,8 @@ import torch  # noqa: E402
 import build  # noqa: E402
 from agents.optimiser import Divergence  # noqa: E402
 from configs import run as runs  # noqa: E402
-from errors import UserError  # noqa: E402
-from evaluation import report  # noqa: E402
+from errors import UserError, say  # noqa: E402
+from evaluation import interrupt, report  # noqa: E402
 from training import checkpoint, options  # noqa: E402
 from training.files import write_atomic  # noqa: E402
 from training.logger import Logger, Progress  # noqa: E402
@@ -79,34 +82,55 @@ def train(config: runs.RunConfig, folder, device, begins: bool) -> None:
             evaluator.during_training,
         )
         if begins:
-            print(f"begins with  {build.begin_with(agent, config)}")
+            say(f"begins with  {build.begin_with(agent, config)}", sys.stdout)
         for sentence in trainer.resume():
-            print(f"warning: {sentence}", file=sys.stderr)
+            say(f"warning: {sentence}")
         write_atomic(folder / "config.yaml", options.to_yaml(config).encode())
         for line in first_lines(config, agent, replay_text, device, folder, trainer):
-            print(line, flush=True)
+            say(line, sys.stdout)
         with Logger(folder, resume_step=trainer.env_frame) as logger:
             logger.text("config", f"```yaml\n{options.to_yaml(config)}```")
             evaluator.logger = logger
             progress = Progress(config.frames, trainer.env_frame)
-            for number in (signal.SIGTERM, signal.SIGINT):
-                signal.signal(number, lambda received, _: setattr(trainer, "stop_signal", received))
+            listen(trainer)
             began = time.monotonic()
             learn(trainer, logger, progress)
             progress.close()
-            if trainer.stop_signal and trainer.saved_at != trainer.env_frame:
+            if trainer.saved_at != trainer.env_frame:
                 remedy = "make room; the same command goes on from the checkpoint before"
                 raise UserError("the last checkpoint could not be written", str(folder), remedy)
+            if not trainer.stop_signal:
+                say(
+                    f"trained {trainer.env_frame} frames, {trainer.update} updates, {time.monotonic() - began:.0f} s",
+                    sys.stdout,
+                )
+                finish(evaluator, trainer, folder)
             if trainer.stop_signal:
-                print(f"stopped and saved at frame {trainer.env_frame}; the same command goes on from there")
+                say(f"stopped and saved at frame {trainer.env_frame}; the same command goes on from there", sys.stdout)
                 raise SystemExit(128 + trainer.stop_signal)  # so that a script does not take it for done
-            print(f"trained {trainer.env_frame} frames, {trainer.update} updates, {time.monotonic() - began:.0f} s")
-            for number in (signal.SIGTERM, signal.SIGINT):
-                signal.signal(number, signal.default_int_handler)  # all is saved: an evaluation may be broken off
-            evaluator.final(trainer.env_frame)
-            print(f"watch it: .venv/bin/tensorboard --logdir {folder.parent}")
     finally:
         envs.close()
+
+
+def listen(trainer: Trainer) -> None:
+    """SIGTERM and SIGINT: training ends with a checkpoint after this step, an evaluation at once."""
+
+    def told(number: int, _) -> None:
+        trainer.stop_signal = number
+        interrupt.asked.set()
+
+    interrupt.asked.clear()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, told)
+
+
+def finish(evaluator: report.Evaluator, trainer: Trainer, folder: Path) -> None:
+    """The evaluation at the end; all is saved before, so that it may be broken off."""
+    try:
+        evaluator.final(trainer.env_frame)
+        say(f"watch it: .venv/bin/tensorboard --logdir {folder.parent}", sys.stdout)
+    except interrupt.Interrupted:
+        return
 
 
 def learn(trainer: Trainer, logger: Logger, progress: Progress) -> None:

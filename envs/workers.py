@@ -3,21 +3,28 @@
 import functools
 import multiprocessing
 import signal
-import sys
 from collections.abc import Callable
 
 import gymnasium
 import numpy as np
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode
 
-from errors import UserError, WorkerLost
+from errors import UserError, WorkerLost, say
 
 PATIENCE = 60.0  # seconds for a step or a reset of all; software rendering on a busy machine takes a second at most
+STARTING = 120.0  # seconds for a process to start, with its imports
 MOST_IN_A_ROW = 3  # losses without a step between them, or failures without a thousand: then it is no accident
 
 
 class Guarded(gymnasium.Wrapper):
-    """What an environment raises, in words: not every exception can leave a process, and one that cannot is waited for."""
+    """What an environment raises, in words: not every exception can leave a process, and one that cannot is waited for.
+
+    failed   makes the exception of a sentence
+    """
+
+    def __init__(self, env: gymnasium.Env, failed: Callable[[str], Exception] = RuntimeError):
+        super().__init__(env)
+        self.failed = failed
 
     def reset(self, **options):
         return self._said(self.env.reset, **options)
@@ -29,14 +36,69 @@ class Guarded(gymnasium.Wrapper):
         try:
             return method(*words, **options)
         except UserError as error:
-            raise RuntimeError(str(error)) from None
+            raise self.failed(str(error)) from error
         except Exception as error:
-            raise RuntimeError(f"{type(error).__name__}: {str(error)[:200]}") from None
+            raise self.failed(f"{type(error).__name__}: {str(error)[:200]}") from error
+
+
+def broken(sentence: str) -> UserError:
+    """Of an environment that failed: the line for the user, with exit code 5."""
+    if sentence.startswith("error: "):  # one of ours, with its remedy
+        return UserError(*sentence.removeprefix("error: ").split(": ", 2), 5)
+    return UserError(
+        f"an environment failed ({sentence})", "its step or reset", "the same command goes on; --debug shows where", 5
+    )
+
+
+def in_process(maker: Callable[[], gymnasium.Env]) -> gymnasium.Env:
+    """The environment for this process: what it raises is the line for the user."""
+    return Guarded(maker(), broken)
 
 
 def guarded(maker: Callable[[], gymnasium.Env]) -> gymnasium.Env:
     """The environment, made in its process."""
     return Guarded(maker())
+
+
+class Patient:
+    """The end of a pipe that does not wait for ever. Errors: multiprocessing.TimeoutError."""
+
+    def __init__(self, pipe, patience: float):
+        self._pipe, self.patience = pipe, patience
+
+    def __getattr__(self, name: str):
+        return getattr(self._pipe, name)
+
+    def recv(self):
+        if not self._pipe.poll(self.patience):
+            raise multiprocessing.TimeoutError
+        return self._pipe.recv()
+
+
+class Processes(AsyncVectorEnv):
+    """gymnasium's, which waits for ever for a process that does not start or does not take an attribute."""
+
+    def __init__(self, makers: list[Callable[[], gymnasium.Env]]):
+        # Never fork: a forked process hangs in the GL context that it inherits.
+        super().__init__(makers, context="forkserver", autoreset_mode=AutoresetMode.NEXT_STEP)
+
+    def _check_spaces(self) -> None:
+        self.parent_pipes = [Patient(pipe, STARTING) for pipe in self.parent_pipes]
+        try:
+            super()._check_spaces()
+        except Exception:
+            self.end()
+            raise
+
+    def end(self) -> None:
+        """End all processes."""
+        for process in self.processes:
+            process.kill()  # a stopped one hears nothing less
+            process.join()
+        for pipe in self.parent_pipes:
+            if pipe is not None:
+                pipe.close()
+        self.closed = True  # so that it does not try to say good-bye
 
 
 class Workers:
@@ -57,14 +119,19 @@ class Workers:
         self._start()
 
     def _start(self) -> None:
-        for last in (False, False, True):
+        """Errors: UserError with exit code 5 when they do not start."""
+        for tries_left in (2, 1, 0):
             try:
-                # Never fork: a forked process hangs in the GL context that it inherits.
-                self.envs = AsyncVectorEnv(self.makers, context="forkserver", autoreset_mode=AutoresetMode.NEXT_STEP)
+                self.envs = Processes(self.makers)
                 break
-            except (EOFError, ConnectionError):  # one was lost while it started
-                if last:
-                    raise
+            except (EOFError, ConnectionError, multiprocessing.TimeoutError) as error:  # one was lost while it started
+                if not tries_left:
+                    what = f"a process of an environment does not start ({type(error).__name__})"
+                    raise UserError(
+                        what, "environment processes", "look at what it says with --environment.number 1", 5
+                    ) from error
+        for pipe in self.envs.parent_pipes:
+            pipe.patience = self.patience
         self.num_envs, self.metadata = self.envs.num_envs, self.envs.metadata
         self.single_action_space, self.action_space = self.envs.single_action_space, self.envs.action_space
 
@@ -113,13 +180,7 @@ class Workers:
 
     def close(self) -> None:
         """End all processes."""
-        for process in self.envs.processes:
-            process.kill()  # a stopped one hears nothing less
-            process.join()
-        for pipe in self.envs.parent_pipes:
-            if pipe is not None:
-                pipe.close()
-        self.envs.closed = True  # so that it does not try to say good-bye
+        self.envs.end()
 
     def _replace(self, error: Exception) -> None:
         """Say which process was lost, and why, and start all of them anew."""
@@ -128,11 +189,11 @@ class Workers:
         self._needed, self._steps = self.calm if failed else 1, 0
         self.close()
         if str(error).startswith("error: "):  # one of ours, with its remedy
-            raise UserError(*str(error).removeprefix("error: ").split(": ", 2), 5) from error
+            raise broken(str(error)) from error
         if self._in_a_row > MOST_IN_A_ROW:
             remedy = "look at what it says with --environment.number 1"
             raise UserError(f"{what}, {self._in_a_row} times in a row", "environment processes", remedy, 5) from error
-        print(f"warning: {what}; all are started anew, with new episodes", file=sys.stderr, flush=True)
+        say(f"warning: {what}; all are started anew, with new episodes")
         self._start()
 
     def _named(self, error: Exception) -> str:

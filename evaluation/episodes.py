@@ -7,6 +7,7 @@ import gymnasium
 import numpy as np
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
+from evaluation import interrupt
 from training.rollout import Policy, Rollout
 
 SIDE_BY_SIDE = 5  # environments that share a forward pass; more would only cost memory
@@ -52,6 +53,7 @@ def play(
     rounds = -(-episodes // number)
     try:
         while any(len(column) < rounds for column in scores):
+            interrupt.check()
             row = rollout.step(policy)
             if not scores[0]:
                 film.append(row["image"][0])

@@ -1,10 +1,11 @@
 """Films and pictures as files."""
 
-import sys
 from pathlib import Path
 
 import cv2
 import numpy as np
+
+from errors import say
 
 
 def write_strip(path: Path, frames: np.ndarray, columns: int = 6, scale: int = 3) -> None:
@@ -21,7 +22,7 @@ def write_film(path: Path, frames: np.ndarray, fps: float, scale: int = 4) -> No
     height, width = (side * scale for side in frames.shape[1:3])
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), fps, (width, height))
     if not writer.isOpened():
-        print(f"warning: no film could be written to {path}", file=sys.stderr)
+        say(f"warning: no film could be written to {path}")
         return
     for frame in frames:
         large = cv2.resize(frame, (width, height), interpolation=cv2.INTER_NEAREST)

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from agents.agent import Agent
+from evaluation import interrupt
 
 GRID = 8  # background pixels are averaged to GRID x GRID
 
@@ -68,6 +69,7 @@ def _play(agent: Agent, actor: Agent, env: gymnasium.Env, episode: int, seed: in
     memory, acting = (one.initial_state(1).told([told]) for one in (agent, actor))
     reward, first, done, walk, rows = 0.0, True, False, 0.0, []
     while not done:
+        interrupt.check()
         seen = torch.from_numpy(image)[None], torch.tensor([first])
         torch.manual_seed(int(random.integers(2**62)))  # what is done may not depend on who reads
         action, acting = actor.act(acting, *seen)

@@ -4,6 +4,7 @@ What few evaluations ask for, probes and skills, is imported there: its librarie
 """
 
 import json
+import sys
 from pathlib import Path
 
 import cv2
@@ -13,6 +14,8 @@ import torch
 import build
 from agents.agent import Agent
 from configs.run import RunConfig
+from errors import say
+from evaluation import interrupt
 from evaluation.episodes import Scores, play
 from evaluation.films import write_film, write_strip
 from training import system
@@ -78,8 +81,18 @@ class Evaluator:
         return scores
 
     def during_training(self, frame: int) -> dict[str, float]:
-        """A few episodes on the held-out side: metrics; the film goes to TensorBoard."""
-        side = self.fresh_side
+        """A few episodes on the held-out side: metrics; the film goes to TensorBoard. None where it is told to stop, or cannot
+        write: training goes on."""
+        try:
+            return self.looked_at(frame, self.fresh_side)
+        except interrupt.Interrupted:
+            return {}
+        except OSError as error:
+            say(f"warning: the evaluation at frame {frame} was not written ({error}); training goes on")
+            return {}
+
+    def looked_at(self, frame: int, side: str) -> dict[str, float]:
+        """Metrics of a few episodes on a side, and films."""
         scores = self.show(frame, side, side, min(5, self.config.evaluation.episodes))
         row = {f"return_{side}": scores.mean} | self.skills(frame, side)
         return row | self.read(frame, side)
@@ -126,7 +139,7 @@ class Evaluator:
             results[side] = self.show(frame, side, side, self.config.evaluation.episodes)
         random = self.score(sides[0], self.config.evaluation.episodes, policy=uniform_policy(self.config.evaluation.seed))
         results[f"random policy, {sides[0]}"] = random
-        print(table(results))
+        say(table(results), sys.stdout)
         save(self.folder / "scores.json", self.config, frame, results)
         if self.logger:
             row = {f"return_{side}": results[side].mean for side in sides}

@@ -19,7 +19,7 @@ from sklearn.ensemble import ExtraTreesRegressor
 
 import envs as environments
 from agents.agent import Agent
-from evaluation import posture
+from evaluation import interrupt, posture
 
 SKILLS, REPEATS = 48, 3
 LAST = 10  # states from which a skill is recovered
@@ -96,6 +96,7 @@ def _play(agent: Agent, envs: list[gymnasium.Env], skills: torch.Tensor, steps: 
     memory, first = agent.initial_state(len(envs)), torch.ones(len(envs), dtype=torch.bool)
     states, rows, features, film = [_states(envs)], [], [], []
     for _ in range(steps):
+        interrupt.check()
         action, memory = agent.act(memory, torch.from_numpy(images), first, skills, explore=False)
         features.append(memory.state.feature)
         first, taken = torch.zeros_like(first), action.cpu().numpy()

@@ -6,6 +6,7 @@ TensorBoard's records are written here: its own writer never works again after o
 """
 
 import collections
+import contextlib
 import io
 import json
 import math
@@ -24,6 +25,9 @@ from tensorboard.compat.proto.tensor_shape_pb2 import TensorShapeProto
 from tensorboard.compat.proto.types_pb2 import DT_STRING
 from tensorboard.summary.writer.record_writer import RecordWriter
 from tqdm import tqdm
+
+from errors import say
+from training.files import write_atomic
 
 RETRY_SECONDS = 10.0
 WAITING_BYTES = 4 << 20
@@ -214,7 +218,8 @@ class Logger:
 
     def _say(self, sentence: str) -> None:
         if not self._quiet:
-            tqdm.write(f"warning: {sentence}", file=sys.stderr)
+            with contextlib.suppress(OSError):  # as in errors.say; this way a bar is not broken
+                tqdm.write(f"warning: {sentence}", file=sys.stderr)
 
 
 def gif(frames: np.ndarray, fps: float) -> bytes:
@@ -253,12 +258,8 @@ def _trim(path: Path, step: int) -> None:
     """Keep the whole lines of a metrics file up to a step; what a killed run wrote beyond it is written again."""
     if not path.exists():
         return
-    temporary = path.with_name(f".tmp-{path.name}")
-    with path.open("rb") as old, temporary.open("wb") as new:
-        for line in old:
-            if line.endswith(b"\n") and _step_of(line) <= step:
-                new.write(line)
-    temporary.replace(path)
+    with path.open("rb") as old:
+        write_atomic(path, b"".join(line for line in old if line.endswith(b"\n") and _step_of(line) <= step))
 
 
 def _step_of(line: bytes) -> float:
@@ -299,7 +300,7 @@ class Progress:
             self._bar.update(advance)
         elif time.monotonic() - self._line_at >= self.every_seconds or frames >= self.total:
             self._line_at = time.monotonic()
-            print(self._line(shown), file=self.stream, flush=True)
+            say(self._line(shown), self.stream)
 
     def _line(self, shown: dict[str, float]) -> str:
         seconds = max(time.monotonic() - self._began, 1e-9)
@@ -313,7 +314,7 @@ class Progress:
         if self._bar is not None:
             tqdm.write(text, file=self.stream)
         else:
-            print(text, file=self.stream, flush=True)
+            say(text, self.stream)
 
     def close(self) -> None:
         """Leave the bar as it stands."""

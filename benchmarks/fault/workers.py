@@ -79,7 +79,9 @@ def harm(how: str, pid: int, word: Path) -> None:
     if how in ("kill", "stop"):
         os.kill(pid, signal.SIGKILL if how == "kill" else signal.SIGSTOP)
     else:
-        word.write_text(how)
+        beside = word.with_suffix(".new")
+        beside.write_text(how)
+        beside.rename(word)  # whole at once: it may be read this moment
 
 
 def wrong(replay: Replay) -> str:

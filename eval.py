@@ -22,6 +22,7 @@ import torch  # noqa: E402
 
 import build  # noqa: E402
 from agents.agent import Agent  # noqa: E402
+from agents.optimiser import Divergence  # noqa: E402
 from configs import run as runs  # noqa: E402
 from envs.families import Game  # noqa: E402
 from errors import UserError, run_main  # noqa: E402
@@ -41,7 +42,7 @@ class EvalConfig:
         "What plays behind the robot: clean, train, heldout, or a path to other videos (its held-out side); several "
         "with commas between.",
     )
-    seed: int = option(1000, "Seed of the first episode.", ge=0)
+    seed: int = option(1000, "Seed of the first episode.", ge=0, le=2**31 - 1)
     random: bool = option(
         False, "Play the random policy, too, and with --skills the untrained agent: the floor that a score is held against."
     )
@@ -76,7 +77,7 @@ class EvalConfig:
     )
     meta_rounds: int = option(30, "Rounds of that choice.", ge=1)
     device: str = option("auto", "Where to run the networks.", choices=("auto", "cpu", "cuda"))
-    threads: int = option(0, "Threads of torch on the CPU; 0: one for each core.", ge=0)
+    threads: int = option(0, "Threads of torch on the CPU; 0: one for each core.", ge=0, le=4096)
 
 
 def main(argv: list[str]) -> None:
@@ -103,7 +104,10 @@ def main(argv: list[str]) -> None:
         if config.games:
             measure_games(config, run_config, agent, frame, output)
         if game:
-            adapt(config, run_config, path, device, game, output)
+            try:
+                adapt(config, run_config, path, device, game, output)
+            except Divergence as error:
+                raise UserError(str(error), "--adapt", "lower --adapt_rate", exit_code=3) from error
     print(f"{run_config.agent} on {run_config.task}, frame {frame}, {path.name}")
     print(report.table(results))
     for name, reading in readings.items():

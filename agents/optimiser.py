@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from errors import UserError
+
 
 class Divergence(Exception):
     """A loss, gradient or weight stopped being finite. The module's weights are still those of the step before."""
@@ -83,6 +85,18 @@ def guard(losses: dict[str, Tensor]) -> None:
             raise Divergence(name, "the loss")
 
 
+def not_finite(state: dict) -> str:
+    """Name of a weight, statistic or moment of a `training_state` that is not finite, "" where all are."""
+    for name, value in state["weights"].items():
+        if value.is_floating_point() and not torch.isfinite(value).all():
+            return name
+    for name, optimiser in state["optimisers"].items():
+        for moments in optimiser["adam"]["state"].values():
+            if not all(torch.isfinite(value).all() for value in moments.values()):
+                return f"{name}'s optimiser"
+    return ""
+
+
 def training_state(module: nn.Module, optimisers: dict[str, Optimiser]) -> dict:
     """Everything that learning changes, as plain types and tensors."""
     states = {name: optimiser.state_dict() for name, optimiser in optimisers.items()}
@@ -90,7 +104,13 @@ def training_state(module: nn.Module, optimisers: dict[str, Optimiser]) -> dict:
 
 
 def load_training_state(module: nn.Module, optimisers: dict[str, Optimiser], state: dict) -> None:
-    """Take over what `training_state` gave."""
-    module.load_state_dict(state["weights"])
+    """Take over what `training_state` gave. Errors: UserError when it is of another agent, or of another version of it."""
+    try:
+        module.load_state_dict(state["weights"])
+    except RuntimeError as error:
+        if "loading state_dict" not in str(error):
+            raise  # out of memory
+        what = f"the weights that are kept there are not those of this agent ({str(error).splitlines()[-1].strip()})"
+        raise UserError(what, "the checkpoint", "use the version that wrote it, or begin in a new --folder") from error
     for name, optimiser in optimisers.items():
         optimiser.load_state_dict(state["optimisers"][name])

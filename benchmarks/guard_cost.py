@@ -41,7 +41,7 @@ class CostConfig:
 
     size: str = option("cpu", "Size of the agent.", choices=runs.SIZES)
     updates: int = option(120, "Updates that are timed.", ge=1)
-    saves: int = option(9, "Saves that are timed; the middle one counts.", ge=1)
+    saves: int = option(4, "Saves that are timed, as many frames apart as in a run; their mean counts.", ge=1)
     held: int = option(5000, "Agent steps in the replay before, of random actions.", ge=1000)
 
 
@@ -80,10 +80,8 @@ def measure(config: CostConfig, folder: Path) -> dict:
     """All shares, in parts of a hundred of the seconds of training."""
     torch.set_num_threads(1)
     trainer, silent = make(config, folder), SimpleNamespace(scalars=lambda *_: None, message=print)
-    trainer.frames = config.held * trainer.action_repeat
-    while trainer.env_frame < trainer.frames:
-        trainer.act(trainer.agent.act if trainer.env_frame < 4 else random_of(trainer), silent)
-    trainer.owed, clock = 0.0, Clock()
+    fill(trainer, config.held, silent)
+    clock = Clock()
     trained(trainer, 3, silent)  # warm
     for owner, name in WATCHED:
         clock.put(owner, name)
@@ -93,11 +91,11 @@ def measure(config: CostConfig, folder: Path) -> dict:
     speed = (trainer.env_frame - frame) / seconds  # env frames a second
     saves = []
     for _ in range(config.saves):
-        trained(trainer, 1, silent)
+        fill(trainer, trainer.config.checkpoint_every // trainer.action_repeat, silent)
         began = time.perf_counter()
         trainer.save(silent)
         saves.append(time.perf_counter() - began)
-    save, period = statistics.median(saves), trainer.config.checkpoint_every / speed
+    save, period = statistics.mean(saves), trainer.config.checkpoint_every / speed
     return {
         "size": config.size,
         "frames_per_s": round(speed, 1),
@@ -109,10 +107,12 @@ def measure(config: CostConfig, folder: Path) -> dict:
     }
 
 
-def random_of(trainer: Trainer):
-    """A policy of random actions that leaves the agent's memory alone."""
+def fill(trainer: Trainer, steps: int, logger) -> None:
+    """So many agent steps of random actions into the replay, with no updates owed for them."""
     space = trainer.rollout.envs.action_space
-    return lambda memory, image, is_first: (torch.from_numpy(space.sample()), memory)
+    for _ in range(steps):
+        trainer.act(lambda memory, image, is_first: (torch.from_numpy(space.sample()), memory), logger)
+    trainer.owed = 0.0
 
 
 def trained(trainer: Trainer, updates: int, logger) -> None:

@@ -51,7 +51,7 @@ class EnvironmentConfig:
 @dataclass(frozen=True)
 class EvaluationConfig:
     episodes: int = option(10, "Episodes per background in the evaluation at the end.", ge=1)
-    seed: int = option(1000, "Seed of the first evaluation episode.", ge=0)
+    seed: int = option(1000, "Seed of the first evaluation episode.", ge=0, le=2**31 - 1)
     latent: bool = option(False, "At every evaluation also fit probes: what of state and background the latent holds.")
     skills: int = option(48, "Skills that are measured at every evaluation, where a run has any; 0: none.", ge=0)
     latent_episodes: int = option(32, "Episodes for these probes, half to fit, half to score.", ge=4)
@@ -65,14 +65,14 @@ class RunConfig:
     task: str = option("walker-stand", "DeepMind Control task, <domain>-<task>.")
     size: str = option("auto", "Sizes of the networks, a preset; auto: cpu, or 12m where there is CUDA.", choices=SIZES)
     frames: int = option(30_000, "Env frames to train for (agent steps times action repeat).", ge=1)
-    seed: int = option(0, "Seed of networks, environments and sampling.", ge=0)
+    seed: int = option(0, "Seed of networks, environments and sampling.", ge=0, le=2**31 - 1)
     skills: str = option(
         "",
         "Run to begin with: its world model, and for hierarchical its skills, frozen. Sizes and camera are those of that run.",
     )
     folder: str = option("", "Run folder; empty: runs/<task>-<agent>-<background>-seed<seed>.")
     device: str = option("auto", "Where to learn.", choices=("auto", "cpu", "cuda"))
-    threads: int = option(0, "Threads of torch on the CPU; 0: one for each core.", ge=0)
+    threads: int = option(0, "Threads of torch on the CPU; 0: one for each core.", ge=0, le=4096)
     compile: str = option("auto", "Compile the two steps of an update; auto: on CUDA.", choices=("auto", "true", "false"))
     environment: EnvironmentConfig = option(EnvironmentConfig, "Environment")
     background: BackgroundConfig = option(BackgroundConfig, "Background")

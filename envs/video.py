@@ -1,14 +1,18 @@
 """Clips in a folder: finding them, splitting them into two sides, decoding them, and saying what is wrong with one."""
 
 import hashlib
+import io
+import math
 import os
 import re
 import stat
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
 import numpy as np
+from PIL import Image
 
 from errors import UserError
 
@@ -200,10 +204,26 @@ def _image_frames(folder: Path) -> Iterator[np.ndarray]:
     for path in _frame_files(folder)[:MAX_CLIP_FRAMES]:
         data = _picture_bytes(path)
         is_picture = data[:3].tobytes() == b"\xff\xd8\xff" or data[:4].tobytes() == b"\x89PNG"
-        frame = cv2.imdecode(data, cv2.IMREAD_COLOR) if is_picture else None
+        try:
+            if is_picture and math.prod(_picture_size(data)) > MAX_PIXELS:  # before there is memory taken for them
+                raise UserError("more than 67 million pixels", str(path), "scale the picture down")
+            frame = cv2.imdecode(data, cv2.IMREAD_COLOR) if is_picture else None
+        except (OSError, SyntaxError, cv2.error):  # the second is Pillow's for a broken PNG
+            frame = None
         if frame is None:
             raise UserError("damaged, or not a jpg or png picture", str(path), REMOVE)
         yield frame
+
+
+def _picture_size(data: np.ndarray) -> tuple[int, int]:
+    """Width and height by the header alone. Errors: OSError or SyntaxError where it has none."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # ours is the stricter
+        try:
+            with Image.open(io.BytesIO(data.tobytes())) as picture:
+                return picture.size
+        except Image.DecompressionBombError:
+            return MAX_PIXELS, 2
 
 
 def _picture_bytes(path: Path) -> np.ndarray:

@@ -36,7 +36,7 @@ class Guarded(gymnasium.Wrapper):
         try:
             return method(*words, **options)
         except UserError as error:
-            raise self.failed(str(error)) from error
+            raise self.failed(str(error)) from None
         except Exception as error:
             raise self.failed(f"{type(error).__name__}: {str(error)[:200]}") from error
 

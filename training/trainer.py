@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from agents.agent import Agent
+from agents.optimiser import Divergence, not_finite
 from errors import UserError
 from option import option
 from training import checkpoint
@@ -25,8 +26,8 @@ from training.rollout import Policy, Rollout, random_policy
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    batch_size: int = option(16, "Sequences B in a batch.", ge=1)
-    batch_length: int = option(32, "Steps T of a sequence.", ge=2)
+    batch_size: int = option(16, "Sequences B in a batch.", ge=1, le=100_000)
+    batch_length: int = option(32, "Steps T of a sequence.", ge=2, le=100_000)
     train_ratio: float = option(64.0, "Replayed steps per agent step.", gt=0.0)
     prefill: int = option(2000, "Env frames of random actions before learning starts.", ge=1)
     capacity: int = option(500_000, "Agent steps that the replay holds, or fewer if the run is shorter.", ge=64)
@@ -192,7 +193,13 @@ class Trainer:
     # ------------------------------------------------------------------------------------------------ save and resume
 
     def save(self, progress: Progress) -> None:
-        """Replay, then checkpoint; a full disk is told and survived."""
+        """Replay, then checkpoint; a full disk is told and survived.
+
+        Errors: Divergence for numbers that are none: a checkpoint that nothing can go on from would take a good one's place.
+        """
+        broken = not_finite(self.agent.training_state())
+        if broken:
+            raise Divergence(broken, "what would be saved")
         try:
             manifest, tail = self.replay.save(self.folder / "replay")
             root = self.folder / "checkpoints"
@@ -219,7 +226,18 @@ class Trainer:
         return {"cuda": torch.cuda.get_rng_state_all()} if self.agent.device.type == "cuda" else {}
 
     def resume(self) -> list[str]:
-        """Go on from the newest checkpoint that verifies, if there is one; sentences about what was passed over."""
+        """Go on from the newest checkpoint that verifies, if there is one; sentences about what was passed over.
+
+        Errors: UserError when none can be read, or it is none of this agent and version.
+        """
+        try:
+            return self._resume()
+        except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+            what = f"the checkpoint is whole and does not fit ({type(error).__name__}: {str(error)[:100]})"
+            remedy = "use the version that wrote it, or begin in a new --folder"
+            raise UserError(what, str(self.folder / "checkpoints"), remedy) from error
+
+    def _resume(self) -> list[str]:
         root, chunks = self.folder / "checkpoints", self.folder / "replay"
 
         def damaged(path: Path) -> list[str]:

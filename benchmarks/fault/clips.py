@@ -4,6 +4,8 @@ import multiprocessing
 import os
 import random
 import shutil
+import struct
+import zlib
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures import TimeoutError as Late
 from concurrent.futures.process import BrokenProcessPool
@@ -23,11 +25,12 @@ SIZE, LONGEST, MOST_BYTES = 16, 30.0, 1 << 30
 def video(folder: Path, chance: random.Random) -> Tries:
     """One file after another, decoded in a process of its own, whose end would be noticed."""
     whole = {suffix: written(folder / f"whole.{suffix}", code) for suffix, code in CONTAINERS.items()}
+    bombs = (bomb(folder / "bomb.mp4"), boundless(1), boundless(9000))
     pool = None
     try:
         while True:
             pool = pool or ProcessPoolExecutor(1, multiprocessing.get_context("forkserver"))
-            path = broken(folder, whole, chance)
+            path = exploding(folder, bombs, chance) if chance.random() < 0.03 else broken(folder, whole, chance)
             try:
                 lost = pool.submit(verdict, path).result(LONGEST)
             except Late:
@@ -54,11 +57,41 @@ def written(path: Path, code: str) -> bytes:
     return path.read_bytes()
 
 
+def bomb(path: Path) -> bytes:
+    """A small file of 3,200 large frames: 1.5 GB once all are decoded."""
+    writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, cv2.VideoWriter_fourcc(*"mp4v"), 25, (480, 320))
+    for _ in range(3200):
+        writer.write(np.zeros((320, 480, 3), np.uint8))
+    writer.release()
+    return path.read_bytes()
+
+
+def boundless(side: int) -> bytes:
+    """A PNG of `side` times 40,000 black pixels, a megabyte of them for every kilobyte; side 1 says that it is square."""
+    head = struct.pack(">IIBBBBB", 40_000, 40_000 if side == 1 else side, 8, 0, 0, 0, 0)
+    chunks = ((b"IHDR", head), (b"IDAT", zlib.compress(bytes(40_001 * side), 9)), (b"IEND", b""))
+    parts = [struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data)) for name, data in chunks]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+def exploding(folder: Path, bombs: tuple[bytes, ...], chance: random.Random) -> Path:
+    """Small on the disk and large in memory."""
+    content, path = chance.choice(bombs), folder / f"clip{chance.randrange(10**6)}"
+    if content is bombs[0]:
+        path = path.with_suffix(".mp4")
+        path.write_bytes(content)
+        return path
+    path.mkdir()
+    for index in range(2):
+        (path / f"{index}.png").write_bytes(content)
+    return path
+
+
 def broken(folder: Path, whole: dict[str, bytes], chance: random.Random) -> Path:
     """A file or folder that is no whole clip, or a strange one."""
     suffix = chance.choice(list(whole))
     path, content = folder / f"clip{chance.randrange(10**6)}.{suffix}", bytearray(whole[suffix])
-    kind = chance.randrange(14)
+    kind = chance.randrange(15)
     if kind < 5:
         for _ in range(chance.choice((1, 3, 30, 300))):  # half of them in the header
             reach = len(content) if chance.random() < 0.5 else 200
@@ -77,7 +110,9 @@ def broken(folder: Path, whole: dict[str, bytes], chance: random.Random) -> Path
         content = bytearray(f"ffconcat version 1.0\nfile whole.{suffix}\n".encode())
     elif kind == 10:
         content = content[: chance.randrange(12, 60)] + bytes(chance.randrange(10**6))
-    if kind < 11:
+    elif kind == 14:
+        content = chance.choice([b"", b"hello, this is no video\n"])
+    if kind < 11 or kind == 14:
         path.write_bytes(content)
         return path
     return other(path, kind, chance)
@@ -104,7 +139,8 @@ def other(path: Path, kind: int, chance: random.Random) -> Path:
 
 
 def verdict(path: Path) -> str:
-    """Decode it: "" for whole frames or for one line that names it."""
+    """Decode it: "" for whole frames or for one line that names it, without more memory than is fair at any moment."""
+    Path("/proc/self/clear_refs").write_text("5")  # the peak counts from now
     try:
         count = 0
         for frame in videos.decode(path, SIZE):
@@ -117,10 +153,11 @@ def verdict(path: Path) -> str:
         lost = "" if text.isprintable() and path.name in text and error.exit_code == 2 else f"said {text!r}"
     except Exception as error:  # whatever else comes is what this looks for
         lost = f"{type(error).__name__}: {error}"
-    peak = resident_bytes()
+    peak = peak_bytes()
     return lost or (f"{peak >> 20} MB in memory" if peak > MOST_BYTES else "")
 
 
-def resident_bytes() -> int:
-    """Of this process, now."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+def peak_bytes() -> int:
+    """The most that this process has had in memory."""
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return int(status["VmHWM"].split()[0]) << 10

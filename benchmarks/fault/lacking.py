@@ -5,12 +5,13 @@ import random
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import torch
 
 import build
 from benchmarks.fault import Tries
 from benchmarks.fault.checkpoints import leaves_of
-from benchmarks.fault.resume import AGENTS, options_of, text_of
+from benchmarks.fault.resume import AGENTS, differing, options_of, text_of
 from benchmarks.fault.runs import SMALL
 from configs import run as runs
 from errors import UserError
@@ -87,24 +88,46 @@ def resumed(folder: Path, words: list[str], state: dict) -> dict[str, str]:
 
 
 def lacking(folder: Path, chance: random.Random) -> Tries:
-    """One agent after another, one leaf of its checkpoint after another."""
+    """One agent after another: first nothing is lacking, and the end is the same; then each leaf, in an order by chance."""
     torch.set_num_threads(1)
-    stretches, number = {}, 0
+    stretches, left, number = {}, {}, 0
     while True:
         agent = AGENTS[number % len(AGENTS)]
         number += 1
         words = options_of(agent, folder, *WORDS)
         if agent not in stretches:
-            stretches[agent] = stretch(folder / agent, words)
+            stretches[agent] = state, _, end = stretch(folder / agent, words)
+            found = resumed(folder / f"try{number}", words, copy.deepcopy(state))
+            yield "" if found == end else f"{agent}: with nothing lacking {differing(end, found)}"
+            continue
         state, other, end = stretches[agent]
         here, there = (dict(leaves_of(one)) for one in (state, other))
-        place = chance.choice([place for place in here if place in there and text_of(here[place]) != text_of(there[place])])
-        changed = put(copy.deepcopy(state), place, there[place])
+        if not left.get(agent):
+            left[agent] = chance.sample(places := sorted(here), len(places))
+        place = left[agent].pop()
+        instead = there.get(place, here[place])
+        if text_of(instead) == text_of(here[place]):
+            instead = another(here[place])
+        if instead is None:  # nothing else can be there
+            yield ""
+            continue
+        changed = put(copy.deepcopy(state), place, instead)
         try:
             same = resumed(folder / f"try{number}", words, changed) == end
         except MISFITS:
             same = False
         yield f"{agent}: nobody misses {place}" if same else ""
+
+
+def another(value):
+    """Than this one, of its kind; None where there is none."""
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, int | float):
+        return value + 1
+    if isinstance(value, torch.Tensor | np.ndarray) and len(value.reshape(-1)):
+        return ~value if value.dtype in (torch.bool, np.bool_) else value + 1
+    return None
 
 
 def put(node, place: str, value):

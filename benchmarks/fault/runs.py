@@ -116,7 +116,7 @@ def wait_for(process: subprocess.Popen | Run, what) -> str:
 
 def kill(folder: Path, chance: random.Random) -> Tries:
     """SIGKILL at random moments, every second one while a checkpoint or the replay is being written; then it resumes."""
-    run, frame, number = folder / "run", -1, 0
+    run, frame, number, within = folder / "run", -1, 0, 0
     while True:
         number += 1
         log_of(run).unlink(missing_ok=True)
@@ -129,12 +129,18 @@ def kill(folder: Path, chance: random.Random) -> Tries:
             if not lost:
                 time.sleep(chance.uniform(0, 0.5))
                 lost = wait_for(process, lambda: saving(run)) if number % 2 else ""
+            there = good_step(run)  # by its name: a name is given to what is whole
         finally:
             process.kill()
             process.wait()
-        said, now = log_of(run).read_text(), good(run)
-        if not lost and now < frame:
-            lost = f"frame {frame} was saved and {now} is left"
+        said, now, left = log_of(run).read_text(), good(run), orphans(process.pid)
+        within += saving(run)
+        if not lost and now < there:
+            lost = f"frame {there} was saved and {now} is left"
+        if not lost and left:
+            lost = f"processes {left} are left"
+        if not lost and number % 100 == 0 and within < number / 4:
+            lost = f"{within} of {number} were within a save: too few to say"
         if not lost and frame >= 0 and f"resumed      at frame {frame}" not in said:
             lost = f"it did not go on from frame {frame}: {said[-200:]!r}"
         if not lost and "warning" in said:
@@ -181,6 +187,17 @@ def term(folder: Path, chance: random.Random) -> Tries:
         yield lost or (f"processes {left} are left" if left else "")
 
 
+def end(process: subprocess.Popen | Run) -> None:
+    """Ask it to end; one that does not is ended. Errors: TimeoutError then."""
+    process.terminate()
+    try:
+        process.wait(LONGEST)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+        raise TimeoutError("a run did not end when it was told to") from None
+
+
 def orphans(session: int) -> list[int]:
     """Processes of a run's session that are still there."""
     found = []
@@ -209,5 +226,4 @@ def twice(folder: Path, chance: random.Random) -> Tries:
             lost = "" if second.returncode == 2 and one else f"code {second.returncode}: {second.stderr[-300:]!r}"
             yield problem or lost or wait_for(first, lambda before=before: good_step(run) > before)
     finally:
-        first.terminate()
-        first.wait()
+        end(first)

@@ -1,22 +1,25 @@
 """Environments in processes of their own, killed, stopped, failing or slow at any moment: noticed, and no wrong row is kept."""
 
 import functools
+import multiprocessing
 import os
 import random
 import signal
 import threading
 import time
 from pathlib import Path
+from unittest import mock
 
 import gymnasium
 import numpy as np
 
 from benchmarks.fault import Tries
+from envs import workers
 from envs.workers import Workers
 from training.replay import Replay
 from training.rollout import Rollout, random_policy
 
-NUMBER, LENGTH, ROWS, PATIENCE = 2, 9, 40, 1.5  # processes, steps of an episode, rows of a try, seconds for an answer
+NUMBER, LENGTH, ROWS, PATIENCE = 2, 9, 40, 3.0  # processes, steps of an episode, rows of a try, seconds for an answer
 
 
 class Counting(gymnasium.Env):
@@ -41,7 +44,7 @@ class Counting(gymnasium.Env):
             self.word.unlink(missing_ok=True)
             if said == "fail":
                 raise RuntimeError("it broke")
-            time.sleep(PATIENCE / 3)
+            time.sleep(PATIENCE / 8)
         return self._picture(), float(self.number), False, self.number == LENGTH, {}
 
     def _picture(self) -> np.ndarray:
@@ -49,9 +52,10 @@ class Counting(gymnasium.Env):
 
 
 def worker(folder: Path, chance: random.Random) -> Tries:
-    """One after another on the same environments, whose rows say what is right."""
-    words = [folder / f"word{index}" for index in range(NUMBER)]
-    envs = Workers([functools.partial(Counting, word) for word in words], PATIENCE, calm=1)
+    """One process after another is harmed while a rollout goes on; they are replaced, and all rows are right."""
+    multiprocessing.get_context("forkserver").set_forkserver_preload([__name__])  # each start is then a fork
+    words = [folder / str(index) for index in range(NUMBER)]
+    envs = Workers([functools.partial(Counting, word) for word in words], patience=PATIENCE, calm=1)
     try:
         while True:
             how, who, lost = chance.choice(("kill", "stop", "fail", "slow")), chance.randrange(NUMBER), envs.lost
@@ -61,17 +65,24 @@ def worker(folder: Path, chance: random.Random) -> Tries:
             rollout = Rollout(envs, None, chance.randrange(10**6))
             act = random_policy(envs, np.random.default_rng(0))
             timer.start()
-            for _ in range(ROWS):
-                replay.add(rollout.step(act))
-            timer.join()
-            if words[who].exists():  # it came after the last step
-                words[who].unlink(missing_ok=True)
-            elif envs.lost - lost != (how != "slow") and how not in ("kill", "stop"):
-                yield f"{how}: {envs.lost - lost} losses were noticed"
-                continue
-            yield wrong(replay) and f"{how}: {wrong(replay)}"
+            with mock.patch.object(workers, "say") as said:
+                for _ in range(ROWS):
+                    replay.add(rollout.step(act))
+                timer.join()
+                for _ in range(3):  # it may have come after the last step
+                    if words[who].exists() or (how != "slow" and envs.lost == lost):
+                        replay.add(rollout.step(act))
+            yield judged(how, who, envs.lost - lost, [call.args[0] for call in said.mock_calls]) or wrong(replay)
     finally:
         envs.close()
+
+
+def judged(how: str, who: int, losses: int, said: list[str]) -> str:
+    """What is not right about what was noticed and said."""
+    if how == "slow":
+        return f"slow: {said}" if losses or said else ""
+    words = {"kill": f"environment {who} was killed (SIGKILL)", "stop": f"environment {who} gave no answer", "fail": "it broke"}
+    return "" if losses == 1 and len(said) == 1 and words[how] in said[0] else f"{how} {who}: {losses} losses, said {said}"
 
 
 def harm(how: str, pid: int, word: Path) -> None:

@@ -11,7 +11,7 @@ import torch
 
 import envs
 from benchmarks.fault import Tries
-from benchmarks.fault.runs import ENDLESS, begin_anew, good_step, wait_for
+from benchmarks.fault.runs import ENDLESS, begin_anew, end, good_step, wait_for
 from training import checkpoint
 from training.logger import Logger
 
@@ -91,8 +91,7 @@ def soak(folder: Path, chance: random.Random) -> Tries:
                 lost = f"from {before} to {now}"
             yield lost
     finally:
-        process.terminate()
-        process.wait()
+        end(process)
 
 
 def held(pid: int) -> dict[str, int]:

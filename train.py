@@ -17,7 +17,7 @@ import torch  # noqa: E402
 import build  # noqa: E402
 from agents.optimiser import Divergence  # noqa: E402
 from configs import run as runs  # noqa: E402
-from errors import UserError, say  # noqa: E402
+from errors import UserError, run_main, say  # noqa: E402
 from evaluation import interrupt, report  # noqa: E402
 from training import checkpoint, options  # noqa: E402
 from training.files import write_atomic  # noqa: E402
@@ -172,6 +172,4 @@ def first_lines(config, agent, replay_text, device, folder, trainer) -> list[str
 
 
 if __name__ == "__main__":
-    from errors import run_main
-
     run_main(main, sys.argv[1:])

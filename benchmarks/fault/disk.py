@@ -4,6 +4,7 @@ import os
 import random
 import shutil
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -12,7 +13,10 @@ from benchmarks.fault.runs import ENDLESS, LONGEST, ROOT, command, good, good_st
 from errors import UserError
 
 SIZE = 32 << 20  # bytes of a disk
-ROOM = (20_000, 4_000_000)  # of it that is free, more or less
+ROOM = (20_000, 8_000_000)  # of it that is free, more or less
+# Chunks of the replay and evaluations come often, so that the end of the disk finds each kind of file.
+RUN = "import sys, train; from training import replay; replay.CHUNK_ROWS = 16; train.run_main(train.main, sys.argv[1:])"
+OFTEN = ["--training.evaluate_every", "120"]
 PATIENCE = 8.0  # seconds in which something is written, a checkpoint twice
 
 
@@ -41,7 +45,7 @@ def space() -> list[str]:
 def one(disk: Path, room: int) -> str:
     """One run on one disk."""
     script = f'mount -t tmpfs -o size={SIZE} foreground "$0" && head -c {SIZE - room} /dev/zero > "$0/ballast" && exec "$@"'
-    words = [*space(), "sh", "-c", script, str(disk), *command(disk / "run", *ENDLESS)]
+    words = [*space(), "sh", "-c", script, str(disk), sys.executable, "-c", RUN, *command(disk / "run", *ENDLESS, *OFTEN)[2:]]
     out = disk.parent / f"{disk.name}.txt"
     with out.open("w") as file:
         process = subprocess.Popen(words, cwd=ROOT, stdout=file, stderr=file, env=variables(disk.parent))
@@ -54,10 +58,13 @@ def one(disk: Path, room: int) -> str:
 
 def judged(process: subprocess.Popen, disk: Path, out: Path, room: int) -> str:
     """What became of it; the disk is seen as the run sees it."""
-    seen = Path(f"/proc/{process.pid}/root{disk}")
+    seen, newest = Path(f"/proc/{process.pid}/root{disk}"), [-1]
 
     def complained() -> bool:
-        return process.poll() is not None or "warning" in out.read_text()
+        if process.poll() is not None or "warning" in out.read_text():
+            return True
+        newest.append(good_step(seen / "run"))
+        return False
 
     lost = wait_for(process, complained)
     if process.poll() is not None:  # it never began: one line and nothing there to lose
@@ -65,7 +72,9 @@ def judged(process: subprocess.Popen, disk: Path, out: Path, room: int) -> str:
         one_line = [line for line in said.splitlines() if line.startswith("error: ")]
         well = process.returncode == 2 and len(one_line) == 1 and "Traceback" not in said and "\nfolder " not in said
         return "" if well else f"room {room}: code {process.returncode}: {said[-300:]!r}"
-    before = good(seen / "run")
+    before = max(newest)  # what was there before there was no room
+    if not lost and "No space left" not in out.read_text():
+        lost = "the disk was not full"
     time.sleep(PATIENCE / 4)
     if lost or process.poll() is not None:
         return f"room {room}: {lost or 'it did not go on'}: {out.read_text()[-300:]!r}"

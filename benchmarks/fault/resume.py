@@ -11,17 +11,18 @@ import torch
 
 from benchmarks.fault import Tries
 from benchmarks.fault.checkpoints import leaves_of
-from benchmarks.fault.runs import begin, good_step, log_of, wait_for
+from benchmarks.fault.runs import begin, good_step, log_of, saving, wait_for
 from configs import run as runs
 from training import checkpoint
 
 AGENTS = runs.AGENTS
-FRAMES = 440
+FRAMES, CHUNK_ROWS = 440, 64
+PLACES = ("a save", "an evaluation", "an episode")
 
 
 def resume(folder: Path, chance: random.Random) -> Tries:
     """One agent after another; told to stop, or killed, once or twice on its way, at any frame: mid-episode, in a save."""
-    straight, number = {}, 0
+    straight, number, cuts = {}, 0, dict.fromkeys(PLACES, 0)
     while True:
         agent = AGENTS[number % len(AGENTS)]
         number += 1
@@ -29,12 +30,17 @@ def resume(folder: Path, chance: random.Random) -> Tries:
         if agent not in straight:
             straight[agent] = ended(folder / f"straight-{agent}", words)
         run = folder / f"cut{number}-{agent}"
-        cuts = sum(cut(run, words, chance) for _ in range(chance.choice((1, 1, 2))))
-        if not cuts:
-            yield f"{agent}: it came to its end before it could be stopped"
-            continue
+        lost = ""
+        for _ in range(chance.choice((1, 1, 2))):
+            place, said = cut(run, words, chance)
+            cuts[place] += 1
+            lost = lost or said
         found = ended(run, words)
-        yield "" if found == straight[agent] else f"{agent}: {differing(straight[agent], found)}"
+        if not lost and found != straight[agent]:
+            lost = differing(straight[agent], found)
+        if not lost and number % 30 == 0 and not all(cuts.values()):
+            lost = f"stopped in {cuts}: not everywhere"
+        yield lost and f"{agent}: {lost}"
 
 
 def options_of(agent: str, folder: Path, *more: str) -> list[str]:
@@ -43,7 +49,7 @@ def options_of(agent: str, folder: Path, *more: str) -> list[str]:
     Those that begin with another run begin with one of slim, which is trained in the folder when it is first asked for.
     """
     words = ["--agent", agent, "--frames", str(FRAMES), "--training.train_ratio", "2", "--training.evaluate_every", "200"]
-    words += ["--task", "walker-walk", "--background.redraw_every", "7"]
+    words += ["--task", "walker-walk", "--background.redraw_every", "7", "--evaluation.skills", "2"]
     words += ["--environment.number", "2"] if AGENTS.index(agent) % 4 == 3 else []
     if agent in runs.FOLLOWING:
         skills = folder / "skills"
@@ -53,18 +59,26 @@ def options_of(agent: str, folder: Path, *more: str) -> list[str]:
     return words + (["--skill.hold", "9"] if agent in ("slim", "metra", "diayn") else []) + [*more]
 
 
-def cut(run: Path, words: list[str], chance: random.Random) -> bool:
-    """Begin or go on, and be stopped at some moment; whether that was before its last frame."""
-    before, process = good_step(run), begin(run, *words)
+def cut(run: Path, words: list[str], chance: random.Random) -> tuple[str, str]:
+    """Begin or go on, and be told to stop, or killed, in a save, an evaluation or an episode: where, and what was lost."""
+    before, mark, wanted = good_step(run), run.with_name(f"{run.name}.evaluates"), chance.choice(PLACES)
+    mark.unlink(missing_ok=True)
+    process, asked = begin(run, *words, mark=mark, chunk_rows=CHUNK_ROWS), chance.choice((signal.SIGTERM, signal.SIGKILL))
+    there = {"a save": lambda: saving(run), "an evaluation": mark.exists, "an episode": lambda: good_step(run) > before}
     try:
-        wait_for(process, lambda: good_step(run) > before)
-        time.sleep(chance.uniform(0, 0.4))
-        process.send_signal(chance.choice((signal.SIGTERM, signal.SIGKILL)))
-        process.wait(60)
+        # Where it has come beyond its last evaluation it comes to its end.
+        lost = wait_for(process, lambda: there[wanted]() or good_step(run) >= FRAMES - 60)
+        if wanted == "an episode":
+            time.sleep(chance.uniform(0, 0.2))
+        place = "an evaluation" if mark.exists() else "a save" if saving(run) else "an episode"
+        process.send_signal(asked)
+        code = process.wait(60)
     finally:
         process.kill()
         process.wait()
-    return good_step(run) < FRAMES
+    if not lost and code not in ((-9, 0) if asked == signal.SIGKILL else (143, 0)):  # 0: it was at its end
+        lost = f"code {code} after {asked.name}: {log_of(run).read_text()[-200:]!r}"
+    return place, lost
 
 
 def ended(run: Path, words: list[str]) -> dict[str, str]:
@@ -72,7 +86,7 @@ def ended(run: Path, words: list[str]) -> dict[str, str]:
 
     Errors: RuntimeError when it does not come to its end.
     """
-    process = begin(run, *words)
+    process = begin(run, *words, chunk_rows=CHUNK_ROWS)
     if process.wait(600):
         raise RuntimeError(f"the run failed: {log_of(run).read_text()[-500:]}")
     return {place: text_of(value) for place, value in leaves_of(checkpoint.load(checkpoint.steps(run / "checkpoints")[-1]))}

@@ -72,9 +72,9 @@ def variables(folder: Path, **more: str) -> dict[str, str]:
     return os.environ | {"OMP_NUM_THREADS": "1", "XDG_CACHE_HOME": str(folder / "cache")} | more
 
 
-def begin(run: Path, *words: str, **more: str) -> Run:
-    """Start it; its output in a file beside the folder."""
-    return Run(command(run, *words)[2:], log_of(run), variables(run.parent, **more))
+def begin(run: Path, *words: str, mark: Path | None = None, chunk_rows: int = 1024, **more: str) -> Run:
+    """Start it; its output in a file beside the folder. More: variables; `mark` and `chunk_rows` as in Run."""
+    return Run(command(run, *words)[2:], log_of(run), variables(run.parent, **more), mark, chunk_rows)
 
 
 def begin_anew(run: Path, *words: str, **more: str) -> subprocess.Popen:

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import unittest.mock
+from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -13,12 +14,18 @@ PRELOADED = ["train", "dm_control.suite", "envs.dmc", "torch._dynamo"]
 
 
 class Run:
-    """As much of subprocess.Popen as the faults ask for; the process leads a session of its own."""
+    """As much of subprocess.Popen as the faults ask for; the process leads a session of its own.
 
-    def __init__(self, words: list[str], log: Path, variables: dict[str, str]):
+    mark         a file that is there while the run evaluates itself
+    chunk_rows   of the replay, so that a short run has chunks too
+    """
+
+    def __init__(
+        self, words: list[str], log: Path, variables: dict[str, str], mark: Path | None = None, chunk_rows: int = 1024
+    ):
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(PRELOADED)  # heard when no server runs yet; without it the run imports for itself
-        self.process = context.Process(target=train, args=(words, str(log), variables))
+        self.process = context.Process(target=train, args=(words, str(log), variables, mark, chunk_rows))
         with unittest.mock.patch.dict(os.environ, PYTHONPATH=str(ROOT)):  # the server is not told where we look
             self.process.start()
         self.pid = self.process.pid
@@ -46,7 +53,7 @@ class Run:
         self.process.kill()
 
 
-def train(words: list[str], log: str, variables: dict[str, str]) -> None:
+def train(words: list[str], log: str, variables: dict[str, str], mark: Path | None, chunk_rows: int) -> None:
     """What the process does: `python train.py words`, its output in a file."""
     os.setsid()
     os.chdir(ROOT)
@@ -57,5 +64,22 @@ def train(words: list[str], log: str, variables: dict[str, str]) -> None:
     sys.argv = ["train.py", *words]
     import train as program
     from errors import run_main
+    from evaluation.report import Evaluator
+    from training import replay
 
+    replay.CHUNK_ROWS = chunk_rows
+    if mark:
+        Evaluator.during_training = marked(Evaluator.during_training, mark)
     run_main(program.main, words)
+
+
+def marked(evaluate: Callable, mark: Path) -> Callable:
+    """With a file that is there meanwhile."""
+
+    def evaluating(*arguments):
+        mark.touch()
+        row = evaluate(*arguments)
+        mark.unlink()
+        return row
+
+    return evaluating

@@ -64,13 +64,14 @@ class Patient:
     """The end of a pipe that does not wait for ever. Errors: multiprocessing.TimeoutError."""
 
     def __init__(self, pipe, patience: float):
-        self._pipe, self.patience = pipe, patience
+        self._pipe, self.patience, self.late = pipe, patience, False
 
     def __getattr__(self, name: str):
         return getattr(self._pipe, name)
 
     def recv(self):
-        if not self._pipe.poll(self.patience):
+        self.late = not self._pipe.poll(self.patience)
+        if self.late:
             raise multiprocessing.TimeoutError
         return self._pipe.recv()
 
@@ -199,7 +200,8 @@ class Workers:
     def _named(self, error: Exception) -> str:
         """Which environment, and what happened to it."""
         if isinstance(error, multiprocessing.TimeoutError):
-            late = [index for index, pipe in enumerate(self.envs.parent_pipes) if not pipe.poll()]
+            pipes = list(enumerate(self.envs.parent_pipes))
+            late = [index for index, pipe in pipes if pipe.late] or [index for index, pipe in pipes if not pipe.poll()]
             names = ", ".join(map(str, late)) or "?"
             return f"the process of environment {names} gave no answer for {self.patience:g} seconds"
         if not isinstance(error, EOFError | ConnectionError):

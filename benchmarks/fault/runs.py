@@ -161,17 +161,20 @@ def saving(run: Path) -> bool:
 
 
 def term(folder: Path, chance: random.Random) -> Tries:
-    """SIGTERM and SIGINT, in turn, at random moments of training: saved, gone within 30 seconds, its code, no traceback."""
+    """SIGTERM and SIGINT in turn, to the run or to its whole group, at random moments of training with two environments.
+
+    Saved with the episodes under way, gone within 30 seconds, its code, no traceback.
+    """
     run, number = folder / "run", 0
     while True:
         asked = (signal.SIGTERM, signal.SIGINT)[number % 2]
         number += 1
         log_of(run).unlink(missing_ok=True)
-        before, process = good(run), begin(run, *ENDLESS)
+        before, process = good(run), begin(run, *ENDLESS, "--environment.number", "2")
         try:
             lost = wait_for(process, lambda before=before: good_step(run) > before)
             time.sleep(chance.uniform(0, 1))
-            process.send_signal(asked)
+            os.killpg(process.pid, asked) if number % 4 > 1 else process.send_signal(asked)
             code = process.wait(30)
         except subprocess.TimeoutExpired:
             code, lost = None, "it was still there after 30 seconds"
@@ -184,6 +187,8 @@ def term(folder: Path, chance: random.Random) -> Tries:
             lost = f"code {code} for signal {asked}: {said[-300:]!r}"
         if not lost and (not stopped or int(stopped.group(1)) != good(run)):
             lost = f"what it says it saved is not there: {said[-200:]!r}"
+        if not lost and not checkpoint.load(checkpoint.steps(run / "checkpoints")[-1])["rollout"]:
+            lost = "the episodes that were under way are not saved"
         yield lost or (f"processes {left} are left" if left else "")
 
 

@@ -1,0 +1,184 @@
+"""What stands in a run's way at its edges: no place for its words, a full disk at the end, signals, strange states."""
+
+import contextlib
+import errno
+import multiprocessing
+import os
+import signal
+import subprocess
+import time
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from gymnasium.vector import SyncVectorEnv
+from test_workers import Counting
+
+import train
+from agents.optimiser import Divergence, not_finite
+from benchmarks.fault import lacking, runs
+from envs import workers
+from errors import UserError, WorkerLost, run_main, say
+from training import checkpoint
+from training.files import NotSaved
+
+SHORT = ["--frames", "200", "--evaluation.episodes", "1"]
+
+
+def test_a_line_that_cannot_be_written_is_not_worth_a_run(tmp_path):
+    with contextlib.suppress(OSError), open("/dev/full", "w") as full:  # its end is refused as well
+        say("a line", full)
+        full.detach()
+    closed = (tmp_path / "log").open("w")
+    closed.close()
+    say("a line", closed)
+
+
+@pytest.mark.slow
+def test_a_run_goes_on_where_its_words_find_no_place(tmp_path):
+    with open("/dev/full", "w") as full:
+        words = runs.command(tmp_path / "run", *SHORT)
+        code = subprocess.run(words, cwd=runs.ROOT, stdout=full, stderr=full, env=runs.variables(tmp_path)).returncode
+    assert code in (0, 120)  # 120: Python's own last word about such a stream
+    assert (tmp_path / "run" / "scores.json").exists()
+
+
+@pytest.mark.parametrize(("code", "word"), [(errno.ENOSPC, "make room"), (errno.EROFS, "another folder")])
+def test_what_the_file_system_refuses_is_one_line(capsys, code, word):
+    def main(_):
+        raise OSError(code, os.strerror(code), "runs/a/config.yaml")
+
+    with pytest.raises(SystemExit) as stopped:
+        run_main(main, [])
+    said = capsys.readouterr().err
+    assert stopped.value.code == 2
+    assert said.startswith("error: it could not be written")
+    assert "runs/a/config.yaml" in said
+    assert word in said
+
+
+def test_a_last_checkpoint_that_is_not_written_is_no_success(tmp_path, monkeypatch):
+    def refuses(*_):
+        raise NotSaved("no room")
+
+    monkeypatch.setattr(checkpoint, "save", refuses)
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    with pytest.raises(UserError, match="the last checkpoint could not be written"):
+        train.main([*runs.SMALL, *SHORT, "--folder", str(tmp_path / "run")])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("when", ["in training", "at the end"])
+def test_a_signal_ends_an_evaluation(tmp_path, when):
+    """It would take many minutes: episodes of 100,000 frames."""
+    run, mark = tmp_path / "run", tmp_path / "mark"
+    words = ["--environment.time_limit", "100000", "--training.evaluate_every", "120", "--frames", "10000"]
+    if when == "at the end":
+        words = ["--environment.time_limit", "100000", "--frames", "160"]
+    process = runs.begin(run, *words, mark=mark)
+    try:
+        begun = (
+            mark.exists
+            if when == "in training"
+            else lambda: runs.log_of(run).exists() and "trained 160" in runs.log_of(run).read_text()
+        )
+        assert runs.wait_for(process, begun) == ""
+        time.sleep(0.5)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 143
+    finally:
+        process.kill()
+    assert runs.good(run) >= 120
+    said = runs.log_of(run).read_text()
+    assert "stopped and saved" in said
+    assert "Traceback" not in said
+
+
+class Hanging(Counting):
+    """Never comes into being in a process of its own."""
+
+    def __init__(self):
+        super().__init__()
+        if multiprocessing.parent_process() is not None:
+            time.sleep(1000)
+
+
+@pytest.mark.timeout(60)
+def test_a_process_that_does_not_start_is_an_error(monkeypatch):
+    monkeypatch.setattr(workers, "STARTING", 1.0)
+    with pytest.raises(UserError, match=r"does not start \(TimeoutError\)") as error:
+        workers.Workers([Hanging])
+    assert error.value.exit_code == 5
+
+
+@pytest.mark.timeout(60)
+def test_a_stopped_process_does_not_hold_up_a_snapshot(capfd):
+    envs = workers.Workers([Counting] * 2, patience=1.5)
+    try:
+        os.kill(envs.envs.processes[1].pid, signal.SIGSTOP)
+        with pytest.raises(WorkerLost):
+            envs.set_attr("slow", [0.0, 0.0])
+        assert envs.reset(seed=0)[0].shape == (2, 8, 8, 3)
+    finally:
+        envs.close()
+    assert "environment 1 gave no answer" in capfd.readouterr().err
+
+
+def test_an_environment_of_this_process_that_fails_is_one_line():
+    envs = SyncVectorEnv([partial(workers.in_process, partial(Counting, fails_at=1))])
+    envs.reset(seed=0)
+    with pytest.raises(UserError, match=r"an environment failed \(RuntimeError: the pendulum broke\)") as error:
+        envs.step(np.zeros((1, 1), np.float32))
+    assert error.value.exit_code == 5
+    assert isinstance(error.value.__cause__, RuntimeError)
+
+
+@pytest.fixture(scope="module")
+def trainer(tmp_path_factory):
+    """A small run that was saved once."""
+    torch.set_num_threads(1)
+    trainer = lacking.make(tmp_path_factory.mktemp("whole"), lacking.WORDS)
+    lacking.run_to(trainer, lacking.CUT)
+    return trainer
+
+
+def without_clocks(state: dict) -> None:
+    del state["clocks"]
+
+
+def other_weights(state: dict) -> None:
+    state["agent"]["weights"].popitem()
+
+
+def a_shorter_manifest(state: dict) -> None:
+    state["replay"]["manifest"].pop("chunks")
+
+
+@pytest.mark.parametrize("spoil", [without_clocks, other_weights, a_shorter_manifest])
+def test_a_whole_checkpoint_that_does_not_fit_is_one_line(trainer, tmp_path, spoil):
+    state = lacking.state_of(trainer.folder)
+    spoil(state)
+    checkpoint.save(tmp_path / "checkpoints", lacking.CUT, state)
+    with pytest.raises(UserError, match=r"begin in a new|move the folder away"):
+        lacking.make(tmp_path, lacking.WORDS).resume()
+
+
+def test_numbers_that_are_none_are_not_saved(trainer, tmp_path):
+    """Else the checkpoint that nothing can go on from would push out a good one."""
+    before = checkpoint.steps(trainer.folder / "checkpoints")
+    assert not_finite(trainer.agent.training_state()) == ""
+    name, weight = list(trainer.agent.named_parameters())[3]
+    kept = weight.detach().clone()
+    with torch.no_grad():
+        weight.view(-1)[0] = float("inf")
+    with pytest.raises(Divergence, match=name.replace(".", r"\.")):
+        trainer.save(None)
+    with torch.no_grad():
+        weight.copy_(kept)
+    moments = next(iter(trainer.agent.optimisers["world_model"].adam.state.values()))
+    moments["exp_avg"].view(-1)[0] = float("nan")
+    with pytest.raises(Divergence, match="world_model's optimiser"):
+        trainer.save(None)
+    assert checkpoint.steps(trainer.folder / "checkpoints") == before

@@ -11,17 +11,19 @@ import numpy as np
 import torch
 
 import agents.agent
+import agents.hierarchical
 import build
 from agents.agent import Agent
 from agents.optimiser import Divergence, descend
 from benchmarks.fault import Tries
-from benchmarks.fault.runs import SMALL
+from benchmarks.fault.runs import SMALL, trained
 from configs import run as runs
 from errors import UserError
 from training.replay import Replay
 from training.rollout import Policy, Rollout, random_policy
 
-AGENTS = ("infopower", "dreamer", "c_dreamer", "repo", "slim", "metra", "diayn")
+# Of each kind of agent those with parts of their own.
+AGENTS = ("infopower", "dreamer", "c_dreamer", "r2dreamer", "repo", "slim", "diayn", "mra", "hierarchical", "finetune")
 ROWS = 60
 BAD = (float("nan"), float("inf"), float("-inf"))
 
@@ -37,11 +39,12 @@ class Learner(NamedTuple):
 
 def nan(folder: Path, chance: random.Random) -> Tries:
     """One agent after another, on experience of the real environment."""
-    made = {}
+    made, number = {}, 0
     while True:
-        name = chance.choice(AGENTS)
+        name = AGENTS[number % len(AGENTS)]
+        number += 1
         if name not in made:
-            made[name] = learner(name)
+            made[name] = learner(name, folder)
         tried = at_the_door if chance.random() < 0.25 else in_update
         lost = tried(made[name], chance)
         if lost:
@@ -97,11 +100,19 @@ def at_the_door(made: Learner, chance: random.Random) -> str:
     return lost or ("" if rollout.row is rows else "a row of it is there")
 
 
-def learner(name: str) -> Learner:
-    """A small agent and the replay of some steps with random actions."""
-    config, _ = runs.read([*SMALL, "--agent", name, "--optimiser.warmup", "0"], cuda=False)
+def learner(name: str, folder: Path) -> Learner:
+    """A small agent and the replay of some steps with random actions; some begin with a run of slim in the folder."""
+    words = [*SMALL, "--task", "walker-walk", "--agent", name, "--optimiser.warmup", "0"]
+    if name in runs.FOLLOWING:
+        skills = folder / "skills"
+        if not skills.exists():
+            trained(skills, "--task", "walker-walk", "--agent", "slim", "--evaluation.skills", "0")
+        words += ["--skills", str(skills)]
+    config, _ = runs.read(words, cuda=False)
     envs = build.training_environments(config)
     agent = build.make_agent(config, envs.single_action_space, torch.device("cpu"))
+    if config.skills:
+        build.begin_with(agent, config)
     replay, _ = build.make_replay(config, envs.single_action_space, "cpu")
     rollout = Rollout(envs, agent.initial_state(1), 0)
     random_actions = random_policy(envs, np.random.default_rng(0))
@@ -136,7 +147,7 @@ def in_loss(agent: Agent, chance: random.Random) -> Iterator[str]:
         chosen.append(name)
         return descend(optimisers, losses | {name: losses[name] * 0 + bad})
 
-    with mock.patch.object(agents.agent, "descend", spoilt):
+    with mock.patch.object(agents.agent, "descend", spoilt), mock.patch.object(agents.hierarchical, "descend", spoilt):
         yield "of a module"
 
 

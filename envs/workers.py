@@ -88,7 +88,7 @@ class Processes(AsyncVectorEnv):
         try:
             super()._check_spaces()
         except Exception:
-            self.end()
+            self.end()  # nobody else has a hand on them yet
             raise
 
     def end(self) -> None:

@@ -1,10 +1,12 @@
 # `make` lists what there is. Both `make train` and `make test` set up first; a set-up that is ready takes no time.
 #
 #   make train ARGS="--task cheetah-run"     arguments go through ARGS
+#   make test PROCESSES=8                    that many at a time; 0: in one process, where a debugger works
 #   make setup DEVICE=cuda                   the build of torch; TORCH_INDEX_URL names another index, PYTHON an interpreter
 
 ARGS ?=
 RUNS ?= runs
+PROCESSES ?= 2
 PYTHON_IN_VENV := .venv/bin/python
 
 # Idle OpenMP threads that spin make two threads nine times slower than one when another process wants a core.
@@ -24,7 +26,7 @@ train: setup  ## train an agent: configs/job.yaml, changed by ARGS
 test test-long outside: export OMP_NUM_THREADS ?= 1
 
 test: setup  ## the tests, less those marked long
-	@$(PYTHON_IN_VENV) -m pytest -m "not long and not outside" $(ARGS)
+	@$(PYTHON_IN_VENV) -m pytest -n $(PROCESSES) --dist loadgroup -m "not long and not outside" $(ARGS)
 
 test-long: setup  ## the tests marked long
 	@$(PYTHON_IN_VENV) -m pytest -m long $(ARGS)

@@ -33,6 +33,16 @@ MAY_CHANGE |= {"skills", "evaluation.skills"}  # what a run began with is in its
 
 
 def main(argv: list[str]) -> None:
+    config, folder, begins = prepare(argv)
+    device = system.pick_device(config.device)
+    torch.set_num_threads(config.threads or torch.get_num_threads())
+    system.git_commit()
+    with checkpoint.lock(folder), system.one_line_without_memory(lambda: str(folder)):
+        train(config, folder, device, begins)
+
+
+def prepare(argv: list[str]) -> tuple[runs.RunConfig, Path, bool]:
+    """What is asked for, where, and whether it begins with another run's weights. Errors: UserError, before a file is made."""
     config, _ = runs.read(argv, torch.cuda.is_available())
     build.check_task(config)
     build.check_background(config)
@@ -41,11 +51,7 @@ def main(argv: list[str]) -> None:
     begins = bool(config.skills) and not checkpoint.steps(folder / "checkpoints")
     if begins:
         build.find_run(Path(config.skills))
-    device = system.pick_device(config.device)
-    torch.set_num_threads(config.threads or torch.get_num_threads())
-    system.git_commit()
-    with checkpoint.lock(folder), system.one_line_without_memory(lambda: str(folder)):
-        train(config, folder, device, begins)
+    return config, folder, begins
 
 
 def check_same(config: runs.RunConfig, folder) -> None:
@@ -143,7 +149,8 @@ def learn(trainer: Trainer, logger: Logger, progress: Progress) -> None:
         with system.one_line_without_memory(where):
             trainer.run(logger, progress)
     except Divergence as error:
-        remedy = "the last checkpoint is from before; lower --optimiser.model_rate or the rate of that module"
+        remedy = "go on from the last checkpoint with a lower --optimiser.model_rate, or the rate of that module; "
+        remedy += "should it end so again, that one was too late: delete it, and the one before is taken"
         raise UserError(str(error), where(), remedy, exit_code=3) from error
     except (BrokenPipeError, EOFError, ConnectionError) as error:
         raise UserError("an environment's process ended", where(), "run the same command again, it resumes", 5) from error

@@ -7,6 +7,7 @@ A result that is there already is kept while its command and every setting behin
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from functools import partial
@@ -43,10 +44,9 @@ def jobs(suite: dict) -> list[tuple[str, list[str]]]:
             for label, source in suite["backgrounds"].items():
                 for agent, chosen in agents.items():
                     source = os.path.expandvars(str(source))
-                    words = [*chosen.split(), "--task", task, "--seed", str(seed), "--background.source", source]
-                    words = [
-                        word.replace("{seed}", str(seed)) for word in words + suite["options"].split() + (own or "").split()
-                    ]
+                    words = [*shlex.split(chosen), "--task", task, "--seed", str(seed), "--background.source", source]
+                    words += shlex.split(suite["options"]) + shlex.split(own or "")
+                    words = [word.replace("{seed}", str(seed)) for word in words]
                     rows.append((f"{task}-{agent}-{label}-seed{seed}", words))
     return rows
 
@@ -103,7 +103,7 @@ def outdated(kept: dict, words: list[str]) -> list[str]:
 
 def command_of(words: list[str]) -> str:
     """The command of a run as it is kept."""
-    return "python train.py " + " ".join(shown(word) for word in words)
+    return "python train.py " + " ".join(shown(word) or "''" for word in words)
 
 
 def shown(word: str) -> str:

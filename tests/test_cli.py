@@ -1,5 +1,6 @@
 """train.py and eval.py as a user runs them: real processes, a real small run, and every mistake as one line."""
 
+import atexit
 import json
 import os
 import shutil
@@ -18,8 +19,11 @@ import torch
 from benchmarks.fault import runs
 from errors import UserError
 
+pytestmark = pytest.mark.xdist_group("cli")  # one process makes the run that all of it reads
+
 ROOT = Path(__file__).parents[1]
 CACHE = tempfile.mkdtemp(prefix="foreground-test-cache-")  # decoded clips of tests, away from the user's
+atexit.register(shutil.rmtree, CACHE, ignore_errors=True)
 # Slower in what is written than the job that faults are tried on.
 SMALL = [*runs.SMALL, "--training.prefill", "200", "--training.checkpoint_every", "200", "--evaluation.episodes", "2"]
 

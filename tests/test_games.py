@@ -13,11 +13,14 @@ import build
 import eval as program
 from agents.adaptation import META, Adaptation
 from benchmarks import games as read_games
+from benchmarks import regret, returns
 from configs import run as runs
 from envs.families import Game
 from errors import UserError
 from evaluation import game_report, games
 from training import checkpoint
+
+pytestmark = pytest.mark.xdist_group("games")  # one process makes the run that all of it reads
 
 FEW = ["--family.kind", "dynamics", "--family.number", "2", "--family.heldout_number", "1", "--modes.number", "3"]
 FEW += ["--modes.units", "8", "--modes.round", "2", "--evaluation.episodes", "1"]
@@ -80,6 +83,22 @@ def test_games_are_played_and_adapted_to(games_run):
     text = read_games.table([row, row])
     assert text.splitlines()[2].startswith("| cartpole-balance | mra | 2 | ")
     assert f"{adapted['returns']['2']:.0f}" in text
+
+
+def test_regret_is_against_the_expert_of_the_game(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(returns, "RESULTS", tmp_path)
+    rows = [("games", "mra", 0, {"a": 60.0, "b": -10.0}), ("games", "mra", 1, {"a": 20.0, "b": -30.0})]
+    rows += [("experts", "only_a", 0, {"a": 80.0}), ("experts", "only_b", 0, {"b": -10.0})]
+    for suite, method, seed, found in rows:
+        (tmp_path / suite).mkdir(exist_ok=True)
+        kept = {"information": {}} | {name: {"zero_shot": value} for name, value in found.items()}
+        (tmp_path / suite / f"{method}-seed{seed}.json").write_text(json.dumps({"method": method, "games": kept}))
+    regret.main(["benchmarks/games.yaml", "benchmarks/experts.yaml"])
+    table = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert table["a"] == {"expert": 80.0, "mra": 40.0, "regret, mra": 0.5}
+    assert table["b"] == {"expert": -10.0, "mra": -20.0, "regret, mra": 1.0}
+    with pytest.raises(UserError, match="no run whose games were read"):
+        regret.main(["benchmarks/games.yaml", "benchmarks/nothing.yaml"])
 
 
 def test_what_cannot_be_adapted_to_is_one_line(games_run):

@@ -26,6 +26,8 @@ from training import checkpoint, options
 from world_models.rssm import State
 from world_models.world_model import Spaces
 
+pytestmark = pytest.mark.xdist_group("hierarchical")  # one process makes the run that all of it reads
+
 HOLD, PLANE = 3, SkillConfig(2)
 
 

@@ -4,6 +4,7 @@ import contextlib
 import errno
 import multiprocessing
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -22,6 +23,8 @@ from envs import workers
 from errors import UserError, WorkerLost, run_main, say
 from training import checkpoint
 from training.files import NotSaved
+
+pytestmark = pytest.mark.xdist_group("trouble")  # one process makes the run that all of it reads
 
 SHORT = ["--frames", "200", "--evaluation.episodes", "1"]
 
@@ -182,3 +185,25 @@ def test_numbers_that_are_none_are_not_saved(trainer, tmp_path):
     with pytest.raises(Divergence, match="world_model's optimiser"):
         trainer.save(None)
     assert checkpoint.steps(trainer.folder / "checkpoints") == before
+
+
+@pytest.mark.slow
+def test_a_run_that_diverges_ends_with_3_and_goes_on_from_before(tmp_path):
+    """Real processes: a rate that no network stands, then the remedy that the line names."""
+    run, said = tmp_path / "run", runs.log_of(tmp_path / "run")
+    assert runs.begin(run, "--frames", "300", "--evaluation.episodes", "1").wait(120) == 0
+    before = runs.good(run)
+    said.unlink()
+    assert runs.begin(run, "--frames", "500", "--optimiser.model_rate", "1e30").wait(120) == 3
+    errors = [line for line in said.read_text().splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1
+    assert "not finite" in errors[0]
+    assert "a lower --optimiser.model_rate" in errors[0]
+    assert "Traceback" not in said.read_text()
+    while runs.good(run) > before:  # huge weights, but finite: what the line says of one that was too late
+        shutil.rmtree(checkpoint.steps(run / "checkpoints")[-1])
+    assert runs.good(run) == before
+    said.unlink()
+    assert runs.begin(run, "--frames", "400").wait(120) == 0, said.read_text()
+    assert f"resumed      at frame {before}" in said.read_text()
+    assert runs.good(run) == 400

@@ -1,8 +1,13 @@
 """Command lines and presets of any kind: a config, or one line that says what is wrong."""
 
+import contextlib
+import io
+import os
 import random
 from pathlib import Path
+from unittest import mock
 
+import train
 from benchmarks.fault import Tries
 from configs import run as runs
 from errors import UserError
@@ -42,6 +47,7 @@ TEXTS += [
     "walker-wlak",
     "infopwer",
 ]
+PLACES = ["background.source", "folder", "skills", "task"]  # looked up before a run begins
 
 
 def config(folder: Path, chance: random.Random) -> Tries:
@@ -51,12 +57,12 @@ def config(folder: Path, chance: random.Random) -> Tries:
     while True:
         words = []
         for _ in range(chance.randrange(1, 5)):
-            key = chance.choice(keys)
+            key = chance.choice(PLACES if chance.random() < 0.2 else keys)
             if chance.random() < 0.2:
                 key = misspelt(key, chance)
             values = [value_for(leaves.get(key), folder, chance) for _ in range(chance.choice((1, 1, 1, 1, 1, 0, 2)))]
             words += [f"--{key}", *values]
-        yield verdict(words)
+        yield verdict(words, folder)
 
 
 def misspelt(key: str, chance: random.Random) -> str:
@@ -88,10 +94,15 @@ def printable(chance: random.Random) -> str:
     return "".join(letter for letter in chance.choice(TEXTS) if letter.isprintable())
 
 
-def verdict(words: list[str]) -> str:
-    """What `configs.run.read` makes of it: nothing is lost in a config or one line of three parts."""
+def verdict(words: list[str], folder: Path) -> str:
+    """What train.py makes of it before it takes the run's folder: a config that can be kept, or one line of three parts.
+
+    Clips are decoded only where the words ask for some; none are by default, since every size of picture decodes anew.
+    """
+    asked = words if any(word.startswith("--background") for word in words) else [*words, "--background.source", "none"]
     try:
-        found, _ = runs.read(words, cuda=False)
+        with mock.patch.dict(os.environ, XDG_CACHE_HOME=str(folder / "cache")), contextlib.redirect_stderr(io.StringIO()):
+            found, _, _ = train.prepare(asked)
     except UserError as error:
         text = str(error)
         one = text.isprintable() and text.startswith("error: ") and text.count(": ") >= 3 and error.exit_code == 2

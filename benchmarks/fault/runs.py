@@ -59,6 +59,7 @@ SMALL = [
     "1",
 ]
 LONGEST = 120.0  # seconds for a run to come to where it is killed
+EARLY = 3.0  # seconds within which a run starts or resumes
 ENDLESS = ["--frames", "100000000"]
 
 
@@ -115,18 +116,22 @@ def wait_for(process: subprocess.Popen | Run, what) -> str:
 
 
 def kill(folder: Path, chance: random.Random) -> Tries:
-    """SIGKILL at random moments, every second one while a checkpoint or the replay is being written; then it resumes."""
+    """SIGKILL at random moments, half of them while a checkpoint or the replay is being written, one in ten while the run is
+    starting or resuming; then it resumes.
+    """
     run, frame, number, within = folder / "run", -1, 0, 0
     while True:
         number += 1
-        log_of(run).unlink(missing_ok=True)
+        log_of(run).write_text("")
         elsewhere = {"TMPDIR": "/dev/shm"} if number % 4 > 1 else {}  # another file system, where Linux has it
         start = begin_anew if number % 10 == 1 else begin
-        process = start(run, *ENDLESS, **elsewhere)
+        process, early = start(run, *ENDLESS, **elsewhere), number % 10 == 4
         try:
             # It has begun again once it is beyond what it had; then at any moment, or within the next save.
-            lost = wait_for(process, lambda frame=frame: good_step(run) > frame)
-            if not lost:
+            lost = "" if early else wait_for(process, lambda frame=frame: good_step(run) > frame)
+            if early:
+                time.sleep(chance.uniform(0, EARLY))
+            elif not lost:
                 time.sleep(chance.uniform(0, 0.5))
                 lost = wait_for(process, lambda: saving(run)) if number % 2 else ""
             there = good_step(run)  # by its name: a name is given to what is whole
@@ -141,7 +146,7 @@ def kill(folder: Path, chance: random.Random) -> Tries:
             lost = f"processes {left} are left"
         if not lost and number % 100 == 0 and within < number / 4:
             lost = f"{within} of {number} were within a save: too few to say"
-        if not lost and frame >= 0 and f"resumed      at frame {frame}" not in said:
+        if not lost and not early and frame >= 0 and f"resumed      at frame {frame}" not in said:
             lost = f"it did not go on from frame {frame}: {said[-200:]!r}"
         if not lost and "warning" in said:
             lost = f"it passed something over: {said[-300:]!r}"
@@ -203,8 +208,16 @@ def end(process: subprocess.Popen | Run) -> None:
         raise TimeoutError("a run did not end when it was told to") from None
 
 
-def orphans(session: int) -> list[int]:
-    """Processes of a run's session that are still there."""
+def orphans(session: int, patience: float = 10.0) -> list[int]:
+    """Processes of a run's session that do not go by themselves: its workers and their server see that it is gone, then end."""
+    end = time.monotonic() + patience
+    while (found := members(session)) and time.monotonic() < end:
+        time.sleep(0.05)
+    return found
+
+
+def members(session: int) -> list[int]:
+    """Processes of a session that are there at this moment."""
     found = []
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
@@ -217,18 +230,45 @@ def orphans(session: int) -> list[int]:
 
 
 def twice(folder: Path, chance: random.Random) -> Tries:
-    """A second run on the folder of one that is under way: refused in one line, and the first goes on."""
-    run = folder / "run"
+    """A second run on the folder of one that is under way, or two at once: one is refused in one line, one goes on."""
+    run, number = folder / "run", 0
     first = begin(run, *ENDLESS)
     try:
         problem = wait_for(first, lambda: good_step(run) > 0)
         while True:
+            number += 1
+            if number % 2 == 0:
+                yield at_once(folder / f"both{number}")
+                continue
             before = good_step(run)
             time.sleep(chance.uniform(0, 0.3))
             second = partial(subprocess.run, cwd=ROOT, capture_output=True, text=True, timeout=LONGEST)
             second = second(command(run, *ENDLESS), env=variables(folder))
-            one = re.fullmatch(r"error: the run folder is in use by process \d+: .*: .*\n", second.stderr)
-            lost = "" if second.returncode == 2 and one else f"code {second.returncode}: {second.stderr[-300:]!r}"
+            lost = "" if refused(second.returncode, second.stderr) else f"code {second.returncode}: {second.stderr[-300:]!r}"
             yield problem or lost or wait_for(first, lambda before=before: good_step(run) > before)
     finally:
         end(first)
+
+
+def at_once(run: Path) -> str:
+    """Two that start together on a new folder."""
+    both = [begin(run, *ENDLESS) for _ in range(2)]
+    try:
+        late = time.monotonic() + LONGEST
+        while all(process.poll() is None for process in both) and time.monotonic() < late:
+            time.sleep(0.01)
+        ended = [process for process in both if process.poll() is not None]
+        if len(ended) != 1:
+            return f"{len(ended)} of two ended"
+        said = "".join(line for line in log_of(run).read_text().splitlines(True) if line.startswith("error"))
+        if not refused(ended[0].returncode, said):
+            return f"code {ended[0].returncode}: {said[-300:]!r}"
+        return wait_for(both[both[0] is ended[0]], lambda: good_step(run) > 0)
+    finally:
+        for process in both:
+            end(process)
+
+
+def refused(code: int | None, said: str) -> bool:
+    """In one line, since another run has the folder."""
+    return code == 2 and bool(re.fullmatch(r"error: the run folder is in use by process \d+: .*: .*\n", said))

@@ -1,0 +1,64 @@
+"""What a family's policies lack of experts: ``python benchmarks/regret.py SUITE.yaml EXPERTS.yaml``, after games.py on both.
+
+An expert is a run of the same core and budget that had one game alone. For every game that has one: the expert's return, and of
+each agent of the suite the zero-shot return, by its likeliest mode, and the regret, (expert - zero-shot) / abs(expert); means
+over seeds. One JSON line last. Source: MRA (arXiv 2108.12988) is held against an equilibrium; with one agent it is an expert.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+
+from benchmarks import returns  # noqa: E402
+from errors import UserError, run_main  # noqa: E402
+
+Returns = dict[str, dict[str, list[float]]]  # agent -> game -> one a seed
+
+
+def zero_shots(suite: str) -> Returns:
+    """Returns of the likeliest mode, of what has been read. Errors: UserError when nothing has."""
+    found: Returns = {}
+    for path in sorted((returns.RESULTS / Path(suite).stem).glob("*.json")):
+        row = json.loads(path.read_text())
+        for name, game in row.get("games", {}).items():
+            if name != "information":
+                found.setdefault(row["method"], {}).setdefault(name, []).append(game["zero_shot"])
+    if not found:
+        raise UserError("there is no run whose games were read", suite, f"run python benchmarks/games.py {suite} first")
+    return found
+
+
+def regrets(agents: Returns, experts: Returns) -> dict[str, dict[str, float]]:
+    """Game -> "expert" and agent -> mean return, and "regret, agent" -> the share of the expert's that is lacking."""
+    best = {game: mean(values) for rows in experts.values() if len(rows) == 1 for game, values in rows.items()}
+    table: dict[str, dict[str, float]] = {}
+    for agent, rows in agents.items():
+        for game in sorted(set(rows) & set(best)):
+            row = table.setdefault(game, {"expert": best[game]})
+            row[agent] = mean(rows[game])
+            row[f"regret, {agent}"] = (best[game] - row[agent]) / abs(best[game])
+    return table
+
+
+def mean(values: list[float]) -> float:
+    return sum(values) / len(values)
+
+
+def main(argv: list[str]) -> None:
+    if len(argv) != 2:
+        raise UserError("two suites are expected", "command line", "python benchmarks/regret.py SUITE.yaml EXPERTS.yaml")
+    table = regrets(*map(zero_shots, argv))
+    if not table:
+        raise UserError("no game has an expert", argv[1], "name suites of one family")
+    for game, row in table.items():
+        agents = [name for name in row if f"regret, {name}" in row]
+        cells = [f"{name} {row[name]:.0f} ({row[f'regret, {name}']:.2f})" for name in agents]
+        print(f"| {game} | {row['expert']:.0f} | " + " | ".join(cells) + " |")
+    print(json.dumps(table))
+
+
+if __name__ == "__main__":
+    run_main(main, sys.argv[1:])

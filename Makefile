@@ -26,7 +26,7 @@ train: setup  ## train an agent: configs/job.yaml, changed by ARGS
 test test-long outside: export OMP_NUM_THREADS ?= 1
 
 test: setup  ## the tests, less those marked long
-	@$(PYTHON_IN_VENV) -m pytest -n $(PROCESSES) --dist loadgroup -m "not long and not outside" $(ARGS)
+	@$(PYTHON_IN_VENV) -m pytest -n $(PROCESSES) -m "not long and not outside" $(ARGS)
 
 test-long: setup  ## the tests marked long
 	@$(PYTHON_IN_VENV) -m pytest -m long $(ARGS)

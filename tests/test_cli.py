@@ -19,8 +19,6 @@ import torch
 from benchmarks.fault import runs
 from errors import UserError
 
-pytestmark = pytest.mark.xdist_group("cli")  # one process makes the run that all of it reads
-
 ROOT = Path(__file__).parents[1]
 CACHE = tempfile.mkdtemp(prefix="foreground-test-cache-")  # decoded clips of tests, away from the user's
 atexit.register(shutil.rmtree, CACHE, ignore_errors=True)

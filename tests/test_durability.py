@@ -10,8 +10,6 @@ import pytest
 
 from benchmarks.fault import runs
 
-pytestmark = pytest.mark.xdist_group("durability")  # one process makes the run that all of it reads
-
 ROOT = Path(__file__).parents[1]
 CALL = re.compile(r"^\d+ +(\w+)\((.*)\) = \d+", re.MULTILINE)
 SMALL_CHUNKS = "import sys, train; from training import replay; replay.CHUNK_ROWS = 16; train.main(sys.argv[1:])"

@@ -20,8 +20,6 @@ from errors import UserError
 from evaluation import game_report, games
 from training import checkpoint
 
-pytestmark = pytest.mark.xdist_group("games")  # one process makes the run that all of it reads
-
 FEW = ["--family.kind", "dynamics", "--family.number", "2", "--family.heldout_number", "1", "--modes.number", "3"]
 FEW += ["--modes.units", "8", "--modes.round", "2", "--evaluation.episodes", "1"]
 

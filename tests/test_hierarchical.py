@@ -26,8 +26,6 @@ from training import checkpoint, options
 from world_models.rssm import State
 from world_models.world_model import Spaces
 
-pytestmark = pytest.mark.xdist_group("hierarchical")  # one process makes the run that all of it reads
-
 HOLD, PLANE = 3, SkillConfig(2)
 
 
@@ -196,6 +194,7 @@ def test_a_run_begins_with_the_world_model_of_a_skill_run(skill_run, tmp_path, a
     words = ["--device", "cpu", "--threads", "1", "--training.prefill", "100", "--background.source", "procedural"]
     words += ["--evaluation.episodes", "1", "--evaluation.skills", "0", "--training.batch_length", "8"]
     words += ["--training.train_ratio", "1", "--task", "cartpole-swingup", "--frames", "300"]
+    words += ["--environment.time_limit", "100"]
     words += ["--agent", agent, "--skills", skill_run, "--folder", tmp_path / "run"]
     result = run("train.py", *words)
     assert result.returncode == 0, result.stderr

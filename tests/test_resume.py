@@ -10,8 +10,6 @@ import torch
 from benchmarks.fault import lacking
 from benchmarks.fault.resume import text_of
 
-pytestmark = pytest.mark.xdist_group("resume")  # one process makes the run that all of it reads
-
 WORDS = ["--task", "reacher-easy", "--agent", "slim", "--skill.hold", "7", "--background.redraw_every", "9", *lacking.WORDS]
 
 

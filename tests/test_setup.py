@@ -81,7 +81,7 @@ def test_make_passes_arguments_on():
 @pytest.mark.parametrize(
     ("target", "runs"),
     [
-        ("test", '-m pytest -m "not long and not outside"'),
+        ("test", '-m pytest -n 2 -m "not long and not outside"'),
         ("test-long", "-m pytest -m long"),
         ("outside", "-m pytest -o python_files"),
         ("lint", "-m ruff check ."),

@@ -24,8 +24,6 @@ from errors import UserError, WorkerLost, run_main, say
 from training import checkpoint
 from training.files import NotSaved
 
-pytestmark = pytest.mark.xdist_group("trouble")  # one process makes the run that all of it reads
-
 SHORT = ["--frames", "200", "--evaluation.episodes", "1"]
 
 

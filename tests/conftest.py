@@ -1,0 +1,17 @@
+"""How tests are dealt out to processes: one at a time, but for files that share a run, which stay together."""
+
+import pytest
+from xdist.scheduler import LoadScopeScheduling
+
+SHARING = ("cli", "durability", "games", "hierarchical", "resume", "trouble")
+
+
+class BySharedRun(LoadScopeScheduling):
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return file if file in {f"tests/test_{name}.py" for name in SHARING} else nodeid
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log) -> BySharedRun:
+    return BySharedRun(config, log)  # xdist 3.8's own groups do not come through pytest 9.2

@@ -3,6 +3,8 @@
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
+from benchmarks.fault import start
+
 SHARING = ("cli", "durability", "games", "hierarchical", "resume", "trouble")
 
 
@@ -15,3 +17,8 @@ class BySharedRun(LoadScopeScheduling):
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log) -> BySharedRun:
     return BySharedRun(config, log)  # xdist 3.8's own groups do not come through pytest 9.2
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    if hasattr(session.config, "workerinput"):  # of many tests some run programs: they are forked from here
+        start.serve()

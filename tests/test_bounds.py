@@ -47,7 +47,7 @@ def test_the_limit_of_wasserstein_is_the_closed_form():
 
 
 def test_the_program_ends_with_one_json_line(tmp_path, capsys):
-    bounds.main(["--steps", "60", "--nats", "1", "--dimensions", "2", "--plot", str(tmp_path / "plot.png")])
+    bounds.main(["--steps", "40", "--nats", "1", "--dimensions", "2", "--plot", str(tmp_path / "plot.png")])
     last = json.loads(capsys.readouterr().out.splitlines()[-1])
     row = last["rows"][0]
     assert row["task"] == "gaussian, d=2"

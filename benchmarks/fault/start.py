@@ -1,33 +1,49 @@
-"""A run of train.py in a process forked from one that has imported it: a real run, without its first seconds."""
+"""train.py or eval.py in a process forked from one that has imported it: a real run, without its first seconds."""
 
+import importlib
 import multiprocessing
 import os
 import subprocess
 import sys
 import unittest.mock
 from collections.abc import Callable
+from multiprocessing import forkserver
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 # The last is what torch.optim imports when it is first used.
-PRELOADED = ["train", "dm_control.suite", "envs.dmc", "torch._dynamo"]
+PRELOADED = ["train", "eval", "dm_control.suite", "envs.dmc", "torch._dynamo"]
+
+
+def serve() -> None:
+    """Start the process that forks, unless there is one; from one that others started, runs import for themselves."""
+    multiprocessing.get_context("forkserver").set_forkserver_preload(PRELOADED)
+    with unittest.mock.patch.dict(os.environ, PYTHONPATH=str(ROOT)):  # it is not told where we look
+        forkserver.ensure_running()
 
 
 class Run:
     """As much of subprocess.Popen as the faults ask for; the process leads a session of its own.
 
+    log, errors  files for what it says; without the second all is in the first
     mark         a file that is there while the run evaluates itself
     chunk_rows   of the replay, so that a short run has chunks too
     """
 
     def __init__(
-        self, words: list[str], log: Path, variables: dict[str, str], mark: Path | None = None, chunk_rows: int = 1024
+        self,
+        words: list[str],
+        log: Path,
+        variables: dict[str, str],
+        mark: Path | None = None,
+        chunk_rows: int = 1024,
+        program: str = "train",
+        errors: Path | None = None,
     ):
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(PRELOADED)  # heard when no server runs yet; without it the run imports for itself
-        self.process = context.Process(target=train, args=(words, str(log), variables, mark, chunk_rows))
-        with unittest.mock.patch.dict(os.environ, PYTHONPATH=str(ROOT)):  # the server is not told where we look
-            self.process.start()
+        serve()
+        told = (program, words, log, errors or log, variables, mark, chunk_rows)
+        self.process = multiprocessing.get_context("forkserver").Process(target=work, args=told)
+        self.process.start()
         self.pid = self.process.pid
 
     def poll(self) -> int | None:
@@ -53,16 +69,17 @@ class Run:
         self.process.kill()
 
 
-def train(words: list[str], log: str, variables: dict[str, str], mark: Path | None, chunk_rows: int) -> None:
-    """What the process does: `python train.py words`, its output in a file."""
+def work(
+    name: str, words: list[str], log: Path, errors: Path, variables: dict[str, str], mark: Path | None, chunk_rows: int
+) -> None:
+    """What the process does: `python train.py words`, its output in files."""
     os.setsid()
     os.chdir(ROOT)
     os.environ.update(variables)
-    file = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-    for stream in (1, 2):
-        os.dup2(file, stream)
-    sys.argv = ["train.py", *words]
-    import train as program
+    for stream, path in ((1, log), (2, errors)):
+        os.dup2(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT), stream)
+    sys.argv = [f"{name}.py", *words]
+    program = importlib.import_module(name)
     from errors import run_main
     from evaluation.report import Evaluator
     from training import replay

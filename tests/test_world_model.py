@@ -181,7 +181,7 @@ def trained_inverse_error(shuffled: bool) -> float:
     rssm = RSSMConfig(deterministic=32, hidden=64, groups=8, classes=8)
     agent = make_agent(terms, (), rewards={"task": 1.0}, seed=1, rssm=rssm, depth=8, embedding=64)
     data, errors = [moving_square(seed=seed, background=False) for seed in range(24)], []
-    for step in range(220):
+    for step in range(120):
         batch = dict(data[step % 24])
         if shuffled:
             batch["image"] = batch["image"][:, torch.randperm(16)]

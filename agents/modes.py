@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from agents.actor_critic import ActorCritic
 from agents.config import ModesConfig, OptimiserConfig
-from agents.optimiser import Optimiser, descend
+from agents.optimiser import Divergence, Optimiser, descend
 from agents.relation import GameClassifier, ModeChoice, conditional_information
 from world_models.distributions import clipped_normal_log_prob
 
@@ -59,9 +59,14 @@ class Modes(nn.Module):
         return self.one_hot(self(game).argmax(-1))
 
     def draw(self, game: Tensor) -> Tensor:
-        """Modes for games (N, D), one-hot (N, K): by p(z given m), a share of them uniformly."""
+        """Modes for games (N, D), one-hot (N, K): by p(z given m), a share of them uniformly.
+
+        Errors: Divergence when p(z given m) is not finite; its weights learn once a round, and would be found out only then.
+        """
         share = self.config.explore
         probability = (1 - share) * self(game).exp() + share / self.config.number
+        if not probability.isfinite().all():
+            raise Divergence("relation", "the choice of modes")
         return self.one_hot(torch.multinomial(probability, 1).squeeze(-1))
 
     def one_hot(self, index: Tensor) -> Tensor:

@@ -25,6 +25,7 @@ from training.rollout import Policy, Rollout, random_policy
 # Of each kind of agent those with parts of their own.
 AGENTS = ("infopower", "dreamer", "c_dreamer", "r2dreamer", "repo", "slim", "diayn", "mra", "hierarchical", "finetune")
 ROWS = 60
+ROUND = 30  # updates within which every module learns
 BAD = (float("nan"), float("inf"), float("-inf"))
 
 
@@ -38,45 +39,56 @@ class Learner(NamedTuple):
 
 
 def nan(folder: Path, chance: random.Random) -> Tries:
-    """One agent after another, on experience of the real environment."""
-    made, number = {}, 0
+    """One agent after another, on experience of the real environment; of each every place once, in an order by chance."""
+    made, left, number = {}, {}, 0
     while True:
         name = AGENTS[number % len(AGENTS)]
         number += 1
         if name not in made:
             made[name] = learner(name, folder)
-        tried = at_the_door if chance.random() < 0.25 else in_update
-        lost = tried(made[name], chance)
+        if not left.get(name):
+            left[name] = chance.sample(places := places_of(made[name].agent), len(places))
+        kind, place = left[name].pop()
+        tried = at_the_door if kind == "door" else in_update
+        lost = tried(made[name], kind, place, chance)
         if lost:
             made.pop(name)
-        yield lost and f"{name}, {lost}"
+        yield lost and f"{name}, {kind} {place}: {lost}"
 
 
-def in_update(made: Learner, chance: random.Random) -> str:
+def places_of(agent: Agent) -> list[tuple[str, str]]:
+    """(kind, name) of all that a bad number can come through; a picture has whole numbers, which are never bad."""
+    weights = [name for name, _ in learned(agent)]
+    places = [("door", name) for name in ("action", "reward", "signals")] + [("loss", name) for name in agent.optimisers]
+    return places + [(kind, name) for kind in ("gradient", "weight") for name in weights]
+
+
+def in_update(made: Learner, kind: str, place: str, chance: random.Random) -> str:
     """A loss, gradient or weight: the module is named, none of its weights moves and all are finite."""
     agent, batch = made.agent, made.replay.sample(2, 8)
     torch.manual_seed(chance.randrange(10**6))
-    before = {name: value.clone() for name, value in agent.named_parameters()}
-    kind = chance.choice(list(PLANTS))
-    with PLANTS[kind](agent, chance) as planted:
-        try:
-            agent.update(batch)
-            lost, module = "the update went through", None
-        except Divergence as error:
-            module = error.module
-            lost = "" if str(error).endswith("is not finite") else f"said {error}"
+    first, module, lost = copies(agent), None, "the update went through"
+    for _ in range(ROUND):  # some modules do not learn at every update
+        before = copies(agent)
+        with PLANTS[kind](agent, place, chance.choice(BAD), chance):
+            try:
+                agent.update(batch)
+            except Divergence as error:
+                module = error.module
+                lost = "" if str(error).endswith("is not finite") else f"said {error}"
+                break
     named = {id(parameter) for parameter in agent.optimisers[module].parameters} if module else set()
     for name, value in agent.named_parameters():
         moved = not torch.equal(value, before[name])
-        if name != planted and moved and (id(value) in named or not value.isfinite().all()):
+        if name != (place if kind == "weight" else None) and moved and (id(value) in named or not value.isfinite().all()):
             lost = lost or f"{name} moved"
-    restore(agent, before)
-    return lost and f"{kind} {planted}: {lost}"
+    restore(agent, first)
+    return lost
 
 
-def at_the_door(made: Learner, chance: random.Random) -> str:
+def at_the_door(made: Learner, _: str, kind: str, chance: random.Random) -> str:
     """What the policy does or an environment gives: one line with its exit code, and no row of it."""
-    rollout, bad, kind = made.rollout, chance.choice(BAD), chance.choice(("action", "reward", "signals"))
+    rollout, bad = made.rollout, chance.choice(BAD)
     real = rollout.envs.step
 
     def spoilt(action):
@@ -127,6 +139,11 @@ def learner(name: str, folder: Path) -> Learner:
     return Learner(agent, replay, rollout, act)
 
 
+def copies(agent: Agent) -> dict[str, torch.Tensor]:
+    """Of its weights."""
+    return {name: value.detach().clone() for name, value in agent.named_parameters()}
+
+
 def restore(agent: Agent, weights: dict[str, torch.Tensor]) -> None:
     """The weights as they were, and moving statistics without what was planted."""
     with torch.no_grad():
@@ -138,38 +155,33 @@ def restore(agent: Agent, weights: dict[str, torch.Tensor]) -> None:
 
 
 @contextlib.contextmanager
-def in_loss(agent: Agent, chance: random.Random) -> Iterator[str]:
-    """One of the losses that the modules descend."""
-    bad, chosen = chance.choice(BAD), []
+def in_loss(agent: Agent, place: str, bad: float, chance: random.Random) -> Iterator[None]:
+    """What a module descends."""
 
     def spoilt(optimisers, losses):
-        name = chance.choice(sorted(losses))
-        chosen.append(name)
-        return descend(optimisers, losses | {name: losses[name] * 0 + bad})
+        return descend(optimisers, {name: loss * 0 + bad if name == place else loss for name, loss in losses.items()})
 
     with mock.patch.object(agents.agent, "descend", spoilt), mock.patch.object(agents.hierarchical, "descend", spoilt):
-        yield "of a module"
+        yield
 
 
 @contextlib.contextmanager
-def in_gradient(agent: Agent, chance: random.Random) -> Iterator[str]:
+def in_gradient(agent: Agent, place: str, bad: float, chance: random.Random) -> Iterator[None]:
     """The gradient of one weight of one module."""
-    name, parameter = chance.choice(learned(agent))
-    bad = chance.choice(BAD)
-    hook = parameter.register_hook(lambda gradient: gradient * 0 + bad)
+    hook = dict(learned(agent))[place].register_hook(lambda gradient: gradient * 0 + bad)
     try:
-        yield name + " (gradient)"
+        yield
     finally:
         hook.remove()
 
 
 @contextlib.contextmanager
-def in_weight(agent: Agent, chance: random.Random) -> Iterator[str]:
+def in_weight(agent: Agent, place: str, bad: float, chance: random.Random) -> Iterator[None]:
     """One number of a weight, as a bad memory would leave it."""
-    name, parameter = chance.choice(learned(agent))
+    parameter = dict(learned(agent))[place]
     with torch.no_grad():
-        parameter[tuple(chance.randrange(size) for size in parameter.shape)] = chance.choice(BAD)
-    yield name
+        parameter[tuple(chance.randrange(size) for size in parameter.shape)] = bad
+    yield
 
 
 def learned(agent: Agent) -> list[tuple[str, torch.nn.Parameter]]:

@@ -110,7 +110,7 @@ class Lipschitz(nn.Module):
 
 
 class Contrastive(nn.Module):
-    """I(S, S'; C) >= E log softmax of (phi(s') - phi(s))^T c among draws of the prior (CSF, arXiv 2412.08021).
+    """I(S, S'; C) >= E log softmax of (phi(s') - phi(s))^T c among skills of the prior (CSF, arXiv 2412.08021).
 
     The reward is (phi(s') - phi(s))^T c, as there: the log-ratio without its denominator.
     """
@@ -163,19 +163,25 @@ class Classifier(nn.Module):
 
 
 class Prior(nn.Module):
-    """Holds a score against what it would be for other skills: all of them where they are few, else M fixed draws."""
+    """Holds a score against what it would be for other skills: all of them where they are few, else M fixed draws and its own.
+
+    Its own is always among them, so that the ratio is at most the logarithm of their number; against draws alone a long
+    direction, which nearly no draw meets, would seem to tell more than there is.
+    """
 
     def __init__(self, skills: Skills):
         super().__init__()
-        few = skills.config.kind == "one_hot"
+        few = self.few = skills.config.kind == "one_hot"
         generator = torch.Generator().manual_seed(0)
         draws = F.normalize(torch.randn(PRIOR_DRAWS, skills.size, generator=generator, device="cpu"), dim=-1)
         self.register_buffer("skills", skills.discrete() if few else draws)  # (M, C)
 
     def log_ratio(self, direction: Tensor, skill: Tensor) -> Tensor:
         """log of exp(u^T c) / E_p exp(u^T c'), u (N, C), c (N, C) -> (N,), nats."""
-        scores = direction @ self.skills.T  # (N, M)
-        return along(direction, skill) - torch.logsumexp(scores, -1) + math.log(len(self.skills))
+        own, scores = along(direction, skill), direction @ self.skills.T  # (N,), (N, M)
+        if not self.few:
+            scores = torch.cat([scores, own.unsqueeze(-1)], -1)  # (N, M + 1)
+        return own - torch.logsumexp(scores, -1) + math.log(scores.shape[-1])
 
 
 FORMS = {"wasserstein": Wasserstein, "lipschitz": Lipschitz, "contrastive": Contrastive, "classifier": Classifier}

@@ -80,7 +80,11 @@ def make_rewards(
 
     Errors: UserError for an unknown one, or one whose term the model lacks.
     """
-    for name in [part for joined in names for part in parts(joined)]:
+    known = [part for joined in names for part in parts(joined)]
+    for name in factors or {}:
+        if name not in known:
+            raise UserError(f"a factor for {name!r}, which is not maximised", "actor_critic.factors", nearest(name, known))
+    for name in known:
         where = "actor_critic.rewards"
         if name not in REWARDS:
             raise UserError(f"unknown reward {name!r}", where, nearest(name, REWARDS))

@@ -92,6 +92,9 @@ class RunConfig:
         if self.training.batch_length > steps:
             what = f"sequences of {self.training.batch_length} steps are longer than the run, {steps} in each environment"
             raise UserError(what, "training.batch_length", f"choose {max(steps, 2)} or less, or more --frames")
+        if self.environment.action_repeat > self.environment.time_limit:
+            what = f"an action of {self.environment.action_repeat} frames is longer than an episode"
+            raise UserError(what, "environment.action_repeat", f"choose {self.environment.time_limit} or less")
         if self.training.prefill >= self.frames:
             what = f"all {self.frames} frames would be random actions, and nothing learned"
             raise UserError(what, "training.prefill", f"choose less than {self.frames}, or more --frames")
@@ -213,6 +216,8 @@ def check_skills(config: RunConfig, there: dict) -> None:
         raise UserError(f"it is not said with which run {config.agent} begins", "--skills", remedy)
     if config.hierarchy.hold and config.agent != "hierarchical":
         raise UserError(f"{config.agent} has no hierarchy", "hierarchy.hold", "leave it out, or choose --agent hierarchical")
+    if not config.hierarchy.hold and config.agent == "hierarchical":
+        raise UserError("skills are held for 0 steps", "hierarchy.hold", "choose 1 or more, or --agent finetune")
     if not there:
         return
     body, other = config.task.split("-")[0], there["task"].split("-")[0]

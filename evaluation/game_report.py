@@ -10,7 +10,7 @@ from agents.adaptation import Adaptation, fit_reward
 from agents.latent_policy import LatentPolicy
 from configs.run import RunConfig
 from envs.families import Game
-from errors import UserError
+from errors import UserError, say
 from evaluation import games
 from training import checkpoint
 from training.files import write_atomic
@@ -98,10 +98,14 @@ def adapt(
 
 
 def replay_of(config: RunConfig, path: Path) -> Replay:
-    """What the run has seen."""
+    """What the run has seen; what of it is lost is said. Errors: UserError when too little is left for a sequence."""
     replay, _ = build.make_replay(config, build.action_space(config), "cpu")
-    state = checkpoint.load(path)["replay"]
-    replay.load(path.parent.parent / "replay", state["manifest"], state["tail"], salvage=True)
+    state, folder = checkpoint.load(path)["replay"], path.parent.parent / "replay"
+    for sentence in replay.load(folder, state["manifest"], state["tail"], salvage=True):
+        say(f"warning: {sentence}")
+    if not replay.can_sample(config.training.batch_length):
+        what = f"the run's replay holds no {config.training.batch_length} steps in a row to choose a beginning from"
+        raise UserError(what, str(folder), "leave --meta out, or train longer")
     return replay
 
 

@@ -1,5 +1,7 @@
 """The actor-critic: lambda-returns, normalised advantages, one critic a reward, and that it learns a toy."""
 
+import math
+
 import pytest
 import torch
 from torch import nn
@@ -50,6 +52,48 @@ def test_lambda_returns_against_the_definition(trace):
         slow = trace ** (left - 1) * n_step(t, left)
         slow = slow + sum((1 - trace) * trace ** (n - 1) * n_step(t, n) for n in range(1, left))
         assert torch.allclose(lambda_returns(reward, discount, value, trace)[t], slow, atol=1e-5)
+
+
+def plain_losses(agent: ActorCritic, imagined, reward: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Actor and critic of one reward, written out: DreamerV3's with the score function."""
+    config, critic = agent.config, agent.critics["task"]
+    feature = imagined.feature.detach()
+    logits = critic.network(feature)
+    value = critic.head.mean(logits).detach()
+    returns, following = [], value[-1]
+    for step in reversed(range(config.horizon)):
+        following = reward[step] + config.discount * ((1 - config.trace) * value[step + 1] + config.trace * following)
+        returns.insert(0, following)
+    returns = torch.stack(returns)
+    ordered = returns.flatten().sort().values
+    low, high = (
+        torch.lerp(ordered[int(place)], ordered[int(place) + 1], place % 1)
+        for place in (share * (len(ordered) - 1) for share in (0.05, 0.95))
+    )
+    advantage = (returns - value[:-1]) / (high - low).clamp(min=config.scale_floor)
+    mean, std = agent.actor(feature[:-1])
+    entropy = (std.log() + 0.5 * (1 + math.log(2 * math.pi))).sum(-1)
+    log_prob = (-0.5 * ((imagined.action - mean) / std) ** 2 - std.log() - 0.5 * math.log(2 * math.pi)).sum(-1)
+    actor = -(log_prob * advantage + config.entropy * entropy).mean()
+    return actor, -critic.head.log_prob(logits[:-1], returns).mean()
+
+
+def test_one_critic_with_weight_one_is_the_plain_agent():
+    """To the bit, gradients too, against an agent that knows nothing of several rewards."""
+    agent = make(scale_floor=0.01)
+    learn(agent, {"task": towards(0.3)}, updates=3)
+    agent.scales["task"] = ReturnScale(agent.config)
+    with torch.no_grad():
+        imagined = agent.imagine(Point(), start(), None)
+    reward = towards(0.3)(imagined)
+    losses, _ = agent.improve(imagined, {"task": lambda _: reward})
+    for loss, plain in zip((losses["actor"], losses["critic"]), plain_losses(agent, imagined, reward)):
+        assert torch.equal(loss, plain)
+        network = [weight for weight in agent.parameters() if weight.requires_grad]
+        one, other = (torch.autograd.grad(x, network, retain_graph=True, allow_unused=True) for x in (loss, plain))
+        assert any(x is not None and x.any() for x in one)
+        for x, y in zip(one, other):
+            assert (x is None and y is None) or torch.equal(x, y)
 
 
 def learn(agent: ActorCritic, rewards: dict, updates=300, rows: list | None = None) -> Policy:

@@ -2,6 +2,8 @@
 
 import json
 import math
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -164,6 +166,17 @@ def test_the_run_s_own_replay_is_what_meta_learning_reads(games_run):
     for kind in META:
         games.begin(adapting, kind, games.batches_of(replay, 4, 8), 1, 1, 0.5)
     assert any(not torch.equal(one, other) for one, other in zip(before, adapting.snapshot()))
+
+
+def test_a_replay_that_is_too_short_to_begin_from_is_one_line(games_run, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(games_run, run)
+    config, _, _ = loaded(run)
+    path = checkpoint.latest(run / "checkpoints")[0]
+    config = replace(config, frames=4000, training=replace(config.training, batch_length=1000))
+    with pytest.raises(UserError, match="no 1000 steps in a row") as refused:
+        game_report.replay_of(config, path)
+    assert refused.value.exit_code == 2
 
 
 def test_information_is_between_nothing_and_its_cap(games_run):

@@ -274,6 +274,11 @@ def test_without_a_run_to_begin_with_it_is_said(tmp_path):
         runs.read(["--agent", "infopower", "--config", str(tmp_path / "mine.yaml")], cuda=False)
 
 
+def test_skills_that_are_not_held_are_no_hierarchy(skill_run):
+    with pytest.raises(UserError, match="skills are held for 0 steps"):
+        runs.read(["--agent", "hierarchical", "--skills", str(skill_run), "--hierarchy.hold", "0"], cuda=False)
+
+
 def test_an_agent_that_begins_with_nothing_is_not_given_a_run(skill_run):
     with pytest.raises(UserError, match="slim does not begin with another run"):
         runs.read(["--agent", "slim", "--skills", str(skill_run)], cuda=False)

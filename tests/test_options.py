@@ -270,6 +270,7 @@ def test_help(presets, capsys):
         (["--frames", "600", "--training.batch_length", "301"], ["training.batch_length", "300 or less"]),
         (["--frames", "600", "--environment.number", "20"], ["training.batch_length", "15 or less"]),
         (["--frames", "2000"], ["training.prefill", "less than 2000"]),
+        (["--environment.action_repeat", "20", "--environment.time_limit", "10"], ["longer than an episode", "10 or less"]),
         (["--environment.number", "65"], ["--environment.number", "at most 64"]),
     ],
 )

@@ -38,7 +38,7 @@ def test_the_exact_information_is_the_truth_to_a_hundredth(distance, share):
     truth = truth_of(mean, 0.03, list(share))
     log_prob = log_probs(torch.tensor(mean)[:, None], 0.03, 40_000)
     found = conditional_information(log_prob, torch.tensor(share).log().expand(40_000, -1)).mean()
-    assert float(found) == pytest.approx(truth, rel=0.01, abs=2e-3)
+    assert float(found) == pytest.approx(truth, rel=0.01)
 
 
 def test_what_the_sampled_estimate_says_too_much():

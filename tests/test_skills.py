@@ -151,6 +151,20 @@ def test_a_classifier_says_how_many_nats_a_skill_is_known_by():
     assert torch.allclose((known.exp() / 5).sum(0), torch.ones(7), atol=1e-5)  # q is a distribution
 
 
+@pytest.mark.parametrize("size", [2, 4])
+def test_on_the_sphere_no_direction_tells_more_than_the_skills_it_is_held_against(size):
+    """Against draws of the prior alone the ratio grows without bound as soon as no draw is near: 19 nats of 4.9 in four."""
+    prior = make_discovery(DiscoveryConfig("classifier"), 4, Skills(SkillConfig(size=size))).prior
+    skill = torch.nn.functional.normalize(torch.randn(4000, size), dim=-1)
+    cap = math.log(len(prior.skills) + 1)
+    told = [float(prior.log_ratio(length * skill, skill).mean()) for length in (0.0, 1.0, 10.0, 1000.0)]
+    assert told[0] == pytest.approx(0, abs=1e-5)
+    assert told == sorted(told)
+    assert 0.9 * cap < float(prior.log_ratio(1e5 * skill, skill).mean()) <= cap + 1e-5
+    assert float(prior.log_ratio(300 * skill, skill).max()) <= cap + 1e-5
+    assert float(prior.log_ratio(10 * skill, skill.flip(0)).mean()) < 0
+
+
 @pytest.mark.parametrize("form", FORMS)
 def test_an_update_moves_everything_and_discovery_leaves_the_model_alone(form):
     agent = skill_agent(form, ONE_HOT if form == "classifier" else SPHERE)
@@ -281,8 +295,8 @@ def test_the_order_of_the_critics_does_not_matter():
     assert cosine(one, two) > 0.9999
 
 
-def test_one_reward_alone_is_the_plain_agent():
-    """A discovery-free agent draws nothing and computes nothing more than before: the same numbers, bit for bit."""
+def test_skills_that_are_none_change_nothing():
+    """An agent without skills draws nothing and computes nothing more, whatever is said of them: bit for bit the same."""
     plain = ActorCriticConfig(rewards={"task": 1.0}, units=32, layers=1, horizon=5, starts=16)
     found = []
     for skills in (SkillConfig(), SkillConfig(size=0, kind="one_hot", hold=1)):
@@ -304,6 +318,8 @@ def test_names_joined_by_a_plus_are_one_reward_and_factors_reach_inside():
     assert made["use"](imagined) == 20.0
     with pytest.raises(UserError, match="safety"):
         make_rewards(["use+safty"], model)
+    with pytest.raises(UserError, match="a factor for 'usse', which is not maximised"):
+        make_rewards(["use+safety"], model, factors={"usse": 0.01})
 
 
 def test_discovery_without_skills_is_refused():

@@ -283,8 +283,9 @@ def main(argv: list[str]) -> None:
         print(name, json.dumps({number: round(one["zero_shot"], 2) for number, one in row["scores"].items()}), flush=True)
     numbers = sorted((*TRAIN, *UNSEEN))
     reference = {name: {n: round(scripted(n, config, strength), 2) for n in numbers} for name, strength in SCRIPTS}
-    rows = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))]
+    rows = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("*-seed*.json"))]
     print(table([row for row in rows if row["settings"] == config.settings]))
+    (RESULTS / "scripted.json").write_text(json.dumps({"settings": config.settings, "scripted": reference}))
     print(json.dumps({"runs": done, "failed": failed, "scripted": reference}))
     if failed:
         raise SystemExit(1)

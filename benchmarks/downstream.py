@@ -1,9 +1,10 @@
 """What skills are worth on their task with nothing learned: ``python benchmarks/downstream.py SUITE.yaml``, after returns.py.
 
-Runs ``eval.py RUN --skills --best_of 16`` without goals for every finished run whose folder is still there, on the task without
-a video and, where the run has clips, on those held out. The best of 16 skills, on episodes that did not choose it, and the mean
-of all, as shares of URLB's expert (1 a frame where there is none), go into the run's result file as "downstream". A stopped
-program goes on where it was. Prints a table, a mean and the range over seeds each, with the distractor gap; one JSON line last.
+Runs ``eval.py RUN --skills --best_of 16 --plan`` without goals for every finished run whose folder is still there, on the task
+without a video and, where the run has clips, on those held out. The best of 16 skills, on episodes that did not choose it, the
+mean of all, and planning over them (a reward head fitted on 8 episodes), as shares of URLB's expert (1 a frame where there is
+none), go into the run's result file as "downstream". A stopped program goes on where it was. Prints a table, a mean and the
+range over seeds each, with the distractor gap; one JSON line last.
 """
 
 import json
@@ -16,10 +17,11 @@ sys.path.insert(0, str(ROOT))
 from benchmarks import reading  # noqa: E402
 from benchmarks.skills import cell  # noqa: E402
 from errors import run_main  # noqa: E402
+from evaluation.downstream import normalised  # noqa: E402
 
 # Few rollouts of skills: the measures that need many are those of benchmarks/skills.py.
-WORDS = ["--skills", "--best_of", "16", "--goals", "0", "--skill_number", "4", "--episodes", "1"]
-COLUMNS = ("best_skill", "mean_skill")
+WORDS = ["--skills", "--best_of", "16", "--goals", "0", "--skill_number", "4", "--plan", "--episodes", "3"]
+COLUMNS = ("best_skill", "mean_skill", "planned")
 
 
 def to_read(suite: dict, results: Path) -> dict[str, reading.Job]:
@@ -39,10 +41,10 @@ def table(rows: list[dict]) -> str:
             trained = "clean" if row["background"] == "none" else "video"
             groups.setdefault((row["task"], trained, row["method"]), []).append(row["downstream"])
     sides = [f"{column.replace('_', ' ')}, {side}" for side in ("clean", "held-out") for column in COLUMNS]
-    lines = [f"| task | trained on | agent | seeds | {' | '.join(sides)} | gap of the best |", "|---" * 9 + "|"]
+    lines = [f"| task | trained on | agent | seeds | {' | '.join(sides)} | gap of the best |", "|---" * (5 + len(sides)) + "|"]
     for group, measured in sorted(groups.items()):
         columns = {
-            (side, column): [one[side][column] for one in measured if side in one]
+            (side, column): [one[side][column] for one in measured if column in one.get(side, {})]
             for side in ("clean", "heldout")
             for column in COLUMNS
         }
@@ -54,9 +56,12 @@ def table(rows: list[dict]) -> str:
 
 
 def measured(folder: Path, result: dict) -> tuple[dict, dict]:
-    """The two shares of each background."""
+    """The shares of each background."""
     sides, task = json.loads((folder / "skills.json").read_text())["skills"].items(), result["task"]
-    row = {side: {column: round(one[f"downstream/{task}/{column}"], 4) for column in COLUMNS} for side, one in sides}
+    row = {side: {column: round(one[f"downstream/{task}/{column}"], 4) for column in COLUMNS[:2]} for side, one in sides}
+    scores, config = json.loads((folder / "scores.json").read_text())["scores"], result["settings"]
+    for side, shares in row.items():
+        shares["planned"] = round(normalised(task, scores[f"planned, {side}"]["mean"], config["environment.time_limit"]), 4)
     return {"downstream": row}, row
 
 

@@ -106,7 +106,8 @@ def test_skills_of_labelled_agents_are_measured(tmp_path, results, forked, monke
     assert json.loads(lines[-1]) == {"read": 0, "failed": []}
     assert len(lines) == (2 + 4) + 1 + (2 + 1) + 1  # measures, a line between, gaps, JSON
     assert lines[2].startswith("| cartpole-balance | video | short | clean | 1 | ")
-    monkeypatch.setattr(downstream, "WORDS", [*downstream.WORDS, "--best_of", "2"])
+    few = ["--best_of", "2", "--episodes", "1", "--plan_episodes", "1"]
+    monkeypatch.setattr(downstream, "WORDS", [*downstream.WORDS, *few])
     downstream.main([suite])
     assert last_line(capsys) == {"read": 1, "failed": []}
     worth = json.loads((results / "cartpole-balance-short-video-seed0.json").read_text())["downstream"]
@@ -124,12 +125,15 @@ def test_skills_of_labelled_agents_are_measured(tmp_path, results, forked, monke
 
 def test_worth_of_skills_as_a_table():
     row = {"task": "walker-stand", "background": "clips", "method": "slim"}
-    one, other = {"best_skill": 0.5, "mean_skill": 0.25}, {"best_skill": 0.25, "mean_skill": 0.125}
+    one = {"best_skill": 0.5, "mean_skill": 0.25, "planned": 0.75}
+    other = {"best_skill": 0.25, "mean_skill": 0.125, "planned": 0.3}
     rows = [{**row, "downstream": {"clean": one, "heldout": other}}] * 2
     rows += [{**row, "background": "none", "downstream": {"clean": other}}, row]
     lines = downstream.table(rows).splitlines()
-    assert lines[2] == "| walker-stand | clean | slim | 1 | 0.25 | 0.12 | - | - | - |"
-    half = "0.50 [0.50, 0.50] | 0.25 [0.25, 0.25] | 0.25 [0.25, 0.25] | 0.12 [0.12, 0.12]"
+    assert lines[2] == "| walker-stand | clean | slim | 1 | 0.25 | 0.12 | 0.30 | - | - | - | - |"
+    half = (
+        "0.50 [0.50, 0.50] | 0.25 [0.25, 0.25] | 0.75 [0.75, 0.75] | 0.25 [0.25, 0.25] | 0.12 [0.12, 0.12] | 0.30 [0.30, 0.30]"
+    )
     assert lines[3] == f"| walker-stand | video | slim | 2 | {half} | 0.50 |"
 
 

@@ -82,7 +82,7 @@ def run_main(main: Callable[[list[str]], None], argv: list[str]) -> None:
             str(
                 UserError(
                     f"it could not be written or read ({error.strerror})",
-                    str(error.filename or "the disk"),
+                    str(error.filename or "the disk")[:200],
                     REFUSALS[error.errno],
                 )
             )

@@ -10,7 +10,7 @@ from unittest import mock
 import train
 from benchmarks.fault import Tries
 from configs import run as runs
-from errors import UserError
+from errors import run_main
 from training import options
 
 TEXTS = ["", " ", "0", "-1", "1", "2", "0.5", "-0.5", "1e9", "1e400", "nan", "inf", "-inf", "true", "false", "none", "null"]
@@ -100,16 +100,21 @@ def verdict(words: list[str], folder: Path) -> str:
     Clips are decoded only where the words ask for some; none are by default, since every size of picture decodes anew.
     """
     asked = words if any(word.startswith("--background") for word in words) else [*words, "--background.source", "none"]
+    found, said = [], io.StringIO()
     try:
-        with mock.patch.dict(os.environ, XDG_CACHE_HOME=str(folder / "cache")), contextlib.redirect_stderr(io.StringIO()):
-            found, _, _ = train.prepare(asked)
-    except UserError as error:
-        text = str(error)
-        one = text.isprintable() and text.startswith("error: ") and text.count(": ") >= 3 and error.exit_code == 2
-        return "" if one and len(text) < 2000 else f"{words}: {text[:300]!r}"
-    except SystemExit as error:
-        return "" if error.code == 0 else f"{words}: SystemExit {error.code}"
+        with (
+            mock.patch.dict(os.environ, XDG_CACHE_HOME=str(folder / "cache")),
+            contextlib.redirect_stderr(said),
+            contextlib.redirect_stdout(io.StringIO()),
+        ):
+            run_main(lambda words: found.append(train.prepare(words)[0]), asked)
+    except SystemExit as stopped:
+        text = "".join(line for line in said.getvalue().splitlines(True) if not line.startswith("warning: "))
+        one = text.startswith("error: ") and text.count("\n") == 1 and text[:-1].isprintable() and text.count(": ") >= 3
+        good = stopped.code == 0 or (stopped.code == 2 and one and len(text) < 2000)
+        return "" if good else f"{words}: code {stopped.code}: {text[:300]!r}"
     except Exception as error:  # whatever else comes is what this looks for
         return f"{words}: {type(error).__name__}: {str(error)[:200]}"
+    [found] = found
     again = options.from_dict(runs.RunConfig, options.to_dict(found))
     return "" if again == found else f"{words}: does not come back from what it is kept as"

@@ -1,5 +1,6 @@
 """Environments in processes of their own: one that dies, hangs or fails is noticed, named and replaced."""
 
+import contextlib
 import functools
 import multiprocessing
 import signal
@@ -85,11 +86,10 @@ class Processes(AsyncVectorEnv):
 
     def _check_spaces(self) -> None:
         self.parent_pipes = [Patient(pipe, STARTING) for pipe in self.parent_pipes]
-        try:
+        with contextlib.ExitStack() as failing:
+            failing.callback(self.end)  # nobody else has a hand on them yet, and Ctrl-C ends them, too
             super()._check_spaces()
-        except Exception:
-            self.end()  # nobody else has a hand on them yet
-            raise
+            failing.pop_all()
 
     def end(self) -> None:
         """End all processes."""

@@ -47,16 +47,25 @@ class Optimiser:
         self.adam.zero_grad(set_to_none=True)
 
     def state_dict(self) -> dict:
-        return {"adam": self.adam.state_dict(), "steps": self.steps}
+        """Adam's moments, by the parameter's number, and the steps; rates are the config's."""
+        return {"adam": {"state": self.adam.state_dict()["state"]}, "steps": self.steps}
 
     def load_state_dict(self, state: dict) -> None:
-        self.adam.load_state_dict(state["adam"])
-        for parameter, moments in self.adam.state.items():
-            for name, value in moments.items():
-                # A copy, in memory as the weight is (channels last): fused Adam pairs them by place, not by index.
-                like = parameter if value.shape == parameter.shape else value
-                moments[name] = torch.empty_like(like).copy_(value)
-        self.steps = state["steps"]
+        """Errors: ValueError where the moments are not those of these weights: fused Adam would write beyond them."""
+        kept, steps = state["adam"]["state"], state["steps"]
+        if type(steps) is not int or not kept.keys() <= set(range(len(self.parameters))):
+            raise ValueError(f"the moments of {self.name} are not of its weights")
+        self.adam.state.clear()
+        self.adam.state.update({self.parameters[index]: self._moments(index, moments) for index, moments in kept.items()})
+        self.steps = steps
+
+    def _moments(self, index: int, moments: dict[str, Tensor]) -> dict[str, Tensor]:
+        """A copy, in memory as the weight is (channels last): fused Adam pairs them by place, not by index."""
+        weight = self.parameters[index]
+        like = {"step": torch.zeros((), device=weight.device), "exp_avg": weight, "exp_avg_sq": weight}
+        if moments.keys() != like.keys() or any(moments[name].shape != like[name].shape for name in like):
+            raise ValueError(f"the moments of {self.name} are not of its weights")
+        return {name: torch.empty_like(value, requires_grad=False).copy_(moments[name]) for name, value in like.items()}
 
 
 def descend(optimisers: dict[str, Optimiser], losses: dict[str, Tensor]) -> dict[str, Tensor]:

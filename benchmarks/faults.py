@@ -22,7 +22,7 @@ from training import system  # noqa: E402
 
 system.prepare_environment()  # before torch is imported
 
-from benchmarks.fault import Fault, checkpoints, clips, configs, disk, lacking, numbers, resume, runs, workers, world  # noqa: E402
+from benchmarks.fault import Fault, checkpoints, clips, configs, disk, hostile, lacking, numbers, resume, runs, workers, world  # noqa: E402
 from configs import run as run_configs  # noqa: E402
 from errors import UserError, nearest, run_main  # noqa: E402
 from option import option  # noqa: E402
@@ -36,7 +36,7 @@ FAULTS: dict[str, Fault] = {
     "resume": resume.resume,
     "lacking": lacking.lacking,
     "damage": checkpoints.damage,
-    "hostile": checkpoints.hostile,
+    "hostile": hostile.hostile,
     "config": configs.config,
     "video": clips.video,
     "nan": numbers.nan,

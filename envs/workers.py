@@ -135,6 +135,7 @@ class Workers:
             pipe.patience = self.patience
         self.num_envs, self.metadata = self.envs.num_envs, self.envs.metadata
         self.single_action_space, self.action_space = self.envs.single_action_space, self.envs.action_space
+        self.single_observation_space = self.envs.single_observation_space
 
     def reset(self, seed: int) -> tuple[np.ndarray, dict]:
         """Errors: UserError with exit code 5 when processes are lost again and again."""

@@ -61,6 +61,23 @@ def test_moments_come_back_to_the_weights_that_they_are_of(tmp_path):
     assert torch.equal(moved(weight, optimiser, gradients[3:]), moved(other, resumed, gradients[3:]))
 
 
+@pytest.mark.parametrize("name", ["step", "exp_avg", "exp_avg_sq", "of another weight", "missing"])
+def test_moments_of_other_weights_are_refused(name):
+    """Fused Adam does not look at their sizes: it would write beyond them."""
+    weight, optimiser = make(0)
+    moves(weight, optimiser, 2)
+    state = optimiser.state_dict()
+    kept = state["adam"]["state"]
+    if name == "of another weight":
+        kept[1] = kept[0]
+    elif name == "missing":
+        del kept[0]["exp_avg"]
+    else:
+        kept[0] = kept[0] | {name: torch.zeros(5)}
+    with pytest.raises(ValueError, match="the moments of toy"):
+        make(0)[1].load_state_dict(state)
+
+
 def test_a_weight_that_is_not_finite_stops_its_module():
     weight = torch.nn.Parameter(torch.tensor([1.0, -float("inf")]))
     optimiser = Optimiser("toy", [weight], 0.1, 1.0, 1e-8)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from benchmarks.fault import lacking
-from benchmarks.fault.resume import text_of
+from benchmarks.fault.states import text_of
 
 WORDS = ["--task", "reacher-easy", "--agent", "slim", "--skill.hold", "7", "--background.redraw_every", "9", *lacking.WORDS]
 

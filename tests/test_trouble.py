@@ -19,6 +19,7 @@ from test_workers import Counting
 import train
 from agents.optimiser import Divergence, not_finite
 from benchmarks.fault import lacking, runs
+from benchmarks.fault.states import put
 from envs import workers
 from errors import UserError, WorkerLost, run_main, say
 from training import checkpoint
@@ -157,13 +158,38 @@ def a_shorter_manifest(state: dict) -> None:
     state["replay"]["manifest"].pop("chunks")
 
 
-@pytest.mark.parametrize("spoil", [without_clocks, other_weights, a_shorter_manifest])
+def updates_without_end(state: dict) -> None:
+    state["clocks"]["owed"] = float("inf")
+
+
+def time_before_the_first(state: dict) -> None:
+    state["clocks"]["agent_step"] = -1
+
+
+def a_generator_that_is_none(state: dict) -> None:
+    state["random"]["torch"] = torch.zeros(3, dtype=torch.uint8)
+
+
+UNFIT = [without_clocks, other_weights, a_shorter_manifest, updates_without_end, time_before_the_first]
+
+
+@pytest.mark.parametrize("spoil", [*UNFIT, a_generator_that_is_none])
 def test_a_whole_checkpoint_that_does_not_fit_is_one_line(trainer, tmp_path, spoil):
     state = lacking.state_of(trainer.folder)
     spoil(state)
     checkpoint.save(tmp_path / "checkpoints", lacking.CUT, state)
     with pytest.raises(UserError, match=r"begin in a new|move the folder away"):
         lacking.make(tmp_path, lacking.WORDS).resume()
+
+
+@pytest.mark.parametrize("place", ["memory/0/0", "row/image", "episodes/length"])
+def test_an_episode_of_another_shape_is_not_gone_on_with(trainer, tmp_path, place):
+    state = lacking.state_of(trainer.folder)
+    checkpoint.save(tmp_path / "checkpoints", lacking.CUT, put(state, f"/rollout/{place}", torch.zeros(7, 7)))
+    resumed = lacking.make(tmp_path, lacking.WORDS)
+    [said] = resumed.resume()
+    assert "a new one begins" in said
+    assert resumed.rollout.row is None
 
 
 def test_numbers_that_are_none_are_not_saved(trainer, tmp_path):

@@ -40,13 +40,18 @@ def random_policy(envs: VectorEnv, generator: np.random.Generator) -> Policy:
 
 
 def _like(kept: Any, saved: Any) -> Any:
-    """What a checkpoint gives back, where tuples lost their names, on the device of `kept`."""
-    if isinstance(kept, torch.Tensor):
-        return saved.to(kept.device)
+    """What a checkpoint gives back, where tuples lost their names, on the device of `kept`. Errors: ValueError for another."""
     if isinstance(kept, tuple):
         parts = [_like(one, other) for one, other in zip(kept, saved, strict=True)]
         return type(kept)(*parts) if hasattr(kept, "_fields") else tuple(parts)
-    return saved
+    if kept is None and saved is None:
+        return None
+    if type(kept) is not type(saved) or kept.shape != saved.shape:
+        raise ValueError("it is of another shape")
+    exact = isinstance(kept, np.ndarray) or not kept.is_floating_point() or not saved.is_floating_point()
+    if exact and kept.dtype != saved.dtype:  # of numbers with fractions, those on a device may have fewer digits
+        raise ValueError("it is of another type")
+    return saved.to(kept.device) if isinstance(kept, torch.Tensor) else saved
 
 
 class Rollout:
@@ -161,16 +166,22 @@ class Rollout:
     def load(self, state: dict[str, Any]) -> None:
         """Go on from what `state` gave, with a memory of the same kind.
 
-        Errors: ValueError when an environment cannot go on (another MuJoCo).
+        Errors: ValueError when an environment cannot go on (another MuJoCo), or what is kept is of other shapes.
         """
         if not state:
             return
+        space, none = self.envs.single_observation_space, np.zeros(self.number, bool)
+        row = {"image": np.zeros((self.number, *space.shape), space.dtype), "is_first": none}
+        episodes = {"done": none, "score": self._score, "length": self._length}
+        memory = _like(self.memory, state["memory"])
+        row = {name: _like(value, state["row"][name]) for name, value in row.items()}
+        episodes = {name: _like(value, state["episodes"][name]) for name, value in episodes.items()}
         try:
             self.envs.set_attr("snapshot", state["envs"])
         except WorkerLost:
             return  # new episodes, then
-        self.memory, self.row = _like(self.memory, state["memory"]), state["row"]
-        self._done, self._score, self._length = (state["episodes"][name] for name in ("done", "score", "length"))
+        self.memory, self.row = memory, row
+        self._done, self._score, self._length = episodes.values()
 
     @property
     def agent_steps(self) -> int:

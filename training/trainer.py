@@ -15,7 +15,7 @@ from agents.agent import Agent
 from agents.optimiser import Divergence, not_finite
 from errors import UserError
 from option import option
-from training import checkpoint
+from training import checkpoint, system
 from training import replay as replays
 from training.files import NotSaved
 from training.logger import Logger, Progress
@@ -40,6 +40,10 @@ class TrainingConfig:
 def manifest_of(path: Path) -> dict:
     """The replay's manifest in a checkpoint, without its tensors."""
     return checkpoint.peek(path, "replay", "manifest")
+
+
+# What a state that is none of this agent and version meets on its way in.
+MISFITS = (KeyError, TypeError, ValueError, IndexError, AttributeError, RuntimeError, OverflowError)
 
 
 class Every:
@@ -221,6 +225,13 @@ class Trainer:
             "random": {"torch": torch.get_rng_state(), "numpy": self.generator.bit_generator.state} | self._on_devices(),
         }
 
+    def load_clocks(self, agent_step: int, update: int, owed: float) -> None:
+        """Errors: ValueError for clocks that no run has: a step would never come to its end."""
+        right = type(agent_step) is int and type(update) is int and min(agent_step, update) >= 0
+        if not right or not 0 <= owed <= (agent_step + 1) * self.config.train_ratio:
+            raise ValueError(f"agent step {agent_step}, update {update}, owed {owed}"[:60])
+        self.agent_step, self.update, self.owed = agent_step, update, owed
+
     def _on_devices(self) -> dict[str, list[torch.Tensor]]:
         """The generators of CUDA, where the agent is there."""
         return {"cuda": torch.cuda.get_rng_state_all()} if self.agent.device.type == "cuda" else {}
@@ -231,8 +242,9 @@ class Trainer:
         Errors: UserError when none can be read, or it is none of this agent and version.
         """
         try:
-            return self._resume()
-        except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+            with system.one_line_without_memory(lambda: str(self.folder)):
+                return self._resume()
+        except MISFITS as error:
             what = f"the checkpoint is whole and does not fit ({type(error).__name__}: {str(error)[:100]})"
             remedy = "use the version that wrote it, or begin in a new --folder"
             raise UserError(what, str(self.folder / "checkpoints"), remedy) from error
@@ -246,7 +258,7 @@ class Trainer:
         path, sentences = checkpoint.latest(root, damaged)
         if path is None and sentences:
             # A chunk that every checkpoint lists is damaged: the weights are worth more than those rows.
-            path, _ = checkpoint.latest(root)
+            path, sentences = checkpoint.latest(root)
         if path is None:
             if sentences:
                 raise UserError(f"no checkpoint can be read ({sentences[0]})", str(root), "move the folder away, or restore it")
@@ -256,8 +268,7 @@ class Trainer:
         state = checkpoint.load(path)
         self.agent.load_training_state(state["agent"])
         sentences += self.replay.load(chunks, state["replay"]["manifest"], state["replay"]["tail"], salvage=True)
-        clocks = state["clocks"]
-        self.agent_step, self.update, self.owed = clocks["agent_step"], clocks["update"], clocks["owed"]
+        self.load_clocks(**state["clocks"])
         self.episodes, self.rollout.diverged = state["episodes"]["count"], state["episodes"]["diverged"]
         self.score = state["episodes"].get("score", self.score)
         self.saved_at = self.env_frame

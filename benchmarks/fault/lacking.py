@@ -10,9 +10,9 @@ import torch
 
 import build
 from benchmarks.fault import Tries
-from benchmarks.fault.checkpoints import leaves_of
-from benchmarks.fault.resume import AGENTS, differing, options_of, text_of
+from benchmarks.fault.resume import AGENTS, options_of
 from benchmarks.fault.runs import SMALL
+from benchmarks.fault.states import described, differing, leaves_of, put, text_of
 from configs import run as runs
 from errors import UserError
 from training import checkpoint
@@ -61,10 +61,6 @@ def refused(sentence: str) -> None:
 def state_of(folder: Path) -> dict:
     """The newest checkpoint of a folder."""
     return checkpoint.load(checkpoint.steps(folder / "checkpoints")[-1])
-
-
-def described(state: dict) -> dict[str, str]:
-    return {place: text_of(value) for place, value in leaves_of(state)}
 
 
 def stretch(folder: Path, words: list[str]) -> tuple[dict, dict, dict[str, str]]:
@@ -128,14 +124,3 @@ def another(value):
     if isinstance(value, torch.Tensor | np.ndarray) and len(value.reshape(-1)):
         return ~value if value.dtype in (torch.bool, np.bool_) else value + 1
     return None
-
-
-def put(node, place: str, value):
-    """A copy with another value at a place, as `leaves_of` names it; what is not on the way there is shared."""
-    if not place:
-        return value
-    pairs = dict(node.items() if isinstance(node, dict) else enumerate(node))
-    # Keys may have a slash in them.
-    key = next(key for key in pairs if place == f"/{key}" or place.startswith(f"/{key}/"))
-    pairs[key] = put(pairs[key], place[len(str(key)) + 1 :], value)
-    return pairs if isinstance(node, dict) else type(node)(pairs.values())

@@ -10,11 +10,10 @@ from unittest import mock
 import numpy as np
 import torch
 
-import agents.agent
-import agents.hierarchical
+import agents.optimiser
 import build
 from agents.agent import Agent
-from agents.optimiser import Divergence, descend
+from agents.optimiser import Divergence, guard
 from benchmarks.fault import Tries
 from benchmarks.fault.runs import SMALL, trained
 from configs import run as runs
@@ -158,10 +157,11 @@ def restore(agent: Agent, weights: dict[str, torch.Tensor]) -> None:
 def in_loss(agent: Agent, place: str, bad: float, chance: random.Random) -> Iterator[None]:
     """What a module descends."""
 
-    def spoilt(optimisers, losses):
-        return descend(optimisers, {name: loss * 0 + bad if name == place else loss for name, loss in losses.items()})
+    def spoilt(losses):
+        losses.update({name: loss * 0 + bad for name, loss in losses.items() if name == place})
+        guard(losses)
 
-    with mock.patch.object(agents.agent, "descend", spoilt), mock.patch.object(agents.hierarchical, "descend", spoilt):
+    with mock.patch.object(agents.optimiser, "guard", spoilt):
         yield
 
 

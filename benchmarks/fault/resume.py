@@ -1,17 +1,13 @@
 """A run that is stopped and goes on ends where one that was never stopped does, to the bit."""
 
-import hashlib
 import random
 import signal
 import time
 from pathlib import Path
 
-import numpy as np
-import torch
-
 from benchmarks.fault import Tries
-from benchmarks.fault.checkpoints import leaves_of
 from benchmarks.fault.runs import begin, good_step, log_of, saving, wait_for
+from benchmarks.fault.states import described, differing
 from configs import run as runs
 from training import checkpoint
 
@@ -89,19 +85,4 @@ def ended(run: Path, words: list[str]) -> dict[str, str]:
     process = begin(run, *words, chunk_rows=CHUNK_ROWS)
     if process.wait(600):
         raise RuntimeError(f"the run failed: {log_of(run).read_text()[-500:]}")
-    return {place: text_of(value) for place, value in leaves_of(checkpoint.load(checkpoint.steps(run / "checkpoints")[-1]))}
-
-
-def text_of(value) -> str:
-    """Of a number its digits, of an array type, shape and a hash."""
-    if isinstance(value, torch.Tensor):
-        value = value.numpy()
-    if isinstance(value, np.ndarray):
-        return f"{value.dtype} {value.shape} {hashlib.sha256(value.tobytes()).hexdigest()[:16]}"
-    return repr(value)
-
-
-def differing(one: dict[str, str], other: dict[str, str]) -> str:
-    """Where the two are not the same."""
-    places = [place for place in sorted({*one, *other}) if one.get(place) != other.get(place)]
-    return f"{len(places)} of {len(one)} differ, {', '.join(places[:6])}"
+    return described(checkpoint.load(checkpoint.steps(run / "checkpoints")[-1]))

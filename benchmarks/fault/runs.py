@@ -89,9 +89,9 @@ def log_of(run: Path) -> Path:
     return run.with_name(f"{run.name}.log")
 
 
-def trained(run: Path, *words: str) -> Path:
+def trained(run: Path, *words: str, chunk_rows: int = 1024) -> Path:
     """A finished small run with two checkpoints or more. Errors: RuntimeError when it does not train."""
-    process = begin(run, "--frames", "400", *words)
+    process = begin(run, "--frames", "400", *words, chunk_rows=chunk_rows)
     if process.wait(600):
         raise RuntimeError(f"the small run failed: {log_of(run).read_text()[-500:]}")
     return run

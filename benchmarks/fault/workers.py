@@ -16,20 +16,32 @@ import numpy as np
 from benchmarks.fault import Tries
 from envs import workers
 from envs.workers import Workers
-from training.replay import Replay
 from training.rollout import Rollout, random_policy
 
 NUMBER, LENGTH, ROWS, PATIENCE = 2, 9, 40, 3.0  # processes, steps of an episode, rows of a try, seconds for an answer
 
 
 class Counting(gymnasium.Env):
-    """Its picture is how many steps its episode has had; it fails or dawdles where a file says so."""
+    """Its picture is how many steps its episode has had; it fails, dawdles or dies at its start where a file says so."""
 
     observation_space = gymnasium.spaces.Box(0, 255, (8, 8, 3), np.uint8)
     action_space = gymnasium.spaces.Box(-1.0, 1.0, (1,), np.float32)
 
     def __init__(self, word: Path):
-        self.word, self.number = word, 0
+        self.word, self.number, self.over = word, 0, False
+        start = word.with_suffix(".start")
+        if multiprocessing.parent_process() and start.exists():  # one is made beside the processes, for its spaces
+            number = int(start.read_text())
+            start.unlink()
+            os.kill(os.getpid(), number)
+
+    @property
+    def snapshot(self) -> int:
+        return self.number
+
+    @snapshot.setter
+    def snapshot(self, number: int) -> None:
+        self.number, self.over = number, number == LENGTH
 
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
@@ -37,8 +49,11 @@ class Counting(gymnasium.Env):
         return self._picture(), {}
 
     def step(self, action):
-        self.number += 1
         time.sleep(0.002)
+        if self.over:
+            self.over, self.number = False, 0
+            return self._picture(), 0.0, False, False, {}
+        self.number += 1
         if self.word.exists():
             said = self.word.read_text()
             self.word.unlink(missing_ok=True)
@@ -52,29 +67,65 @@ class Counting(gymnasium.Env):
 
 
 def worker(folder: Path, chance: random.Random) -> Tries:
-    """One process after another is harmed while a rollout goes on; they are replaced, and all rows are right."""
+    """One process after another is harmed while a rollout begins, goes on from what was kept, steps and is kept; one in four
+    starts is harmed, too. They are replaced, and all rows are right.
+    """
     multiprocessing.get_context("forkserver").set_forkserver_preload([__name__])  # each start is then a fork
-    words = [folder / str(index) for index in range(NUMBER)]
-    envs = Workers([functools.partial(Counting, word) for word in words], patience=PATIENCE, calm=1)
-    try:
-        while True:
-            how, who, lost = chance.choice(("kill", "stop", "fail", "slow")), chance.randrange(NUMBER), envs.lost
-            process = envs.envs.processes[who]
-            timer = threading.Timer(chance.uniform(0, 0.1), harm, (how, process.pid, words[who]))
-            replay = Replay(2 * NUMBER * ROWS, (8, 8, 3), 1, num_envs=NUMBER)
-            rollout = Rollout(envs, None, chance.randrange(10**6))
-            act = random_policy(envs, np.random.default_rng(0))
-            timer.start()
-            with mock.patch.object(workers, "say") as said:
-                for _ in range(ROWS):
-                    replay.add(rollout.step(act))
-                timer.join()
-                for _ in range(3):  # it may have come after the last step
-                    if words[who].exists() or (how != "slow" and envs.lost == lost):
-                        replay.add(rollout.step(act))
-            yield judged(how, who, envs.lost - lost, [call.args[0] for call in said.mock_calls]) or wrong(replay)
-    finally:
-        envs.close()
+    words, kept = [folder / str(index) for index in range(NUMBER)], {}
+    with mock.patch.object(workers, "STARTING", PATIENCE):
+        envs = Workers([functools.partial(Counting, word) for word in words], patience=PATIENCE, calm=1)
+        try:
+            while True:
+                how, who, lost = chance.choice(("kill", "stop", "fail", "slow")), chance.randrange(NUMBER), envs.lost
+                if how != "slow" and chance.random() < 0.25:  # its successor, too
+                    words[who].with_suffix(".start").write_text(str(chance.choice((signal.SIGKILL, signal.SIGSTOP))))
+                timer = threading.Timer(chance.choice((0, 0, 0.1)) * chance.random(), harm, (how, envs, who, words[who]))
+                rollout = Rollout(envs, None, chance.randrange(10**6))
+                went_on = chance.random() < 0.5
+                if went_on:
+                    envs.reset(seed=0)  # as in processes that just started
+                with mock.patch.object(workers, "say") as said:
+                    timer.start()
+                    if went_on:
+                        rollout.load(kept)
+                    rows = Rows(rollout, chance)
+                    for _ in range(ROWS):
+                        rows.one()
+                    timer.join()
+                    for _ in range(3):  # it may have come after the last step
+                        if words[who].exists() or (how != "slow" and envs.lost == lost):
+                            rows.one()
+                kept, said = rows.kept, [call.args[0] for call in said.mock_calls]
+                yield judged(how, who, envs.lost - lost, said) or rows.wrong
+        finally:
+            envs.close()
+
+
+class Rows:
+    """Rows of a rollout, kept now and then as a checkpoint keeps it; `wrong` says what is not right about one of them.
+
+    Each is the first of an episode, or one step on from the last, and from what was taken up.
+    """
+
+    def __init__(self, rollout: Rollout, chance: random.Random):
+        self.rollout, self.chance, self.kept, self.wrong = rollout, chance, {}, ""
+        self.act = random_policy(rollout.envs, np.random.default_rng(0))
+        self.number = rollout.row["image"][:, 0, 0, 0].astype(int) if rollout.row else np.full(NUMBER, LENGTH)
+
+    def one(self) -> None:
+        """The next row."""
+        row = self.rollout.step(self.act)
+        number, first = row["image"][:, 0, 0, 0].astype(int), row["is_first"]
+        right = np.where(first, (number == 0) & (row["reward"] == 0), (number == self.number + 1) & (row["reward"] == number))
+        if not right.all() or not first[self.number == LENGTH].all():
+            self.wrong = self.wrong or f"after {self.number} came {number}, reward {row['reward']}, first {first}"
+        self.number = number
+        if self.chance.random() < 0.3:
+            self.kept = self.rollout.state()
+            if self.kept and self.kept["envs"] != number.tolist():
+                self.wrong = self.wrong or f"at {number} was kept {self.kept['envs']}"
+            if not self.kept:  # a process was lost: new episodes
+                self.number = np.full(NUMBER, LENGTH)
 
 
 def judged(how: str, who: int, losses: int, said: list[str]) -> str:
@@ -85,23 +136,11 @@ def judged(how: str, who: int, losses: int, said: list[str]) -> str:
     return "" if losses == 1 and len(said) == 1 and words[how] in said[0] else f"{how} {who}: {losses} losses, said {said}"
 
 
-def harm(how: str, pid: int, word: Path) -> None:
+def harm(how: str, envs: Workers, who: int, word: Path) -> None:
     """Done to one process."""
     if how in ("kill", "stop"):
-        os.kill(pid, signal.SIGKILL if how == "kill" else signal.SIGSTOP)
+        os.kill(envs.envs.processes[who].pid, signal.SIGKILL if how == "kill" else signal.SIGSTOP)
     else:
         beside = word.with_suffix(".new")
         beside.write_text(how)
         beside.rename(word)  # whole at once: it may be read this moment
-
-
-def wrong(replay: Replay) -> str:
-    """What is not right about the rows: each is the first of an episode, or one step on from the last."""
-    rows = replay.peek(NUMBER, ROWS)
-    number, first, reward = rows["image"][:, :, 0, 0, 0].int(), rows["is_first"], rows["reward"]
-    if not first[:, 0].all() or number[first].any() or reward[first].any():
-        return "an episode does not begin at its beginning"
-    on = ~first[:, 1:]
-    if not ((number[:, 1:] == number[:, :-1] + 1) | ~on).all() or not (reward == number).all():
-        return "a row does not follow the one before"
-    return ""

@@ -1,0 +1,45 @@
+"""Nested states of checkpoints, leaf by leaf."""
+
+import hashlib
+
+import numpy as np
+import torch
+
+
+def leaves_of(state, place: str = "") -> list[tuple[str, object]]:
+    """(place, value) of all that is in nested dicts and lists."""
+    pairs = state.items() if isinstance(state, dict) else enumerate(state) if isinstance(state, list | tuple) else None
+    if pairs is None:
+        return [(place, state)]
+    return [leaf for key, value in pairs for leaf in leaves_of(value, f"{place}/{key}")]
+
+
+def described(state: dict) -> dict[str, str]:
+    """Place -> what is there, in letters."""
+    return {place: text_of(value) for place, value in leaves_of(state)}
+
+
+def text_of(value) -> str:
+    """Of a number its digits, of an array type, shape and a hash."""
+    if isinstance(value, torch.Tensor):
+        value = value.numpy()
+    if isinstance(value, np.ndarray):
+        return f"{value.dtype} {value.shape} {hashlib.sha256(value.tobytes()).hexdigest()[:16]}"
+    return repr(value)
+
+
+def differing(one: dict[str, str], other: dict[str, str]) -> str:
+    """Where the two are not the same."""
+    places = [place for place in sorted({*one, *other}) if one.get(place) != other.get(place)]
+    return f"{len(places)} of {len(one)} differ, {', '.join(places[:6])}"
+
+
+def put(node, place: str, value):
+    """A copy with another value at a place, as `leaves_of` names it; what is not on the way there is shared."""
+    if not place:
+        return value
+    pairs = dict(node.items() if isinstance(node, dict) else enumerate(node))
+    # Keys may have a slash in them.
+    key = next(key for key in pairs if place == f"/{key}" or place.startswith(f"/{key}/"))
+    pairs[key] = put(pairs[key], place[len(str(key)) + 1 :], value)
+    return pairs if isinstance(node, dict) else type(node)(pairs.values())

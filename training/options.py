@@ -367,16 +367,16 @@ def _sentences(leaf: Leaf) -> str:
         parts.append(f"One of {', '.join(map(str, leaf.metadata['choices']))}.")
     if allowed(leaf.metadata):
         parts.append(f"Must be {allowed(leaf.metadata)}.")
-    parts.append("Must be given." if leaf.default is REQUIRED else f"Default: {_shown(leaf.default)}.")
+    parts.append("Must be given." if leaf.default is REQUIRED else f"Default: {shown(leaf.default)}.")
     return " ".join(parts)
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
     """A value as one would write it behind its flag."""
     if isinstance(value, dict):
-        return ",".join(f"{name}={_shown(each)}" for name, each in value.items()) or "empty"
+        return ",".join(f"{name}={shown(each)}" for name, each in value.items()) or "empty"
     if isinstance(value, tuple):
-        return ",".join(map(_shown, value)) or "empty"
+        return ",".join(map(shown, value)) or "empty"
     if value is None or isinstance(value, bool):
         return str(value).lower()
     return str(value) or "empty"

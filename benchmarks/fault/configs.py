@@ -7,9 +7,14 @@ import random
 from pathlib import Path
 from unittest import mock
 
+import gymnasium
+
+import build
 import train
 from benchmarks.fault import Tries
+from benchmarks.fault.clips import CONTAINERS, written
 from configs import run as runs
+from envs import TASKS
 from errors import run_main
 from training import options
 
@@ -51,18 +56,48 @@ PLACES = ["background.source", "folder", "skills", "task"]  # looked up before a
 
 
 def config(folder: Path, chance: random.Random) -> Tries:
-    """Words of a command line: known, nearly known and unknown keys; values of every type, in range and out of it."""
+    """Words of a command line: known, nearly known and unknown keys; values of every type, in range and out of it.
+
+    One line in three has values that may be right alone, so that it comes to the clips and the sizes of the networks.
+    """
     leaves = options.leaves(runs.RunConfig)
-    keys = list(leaves)
+    keys, clips = list(leaves), folders_of_clips(folder)
     while True:
-        words = []
+        words, hopeful = [], chance.random() < 0.34
         for _ in range(chance.randrange(1, 5)):
             key = chance.choice(PLACES if chance.random() < 0.2 else keys)
+            if hopeful:
+                words += [f"--{key}", right(key, leaves[key], clips, chance)]
+                continue
             if chance.random() < 0.2:
                 key = misspelt(key, chance)
             values = [value_for(leaves.get(key), folder, chance) for _ in range(chance.choice((1, 1, 1, 1, 1, 0, 2)))]
             words += [f"--{key}", *values]
         yield verdict(words, folder)
+
+
+def folders_of_clips(folder: Path) -> list[str]:
+    """With two clips, one, none, two that are none, and no folder."""
+    whole = written(folder / "whole.mp4", CONTAINERS["mp4"])
+    for name, contents in {"two": [whole, whole[:]], "one": [whole], "empty": [], "broken": [whole[:50], b"text"]}.items():
+        (folder / name).mkdir()
+        for index, content in enumerate(contents):
+            (folder / name / f"{index}.mp4").write_bytes(content)
+    return [str(folder / name) for name in ("two", "one", "empty", "broken", "absent", "whole.mp4")]
+
+
+def right(key: str, leaf: options.Leaf, clips: list[str], chance: random.Random) -> str:
+    """A value of the option's type within its bounds, near its default or at a bound."""
+    named = {"task": TASKS, "background.source": ["none", "procedural", "starter", *clips], "skills": clips, "folder": clips}
+    if key in named or leaf.metadata.get("choices"):
+        return str(chance.choice(list(named.get(key) or leaf.metadata["choices"])))
+    if leaf.kind is bool:
+        return chance.choice(("true", "false"))
+    if leaf.kind not in (int, float) or not leaf.default:
+        return options.shown(leaf.default)
+    low, high = (leaf.metadata.get(name) for name in ("ge", "le"))
+    value = chance.choice([leaf.default * 2, leaf.default / 2, leaf.default, leaf.default + 1, low or 1, min(high or 99, 512)])
+    return str(leaf.kind(value))
 
 
 def misspelt(key: str, chance: random.Random) -> str:
@@ -94,6 +129,13 @@ def printable(chance: random.Random) -> str:
     return "".join(letter for letter in chance.choice(TEXTS) if letter.isprintable())
 
 
+def prepared(words: list[str]) -> runs.RunConfig:
+    """What train.py does with them before it takes the run's folder, and the sizes of the networks."""
+    found, _, _ = train.prepare(words)
+    build.check_model(found, gymnasium.spaces.Box(-1, 1, (2,)), "cpu")
+    return found
+
+
 def verdict(words: list[str], folder: Path) -> str:
     """What train.py makes of it before it takes the run's folder: a config that can be kept, or one line of three parts.
 
@@ -107,7 +149,7 @@ def verdict(words: list[str], folder: Path) -> str:
             contextlib.redirect_stderr(said),
             contextlib.redirect_stdout(io.StringIO()),
         ):
-            run_main(lambda words: found.append(train.prepare(words)[0]), asked)
+            run_main(lambda words: found.append(prepared(words)), asked)
     except SystemExit as stopped:
         text = "".join(line for line in said.getvalue().splitlines(True) if not line.startswith("warning: "))
         one = text.startswith("error: ") and text.count("\n") == 1 and text[:-1].isprintable() and text.count(": ") >= 3

@@ -16,6 +16,7 @@ import numpy as np
 from benchmarks.fault import Tries
 from envs import workers
 from envs.workers import Workers
+from errors import UserError
 from training.rollout import Rollout, random_policy
 
 NUMBER, LENGTH, ROWS, PATIENCE = 2, 9, 40, 3.0  # processes, steps of an episode, rows of a try, seconds for an answer
@@ -72,33 +73,44 @@ def worker(folder: Path, chance: random.Random) -> Tries:
     """
     multiprocessing.get_context("forkserver").set_forkserver_preload([__name__])  # each start is then a fork
     words, kept = [folder / str(index) for index in range(NUMBER)], {}
-    with mock.patch.object(workers, "STARTING", PATIENCE):
-        envs = Workers([functools.partial(Counting, word) for word in words], patience=PATIENCE, calm=1)
+    make = functools.partial(Workers, [functools.partial(Counting, word) for word in words], PATIENCE, calm=1)
+    with mock.patch.object(workers, "STARTING", 2 * PATIENCE):
+        envs = make()
         try:
             while True:
-                how, who, lost = chance.choice(("kill", "stop", "fail", "slow")), chance.randrange(NUMBER), envs.lost
-                if how != "slow" and chance.random() < 0.25:  # its successor, too
-                    words[who].with_suffix(".start").write_text(str(chance.choice((signal.SIGKILL, signal.SIGSTOP))))
-                timer = threading.Timer(chance.choice((0, 0, 0.1)) * chance.random(), harm, (how, envs, who, words[who]))
-                rollout = Rollout(envs, None, chance.randrange(10**6))
-                went_on = chance.random() < 0.5
-                if went_on:
-                    envs.reset(seed=0)  # as in processes that just started
-                with mock.patch.object(workers, "say") as said:
-                    timer.start()
-                    if went_on:
-                        rollout.load(kept)
-                    rows = Rows(rollout, chance)
-                    for _ in range(ROWS):
-                        rows.one()
-                    timer.join()
-                    for _ in range(3):  # it may have come after the last step
-                        if words[who].exists() or (how != "slow" and envs.lost == lost):
-                            rows.one()
-                kept, said = rows.kept, [call.args[0] for call in said.mock_calls]
-                yield judged(how, who, envs.lost - lost, said) or rows.wrong
+                try:
+                    lost, kept = one(envs, words, kept, chance)
+                except UserError as error:
+                    lost, kept = str(error), {}
+                    envs.close()
+                    envs = make()
+                yield lost
         finally:
             envs.close()
+
+
+def one(envs: Workers, words: list[Path], kept: dict, chance: random.Random) -> tuple[str, dict]:
+    """A rollout in which one process is harmed: what was lost, and its last state that was kept."""
+    how, who, before = chance.choice(("kill", "stop", "fail", "slow")), chance.randrange(NUMBER), envs.lost
+    if how != "slow" and chance.random() < 0.25:  # its successor, too
+        words[who].with_suffix(".start").write_text(str(int(chance.choice((signal.SIGKILL, signal.SIGSTOP)))))
+    timer = threading.Timer(chance.choice((0, 0, 0.1)) * chance.random(), harm, (how, envs, who, words[who]))
+    rollout, goes_on = Rollout(envs, None, chance.randrange(10**6)), chance.random() < 0.5
+    if goes_on:
+        envs.reset(seed=0)  # as in processes that just started
+    with mock.patch.object(workers, "say") as say:
+        timer.start()
+        if goes_on:
+            rollout.load(kept)
+        rows = Rows(rollout, chance)
+        for _ in range(ROWS):
+            rows.one()
+        timer.join()
+        for _ in range(3):  # it may have come after the last step
+            if words[who].exists() or (how != "slow" and envs.lost == before):
+                rows.one()
+    said = [call.args[0] for call in say.mock_calls]
+    return judged(how, who, envs.lost - before, said) or rows.wrong, rows.kept
 
 
 class Rows:

@@ -1,7 +1,7 @@
 """From a config to the things it describes: environments, agent, replay. Used by train.py, eval.py and benchmarks."""
 
 import functools
-import multiprocessing
+import os
 import signal
 from pathlib import Path
 
@@ -56,12 +56,15 @@ def training_environments(config: RunConfig) -> VectorEnv | Workers:
     makers = [environment_maker(config, "train")] * config.environment.number
     if len(makers) == 1:
         return SyncVectorEnv([functools.partial(in_process, makers[0])], autoreset_mode=AutoresetMode.NEXT_STEP)
-    return Workers([functools.partial(in_worker, maker) for maker in makers])
+    return Workers([functools.partial(in_worker, maker, os.getpid()) for maker in makers])
 
 
-def in_worker(maker):
-    """An environment in a process of its own, where signals to the whole group are left to the training process."""
-    if multiprocessing.parent_process() is not None:
+def in_worker(maker, training: int):
+    """An environment in a process of its own, where signals to the whole group are left to the process `training`.
+
+    In that one it is made, too: gymnasium looks at its spaces.
+    """
+    if os.getpid() != training:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)
     return maker()
@@ -135,12 +138,14 @@ def begin_with(agent: AnyAgent, config: RunConfig) -> str:
     if here != there:
         what = f"{config.task} takes {here} actions, and the skills of {other.task} give {there}"
         raise UserError(what, f"--skills {config.skills}", f"choose {other.task}, or a run on {config.task}")
-    weights = checkpoint.load(path)["agent"]["weights"]
-    kept = {_here(name): value for name, value in weights.items()}
-    own = agent.state_dict()
-    taken = {name: value for name, value in kept.items() if name in own and _begins(name)}
-    assert any(name.startswith("world_model.rssm.") for name in taken), "a run without a world model"
-    agent.load_state_dict(own | taken)
+    state = checkpoint.load(path)
+    with checkpoint.fits(path):
+        kept = {_here(name): value for name, value in state["agent"]["weights"].items()}
+        own = agent.state_dict()
+        taken = {name: value for name, value in kept.items() if name in own and _begins(name)}
+        if not any(name.startswith("world_model.rssm.") for name in taken):
+            raise ValueError("no world model is in it")
+        agent.load_state_dict(own | taken)
     return f"{other.agent} on {other.task}, {folder.name}/{path.parent.name}/{path.name}"
 
 

@@ -2,6 +2,7 @@
 
 import difflib
 import errno
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterable
@@ -44,10 +45,17 @@ def say(text: str, stream=None) -> None:
 
     Where it cannot be written, since a disk is full or a reader gone, the run is worth more than the line.
     """
+    stream = stream or sys.stderr
     try:
-        print(text, file=stream or sys.stderr, flush=True)
+        print(_encodable(text, stream), file=stream, flush=True)
     except (OSError, ValueError):  # the latter: closed
         return
+
+
+def _encodable(text: str, stream) -> str:
+    """With escapes for what the stream's alphabet lacks."""
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    return text.encode(encoding, "backslashreplace").decode(encoding)
 
 
 # What a file system says that a person can mend -> what to do.
@@ -57,15 +65,27 @@ REFUSALS = {
     errno.EROFS: "choose another folder",
     errno.EACCES: "choose another folder, or change its permissions",
     errno.ENAMETOOLONG: "choose a shorter name",
+    errno.EMFILE: "allow more open files (ulimit -n)",
+    errno.ENOMEM: "choose a smaller --size, batch or --training.capacity",
 }
+
+
+def open_streams() -> None:
+    """Standard streams that were closed lead nowhere, and no file that is opened later takes their place."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        continue
+    os.close(descriptor)
+    sys.stdout = sys.stdout or os.fdopen(1, "w")
+    sys.stderr = sys.stderr or os.fdopen(2, "w")
 
 
 def run_main(main: Callable[[list[str]], None], argv: list[str]) -> None:
     """Run a program: a UserError becomes its one line and exit code; with --debug it keeps its traceback.
 
-    So does what the file system refuses for a reason that a person can mend.
+    So does what the system refuses: files, folders, memory.
     """
     debug = "--debug" in argv
+    open_streams()
     if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
         signal.signal(signal.SIGINT, signal.default_int_handler)  # imports are over, see train.py
     try:
@@ -76,18 +96,13 @@ def run_main(main: Callable[[list[str]], None], argv: list[str]) -> None:
         say(str(error))
         raise SystemExit(error.exit_code) from None
     except OSError as error:
-        if debug or error.errno not in REFUSALS:
+        if debug:
             raise
-        say(
-            str(
-                UserError(
-                    f"it could not be written or read ({error.strerror})",
-                    str(error.filename or "the disk")[:200],
-                    REFUSALS[error.errno],
-                )
-            )
-        )
-        raise SystemExit(2) from None
+        what = f"the system refused to read or write ({error.strerror or error})"
+        remedy = REFUSALS.get(error.errno, "see to it, then the same command goes on; --debug shows where it was")
+        code = 4 if error.errno == errno.ENOMEM else 2
+        say(str(UserError(what, str(error.filename or "a file")[:200], remedy, code)))
+        raise SystemExit(code) from None
     except KeyboardInterrupt:
         if debug:
             raise

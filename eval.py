@@ -25,7 +25,7 @@ from agents.agent import Agent  # noqa: E402
 from agents.optimiser import Divergence  # noqa: E402
 from configs import run as runs  # noqa: E402
 from envs.families import Game  # noqa: E402
-from errors import UserError, run_main  # noqa: E402
+from errors import UserError, run_main, say  # noqa: E402
 from evaluation import downstream, game_report, probes, report, skill_report  # noqa: E402
 from option import option  # noqa: E402
 from training import checkpoint, options  # noqa: E402
@@ -98,7 +98,13 @@ def main(argv: list[str]) -> None:
         check_skills(config, agent)
         game = game_of(config, run_config)
         results, readings = evaluate(config, run_config, agent, actors, frame, output)
+        tell(f"{run_config.agent} on {run_config.task}, frame {frame}, {path.name}")
+        tell(report.table(results))
+        for name, reading in readings.items():
+            tell(f"what the latent holds, {name}:\n{report.reading_table(reading)}")
         report.save(output / "scores.json", run_config, frame, results)
+        if readings:
+            report.save_readings(output / "latent.json", frame, readings)
         if config.skills:
             measure_skills(config, run_config, agent, frame, output)
         if config.games:
@@ -108,20 +114,20 @@ def main(argv: list[str]) -> None:
                 adapt(config, run_config, path, device, game, output)
             except Divergence as error:
                 raise UserError(str(error), "--adapt", "lower --adapt_rate", exit_code=3) from error
-    print(f"{run_config.agent} on {run_config.task}, frame {frame}, {path.name}")
-    print(report.table(results))
-    for name, reading in readings.items():
-        print(f"what the latent holds, {name}:\n{report.reading_table(reading)}")
-    if readings:
-        report.save_readings(output / "latent.json", frame, readings)
-    print(f"written: {output}")
+    tell(f"written: {output}")
+
+
+def tell(text: str) -> None:
+    """The reader of the output may be gone; what was measured is kept even so."""
+    say(text, sys.stdout)
 
 
 def load(run_config: runs.RunConfig, path: Path, device) -> tuple[Agent, int]:
     """The agent of a checkpoint, and the env frame that it was kept at."""
     agent, state = build.make_agent(run_config, build.action_space(run_config), device), checkpoint.load(path)
-    agent.load_training_state(state["agent"], optimisers=False)
-    return agent, state["clocks"]["agent_step"] * run_config.environment.action_repeat
+    with checkpoint.fits(path):
+        agent.load_training_state(state["agent"], optimisers=False)
+        return agent, int(state["clocks"]["agent_step"]) * run_config.environment.action_repeat
 
 
 def load_actor(run: str, run_config: runs.RunConfig, device) -> Agent:
@@ -187,7 +193,7 @@ def measure_skills(config: EvalConfig, run_config: runs.RunConfig, agent: Agent,
     if config.random:
         untrained = build.make_agent(run_config, build.action_space(run_config), agent.device)
         take(f"untrained, {config.background[0]}", untrained, config.background[0], "untrained")
-    print(skill_report.table(results))
+    tell(skill_report.table(results))
     skill_report.save(output / "skills.json", frame, results)
 
 
@@ -207,7 +213,7 @@ def measure_games(config: EvalConfig, run_config: runs.RunConfig, agent, frame: 
     for name in config.background:
         side, source = side_of(name, run_config)
         results[name] = game_report.table_of(run_config, agent, side, source, config.episodes)
-        print(f"{name}\n{game_report.text_of(results[name], run_config.modes.number)}")
+        tell(f"{name}\n{game_report.text_of(results[name], run_config.modes.number)}")
     game_report.save(output / "games.json", frame, "games", results)
 
 
@@ -218,7 +224,7 @@ def adapt(config: EvalConfig, run_config: runs.RunConfig, path: Path, device, ga
         agent, frame = load(run_config, path, device)
         how = config.steps, config.adapt_frames, config.adapt_scope, config.adapt_rate, config.meta, config.meta_rounds
         results[name] = game_report.adapt(run_config, agent, path, game, *side_of(name, run_config), *how, config.episodes)
-        print(f"{name}: {game_report.adaptation_text(results[name])}")
+        tell(f"{name}: {game_report.adaptation_text(results[name])}")
     game_report.save(output / "adaptation.json", frame, "adaptation", results)
 
 

@@ -34,11 +34,17 @@ MAY_CHANGE |= {"skills", "evaluation.skills"}  # what a run began with is in its
 
 def main(argv: list[str]) -> None:
     config, folder, begins = prepare(argv)
+    signal.signal(signal.SIGTERM, ended)
     device = system.pick_device(config.device)
     torch.set_num_threads(config.threads or torch.get_num_threads())
     system.git_commit()
     with checkpoint.lock(folder), system.one_line_without_memory(lambda: str(folder)):
         train(config, folder, device, begins)
+
+
+def ended(number: int, _) -> None:
+    """Told to stop before there is anything to save: what was begun, processes too, is put away."""
+    raise SystemExit(128 + number)
 
 
 def prepare(argv: list[str]) -> tuple[runs.RunConfig, Path, bool]:
@@ -58,6 +64,10 @@ def check_same(config: runs.RunConfig, folder) -> None:
     """Errors: UserError when the folder holds a run of another config; it names the keys that differ."""
     path = folder / "config.yaml"
     if not path.exists():
+        others = [name for name in ("checkpoints", "replay", "metrics.jsonl") if (folder / name).exists()]
+        if others:
+            what = f"it holds {others[0]} and no config.yaml, so that is none of a run that could go on"
+            raise UserError(what, str(folder), "choose another --folder")
         return
     old = options.from_dict(runs.RunConfig, options.load_yaml(path), str(path))
     keys = [key for key in options.differences(old, config) if key not in MAY_CHANGE]

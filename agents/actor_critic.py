@@ -30,9 +30,9 @@ class ActorCriticConfig:
     factors: dict[str, float] = option(
         {}, "Factors on single rewards before anything else: to try what their units do. Rewards left out have 1.", gt=0.0
     )
-    units: int = option(256, "Units of actor and critics.", ge=8)
-    layers: int = option(2, "Layers of actor and critics.", ge=1)
-    horizon: int = option(15, "Imagined steps H.", ge=1)
+    units: int = option(256, "Units of actor and critics.", ge=8, le=65536)
+    layers: int = option(2, "Layers of actor and critics.", ge=1, le=100)
+    horizon: int = option(15, "Imagined steps H.", ge=1, le=10_000)
     starts: int = option(256, "States of a batch from which imagination starts; 0 takes all.", ge=0)
     discount: float = option(0.99, "Discount per agent step.", gt=0.0, lt=1.0)
     trace: float = option(0.95, "Lambda of the lambda-returns.", ge=0.0, le=1.0)

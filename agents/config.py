@@ -24,18 +24,24 @@ class OptimiserConfig:
 
 @dataclass(frozen=True)
 class HierarchyConfig:
-    hold: int = option(0, "Agent steps for which a high-level policy holds a skill of --skills; 0: no hierarchy.", ge=0)
-    units: int = option(256, "Units of the skill policy, as in its run.", ge=8)
-    layers: int = option(2, "Layers of the skill policy, as in its run.", ge=1)
+    hold: int = option(
+        0, "Agent steps for which a high-level policy holds a skill of --skills; 0: no hierarchy.", ge=0, le=10_000
+    )
+    units: int = option(256, "Units of the skill policy, as in its run.", ge=8, le=65536)
+    layers: int = option(2, "Layers of the skill policy, as in its run.", ge=1, le=100)
 
 
 @dataclass(frozen=True)
 class ModesConfig:
-    number: int = option(0, "Modes K of a policy for a family of games, picked by a latent; 0: a policy without.", ge=0)
+    number: int = option(
+        0, "Modes K of a policy for a family of games, picked by a latent; 0: a policy without.", ge=0, le=4096
+    )
     sees_game: bool = option(
         False, "Whether the policy also sees what describes the game: then modes are not needed (baseline)."
     )
-    units: int = option(64, "Units of the attention heads, of the modes given a game, and of the classifier of games.", ge=4)
+    units: int = option(
+        64, "Units of the attention heads, of the modes given a game, and of the classifier of games.", ge=4, le=65536
+    )
     rate: float = option(1e-3, "Learning rate of relation, modes and classifier.", gt=0.0)
     round: int = option(10, "Steps of policy and critics for one of relation and modes, and one of the classifier.", ge=1)
     epsilon: float = option(0.2, "Share of the best return in its game that a mode may lack.", gt=0.0, lt=1.0)

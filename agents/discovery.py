@@ -30,8 +30,8 @@ class DiscoveryConfig:
         "How states are told apart: wasserstein (METRA), lipschitz (LSD), contrastive (CSF) or classifier (DIAYN).",
         choices=("wasserstein", "lipschitz", "contrastive", "classifier"),
     )
-    units: int = option(256, "Units of the map.", ge=8)
-    layers: int = option(2, "Layers of the map.", ge=1)
+    units: int = option(256, "Units of the map.", ge=8, le=65536)
+    layers: int = option(2, "Layers of the map.", ge=1, le=100)
     rate: float = option(1e-3, "Learning rate of the map.", gt=0.0)
     slack: float = option(1e-3, "wasserstein: how much shorter than 1 a step may be before its constraint has no pull.", gt=0.0)
     multiplier: float = option(

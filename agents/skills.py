@@ -14,7 +14,7 @@ from option import option
 
 @dataclass(frozen=True)
 class SkillConfig:
-    size: int = option(0, "Size C of a skill; 0: the policy has no skills.", ge=0)
+    size: int = option(0, "Size C of a skill; 0: the policy has no skills.", ge=0, le=4096)
     kind: str = option(
         "sphere", "What skills are: directions on the unit sphere, or one of C, centred.", choices=("sphere", "one_hot")
     )

@@ -14,7 +14,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks import reading, returns  # noqa: E402
+from benchmarks import reading, result_files, returns  # noqa: E402
 from benchmarks.returns import jobs, read_suite  # noqa: E402
 from errors import UserError, run_main  # noqa: E402
 from evaluation.probes import summary  # noqa: E402
@@ -37,13 +37,13 @@ def readers(suite: dict) -> Iterator[tuple[str, Path, str, list[Path]]]:
         yield name, run, side, [other for _, other, same in there if same == words]
 
 
-def take(run: Path, result: Path, side: str, actors: list[Path]) -> dict:
+def take(run: Path, path: Path, side: str, actors: list[Path]) -> dict:
     """The reading into the result file."""
     reading = summary(json.loads((run / "evaluation" / "latent.json").read_text())["readings"][side])
-    row = json.loads(result.read_text())
+    row = result_files.read(path)
     row["latent"] = {key: round(value, 4) for key, value in reading.items()}
     row["latent"] |= {"episodes": EPISODES, "actors": [actor.name for actor in actors]}
-    result.write_text(json.dumps(row))
+    result_files.write(path, row)
     return row["latent"]
 
 
@@ -53,12 +53,12 @@ def main(argv: list[str]) -> None:
     suite = read_suite(argv[0])
     results, todo = returns.RESULTS / Path(argv[0]).stem, {}
     for name, run, side, actors in readers(suite):
-        result = results / f"{name}.json"
-        if not result.exists():
+        path = results / f"{name}.json"
+        if not path.exists():
             continue
-        kept = json.loads(result.read_text()).get("latent", {})
+        kept = result_files.read(path).get("latent", {})
         if kept.get("actors") != [actor.name for actor in actors]:
-            todo[name] = (run, result, side, actors)
+            todo[name] = (run, path, side, actors)
     waiting = {name: (run, words_of(side, actors)) for name, (run, _, side, actors) in todo.items()}
     reading.finish(reading.read(waiting, suite["processes"], "latent", lambda name: take(*todo[name])))
 

@@ -7,7 +7,6 @@ of them, in thousandths of the largest possible return. Prints the tables in Mar
 files say it (benchmarks/latent.py).
 """
 
-import json
 import sys
 from collections import defaultdict
 from pathlib import Path
@@ -22,6 +21,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402
 import numpy as np  # noqa: E402
 
+from benchmarks import result_files  # noqa: E402
 from errors import UserError, run_main  # noqa: E402
 from evaluation.aggregate import interquartile_mean, probability_of_improvement, stratified_interval  # noqa: E402
 
@@ -51,10 +51,9 @@ Panels = dict[tuple[str, str], Panel]  # by (task, background)
 def read(folder: Path) -> Panels:
     """Result files by (task, background) and agent."""
     panels: Panels = defaultdict(lambda: defaultdict(list))
-    for path in sorted(folder.glob("*.json")):
-        result = json.loads(path.read_text())
-        background = "clean" if result["background"] == "none" else "video"
-        panels[result["task"], background][result["method"]].append(result)
+    for row in result_files.read_all(folder):
+        background = "clean" if row["background"] == "none" else "video"
+        panels[row["task"], background][row["method"]].append(row)
     if not panels:
         raise UserError("no result files", str(folder), "run benchmarks/returns.py first")
     return panels

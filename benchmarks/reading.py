@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-from benchmarks import pool, returns
+from benchmarks import pool, result_files, returns
 from errors import UserError
 
 ROOT = Path(__file__).parents[1]
@@ -17,8 +17,8 @@ Job = tuple[Path, list[str]]  # run folder, arguments of eval.py
 def unread(suite: dict, results: Path, key: str) -> Iterator[tuple[str, Path, list[str]]]:
     """(name, run folder, words of train.py) of finished runs whose folder is still there and whose result has no `key` yet."""
     for name, words in returns.jobs(suite):
-        run, result = ROOT / suite["folder"] / name, results / f"{name}.json"
-        if result.exists() and (run / "checkpoints").is_dir() and key not in json.loads(result.read_text()):
+        run, path = ROOT / suite["folder"] / name, results / f"{name}.json"
+        if path.exists() and (run / "checkpoints").is_dir() and key not in result_files.read(path):
             yield name, run, words
 
 
@@ -63,13 +63,13 @@ def keep(
 
     def take(name: str) -> dict:
         path = results / f"{name}.json"
-        result = json.loads(path.read_text())
-        found, shown = measured(todo[name][0] / "evaluation", result)
-        path.write_text(json.dumps(result | found))
+        kept = result_files.read(path)
+        found, shown = measured(todo[name][0] / "evaluation", kept)
+        result_files.write(path, kept | found)
         return shown
 
     row = read(todo, suite["processes"], key, take)
-    print(table([json.loads(path.read_text()) for path in sorted(results.glob("*.json"))]))
+    print(table(result_files.read_all(results)))
     finish(row)
 
 

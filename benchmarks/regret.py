@@ -12,7 +12,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks import returns  # noqa: E402
+from benchmarks import result_files, returns  # noqa: E402
 from errors import UserError, run_main  # noqa: E402
 
 Returns = dict[str, dict[str, list[float]]]  # agent -> game -> one a seed
@@ -21,8 +21,7 @@ Returns = dict[str, dict[str, list[float]]]  # agent -> game -> one a seed
 def zero_shots(suite: str) -> Returns:
     """Returns of the likeliest mode, of what has been read. Errors: UserError when nothing has."""
     found: Returns = {}
-    for path in sorted((returns.RESULTS / Path(suite).stem).glob("*.json")):
-        row = json.loads(path.read_text())
+    for row in result_files.read_all(returns.RESULTS / Path(suite).stem):
         for name, game in row.get("games", {}).items():
             if name != "information":
                 found.setdefault(row["method"], {}).setdefault(name, []).append(game["zero_shot"])

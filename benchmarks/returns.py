@@ -12,22 +12,23 @@ import subprocess
 import sys
 from functools import partial
 from pathlib import Path
+from reprlib import repr as short
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 import torch  # noqa: E402
 
-from benchmarks import pool  # noqa: E402
+from benchmarks import pool, result_files  # noqa: E402
 from configs import run as runs  # noqa: E402
 from errors import UserError, run_main  # noqa: E402
 from evaluation import plane  # noqa: E402
 from training import options  # noqa: E402
+from training.files import valid_name  # noqa: E402
 from training.presets import load_yaml  # noqa: E402
 
 RESULTS = ROOT / "results"
 PLACE = {"folder", "device", "threads", "compile"}  # where a run runs; all other options are what it is
-KEYS = {"tasks", "agents", "backgrounds", "seeds", "processes", "folder", "options"}
 
 
 def jobs(suite: dict) -> list[tuple[str, list[str]]]:
@@ -67,18 +68,18 @@ def curve(folder: Path, key: str) -> tuple[list[int], list[float]]:
 
 def collect(name: str, words: list[str], folder: Path, results: Path) -> dict:
     """A finished run's scores and curve as one small file."""
-    result = json.loads((folder / name / "scores.json").read_text())
-    result.pop("agent")
-    result["method"] = name.removeprefix(f"{result['task']}-").rsplit("-", 2)[0]  # its label in the suite
-    result["xs"], result["ys"] = curve(folder / name, "episode/return")
+    row = json.loads((folder / name / "scores.json").read_text())
+    row.pop("agent")
+    row["method"] = name.removeprefix(f"{row['task']}-").rsplit("-", 2)[0]  # its label in the suite
+    row["xs"], row["ys"] = curve(folder / name, "episode/return")
     points = plane.points(folder / name / "metrics.jsonl")
     if points:  # the run read its latent during training
-        result["plane"] = points
-    result["background"] = shown(result["background"])
-    result["command"] = command_of(words)
-    result["settings"] = settings(runs.load(folder / name))
-    (results / f"{name}.json").write_text(json.dumps(result))
-    return result
+        row["plane"] = points
+    row["background"] = shown(row["background"])
+    row["command"] = command_of(words)
+    row["settings"] = settings(runs.load(folder / name))
+    result_files.write(results / f"{name}.json", row)
+    return row
 
 
 def settings(config: runs.RunConfig) -> dict:
@@ -112,13 +113,55 @@ def shown(word: str) -> str:
     return f"PATH/{Path(word).name}" if outside and Path(word).exists() else word
 
 
+def _is_words(value) -> bool:
+    """Whether it is options of train.py: no open quote, no letter that a command line does not take."""
+    try:
+        return isinstance(value, str) and " ".join(value.split()).isprintable() and shlex.split(value) is not None
+    except ValueError:
+        return False
+
+
+def _is_named(value, fits) -> bool:
+    """Whether it is a mapping from labels, which become parts of file names, to values that fit."""
+    return isinstance(value, dict) and all(valid_name(name) and fits(each) for name, each in value.items())
+
+
+def _is_text(value) -> bool:
+    return isinstance(value, str) and value != "" and value.isprintable()
+
+
+def _is_whole(value, low: int) -> bool:
+    return type(value) is int and low <= value < 2**31
+
+
+KEYS = {  # of a suite: what they must be, and how that is said
+    "tasks": (lambda value: _is_named(value, lambda own: own is None or _is_words(own)), 'task: "options" lines'),
+    "agents": (
+        lambda value: all(map(valid_name, value)) if isinstance(value, list) else _is_named(value, _is_words),
+        'a list of names, or label: "options" lines',
+    ),
+    "backgrounds": (lambda value: _is_named(value, _is_text), "label: source lines"),
+    "seeds": (lambda value: isinstance(value, list) and all(_is_whole(seed, 0) for seed in value), "a list like [0, 1, 2]"),
+    "processes": (lambda value: _is_whole(value, 1), "auto, or a whole number of at least 1"),
+    "folder": (_is_text, "the path of a folder"),
+    "options": (_is_words, "a text of options, every quote in it closed"),
+}
+
+
 def read_suite(path: str) -> dict:
-    """A suite's file. `processes` may be auto: as many as there are GPUs, or cores where there are none."""
+    """A suite's file. `processes` may be auto: as many as there are GPUs, or cores where there are none.
+
+    Errors: UserError for keys that are missing, unknown, or of another form than KEYS say.
+    """
     suite = load_yaml(path)
-    if set(suite) != KEYS:
-        raise UserError(f"keys {sorted(set(suite) ^ KEYS)} are missing or unknown", path, "write " + ", ".join(sorted(KEYS)))
+    if set(suite) != set(KEYS):
+        wrong = ", ".join(sorted(short(key) for key in set(suite) ^ set(KEYS)))
+        raise UserError(f"keys {wrong} are missing or unknown", path, "write " + ", ".join(sorted(KEYS)))
     if suite["processes"] == "auto":
         suite["processes"] = pool.places()
+    for key, (fits, form) in KEYS.items():
+        if not fits(suite[key]):
+            raise UserError(f"{short(suite[key])} is not what belongs here", f"{path}: {key}", f"write {form}")
     return suite
 
 
@@ -134,7 +177,7 @@ def main(argv: list[str]) -> None:
         path = results / f"{name}.json"
         if not path.exists():
             continue
-        kept = json.loads(path.read_text())
+        kept = result_files.read(path)
         changed = outdated(kept, words)
         if changed:
             print(f"{name}: measured again, since these changed: {', '.join(changed)}", flush=True)
@@ -149,7 +192,7 @@ def main(argv: list[str]) -> None:
         table[name] = collect(name, words_of[name], folder, results)
         scores = {side: round(row["mean"], 1) for side, row in table[name]["scores"].items()}
         print(name, json.dumps(scores), flush=True)
-    scores = {name: {side: round(row["mean"], 1) for side, row in result["scores"].items()} for name, result in table.items()}
+    scores = {name: {side: round(row["mean"], 1) for side, row in kept["scores"].items()} for name, kept in table.items()}
     print(json.dumps({"runs": len(table), "failed": failed, "scores": scores}))
     if failed:
         raise SystemExit(1)

@@ -30,7 +30,7 @@ import torch  # noqa: E402
 from agents.actor_critic import ActorCriticConfig  # noqa: E402
 from agents.config import ModesConfig, OptimiserConfig  # noqa: E402
 from agents.set_policy import SetPolicy, SetPolicyConfig  # noqa: E402
-from benchmarks import pool  # noqa: E402
+from benchmarks import pool, result_files  # noqa: E402
 from configs import run as runs  # noqa: E402
 from envs import treasure  # noqa: E402
 from errors import UserError, nearest, run_main  # noqa: E402
@@ -279,13 +279,13 @@ def main(argv: list[str]) -> None:
         row, done = json.loads(text.splitlines()[-1]), done + 1
         row |= {"hardware": system.hardware()}
         RESULTS.mkdir(parents=True, exist_ok=True)
-        (RESULTS / f"{name}.json").write_text(json.dumps(row))
+        result_files.write(RESULTS / f"{name}.json", row)
         print(name, json.dumps({number: round(one["zero_shot"], 2) for number, one in row["scores"].items()}), flush=True)
     numbers = sorted((*TRAIN, *UNSEEN))
     reference = {name: {n: round(scripted(n, config, strength), 2) for n in numbers} for name, strength in SCRIPTS}
-    rows = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("*-seed*.json"))]
-    print(table([row for row in rows if row["settings"] == config.settings]))
-    (RESULTS / "scripted.json").write_text(json.dumps({"settings": config.settings, "scripted": reference}))
+    rows = result_files.read_all(RESULTS, "*-seed*.json")
+    print(table([row for row in rows if row.get("settings") == config.settings]))
+    result_files.write(RESULTS / "scripted.json", {"settings": config.settings, "scripted": reference})
     print(json.dumps({"runs": done, "failed": failed, "scripted": reference}))
     if failed:
         raise SystemExit(1)

@@ -179,8 +179,12 @@ def load(run: Path) -> RunConfig:
 
 
 def folder_of(run: Path) -> Path:
-    """The run folder of a run folder or of a checkpoint in it."""
-    run = run.resolve()
+    """The run folder of a run folder or of a checkpoint in it. Errors: UserError for a path that leads nowhere."""
+    try:
+        run = run.resolve()
+    except (OSError, RuntimeError, ValueError) as error:  # links in a circle, a folder that may not be read
+        remedy = "give a folder that train.py wrote (it holds config.yaml)"
+        raise UserError("this is no run folder", str(run), remedy) from error
     return run.parent.parent if (run / "MANIFEST.json").exists() else run
 
 

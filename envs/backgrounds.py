@@ -47,6 +47,8 @@ class BackgroundConfig:
     max_bytes: int = option(1 << 30, "Bytes of one side's decoded frames at most.", ge=1, le=1 << 40)
 
     def __post_init__(self):
+        if not self.source:  # as a path it would be the current folder
+            raise UserError("source is empty", "background.source", "choose starter, procedural, none or a path")
         ranges = {
             "redraw_every": (0, 1_000_000),
             "window": (0, 64),
@@ -75,10 +77,21 @@ class Clips:
     names: tuple[str, ...]
     side: str
     source: str  # what really plays: "procedural (no starter)" where the starter was asked for and is not there
+    config: BackgroundConfig | None = None  # to decode them anew
 
     @functools.cached_property
     def frames(self) -> np.ndarray:
-        """All frames, a read-only memory map (N, H, W, 3) uint8."""
+        """All frames, a read-only memory map (N, H, W, 3) uint8; decoded anew where they were deleted under a run."""
+        try:
+            return self._mapped()
+        except (OSError, ValueError):  # the latter: a file that is too short
+            if self.config is None:
+                raise
+        if load_clips(self.config, self.side, self.size) != self:
+            raise UserError("its clips changed under the run", self.source, "the same command goes on with the new ones")
+        return self._mapped()
+
+    def _mapped(self) -> np.ndarray:
         shape = (self.starts[-1], self.size, self.size, 3)
         return np.memmap(self.path, np.uint8, "r", shape=shape).view(np.ndarray)
 
@@ -192,15 +205,18 @@ def load_clips(config: BackgroundConfig, side: str, size: int = 64) -> Clips:
     key, clips = _clips_of(source, config, side, size)
     frame_bytes = size * size * 3
     limit = min(config.max_frames, config.max_bytes // frame_bytes)
+    if limit < video.MIN_FRAMES:
+        what = f"{config.max_bytes} bytes hold less than two frames of {size} pixels"
+        raise UserError(what, "background.max_bytes", f"choose {video.MIN_FRAMES * frame_bytes} or more")
     description = json.dumps([FORMAT, key, side, size, config.grey, limit], sort_keys=True)
     name = hashlib.sha256(description.encode()).hexdigest()[:32]
     path, index = cache.fetch(name, lambda: _converted(clips(), config.grey), limit, frame_bytes)
-    return Clips(str(path), tuple(index["starts"]), size, tuple(index["names"]), side, source)
+    return Clips(str(path), tuple(index["starts"]), size, tuple(index["names"]), side, source, config)
 
 
 def _clips_of(source: str, config: BackgroundConfig, side: str, size: int):
     """(what the clips depend on, a function that yields (name, iterator of frames)) for a source."""
-    if source.startswith("procedural"):
+    if source in ("procedural", "procedural (no starter)"):
         return "procedural", lambda: procedural.clips(side, size)
     if source.startswith("agent:"):
         return source, lambda: motion.clips(source.removeprefix("agent:"), side, size)

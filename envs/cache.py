@@ -1,11 +1,21 @@
-"""Decoded clips on disk: written once, then memory-mapped by every process that plays them."""
+"""Decoded clips on disk: written once, then memory-mapped by every process that plays them.
 
+What is read there is not trusted: whatever is not as it was written, by its SHA-256, is decoded anew.
+"""
+
+import contextlib
+import errno
+import hashlib
+import itertools
 import json
 import os
+import stat
 import tempfile
+import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -13,23 +23,48 @@ from errors import UserError
 
 MAX_TOTAL_BYTES = 4 << 30  # the oldest decoded clips beyond this are deleted
 MIN_CLIP_FRAMES = 2
+MAX_INDEX_BYTES = 16 << 20  # a hundred thousand clips
+ABANDONED = 86_400.0  # seconds after which nobody writes to a temporary file any more
 
 
 def folder() -> Path:
     """``$XDG_CACHE_HOME/foreground/clips``, or a folder of this user's among the temporary files if that fails."""
-    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    for candidate in (base / "foreground" / "clips", Path(tempfile.gettempdir()) / f"foreground-{os.getuid()}"):
+    chosen = os.environ.get("XDG_CACHE_HOME")
+    places = (
+        lambda: Path(chosen or Path.home() / ".cache") / "foreground" / "clips",
+        lambda: Path(tempfile.gettempdir()) / f"foreground-{os.getuid()}",
+    )
+    for place in places:
         try:
+            candidate = place()  # where no temporary file can be written there is no folder of them, either
             candidate.mkdir(mode=0o700, parents=True, exist_ok=True)
-        except OSError:
+            if os.access(candidate, os.W_OK) and candidate.stat().st_uid == os.getuid():
+                return candidate
+        except (OSError, RuntimeError):  # the latter: a user without a home
             continue
-        if os.access(candidate, os.W_OK) and candidate.stat().st_uid == os.getuid():
-            return candidate
-    raise UserError("no folder can be written for decoded clips", str(base), "set XDG_CACHE_HOME to one")
+    raise UserError("no folder can be written for decoded clips", chosen or "~/.cache", "set XDG_CACHE_HOME to one")
+
+
+def open_regular(path: Path | str) -> BinaryIO:
+    """A regular file, open; links, pipes and devices are refused, and nothing waits for a writer. Errors: OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    return os.fdopen(descriptor, "rb")
+
+
+def read_regular(path: Path | str, limit: int) -> bytes:
+    """The bytes of a regular file of at most `limit` bytes. Errors: OSError."""
+    with open_regular(path) as file:
+        content = file.read(limit + 1)
+    if len(content) > limit:
+        raise OSError(errno.EFBIG, f"more than {limit} bytes", str(path))
+    return content
 
 
 def fetch(name: str, clips: Callable[[], Iterable], max_frames: int, frame_bytes: int) -> tuple[Path, dict]:
-    """The frame file `name` and its index {"starts", "names"}, written from `clips()` if it is not there.
+    """The frame file `name` and its index {"starts", "names", "sha256"}, written from `clips()` if it is not there, whole.
 
     clips       yields (clip name, iterator of (H, W, 3) uint8 frames)
     max_frames  frames in all; what is beyond is left out, with a warning
@@ -39,7 +74,8 @@ def fetch(name: str, clips: Callable[[], Iterable], max_frames: int, frame_bytes
     if index is None:
         index = _write(path, clips(), max_frames)
         _prune(keep=path)
-    os.utime(path)
+    with contextlib.suppress(OSError):  # another process may have deleted it this moment
+        os.utime(path)
     return path, index
 
 
@@ -48,17 +84,45 @@ def _index_path(path: Path) -> Path:
 
 
 def _read_index(path: Path, frame_bytes: int) -> dict | None:
+    """The index of frames that are as they were written, else None."""
     try:
-        index = json.loads(_index_path(path).read_text())
-        complete = path.stat().st_size == index["starts"][-1] * frame_bytes
-    except (OSError, ValueError, KeyError, IndexError, TypeError):
+        index = json.loads(read_regular(_index_path(path), MAX_INDEX_BYTES))
+        if not _well_formed(index):
+            return None
+        with open_regular(path) as file:
+            size = os.fstat(file.fileno()).st_size
+            if size != index["starts"][-1] * frame_bytes:
+                return None
+            digest = hashlib.file_digest(file, "sha256")  # a third of a second for 250 MB
+            return index if _sum(digest, index["starts"], index["names"]) == index["sha256"] else None
+    except (OSError, ValueError, RecursionError):
         return None
-    return index if complete else None
+
+
+def _sum(digest, starts: list[int], names: list[str]) -> str:
+    """The SHA-256 of the frames, which `digest` has had, and of where each clip begins."""
+    digest.update(json.dumps([starts, names]).encode())
+    return digest.hexdigest()
+
+
+def _well_formed(index) -> bool:
+    if not isinstance(index, dict) or set(index) != {"starts", "names", "sha256"}:
+        return False
+    starts, names = index["starts"], index["names"]
+    return (
+        isinstance(starts, list)
+        and isinstance(names, list)
+        and len(starts) == len(names) + 1 >= 2
+        and all(type(start) is int for start in starts)
+        and starts[0] == 0
+        and all(after - before >= MIN_CLIP_FRAMES for before, after in itertools.pairwise(starts))
+        and all(isinstance(name, str) for name in names)
+    )
 
 
 def _write(path: Path, clips: Iterable, max_frames: int) -> dict:
     """Streams the frames to a new file beside `path` and renames it, so that no reader sees half of it."""
-    starts, names = [0], []
+    starts, names, digest = [0], [], hashlib.sha256()
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".writing-")
     try:
         with os.fdopen(descriptor, "wb") as file:
@@ -67,7 +131,7 @@ def _write(path: Path, clips: Iterable, max_frames: int) -> dict:
                 if room < MIN_CLIP_FRAMES:
                     warnings.warn(f"clips after the first {len(names)} are left out: {max_frames} frames", stacklevel=4)
                     break
-                written = _write_clip(file, frames, room)
+                written = _write_clip(file, digest, frames, room)
                 starts.append(starts[-1] + written)
                 names.append(name)
         os.replace(temporary, path)
@@ -78,30 +142,65 @@ def _write(path: Path, clips: Iterable, max_frames: int) -> dict:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
-    index = {"starts": starts, "names": names}
-    temporary_index = Path(temporary).with_suffix(".index")
-    temporary_index.write_text(json.dumps(index))
-    os.replace(temporary_index, _index_path(path))
+    index = {"starts": starts, "names": names, "sha256": _sum(digest, starts, names)}
+    _write_index(path, index)
     return index
 
 
-def _write_clip(file, frames: Iterator[np.ndarray], room: int) -> int:
+def _write_index(path: Path, index: dict) -> None:
+    """Where it cannot be written the frames play all the same, and are decoded anew the next time."""
+    temporary = None
+    try:
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".writing-")
+        with os.fdopen(descriptor, "w") as file:
+            json.dump(index, file)
+        os.replace(temporary, _index_path(path))
+    except OSError:
+        if temporary:
+            _delete(Path(temporary))
+
+
+def _write_clip(file: BinaryIO, digest, frames: Iterator[np.ndarray], room: int) -> int:
     written = 0
     for frame in frames:
         if written < room:
-            file.write(np.ascontiguousarray(frame, np.uint8).tobytes())
+            content = np.ascontiguousarray(frame, np.uint8).tobytes()
+            file.write(content)
+            digest.update(content)
             written += 1
     return written
 
 
 def _prune(keep: Path) -> None:
-    """Deletes the least recently used frame files until all together are within MAX_TOTAL_BYTES."""
-    files = sorted(keep.parent.glob("*.frames"), key=lambda path: path.stat().st_mtime, reverse=True)
-    total = keep.stat().st_size
-    for path in files:
-        if path == keep:
-            continue
-        total += path.stat().st_size
-        if total > MAX_TOTAL_BYTES:
-            path.unlink(missing_ok=True)
-            _index_path(path).unlink(missing_ok=True)
+    """Deletes the least recently used frame files until all together are within MAX_TOTAL_BYTES.
+
+    Before that, what a kill left half written.
+    """
+    total = 0
+    for path, state in _regular_files(keep.parent, ".writing-*"):
+        if state.st_mtime < time.time() - ABANDONED:
+            _delete(path)
+        else:
+            total += state.st_size
+    files = _regular_files(keep.parent, "*.frames")
+    for path, state in sorted(files, key=lambda file: (file[0] == keep, file[1].st_mtime), reverse=True):
+        total += state.st_size
+        if total > MAX_TOTAL_BYTES and path != keep:
+            _delete(path)
+            _delete(_index_path(path))
+
+
+def _regular_files(folder: Path, pattern: str) -> list[tuple[Path, os.stat_result]]:
+    """With their states; links, folders and what goes this moment are passed over."""
+    found = []
+    for path in folder.glob(pattern):
+        with contextlib.suppress(OSError):
+            state = path.lstat()
+            if stat.S_ISREG(state.st_mode):
+                found.append((path, state))
+    return found
+
+
+def _delete(path: Path) -> None:
+    with contextlib.suppress(OSError):
+        path.unlink()

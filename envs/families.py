@@ -34,8 +34,8 @@ class FamilyConfig:
         (0.0, 1.0, 8.0), "speed: those of training, in m/s; 0, 1, 8 are stand, walk, run.", ge=0.0
     )
     heldout_speeds: tuple[float, ...] = option((3.0,), "speed: those that are held out.", ge=0.0)
-    number: int = option(6, "dynamics: games of training.", ge=1)
-    heldout_number: int = option(3, "dynamics: games that are held out.", ge=0)
+    number: int = option(6, "dynamics: games of training.", ge=1, le=4096)
+    heldout_number: int = option(3, "dynamics: games that are held out.", ge=0, le=4096)
     low: float = option(0.75, "dynamics: the smallest factor in training.", gt=0.0)
     high: float = option(1.5, "dynamics: the largest factor in training.", gt=0.0)
     heldout_low: float = option(

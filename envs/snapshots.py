@@ -25,7 +25,8 @@ class Snapshots:
         for name in dir(model):
             if not name.startswith(("_", *UNCHANGING)):
                 value = getattr(model, name)
-                if isinstance(value, np.ndarray) and value.size and value.flags.writeable:
+                # Whole numbers are indices, which no task changes: a forged one would lead MuJoCo out of its memory.
+                if isinstance(value, np.ndarray) and value.size and value.flags.writeable and value.dtype.kind == "f":
                     yield name, value
 
     def take(self) -> dict:
@@ -42,10 +43,13 @@ class Snapshots:
     def restore(self, taken: dict) -> None:
         """Back to what `take` gave, in this environment or another of the same task.
 
-        Errors: ValueError when another MuJoCo took it, whose next step may be another.
+        Errors: ValueError when another MuJoCo took it, whose next step may be another, or none of this task's.
         """
         if taken["mujoco"] != mujoco.__version__:
             raise ValueError(f"MuJoCo {taken['mujoco']} took this snapshot, and {mujoco.__version__} is here")
+        strange = {*taken["model"]} - {*self._model} | {name for name in taken["task"] if hasattr(type(self._task), name)}
+        if strange:
+            raise ValueError(f"no task keeps {min(strange)}"[:60])
         model, data = self._physics.model.ptr, self._physics.data.ptr
         for name, value in self._arrays():
             value[...] = taken["model"].get(name, self._model[name])

@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from envs.cache import read_regular
 from errors import UserError
 
 VIDEO_SUFFIXES = (".mp4", ".avi", ".webm", ".mkv")
@@ -25,6 +26,7 @@ MIN_FRAMES = 2
 MAX_CLIP_FRAMES = 3_000  # two minutes at 25 frames a second; the rest of a longer file is not read
 MAX_PIXELS = 1 << 26  # a frame of 8192 x 8192
 MAX_IMAGE_BYTES = 64 << 20
+MAX_LIST_BYTES = 1 << 20  # of DAVIS's lists of names
 DECODED_SHARE = 0.9  # of the frames a container declares; below it the file is damaged (containers count roughly)
 # FFmpeg's decoders for these containers and no others, and no network: a file that says it is a playlist leads nowhere.
 os.environ["OPENCV_FFMPEG_CAPTURE_OPTIONS"] = "protocol_whitelist;file|format_whitelist;mov,avi,matroska"
@@ -72,7 +74,21 @@ def _davis(root: Path, heldout_fraction: float) -> tuple[list[Path], list[Path]]
     lists = next((path for path in sorted(root.glob("ImageSets/*/train.txt"), reverse=True)), None)
     if lists is None or not lists.with_name("val.txt").is_file():
         return by_hash(find(pictures), heldout_fraction)
-    return tuple([pictures / name for name in path.read_text().split()] for path in (lists, lists.with_name("val.txt")))
+    return _listed(lists, pictures), _listed(lists.with_name("val.txt"), pictures)
+
+
+def _listed(path: Path, pictures: Path) -> list[Path]:
+    """The clips in the folder `pictures` that a list names; it names nothing elsewhere."""
+    try:
+        names = read_regular(os.path.realpath(path), MAX_LIST_BYTES).decode(errors="replace").split()
+    except OSError as error:
+        what = f"the list of clips cannot be read ({error.strerror})"
+        raise UserError(what, str(path), "mend or remove it") from error
+    there = {folder.name for folder in pictures.iterdir()}
+    strange = next((name for name in names if name not in there), None)
+    if strange is not None:
+        raise UserError(f"{strange[:60]!r} is not in {pictures}", str(path), "take it from the list, or put its pictures there")
+    return [pictures / name for name in names]
 
 
 def find(root: Path) -> list[Path]:
@@ -111,7 +127,7 @@ def upload_id(clip: Path) -> str:
 
 
 def _hash_rank(upload: str) -> float:
-    return int(hashlib.sha256(upload.encode()).hexdigest()[:8], 16) / 2**32
+    return int(hashlib.sha256(os.fsencode(upload)).hexdigest()[:8], 16) / 2**32
 
 
 def identity(clip: Path) -> list:
@@ -152,6 +168,10 @@ def _fitted(frame: np.ndarray, size: int) -> np.ndarray:
 
 def _check_file(path: Path) -> None:
     """A regular, readable file that starts as a video container does; opens nothing that could block."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise UserError("its name is not UTF-8, which OpenCV needs", str(path), "rename it") from None
     try:
         state = path.stat()
         if not stat.S_ISREG(state.st_mode):
@@ -197,7 +217,7 @@ def _frame_files(folder: Path) -> list[Path]:
 
 
 def _natural_order(path: Path) -> list:
-    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", path.name)]
+    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", path.name)]
 
 
 def _image_frames(folder: Path) -> Iterator[np.ndarray]:
@@ -227,6 +247,10 @@ def _picture_size(data: np.ndarray) -> tuple[int, int]:
 
 
 def _picture_bytes(path: Path) -> np.ndarray:
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise UserError("its name is not UTF-8, which OpenCV needs", str(path), "rename it") from None
     try:
         state = path.stat()
         if not stat.S_ISREG(state.st_mode) or not 0 < state.st_size <= MAX_IMAGE_BYTES:

@@ -2,11 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import gymnasium
 import numpy as np
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
+from envs.workers import in_process
 from evaluation import interrupt
 from training.rollout import Policy, Rollout
 
@@ -44,7 +46,7 @@ def play(
     make_policy   (envs) -> (policy, its memory before the first image)
     """
     number = min(SIDE_BY_SIDE, episodes)
-    envs = SyncVectorEnv([make_env] * number, autoreset_mode=AutoresetMode.NEXT_STEP)
+    envs = SyncVectorEnv([partial(in_process, make_env)] * number, autoreset_mode=AutoresetMode.NEXT_STEP)
     policy, memory = make_policy(envs)
     rollout = Rollout(envs, memory, seed)
     scores: list[list[float]] = [[] for _ in range(number)]

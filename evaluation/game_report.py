@@ -100,8 +100,10 @@ def adapt(
 def replay_of(config: RunConfig, path: Path) -> Replay:
     """What the run has seen; what of it is lost is said. Errors: UserError when too little is left for a sequence."""
     replay, _ = build.make_replay(config, build.action_space(config), "cpu")
-    state, folder = checkpoint.load(path)["replay"], path.parent.parent / "replay"
-    for sentence in replay.load(folder, state["manifest"], state["tail"], salvage=True):
+    state, folder = checkpoint.load(path), path.parent.parent / "replay"
+    with checkpoint.fits(path):
+        sentences = replay.load(folder, state["replay"]["manifest"], state["replay"]["tail"], salvage=True)
+    for sentence in sentences:
         say(f"warning: {sentence}")
     if not replay.can_sample(config.training.batch_length):
         what = f"the run's replay holds no {config.training.batch_length} steps in a row to choose a beginning from"

@@ -5,6 +5,7 @@ Shapes: E episodes, K modes, N states, D descriptor.
 
 import itertools
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import gymnasium
 import numpy as np
@@ -15,6 +16,7 @@ from agents import adaptation
 from agents.adaptation import Adaptation, Batch
 from agents.latent_policy import LatentPolicy
 from envs.families import Game
+from envs.workers import in_process
 from evaluation.downstream import episodes_under
 from training.replay import Replay
 from training.rollout import Rollout
@@ -60,7 +62,7 @@ def information(agent: LatentPolicy, batch: Batch) -> dict[str, float]:
 
 def gather(agent: LatentPolicy, make_env: MakeEnv, steps: int, seed: int) -> Replay:
     """Agent steps of a game, its modes drawn as in training."""
-    envs = SyncVectorEnv([make_env], autoreset_mode=AutoresetMode.NEXT_STEP)
+    envs = SyncVectorEnv([partial(in_process, make_env)], autoreset_mode=AutoresetMode.NEXT_STEP)
     try:
         rollout = Rollout(envs, agent.initial_state(1), seed)
         shape = envs.single_observation_space.shape, agent.spaces.action, agent.spaces.condition

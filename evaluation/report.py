@@ -7,7 +7,6 @@ import json
 import sys
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 
@@ -17,7 +16,7 @@ from configs.run import RunConfig
 from errors import say
 from evaluation import interrupt
 from evaluation.episodes import Scores, play
-from evaluation.films import write_film, write_strip
+from evaluation.films import write_film, write_picture, write_strip
 from training import system
 from training.files import write_atomic
 from training.pictures import beside
@@ -126,7 +125,7 @@ class Evaluator:
         path = plane.points(self.folder / "metrics.jsonl") + plane.point(frame, reading)
         if path:
             image = plane.picture(path, f"{self.config.agent}, {self.config.task}")
-            cv2.imwrite(str(self.folder / "information_plane.png"), np.ascontiguousarray(image[..., ::-1]))
+            write_picture(self.folder / "information_plane.png", image)
             if self.logger:
                 self.logger.image(frame, "latent/information_plane", image)
         return {f"latent/{key}": value for key, value in probes.summary(reading).items()}

@@ -5,7 +5,6 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 
@@ -15,7 +14,7 @@ from agents.skills import Skills
 from configs.run import RunConfig
 from errors import UserError
 from evaluation import downstream, goals, skills
-from evaluation.films import write_film
+from evaluation.films import write_film, write_picture
 from training.files import write_atomic
 
 TILES = 16
@@ -67,7 +66,7 @@ def show(
             row |= {f"goals/{key}": value for key, value in reached.items()}
     film = tiles(record.film)
     write_film(folder / f"skills-{label}.mp4", film, record.render_fps, scale=1)
-    cv2.imwrite(str(folder / f"skills-{label}.png"), np.ascontiguousarray(film[-1][..., ::-1]))
+    write_picture(folder / f"skills-{label}.png", film[-1])
     return row, film, record.render_fps
 
 

@@ -201,7 +201,7 @@ def test_a_folder_in_use(trained):
         (["--frames", "many"], ["--frames"]),
         (["--actor_critic.discount", "1.5"], ["--actor_critic.discount"]),
         (["--training.capacity", "2000000000", "--frames", "4000000000"], ["GiB", "--training.capacity"]),
-        (["--world_model.rssm.deterministic", "400000000"], ["parameters", "GiB", "--size"]),
+        (["--world_model.rssm.deterministic", "65536"], ["parameters", "GiB", "--size"]),
         (["--background.source", "/nowhere"], ["/nowhere"]),
         (["--background.source", __file__], ["one file", __file__]),
         (["--world_model.objective.terms", "contrastiv=1"], ["contrastive"]),

@@ -1,7 +1,11 @@
 """Playback, the two sides of every source, the cache, and the statistics of procedural clips."""
 
+import json
+import os
 import pickle
 import shutil
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -155,6 +159,115 @@ def test_half_written_cache_is_written_again(folder):
     assert loaded(folder).frames.shape == (44, 16, 16, 3)
 
 
+def index_of(path: Path, **changes) -> bytes:
+    return json.dumps({**json.loads(path.with_suffix(".json").read_bytes()), **changes}).encode()
+
+
+def forge(path: Path, kind: str) -> None:
+    """Puts something else in the place of the index, or of the frames."""
+    index = path.with_suffix(".json")
+    forged = {
+        "no clip": {"starts": [44], "names": []},
+        "other cuts": {"starts": [0, 6, 14, 44]},
+        "other names": {"names": ["clip0", "clip1", "clip3"]},
+        "backwards": {"starts": [0, 6, 5, 44]},
+        "short clip": {"starts": [0, 1, 5, 44]},
+        "negative": {"starts": [-5, 5, 14, 44]},
+        "fractions": {"starts": [0, 5.0, 14, 44]},
+        "text": {"starts": ["0", "5", "14", "44"]},
+        "nested": {"starts": [[0], [5], [14], [44]]},
+        "no list": {"starts": 44},
+        "numbers for names": {"names": [1, 2, 3]},
+        "a name less": {"names": ["a", "b"]},
+        "no sum": {"sha256": None},
+    }
+    contents = {"deep": b"[" * 100_000, "list": b"[]", "bytes": b"\xff\x00", "empty": b"{}", "digits": b"9" * 10_000}
+    if kind in forged:
+        contents[kind] = index_of(path, **forged[kind])
+    if kind == "frames":
+        path.write_bytes(bytes(path.stat().st_size))
+    elif kind == "frames elsewhere":
+        path.symlink_to(path.rename(path.with_name("elsewhere")))
+    elif kind in contents:
+        index.write_bytes(contents[kind])
+    else:
+        index.unlink()
+        os.mkfifo(index) if kind == "pipe" else index.symlink_to("/dev/zero")
+
+
+KINDS = (
+    "no clip", "other cuts", "other names", "backwards", "short clip", "negative", "fractions", "text", "nested", "no list",
+    "numbers for names", "a name less", "no sum", "deep", "list", "bytes", "empty", "digits", "frames",
+    "frames elsewhere", "pipe", "zeros",
+)  # fmt: skip
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_cache_that_is_not_as_it_was_written_is_decoded_anew(folder, kind):
+    first = loaded(folder)
+    path, frames = Path(first.path), first.frames.copy()
+    written = path.with_suffix(".json").read_bytes()
+    forge(path, kind)
+    again = loaded(folder)
+    assert again == first
+    np.testing.assert_array_equal(again.frames, frames)
+    assert path.with_suffix(".json").read_bytes() == written
+    assert not path.is_symlink()
+
+
+def test_clips_play_where_no_index_can_be_written(folder):
+    path = Path(loaded(folder).path)
+    path.with_suffix(".json").unlink()
+    path.with_suffix(".json").mkdir()
+    assert loaded(folder).starts == (0, 5, 14, 44)
+    assert not list(path.parent.glob(".writing-*"))
+
+
+def test_strange_files_in_the_cache_are_passed_over_and_half_written_ones_deleted(folder, monkeypatch):
+    place = cache.folder()
+    (place / "aa.frames").symlink_to("absent")
+    (place / "bb.frames").symlink_to("bb.frames")
+    (place / "zz.frames").mkdir()
+    old, new = place / ".writing-old", place / ".writing-new"
+    for path in (old, new):
+        path.write_bytes(bytes(100))
+    os.utime(old, (time.time() - 90_000,) * 2)
+    first = loaded(folder)
+    assert not old.exists()
+    assert new.exists()
+    monkeypatch.setattr(cache, "MAX_TOTAL_BYTES", (44 + 6) * 16 * 16 * 3 + 99)  # the new one counts
+    loaded(folder, "heldout")
+    assert not Path(first.path).exists()
+
+
+def test_a_user_without_a_home_has_a_cache(folder, monkeypatch, tmp_path):
+    def homeless():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setattr(Path, "home", homeless)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    assert loaded(folder).frames.shape == (44, 16, 16, 3)
+    assert cache.folder().parent == tmp_path
+    monkeypatch.setattr(cache.os, "access", lambda *_: False)
+    with pytest.raises(UserError, match="set XDG_CACHE_HOME"):
+        cache.folder()
+
+
+def test_clips_deleted_under_a_run_are_decoded_anew_by_the_next_process(folder):
+    clips = loaded(folder)
+    frames, sent = clips.frames.copy(), pickle.dumps(clips)
+    shutil.rmtree(cache.folder())
+    np.testing.assert_array_equal(pickle.loads(sent).frames, frames)
+    Path(clips.path).write_bytes(b"short")
+    np.testing.assert_array_equal(pickle.loads(sent).frames, frames)
+    shutil.rmtree(cache.folder())
+    write_frames(folder / "train" / "more", pictures(4))
+    with pytest.raises(UserError, match="changed under the run"):
+        _ = pickle.loads(sent).frames
+
+
 def test_failed_decoding_leaves_nothing_behind(folder):
     (folder / "train" / "clip1" / "3.png").write_bytes(b"broken")
     with pytest.raises(UserError, match=r"3\.png"):
@@ -225,6 +338,12 @@ def spectral_slope(frames: np.ndarray) -> float:
     ("call", "words"),
     [
         (lambda: envs.BackgroundConfig(window=80), "window is 80"),
+        (lambda: envs.BackgroundConfig(""), "source is empty"),
+        (
+            lambda: envs.load_clips(envs.BackgroundConfig("procedural", max_bytes=1), "train"),
+            "background.max_bytes: choose 24576",
+        ),
+        (lambda: envs.load_clips(envs.BackgroundConfig("procedural2"), "train"), "no such file or folder: procedural2"),
         (lambda: envs.BackgroundConfig(redraw_every=-1), "redraw_every is -1"),
         (lambda: envs.BackgroundConfig(heldout_fraction=1.0), "heldout_fraction is 1.0"),
         (lambda: envs.load_clips(envs.BackgroundConfig("none"), "train"), "has no clips"),

@@ -115,6 +115,38 @@ def test_davis_lists_are_used(tmp_path):
     assert [clip.name for clip in heldout] == ["boat"]
 
 
+def davis(root: Path, train: str | bytes, val: str | bytes = "boat") -> Path:
+    for name in ("bear", "boat"):
+        write_frames(root / "JPEGImages" / "480p" / name, pictures(2), ".jpg")
+    lists = root / "ImageSets" / "2017"
+    lists.mkdir(parents=True)
+    for name, content in (("train", train), ("val", val)):
+        (lists / f"{name}.txt").write_bytes(content if isinstance(content, bytes) else content.encode())
+    return lists
+
+
+@pytest.mark.parametrize("train", ["../../secret", "/etc", "..", "bear/../bear", "absent", b"\xff\x00\x1f\x8b", "a" * 5000])
+def test_davis_lists_name_clips_of_their_own_pictures_alone(tmp_path, train):
+    write_frames(tmp_path / "secret", pictures(2))
+    davis(tmp_path / "davis", train)
+    message = refusal(video.split, tmp_path / "davis", 0.5)
+    assert "train.txt" in message
+    assert "is not in" in message
+
+
+@pytest.mark.timeout(20)
+def test_davis_lists_that_are_no_lists(tmp_path):
+    lists = davis(tmp_path, b"bear\n" * (1 << 18))
+    assert "cannot be read" in refusal(video.split, tmp_path, 0.5)
+    (lists / "train.txt").unlink()
+    os.mkfifo(lists / "train.txt")
+    assert "cannot be read (not a regular file)" in refusal(video.split, tmp_path, 0.5)
+    (lists / "train.txt").unlink()
+    (lists / "elsewhere").write_text("bear")
+    (lists / "train.txt").symlink_to("elsewhere")  # as git-annex keeps them
+    assert [clip.name for clip in video.split(tmp_path, 0.5)[0]] == ["bear"]
+
+
 @pytest.mark.skipif(not (KINETICS / "kinetics_driving_car").is_dir(), reason="the shared Kinetics clips are not here")
 def test_kinetics_clips_decode():
     train, heldout = video.split(KINETICS / "kinetics_driving_car", 0.25)
@@ -234,6 +266,18 @@ def test_broken_pictures_are_refused_by_name(tmp_path, content):
     folder = write_frames(tmp_path / "clip", pictures(3))
     (folder / "1.png").write_bytes(content)
     assert "1.png" in refusal(video.decode, folder, 8)
+
+
+def test_names_that_are_not_utf8_are_refused_and_odd_digits_are_letters(tmp_path):
+    name = os.fsdecode(b"caf\xe9")
+    path = write_video(tmp_path / "a.mp4", pictures(3)).rename(tmp_path / f"{name}.mp4")
+    assert "not UTF-8" in refusal(video.decode, path, 8)
+    assert sum(map(len, video.by_hash([path, tmp_path / "b.mp4"], 0.5))) == 2
+    folder = write_frames(tmp_path / "clip", pictures(2))
+    (folder / "0.png").rename(folder / "1\u00b23.png")
+    assert len(list(video.decode(folder, 8))) == 2
+    (folder / "1.png").rename(folder / f"{name}.png")
+    assert "not UTF-8" in refusal(video.decode, folder, 8)
 
 
 def test_long_and_large_videos_are_capped(tmp_path, monkeypatch):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import random
+import re
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -33,6 +34,8 @@ class Train:
     compile: bool = option(False, help="Compile the step functions.")
     frames: int = option(1000, help="Env frames of the run.", ge=1)
     limit: int | None = option(None, help="Stop early.", ge=0)
+    offset: int = option(0, help="Any whole number.")
+    scale: float = option(1.0, help="Any number.")
     world_model: Model = option(Model, help="The world model.")
     critic: Model = option(Model(deterministic=64), help="A section with defaults of its own.")
 
@@ -156,6 +159,13 @@ def test_a_switch_may_stand_alone(presets, argv):
         (["--config"], ["--config", "a preset"]),
         (["--world_model", "3"], ["--world_model"]),
         (["--limit", "2000"], ["limit is larger than frames"]),
+        (["--frames", "1e20"], ["--frames", "at most 9007199254740992"]),
+        (["--frames", "9" * 25], ["--frames", "at most 9007199254740992"]),
+        (["--offset", "-1e20"], ["--offset", "at least -9007199254740992"]),
+        (["--scale", "1e300"], ["--scale", "at most 3.4e+38"]),
+        (["--scale", "-1e300"], ["--scale", "at least -3.4e+38"]),
+        (["--rewards", "task=1,other=1e39"], ["--rewards", "at most 3.4e+38"]),
+        (["--world_model.strides", "1,1e20"], ["--world_model.strides", "at most 9007199254740992"]),
     ],
 )
 def test_flag_mistakes(presets, argv, words):
@@ -187,7 +197,17 @@ def test_flag_mistakes(presets, argv, words):
         ("a: &x [*x]\nframes: *x", ["bad.yaml"]),
         ("task: " + "[" * 1500, ["bad.yaml"]),
         ("task: 2024-99-99", ["bad.yaml"]),
-        ("frames: " + "9" * 6000, ["bad.yaml"]),
+        ("frames: " + "9" * 6000, ["bad.yaml, line 1", "longer than"]),
+        ("frames: 0x" + "f" * 6000, ["bad.yaml, line 1", "longer than"]),  # Python reads it and does not print it
+        ("base: 0x" + "f" * 6000, ["bad.yaml, line 1", "longer than"]),
+        ("frames: " + ":".join(["59"] * 400) + ".0", ["bad.yaml, line 1", "longer than"]),
+        ("frames: 1_0" + "0" * 30, ["bad.yaml: frames", "at most 9007199254740992"]),
+        ("x: !!bool foo", ["bad.yaml, line 1", "'foo' is no bool"]),
+        ("\nx: !!int ''", ["bad.yaml, line 2", "'' is no int"]),
+        ("x: !!float ''", ["bad.yaml, line 1", "'' is no float"]),
+        ("x: !!timestamp foo", ["bad.yaml, line 1", "'foo' is no timestamp"]),
+        ("!!map foo", ["bad.yaml, line 1", "expected a mapping"]),
+        ("world_model: &a {deterministic: 8}\ncritic: {<<: *a}", ["bad.yaml, line 2", "<< is not taken"]),
         ("\udcff", ["bad.yaml"]),
     ],
 )
@@ -278,6 +298,49 @@ def test_values_that_do_not_go_together(argv, words):
     with pytest.raises(UserError) as caught:
         runs.read(["--size", "cpu", *argv], cuda=False)
     assert all(word in str(caught.value) for word in words), caught.value
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "bound"),
+    [
+        ("world_model.units", "1e20", "65536"),
+        ("world_model.layers", "1e29", "100"),
+        ("world_model.random_shift", "1e20", "64"),
+        ("world_model.free_nats", "1e300", "3.4e+38"),
+        ("world_model.rssm.deterministic", "1e19", "65536"),
+        ("world_model.rssm.blocks", "4097", "4096"),
+        ("world_model.rssm.groups", "4097", "4096"),
+        ("world_model.rssm.classes", "4097", "4096"),
+        ("world_model.objective.pilot_updates", "1e19", "10000000"),
+        ("world_model.objective.terms", "reward=1e39", "3.4e+38"),
+        ("actor_critic.layers", "1000000", "100"),
+        ("actor_critic.horizon", "1e29", "10000"),
+        ("actor_critic.scale_floor", "1e300", "3.4e+38"),
+        ("actor_critic.slow_every", "1e20", "9007199254740992"),
+        ("modes.number", "4097", "4096"),
+        ("skill.size", "4097", "4096"),
+        ("family.number", "4097", "4096"),
+        ("training.train_ratio", "1e30", "1000000.0"),
+    ],
+)
+def test_a_size_that_no_machine_has_is_refused_with_its_bound(key, value, bound):
+    with pytest.raises(UserError, match=rf"--{key}: give a value (.* and )?at most {re.escape(bound)}$"):
+        runs.read(["--size", "cpu", f"--{key}", value], cuda=False)
+
+
+@pytest.mark.parametrize("preset", sorted(path.stem for path in runs.PRESETS.glob("*.yaml")))
+def test_presets_keep_within_the_bounds(preset):
+    parse(runs.RunConfig, ["--config", preset], runs.PRESETS)
+
+
+def test_help_for_a_reader_that_is_gone(presets):
+    code = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
+    code += "from test_options import Train\nfrom training.options import parse\n"
+    code += f"parse(Train, ['--help'], {str(presets)!r})"
+    for stream in (">&-", "| true"):
+        shell = ["bash", "-c", f'set -o pipefail; "$0" -W ignore -c "$1" {stream}', sys.executable, code]
+        done = subprocess.run(shell, capture_output=True, text=True, cwd=Path(__file__).parent.parent)
+        assert "Traceback" not in done.stderr
 
 
 def test_size_follows_the_device():

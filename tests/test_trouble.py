@@ -46,7 +46,10 @@ def test_a_run_goes_on_where_its_words_find_no_place(tmp_path):
     assert (tmp_path / "run" / "scores.json").exists()
 
 
-@pytest.mark.parametrize(("code", "word"), [(errno.ENOSPC, "make room"), (errno.EROFS, "another folder")])
+REFUSED = [(errno.ENOSPC, "make room"), (errno.EROFS, "another folder"), (errno.EIO, "--debug"), (errno.ENOMEM, "smaller")]
+
+
+@pytest.mark.parametrize(("code", "word"), REFUSED)
 def test_what_the_file_system_refuses_is_one_line(capsys, code, word):
     def main(_):
         raise OSError(code, os.strerror(code), "runs/a/config.yaml")
@@ -54,8 +57,8 @@ def test_what_the_file_system_refuses_is_one_line(capsys, code, word):
     with pytest.raises(SystemExit) as stopped:
         run_main(main, [])
     said = capsys.readouterr().err
-    assert stopped.value.code == 2
-    assert said.startswith("error: it could not be written")
+    assert stopped.value.code == (4 if code == errno.ENOMEM else 2)
+    assert said.startswith("error: the system refused to read or write")
     assert "runs/a/config.yaml" in said
     assert word in said
 

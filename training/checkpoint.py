@@ -6,13 +6,15 @@ ROOT/.tmp-..., each file and the folder fsynced, renamed to a name that never ex
 pointer file: the newest folder, by step, whose manifest verifies is the latest.
 """
 
+import contextlib
 import fcntl
 import json
 import math
 import os
 import re
 import shutil
-from collections.abc import Callable
+import stat
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +22,13 @@ import numpy as np
 import torch
 
 from errors import UserError
-from training import files
+from training import files, system
 from training.files import Damaged, NotSaved
 
 __all__ = [
     "Damaged",
     "NotSaved",
+    "fits",
     "latest",
     "load",
     "lock",
@@ -43,7 +46,7 @@ TENSOR_NAME = re.compile(r"[A-Za-z0-9._/-]{1,512}")
 CONTENT_FILES = {"tensors.safetensors", "state.json"}
 MAX_MANIFEST_BYTES = 1 << 16
 MAX_DEPTH = 100
-_MISFITS = (KeyError, TypeError, ValueError, IndexError, RuntimeError, OverflowError, RecursionError)
+_MISFITS = (KeyError, TypeError, ValueError, IndexError, AttributeError, RuntimeError, OverflowError)
 
 
 # --------------------------------------------------------------------------------------------------- folders, in order
@@ -150,10 +153,22 @@ def _tree(path: Path, listing: dict) -> Any:
     return document["state"]
 
 
+@contextlib.contextmanager
+def fits(path: Path | str) -> Iterator[None]:
+    """For what takes a state over. Errors: UserError where it is whole, but of another agent, version or none."""
+    try:
+        yield
+    except _MISFITS as error:
+        if system.is_memory(error):
+            raise
+        what = f"the checkpoint is whole and does not fit ({type(error).__name__}: {str(error)[:100]})"
+        raise UserError(what, str(path), "use the version that wrote it, or begin in a new --folder") from error
+
+
 def verify(path: Path | str) -> None:
     """Compare every file of a checkpoint with its manifest. Raises Damaged with what is wrong."""
     for listing in _manifest(Path(path)).values():
-        files.read_listed(Path(path), listing)
+        files.verify_listed(Path(path), listing)
 
 
 def latest(root: Path | str, check: Callable[[Path], list[str]] | None = None) -> tuple[Path | None, list[str]]:
@@ -353,9 +368,13 @@ def lock(run_folder: Path | str) -> Lock:
     made = None if folder.exists() else folder
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+        descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o644)
     except OSError as error:
         raise UserError(f"the run folder cannot be written ({error.strerror})", str(folder), "choose another folder") from error
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
+        os.close(descriptor)
+        raise UserError("its .lock is a link to another file, or a pipe", str(folder), "remove it")
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if os.fstat(descriptor).st_nlink == 0:

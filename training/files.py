@@ -4,11 +4,14 @@ Written: to a temporary name beside the target, fsync, rename. Read: regular fil
 the listing names. Tensors are safetensors; nothing here can run code that a file carries.
 """
 
+import contextlib
 import hashlib
 import os
 import re
 import stat
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import safetensors
 import safetensors.torch
@@ -56,8 +59,12 @@ def make_folder(folder: Path) -> None:
 
 
 def write(path: Path, content: bytes) -> dict:
-    """Write a new file and fsync it; return its listing {"name", "bytes", "sha256"}. Raises OSError."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o644)
+    """Write a new file and fsync it; return its listing {"name", "bytes", "sha256"}. Raises OSError.
+
+    What had the name is gone then, and is not written to: it may be a link to another's file, or a pipe.
+    """
+    path.unlink(missing_ok=True)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
     try:
         view = memoryview(content)
         while view:
@@ -76,13 +83,15 @@ def write_atomic(path: Path, content: bytes) -> dict:
         temporary.rename(path)
         fsync_folder(path.parent)
     except OSError:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
         raise
     return {**listing, "name": path.name}
 
 
-def read(path: Path, limit: int) -> bytes:
-    """The bytes of a regular file of at most `limit` bytes; links, pipes and devices are refused. Raises Damaged."""
+@contextlib.contextmanager
+def _regular(path: Path, limit: int) -> Iterator[tuple[BinaryIO, int]]:
+    """A regular file of at most `limit` bytes, open, and its size; links, pipes and devices are refused. Raises Damaged."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
         with os.fdopen(descriptor, "rb") as file:
@@ -91,11 +100,17 @@ def read(path: Path, limit: int) -> bytes:
                 raise Damaged("not a regular file", path)
             if status.st_size > limit:
                 raise Damaged(f"{status.st_size} bytes where at most {limit} belong", path)
-            if status.st_size > free_memory():
-                raise Damaged(f"{status.st_size} bytes, more than the free memory", path)
-            return file.read(limit + 1)
+            yield file, status.st_size
     except OSError as error:
         raise Damaged(f"cannot be read ({error.strerror})", path) from error
+
+
+def read(path: Path, limit: int) -> bytes:
+    """The bytes of a regular file of at most `limit` bytes; links, pipes and devices are refused. Raises Damaged."""
+    with _regular(path, limit) as (file, size):
+        if size > free_memory():
+            raise Damaged(f"{size} bytes, more than the free memory", path)
+        return file.read(limit + 1)
 
 
 def valid_listing(listing) -> bool:
@@ -113,15 +128,31 @@ def valid_listing(listing) -> bool:
 
 def read_listed(folder: Path, listing: dict) -> bytes:
     """The bytes of a listed file, its size and SHA-256 compared first. Raises Damaged."""
+    path = _listed(folder, listing)
+    content = read(path, listing["bytes"])
+    _compare(path, listing, len(content), hashlib.sha256(content).hexdigest())
+    return content
+
+
+def verify_listed(folder: Path, listing: dict) -> None:
+    """Size and SHA-256 of a listed file compared, a block at a time: that needs no memory. Raises Damaged."""
+    path = _listed(folder, listing)
+    with _regular(path, listing["bytes"]) as (file, _):
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        _compare(path, listing, file.tell(), digest)
+
+
+def _listed(folder: Path, listing: dict) -> Path:
     if not valid_listing(listing):
         raise Damaged("the listing of a file is malformed", folder)
-    path = folder / listing["name"]
-    content = read(path, listing["bytes"])
-    if len(content) != listing["bytes"]:
-        raise Damaged(f"truncated to {len(content)} of {listing['bytes']} bytes", path)
-    if hashlib.sha256(content).hexdigest() != listing["sha256"]:
+    return folder / listing["name"]
+
+
+def _compare(path: Path, listing: dict, size: int, digest: str) -> None:
+    if size != listing["bytes"]:
+        raise Damaged(f"truncated to {size} of {listing['bytes']} bytes", path)
+    if digest != listing["sha256"]:
         raise Damaged("its bytes changed since it was written (SHA-256 differs)", path)
-    return content
 
 
 def pack_tensors(tensors: dict[str, torch.Tensor]) -> bytes:

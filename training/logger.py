@@ -77,7 +77,7 @@ class Sink:
     def _open(self) -> None:
         path = self._path or self._new_path()
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK, 0o644)
         if self._path is None:
             self._size = os.fstat(self._descriptor).st_size
             if self._by_lines and self._size:
@@ -258,14 +258,16 @@ def _trim(path: Path, step: int) -> None:
     """Keep the whole lines of a metrics file up to a step; what a killed run wrote beyond it is written again."""
     if not path.exists():
         return
+    if not path.is_file():
+        raise OSError(f"{path} is no regular file")
     with path.open("rb") as old:
         write_atomic(path, b"".join(line for line in old if line.endswith(b"\n") and _step_of(line) <= step))
 
 
 def _step_of(line: bytes) -> float:
     try:
-        return json.loads(line)["step"]
-    except (ValueError, KeyError, TypeError):
+        return float(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return math.inf
 
 
@@ -312,7 +314,8 @@ class Progress:
     def message(self, text: str) -> None:
         """Print a line without breaking the bar."""
         if self._bar is not None:
-            tqdm.write(text, file=self.stream)
+            with contextlib.suppress(OSError, ValueError):  # as `say`
+                tqdm.write(text, file=self.stream)
         else:
             say(text, self.stream)
 

@@ -16,11 +16,14 @@ from typing import Any
 
 import yaml
 
-from errors import UserError, nearest
+from errors import UserError, nearest, say
 from option import REQUIRED
 from training.presets import find_preset, first_comment, load_yaml, preset_names
 
 Config = typing.TypeVar("Config")
+
+# What counters and float32 tensors can hold; options with bounds of their own have narrower ones.
+LARGEST = {int: 2**53, float: 3.4e38}
 
 
 # ------------------------------------------------------------------------------------------------------- the classes
@@ -158,6 +161,9 @@ def convert(value: Any, kind: Any, metadata: typing.Mapping, where: str) -> Any:
     except (ValueError, TypeError, OverflowError):
         raise UserError(f"{short(value)} is not {_describe(kind)}", where, f"give {_describe(kind)}") from None
     _check(converted, metadata, where)
+    if kind in LARGEST and abs(converted) > LARGEST[kind]:
+        remedy = f"give a value at most {LARGEST[kind]}" if converted > 0 else f"give a value at least -{LARGEST[kind]}"
+        raise UserError(f"{short(converted)} is out of range", where, remedy)
     return converted
 
 
@@ -257,7 +263,7 @@ def _take_preset(cls: type, path: Path, folder: Path | str, values: dict, proven
     mapping = load_yaml(path)
     base = mapping.pop("base", None)
     if base is not None:
-        parent = find_preset(str(base), folder)
+        parent = find_preset(base if isinstance(base, str) else short(base), folder)
         _take_preset(cls, parent, folder, values, provenance, (*above, path.resolve()))
     _take(cls, mapping, str(path), values, provenance)
 
@@ -301,7 +307,7 @@ def _split(
     while words:
         word = words.pop(0)
         if word in ("--help", "-h"):
-            sys.stdout.write(help_text(cls, presets, positional, description))
+            say(help_text(cls, presets, positional, description).rstrip(), sys.stdout)
             raise SystemExit(0)
         name, equals, text = word.removeprefix("--").partition("=")
         if not word.startswith("--"):

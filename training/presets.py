@@ -9,19 +9,41 @@ import yaml
 from errors import UserError, nearest
 
 MAX_YAML_BYTES = 1 << 20
+MAX_NUMBER_LETTERS = 100  # Python refuses to print a number of thousands of digits, and none here needs so many
+NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
+
+# Of construction: an explicit tag on a value that is none (`!!bool x`), a day or a number that there is not.
+MALFORMED = (ValueError, TypeError, KeyError, IndexError, AttributeError, ArithmeticError)
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe YAML that refuses a key given twice and reads 1e-4 as the number it is."""
+    """Safe YAML that refuses a key given twice, merges and endless numbers, and reads 1e-4 as the number it is."""
+
+    def construct_object(self, node, deep=False):
+        if node.tag in NUMBERS and len(node.value) > MAX_NUMBER_LETTERS:
+            raise _refused(f"a number is longer than {MAX_NUMBER_LETTERS} letters", node)
+        try:
+            return super().construct_object(node, deep)
+        except MALFORMED as error:
+            text = short(node.value) if isinstance(node, yaml.ScalarNode) else "this"
+            raise _refused(f"{text} is no {node.tag.rpartition(':')[2]}", node) from error
+
+    def flatten_mapping(self, node):
+        for key, _ in node.value:
+            if key.tag == "tag:yaml.org,2002:merge":  # a few lines of them unfold without end
+                raise _refused("the merge key << is not taken", key)
 
     def construct_mapping(self, node, deep=False):
         seen = set()
-        for key, _ in node.value:
+        for key, _ in node.value if isinstance(node, yaml.MappingNode) else ():
             if isinstance(key, yaml.ScalarNode) and key.value in seen:
-                problem = f"the key {key.value} appears twice"
-                raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
+                raise _refused(f"the key {key.value} appears twice", key)
             seen.add(key.value if isinstance(key, yaml.ScalarNode) else None)
         return super().construct_mapping(node, deep)
+
+
+def _refused(problem: str, node: yaml.Node) -> yaml.constructor.ConstructorError:
+    return yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
 
 
 _Loader.add_implicit_resolver(
@@ -38,7 +60,7 @@ def load_yaml(path: Path | str) -> dict:
         if path.stat().st_size > MAX_YAML_BYTES:
             raise UserError(f"the file is larger than {MAX_YAML_BYTES} bytes", str(path), "give a YAML file of options")
         content = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError, TypeError, OSError) as error:
+    except (yaml.YAMLError, RecursionError, OSError, *MALFORMED) as error:
         mark = getattr(error, "problem_mark", None)
         problem = " ".join(str(getattr(error, "problem", None) or error).split())[:120]
         line = f", line {mark.line + 1}" if mark else ""

@@ -5,6 +5,7 @@ Alignment: action[t] led to image[t]; reward[t] came with image[t]; at is_first[
 Rows of a stream are numbered from 0 for ever; row r lies in slot r mod `rows_per_stream`.
 """
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from training.files import Damaged, NotSaved
 
 CHUNK_ROWS = 1024
 VERSION = 1
+CHUNK_NAME = re.compile(r"(\.tmp-)?stream-\d{3}-row-\d{12}-[0-9a-f]{12}\.safetensors")
 _NUMPY_TYPES = {torch.uint8: np.uint8, torch.bool: np.bool_, torch.float32: np.float32}
 
 
@@ -307,7 +309,7 @@ def damaged_chunks(folder: Path | str, manifest: dict) -> list[tuple[int, str]]:
     for chunk in manifest["chunks"]:
         for listing in chunk["files"]:
             try:
-                files.read_listed(Path(folder), listing)
+                files.verify_listed(Path(folder), listing)
             except Damaged as error:
                 found.append((chunk["stop"], f"replay chunk {listing.get('name')}: {error.what}"))
     return found
@@ -320,11 +322,13 @@ def remove_unlisted(folder: Path | str, manifests: list[dict]) -> int:
     """
     folder = Path(folder)
     listed = {listing["name"] for manifest in manifests for chunk in manifest["chunks"] for listing in chunk["files"]}
-    stale = [path for path in folder.glob("*.safetensors") if path.name not in listed]
-    stale += list(folder.glob(".tmp-*"))
-    try:
-        for path in stale:
+    ours = [path for path in folder.iterdir() if CHUNK_NAME.fullmatch(path.name)] if folder.is_dir() else []
+    stale, refused = [path for path in ours if path.name not in listed], None
+    for path in stale:
+        try:
             path.unlink(missing_ok=True)
-    except OSError as error:
-        raise NotSaved(f"old replay chunks in {folder} were not deleted: {error.strerror or error}") from error
+        except OSError as error:
+            refused = error
+    if refused:
+        raise NotSaved(f"old replay chunks in {folder} were not deleted: {refused.strerror or refused}") from refused
     return len(stale)

@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import errno
 import functools
 import os
 import platform
@@ -46,11 +47,17 @@ def one_line_without_memory(where: Callable[[], str]) -> Iterator[None]:
     """Running out of memory, on the CPU or a device, becomes a UserError with exit code 4; `where` is asked then."""
     try:
         yield
-    except (MemoryError, RuntimeError) as error:
-        on_device = type(error).__name__ == "OutOfMemoryError"  # torch's, by name: torch may not be imported here
-        if not (isinstance(error, MemoryError) or on_device or any(words in str(error) for words in NO_MEMORY)):
+    except (MemoryError, RuntimeError, OSError) as error:
+        if not is_memory(error):
             raise
         raise UserError("out of memory", where(), "choose a smaller --size, batch or --training.capacity", 4) from error
+
+
+def is_memory(error: Exception) -> bool:
+    """Whether it says that there is no memory left."""
+    on_device = type(error).__name__ == "OutOfMemoryError"  # torch's, by name: torch may not be imported here
+    refused = isinstance(error, OSError) and error.errno == errno.ENOMEM
+    return isinstance(error, MemoryError) or on_device or refused or any(words in str(error) for words in NO_MEMORY)
 
 
 def _meminfo() -> dict[str, int]:

@@ -17,7 +17,7 @@ from errors import UserError
 from option import option
 from training import checkpoint, system
 from training import replay as replays
-from training.files import NotSaved
+from training.files import Damaged, NotSaved
 from training.logger import Logger, Progress
 from training.pictures import beside
 from training.replay import Replay
@@ -28,7 +28,7 @@ from training.rollout import Policy, Rollout, random_policy
 class TrainingConfig:
     batch_size: int = option(16, "Sequences B in a batch.", ge=1, le=100_000)
     batch_length: int = option(32, "Steps T of a sequence.", ge=2, le=100_000)
-    train_ratio: float = option(64.0, "Replayed steps per agent step.", gt=0.0)
+    train_ratio: float = option(64.0, "Replayed steps per agent step.", gt=0.0, le=1e6)
     prefill: int = option(2000, "Env frames of random actions before learning starts.", ge=1)
     capacity: int = option(500_000, "Agent steps that the replay holds, or fewer if the run is shorter.", ge=64)
     log_every: int = option(1000, "Env frames between two lines of metrics.", ge=1)
@@ -42,8 +42,7 @@ def manifest_of(path: Path) -> dict:
     return checkpoint.peek(path, "replay", "manifest")
 
 
-# What a state that is none of this agent and version meets on its way in.
-MISFITS = (KeyError, TypeError, ValueError, IndexError, AttributeError, RuntimeError, OverflowError)
+FILM = 128  # rows
 
 
 class Every:
@@ -107,7 +106,7 @@ class Trainer:
         self.score = float("nan")  # return of the last episode
         self.generator = np.random.default_rng([seed, 1])
         self.metrics = Metrics()
-        self.film: list[np.ndarray] = []  # the running episode of environment 0
+        self.film: list[np.ndarray] = []  # the last rows of the running episode of environment 0
         self.stop_signal = 0  # the signal that asked to stop
         self.saved_at = -1  # env frame of the last checkpoint
 
@@ -144,7 +143,7 @@ class Trainer:
         self.agent_step += self.rollout.agent_steps
         if self.env_frame >= self.config.prefill:
             self.owed += self.rollout.agent_steps * self.config.train_ratio
-        self.film = [row["image"][0]] if row["is_first"][0] else [*self.film, row["image"][0]]
+        self.film = [row["image"][0]] if row["is_first"][0] else [*self.film[1 - FILM :], row["image"][0]]
         for episode in self.rollout.finished:
             self.episodes += 1
             self.score = episode.score
@@ -192,7 +191,7 @@ class Trainer:
             stacked = np.concatenate(list(pictures), 1)
             logger.video(self.env_frame, "latent/observation_beside_latent", stacked, self.render_fps)
         if self.film:
-            logger.video(self.env_frame, "training/rollout", np.stack(self.film[-128:]), self.render_fps)
+            logger.video(self.env_frame, "training/rollout", np.stack(self.film), self.render_fps)
 
     # ------------------------------------------------------------------------------------------------ save and resume
 
@@ -209,10 +208,15 @@ class Trainer:
             root = self.folder / "checkpoints"
             checkpoint.save(root, self.env_frame, self.state(manifest, tail))
             self.saved_at = self.env_frame
-            kept = checkpoint.prune(root, keep=2)
-            replays.remove_unlisted(self.folder / "replay", [manifest_of(path) for path in kept])
         except NotSaved as error:
             progress.message(f"warning: {error}; training goes on, the next checkpoint tries again")
+            return
+        try:
+            kept = checkpoint.prune(root, keep=2)
+            if kept == checkpoint.steps(root):  # one that cannot be read this moment may list any chunk
+                replays.remove_unlisted(self.folder / "replay", [manifest_of(path) for path in kept])
+        except (NotSaved, Damaged, OSError) as error:
+            progress.message(f"warning: what is old was not tidied away ({error}); training goes on")
 
     def state(self, manifest: dict, tail: dict) -> dict[str, Any]:
         """Everything a resumed run needs, as plain types and tensors."""
@@ -241,13 +245,9 @@ class Trainer:
 
         Errors: UserError when none can be read, or it is none of this agent and version.
         """
-        try:
-            with system.one_line_without_memory(lambda: str(self.folder)):
-                return self._resume()
-        except MISFITS as error:
-            what = f"the checkpoint is whole and does not fit ({type(error).__name__}: {str(error)[:100]})"
-            remedy = "use the version that wrote it, or begin in a new --folder"
-            raise UserError(what, str(self.folder / "checkpoints"), remedy) from error
+        where = self.folder / "checkpoints"
+        with system.one_line_without_memory(lambda: str(self.folder)), checkpoint.fits(where):
+            return self._resume()
 
     def _resume(self) -> list[str]:
         root, chunks = self.folder / "checkpoints", self.folder / "replay"
@@ -261,7 +261,8 @@ class Trainer:
             path, sentences = checkpoint.latest(root)
         if path is None:
             if sentences:
-                raise UserError(f"no checkpoint can be read ({sentences[0]})", str(root), "move the folder away, or restore it")
+                remedy = "restore one of them, or move the whole folder away and begin anew"
+                raise UserError(f"no checkpoint can be read ({sentences[0]})", str(self.folder), remedy)
             return []
         if checkpoint.steps(root)[-1] != path:
             checkpoint.set_aside_newer(root, path)

@@ -165,7 +165,7 @@ class ContrastiveConfig:
         "What is matched with the image: the state that has seen it, or the prediction from past states and actions.",
         choices=("state", "prediction"),
     )
-    projection: int = option(128, "Size of the space in which state and image are compared.", ge=2)
+    projection: int = option(128, "Size of the space in which state and image are compared.", ge=2, le=65536)
     temperature: float = option(0.1, "Divisor of the cosine.", gt=0.0)
 
 

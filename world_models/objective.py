@@ -25,7 +25,9 @@ class ObjectiveConfig:
         "Terms whose weighted sum C is held above a threshold c0 by one Lagrange multiplier; none: fixed weights.",
     )
     dual_rate: float = option(0.003, "Step of the logarithm of the multiplier, per nat of slack.", gt=0.0)
-    pilot_updates: int = option(300, "Updates with multiplier 1, after which c0 is read off the values of C.", ge=2)
+    pilot_updates: int = option(
+        300, "Updates with multiplier 1, after which c0 is read off the values of C.", ge=2, le=10_000_000
+    )
     quantile: float = option(0.9, "c0 is this quantile of the smoothed C over the last half of the pilot.", ge=0.0, le=1.0)
     threshold: float | None = option(None, "c0 in nats where it is known beforehand; none: read off by the quantile.")
     minimum: float = option(1.0, "Smallest multiplier; below 1 clutter, which serves the objective best, gets the say.", gt=0.0)

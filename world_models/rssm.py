@@ -20,13 +20,13 @@ from world_models.networks import MLP, BlockLinear, linear
 
 @dataclass(frozen=True)
 class RSSMConfig:
-    deterministic: int = option(256, "Size D of the recurrent state.", ge=8)
-    hidden: int = option(256, "Units of the layers inside the recurrent model.", ge=8)
-    blocks: int = option(1, "Number of independent blocks of the recurrent weights; 1 is a dense layer.", ge=1)
+    deterministic: int = option(256, "Size D of the recurrent state.", ge=8, le=65536)
+    hidden: int = option(256, "Units of the layers inside the recurrent model.", ge=8, le=65536)
+    blocks: int = option(1, "Number of independent blocks of the recurrent weights; 1 is a dense layer.", ge=1, le=4096)
     latent: str = option("categorical", "Distribution of the stochastic state.", choices=("categorical", "gaussian"))
-    groups: int = option(16, "Categorical latent: number S of one-hot variables.", ge=1)
-    classes: int = option(16, "Categorical latent: number K of classes of each.", ge=2)
-    gaussian_size: int = option(30, "Gaussian latent: number of coordinates.", ge=1)
+    groups: int = option(16, "Categorical latent: number S of one-hot variables.", ge=1, le=4096)
+    classes: int = option(16, "Categorical latent: number K of classes of each.", ge=2, le=4096)
+    gaussian_size: int = option(30, "Gaussian latent: number of coordinates.", ge=1, le=65536)
     unimix: float = option(0.01, "Categorical latent: share of a uniform distribution mixed in.", ge=0.0, le=0.5)
     posterior_scale: float = option(16.0, "Variance of the posterior's first parameters; larger starts surer.", gt=0.0)
     posterior: str = option(

@@ -20,6 +20,8 @@ from errors import UserError
 
 CONTAINERS = {"mp4": "mp4v", "avi": "MJPG", "mkv": "MJPG"}
 SIZE, LONGEST, MOST_BYTES = 16, 30.0, 1 << 30
+FRAMES, SHARE = 60, 0.9  # of a whole clip; of which so many must come, or a refusal, where the rest is missing
+ODD_NAMES = [os.fsdecode(b"caf\xe9"), "1\u00b23"]  # not UTF-8; a digit to isdigit() that int() does not take
 
 
 def video(folder: Path, chance: random.Random) -> Tries:
@@ -30,9 +32,9 @@ def video(folder: Path, chance: random.Random) -> Tries:
     try:
         while True:
             pool = pool or ProcessPoolExecutor(1, multiprocessing.get_context("forkserver"))
-            path = exploding(folder, bombs, chance) if chance.random() < 0.03 else broken(folder, whole, chance)
+            path, least = exploding(folder, bombs, chance) if chance.random() < 0.03 else broken(folder, whole, chance)
             try:
-                lost = pool.submit(verdict, path).result(LONGEST)
+                lost = pool.submit(verdict, path, least).result(LONGEST)
             except Late:
                 lost = f"it took more than {LONGEST:.0f} seconds"
             except BrokenProcessPool:
@@ -40,7 +42,7 @@ def video(folder: Path, chance: random.Random) -> Tries:
             if lost:
                 pool.shutdown(wait=False, cancel_futures=True)
                 pool = None
-            yield lost and f"{path.name}: {lost}"
+            yield lost and f"{printable(path.name)}: {lost}"
             shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
     finally:
         if pool:
@@ -48,9 +50,9 @@ def video(folder: Path, chance: random.Random) -> Tries:
 
 
 def written(path: Path, code: str) -> bytes:
-    """A whole clip of 60 frames."""
+    """A whole clip of FRAMES frames."""
     writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, cv2.VideoWriter_fourcc(*code), 25, (64, 48))
-    for index in range(60):
+    for index in range(FRAMES):
         frame = np.random.default_rng(index).integers(0, 255, (48, 64, 3), np.uint8)
         writer.write(cv2.GaussianBlur(frame, (9, 9), 0))
     writer.release()
@@ -74,24 +76,24 @@ def boundless(side: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
 
 
-def exploding(folder: Path, bombs: tuple[bytes, ...], chance: random.Random) -> Path:
-    """Small on the disk and large in memory."""
+def exploding(folder: Path, bombs: tuple[bytes, ...], chance: random.Random) -> tuple[Path, int]:
+    """Small on the disk and large in memory; as `broken`."""
     content, path = chance.choice(bombs), folder / f"clip{chance.randrange(10**6)}"
     if content is bombs[0]:
         path = path.with_suffix(".mp4")
         path.write_bytes(content)
-        return path
+        return path, videos.MIN_FRAMES
     path.mkdir()
     for index in range(2):
         (path / f"{index}.png").write_bytes(content)
-    return path
+    return path, videos.MIN_FRAMES
 
 
-def broken(folder: Path, whole: dict[str, bytes], chance: random.Random) -> Path:
-    """A file or folder that is no whole clip, or a strange one."""
+def broken(folder: Path, whole: dict[str, bytes], chance: random.Random) -> tuple[Path, int]:
+    """A file or folder that is no whole clip, or a strange one, and the least number of frames that may come of it."""
     suffix = chance.choice(list(whole))
     path, content = folder / f"clip{chance.randrange(10**6)}.{suffix}", bytearray(whole[suffix])
-    kind = chance.randrange(15)
+    kind = chance.randrange(16)
     if kind < 5:
         for _ in range(chance.choice((1, 3, 30, 300))):  # half of them in the header
             reach = len(content) if chance.random() < 0.5 else 200
@@ -114,8 +116,21 @@ def broken(folder: Path, whole: dict[str, bytes], chance: random.Random) -> Path
         content = chance.choice([b"", b"hello, this is no video\n"])
     if kind < 11 or kind == 14:
         path.write_bytes(content)
+        return path, round(SHARE * FRAMES) if kind in (5, 6) else videos.MIN_FRAMES
+    return named(path, content, chance) if kind == 15 else other(path, kind, chance), videos.MIN_FRAMES
+
+
+def named(path: Path, content: bytes, chance: random.Random) -> Path:
+    """A whole clip whose file, or the first picture of whose folder, has a strange name."""
+    name = chance.choice(ODD_NAMES)
+    if chance.random() < 0.5:
+        path = path.with_stem(f"{path.stem}{name}")
+        path.write_bytes(content)
         return path
-    return other(path, kind, chance)
+    path.mkdir()
+    for stem in (name, "2", "10"):
+        (path / f"{stem}.png").write_bytes(cv2.imencode(".png", np.zeros((9, 9, 3), np.uint8))[1].tobytes())
+    return path
 
 
 def other(path: Path, kind: int, chance: random.Random) -> Path:
@@ -138,8 +153,8 @@ def other(path: Path, kind: int, chance: random.Random) -> Path:
     return path
 
 
-def verdict(path: Path) -> str:
-    """Decode it: "" for whole frames or for one line that names it, without more memory than is fair at any moment."""
+def verdict(path: Path, least: int) -> str:
+    """Decode it: "" for `least` whole frames or for one line that names it, without more memory than is fair at any moment."""
     Path("/proc/self/clear_refs").write_text("5")  # the peak counts from now
     try:
         count = 0
@@ -147,14 +162,19 @@ def verdict(path: Path) -> str:
             count += 1
             if frame.shape != (SIZE, SIZE, 3) or frame.dtype != np.uint8:
                 return f"a frame of {frame.shape}, {frame.dtype}"
-        lost = "" if count >= videos.MIN_FRAMES else f"{count} frames and no word"
+        lost = "" if count >= least else f"{count} frames and no word"
     except UserError as error:
         text = str(error)
-        lost = "" if text.isprintable() and path.name in text and error.exit_code == 2 else f"said {text!r}"
+        lost = "" if text.isprintable() and printable(path.name) in text and error.exit_code == 2 else f"said {text!r}"
     except Exception as error:  # whatever else comes is what this looks for
         lost = f"{type(error).__name__}: {error}"
     peak = peak_bytes()
     return lost or (f"{peak >> 20} MB in memory" if peak > MOST_BYTES else "")
+
+
+def printable(name: str) -> str:
+    """As a line of ours shows it."""
+    return "".join(letter if letter.isprintable() else "?" for letter in name)
 
 
 def peak_bytes() -> int:

@@ -1,5 +1,6 @@
 """A disk that is full in the middle of a real run: what was saved stays, the run goes on, and saves again with room."""
 
+import json
 import os
 import random
 import shutil
@@ -11,6 +12,9 @@ from pathlib import Path
 from benchmarks.fault import Tries
 from benchmarks.fault.runs import ENDLESS, LONGEST, ROOT, command, good, good_step, variables, wait_for
 from errors import UserError
+from evaluation import films
+from training import checkpoint, trainer
+from training import replay as replays
 
 SIZE = 32 << 20  # bytes of a disk
 ROOM = (20_000, 8_000_000)  # of it that is free, more or less
@@ -56,6 +60,24 @@ def one(disk: Path, room: int) -> str:
         process.wait()
 
 
+def broken(run: Path, after: int) -> str:
+    """What of a run's files is not whole: its newest checkpoint with its chunks, its lines, its films."""
+
+    def damaged(path: Path) -> list[str]:
+        return [sentence for _, sentence in replays.damaged_chunks(run / "replay", trainer.manifest_of(path))]
+
+    newest, sentences = checkpoint.latest(run / "checkpoints", damaged)
+    if newest is None or sentences or good_step(run) < after:
+        return f"of the checkpoints {sentences or 'none is there'}"
+    for line in (run / "metrics.jsonl").read_bytes().splitlines(True)[:-1]:  # the last may be on its way
+        try:
+            json.loads(line)
+        except ValueError:
+            return f"metrics.jsonl has the line {line[:80]!r}"
+    torn = [film.name for film in run.glob("[!.]*.mp4") if not films.length(str(film))]
+    return f"the films {torn} cannot be seen" if torn else ""
+
+
 def judged(process: subprocess.Popen, disk: Path, out: Path, room: int) -> str:
     """What became of it; the disk is seen as the run sees it."""
     seen, newest = Path(f"/proc/{process.pid}/root{disk}"), [-1]
@@ -83,6 +105,7 @@ def judged(process: subprocess.Popen, disk: Path, out: Path, room: int) -> str:
     (seen / "ballast").unlink()
     after = good_step(seen / "run")
     lost = wait_for(process, lambda: good_step(seen / "run") > after)
+    lost = lost or broken(seen / "run", after)
     process.terminate()
     try:
         code = process.wait(LONGEST)

@@ -17,7 +17,7 @@ from benchmarks.fault import Tries, lacking
 from benchmarks.fault.checkpoints import NAMES
 from benchmarks.fault.clips import MOST_BYTES, peak_bytes
 from benchmarks.fault.resume import options_of
-from benchmarks.fault.states import leaves_of, put, text_of
+from benchmarks.fault.states import leaves_of, node_at, put, text_of
 from errors import UserError
 from training import checkpoint, files
 from training.files import Damaged
@@ -25,6 +25,7 @@ from training.trainer import Trainer
 
 AGENTS = ("infopower", "slim", "mra", "hierarchical")
 LONGEST = 20.0  # seconds to go on
+MORE = ["a", "jnt_qposadr", "body_parentid", "geom_pos", "get_reward", "random", "__class__", 0]
 STRANGE = [None, True, -1, 0, 2**31, 2**63, 2**70, 1e308, float("nan"), float("-inf"), 0.5, "", "../escaped", "/tmp/escaped"]
 STRANGE += [[], {}, [1, 2], {"a": 1}, {0: None}, ("a",), [[]] * 5, torch.zeros(0), torch.zeros(3, 3), torch.tensor(1.0)]
 STRANGE += [torch.full((7,), float("nan")), torch.zeros(5, dtype=torch.uint8), np.zeros(3), np.ones((2, 2), np.int64)]
@@ -86,6 +87,11 @@ def strange(state: dict, chance: random.Random) -> tuple[dict, str]:
     for _ in range(chance.choice((0, 0, 0, 1, 2))):
         place = place.rpartition("/")[0] or place
     value = chance.choice(STRANGE)
+    if chance.random() < 0.2:  # something more
+        place = chance.choice([*dict.fromkeys(other.rpartition("/")[0] for other, _ in leaves_of(state))]) or place
+        node = node_at(state, place)
+        if isinstance(node, dict):
+            value = node | {chance.choice(MORE): value}
     return put(state, place, value), f"{place} is {text_of(value)[:60]}"
 
 

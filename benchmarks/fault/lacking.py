@@ -98,15 +98,14 @@ def lacking(folder: Path, chance: random.Random) -> Tries:
             continue
         state, other, end = stretches[agent]
         here, there = (dict(leaves_of(one)) for one in (state, other))
-        if not left.get(agent):
-            left[agent] = chance.sample(places := sorted(here), len(places))
-        place = left[agent].pop()
-        instead = there.get(place, here[place])
-        if text_of(instead) == text_of(here[place]):
-            instead = another(here[place])
-        if instead is None:  # nothing else can be there
-            yield ""
-            continue
+        instead = None
+        while instead is None:  # nothing else can be there
+            if not left.get(agent):
+                left[agent] = chance.sample(places := sorted(here), len(places))
+            place = left[agent].pop()
+            instead = there.get(place, here[place])
+            if text_of(instead) == text_of(here[place]):
+                instead = another(here[place])
         changed = put(copy.deepcopy(state), place, instead)
         try:
             same = resumed(folder / f"try{number}", words, changed) == end

@@ -3,6 +3,7 @@
 import importlib
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 import unittest.mock
@@ -74,6 +75,7 @@ def work(
 ) -> None:
     """What the process does: `python train.py words`, its output in files."""
     os.setsid()
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # as train.py has it in the seconds of its imports
     os.chdir(ROOT)
     os.environ.update(variables)
     for stream, path in ((1, log), (2, errors)):

@@ -34,12 +34,25 @@ def differing(one: dict[str, str], other: dict[str, str]) -> str:
     return f"{len(places)} of {len(one)} differ, {', '.join(places[:6])}"
 
 
+def node_at(node, place: str):
+    """What is at a place, as `leaves_of` names it."""
+    if not place:
+        return node
+    pairs = dict(node.items() if isinstance(node, dict) else enumerate(node))
+    key = _key(pairs, place)
+    return node_at(pairs[key], place[len(str(key)) + 1 :])
+
+
 def put(node, place: str, value):
     """A copy with another value at a place, as `leaves_of` names it; what is not on the way there is shared."""
     if not place:
         return value
     pairs = dict(node.items() if isinstance(node, dict) else enumerate(node))
-    # Keys may have a slash in them.
-    key = next(key for key in pairs if place == f"/{key}" or place.startswith(f"/{key}/"))
+    key = _key(pairs, place)
     pairs[key] = put(pairs[key], place[len(str(key)) + 1 :], value)
     return pairs if isinstance(node, dict) else type(node)(pairs.values())
+
+
+def _key(pairs: dict, place: str):
+    """Of where a place begins; keys may have a slash in them."""
+    return next(key for key in pairs if place == f"/{key}" or place.startswith(f"/{key}/"))

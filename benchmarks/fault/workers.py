@@ -74,7 +74,7 @@ def worker(folder: Path, chance: random.Random) -> Tries:
     multiprocessing.get_context("forkserver").set_forkserver_preload([__name__])  # each start is then a fork
     words, kept = [folder / str(index) for index in range(NUMBER)], {}
     make = functools.partial(Workers, [functools.partial(Counting, word) for word in words], PATIENCE, calm=1)
-    with mock.patch.object(workers, "STARTING", 2 * PATIENCE):
+    with mock.patch.object(workers, "STARTING", 4 * PATIENCE):
         envs = make()
         try:
             while True:

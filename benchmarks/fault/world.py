@@ -18,6 +18,7 @@ from training.logger import Logger
 BAD = (float("nan"), float("inf"), 1e12, -1e12)
 MINUTE = 60.0  # seconds of a try of soak
 WARM = 6000  # env frames after which all has happened that happens: an evaluation, films, many checkpoints
+SLOPE = 1e-4  # of memory a minute; 0.6 % an hour
 GROWTH = 0.02  # of memory since the first minute, however many follow
 
 
@@ -78,18 +79,27 @@ def soak(folder: Path, chance: random.Random) -> Tries:
     process = begin_anew(run, *ENDLESS, "--training.capacity", "200", "--training.evaluate_every", "1000")
     try:
         lost = wait_for(process, lambda: good_step(run) > WARM)
-        before = held(process.pid)
+        before, seen = held(process.pid), []
         while True:
             began = good_step(run)
             now = held(process.pid)
+            seen.append(now["memory"])
             grown = now["memory"] / before["memory"] - 1
             if process.poll() is not None or good_step(run) <= began:
                 lost = "it stands still"
             elif grown > GROWTH or now["files"] > before["files"] + 2 or now["threads"] > before["threads"] + 2:
                 lost = f"from {before} to {now}"
+            if len(seen) >= 20 and rise(seen) > SLOPE:
+                lost = lost or f"memory rises by {rise(seen):.2e} of itself a minute: {seen}"
             yield lost
     finally:
         end(process)
+
+
+def rise(seen: list[int]) -> float:
+    """Of a line through all minutes but the first five, as a share of the memory."""
+    later = np.array(seen[5:], float)
+    return float(np.polyfit(np.arange(len(later)), later, 1)[0] / later.mean())
 
 
 def held(pid: int) -> dict[str, int]:

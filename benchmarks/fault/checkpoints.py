@@ -9,6 +9,7 @@ import torch
 
 from benchmarks.fault import Tries, lacking, runs
 from benchmarks.fault.states import described
+from errors import UserError
 from training import checkpoint, trainer
 from training.files import Damaged
 
@@ -48,6 +49,8 @@ def damage(folder: Path, chance: random.Random) -> Tries:
                 lost = fallen_back(resumed, sentences, before, newest, name)
             if not lost and described(checkpoint.load(before)) != expected:
                 lost = "the one before is not what it was"
+        except UserError as error:
+            lost = str(error)
         finally:
             restore(run, path, whole)
         yield lost and f"{name}, {kind}: {lost}"

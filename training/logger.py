@@ -250,7 +250,7 @@ def _pixels(array: np.ndarray, dimensions: int) -> np.ndarray:
 def _new_events_path(folder: Path) -> Path:
     """A name after all others in the folder, also when the clock went back: TensorBoard reads files in that order."""
     stamps = [path.name.split(".")[3] for path in folder.glob("events.out.tfevents.*.foreground")]
-    latest = max((int(stamp) for stamp in stamps if stamp.isdigit()), default=0)
+    latest = max((int(stamp) for stamp in stamps if stamp.isdecimal()), default=0)
     return folder / f"events.out.tfevents.{max(int(time.time()), latest + 1):010d}.{os.getpid()}.foreground"
 
 

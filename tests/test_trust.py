@@ -1,0 +1,206 @@
+"""What others put in a run's way: their files are left alone, and what they wrote is not believed."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import gymnasium
+import numpy as np
+import pytest
+import torch
+
+import build
+import envs
+import eval as program
+import train
+from benchmarks.fault import lacking, runs
+from benchmarks.fault.states import put
+from configs import run as run_configs
+from errors import UserError
+from evaluation import episodes, films
+from training import checkpoint, files
+from training import replay as replays
+from training.logger import Logger
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def trainer(tmp_path, monkeypatch):
+    """A small run that was saved, with chunks."""
+    torch.set_num_threads(1)
+    monkeypatch.setattr(replays, "CHUNK_ROWS", 16)
+    trainer = lacking.make(tmp_path / "run", lacking.WORDS)
+    lacking.run_to(trainer, lacking.CUT)
+    return trainer
+
+
+class Said(list):
+    """As much of a progress bar as a save asks for."""
+
+    def message(self, text: str) -> None:
+        self.append(text)
+
+
+def chunks(trainer) -> set[str]:
+    return {path.name for path in (trainer.folder / "replay").iterdir()}
+
+
+@pytest.mark.parametrize("how", ["unreadable", "refused"])
+def test_what_cannot_be_read_this_moment_costs_no_chunk(trainer, monkeypatch, how):
+    """A checkpoint that fails to verify for a passing reason lists chunks that a later one needs."""
+    before, said, real = chunks(trainer), Said(), files._regular
+
+    def unreadable(path, limit):
+        if path.name == "tensors.safetensors":
+            raise files.Damaged("no memory", path)
+        return real(path, limit)
+
+    def refused(*_, **__):
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as patched:
+        if how == "unreadable":
+            patched.setattr(files, "_regular", unreadable)
+        else:
+            patched.setattr(checkpoint, "prune", refused)
+        trainer.save(said)
+    assert chunks(trainer) >= before
+    assert said == [] if how == "unreadable" else "training goes on" in said[0]
+    trainer.save(said)
+    assert trainer.resume() == []
+
+
+def test_files_of_others_are_left_alone(tmp_path):
+    for name in ("model.safetensors", "stream-000-row-000000000000-0123456789ab.safetensors", ".tmp-notes"):
+        (tmp_path / name).write_text("mine")
+    assert replays.remove_unlisted(tmp_path, []) == 1
+    assert {path.name for path in tmp_path.iterdir()} == {"model.safetensors", ".tmp-notes"}
+
+
+def test_a_folder_of_something_else_is_no_run(tmp_path):
+    (tmp_path / "metrics.jsonl").write_text("{}\n")
+    with pytest.raises(UserError, match=r"holds metrics.jsonl and no config.yaml.*choose another --folder"):
+        train.prepare([*runs.SMALL, "--frames", "400", "--background.source", "none", "--folder", str(tmp_path)])
+
+
+def test_what_a_link_leads_to_is_not_written_to(tmp_path):
+    victim = tmp_path / "victim"
+    victim.write_text("mine")
+    frames = np.zeros((3, 8, 8, 3), np.uint8)
+    for name in ("film.mp4", "strip.png", ".tmp-strip.png", "whole.json", ".tmp-whole.json"):
+        (tmp_path / name).symlink_to(victim)
+    films.write_film(tmp_path / "film.mp4", frames, 20.0)
+    films.write_picture(tmp_path / "strip.png", frames[0])
+    files.write_atomic(tmp_path / "whole.json", b"{}")
+    assert victim.read_text() == "mine"
+    assert films.length(str(tmp_path / "film.mp4")) == 3
+    os.link(victim, tmp_path / ".lock")
+    with pytest.raises(UserError, match=r"its \.lock is a link"):
+        checkpoint.lock(tmp_path)
+    assert victim.read_text() == "mine"
+
+
+@pytest.mark.timeout(20)
+def test_a_pipe_is_not_waited_for(tmp_path):
+    for name in (".tmp-scores.json", "metrics.jsonl"):
+        os.mkfifo(tmp_path / name)
+    files.write_atomic(tmp_path / "scores.json", b"{}")
+    with Logger(tmp_path, resume_step=3) as logger:
+        logger.scalars(4, {"a": 1.0})
+
+
+def test_a_film_that_is_not_whole_takes_no_place(tmp_path, monkeypatch, capsys):
+    path, frames = tmp_path / "film.mp4", np.zeros((9, 8, 8, 3), np.uint8)
+    films.write_film(path, frames, 20.0)
+    monkeypatch.setattr(films, "length", lambda _: 4)  # as on a disk that became full
+    films.write_film(path, frames, 20.0)
+    monkeypatch.undo()
+    assert "no film could be written" in capsys.readouterr().err
+    assert films.length(str(path)) == 9
+    assert os.listdir(tmp_path) == ["film.mp4"]
+
+
+def test_odd_lines_are_no_reason_to_stop(tmp_path):
+    odd = ['{"step": "x"}', '{"step": null}', "[" * 100_000, "9" * 5000, '{"step": 1e400}']
+    (tmp_path / "metrics.jsonl").write_text("\n".join(['{"step": 1}', *odd, '{"step": 2}', '{"step": 9}', ""]))
+    (tmp_path / "events.out.tfevents.².1.foreground").write_text("")
+    with Logger(tmp_path, resume_step=3):
+        pass
+    assert (tmp_path / "metrics.jsonl").read_text() == '{"step": 1}\n{"step": 2}\n'
+
+
+INDICES = ["jnt_qposadr", "body_parentid", "actuator_trnid", "nobody", "__class__"]
+
+
+@pytest.mark.parametrize("name", INDICES)
+def test_indices_of_a_simulator_are_not_taken(name):
+    """MuJoCo follows them without a look: a forged one leads out of its memory."""
+    env = envs.make("cartpole-balance", size=16)
+    env.reset(seed=0)
+    taken = env.snapshot
+    place = ("model", name) if name != "__class__" else ("task", name)
+    taken["simulator"][place[0]][place[1]] = np.array([10**8, 10**8])
+    with pytest.raises(ValueError, match="no task keeps"):
+        env.snapshot = taken
+    env.reset(seed=0)
+    env.step(np.zeros(1))
+
+
+@pytest.mark.parametrize("place", ["/agent/weights", "/agent", "/clocks"])
+def test_a_foreign_checkpoint_is_one_line_for_those_who_only_read(trainer, tmp_path, place):
+    words = [*runs.SMALL, *lacking.WORDS]
+    config, _ = run_configs.read(words, cuda=False)
+    (trainer.folder / "config.yaml").write_text(program.options.to_yaml(config))
+    path = checkpoint.save(trainer.folder / "checkpoints", 9999, put(lacking.state_of(trainer.folder), place, [1]))
+    with pytest.raises(UserError, match="whole and does not fit"):
+        program.load(config, path, torch.device("cpu"))
+    if place != "/clocks":
+        begun, _ = run_configs.read([*words, "--agent", "finetune", "--skills", str(trainer.folder)], cuda=False)
+        with pytest.raises(UserError, match="whole and does not fit"):
+            build.begin_with(trainer.agent, begun)
+
+
+class Broken(gymnasium.Env):
+    """As a simulator that fails."""
+
+    observation_space = gymnasium.spaces.Box(0, 255, (8, 8, 3), np.uint8)
+    action_space = gymnasium.spaces.Box(-1.0, 1.0, (1,), np.float32)
+
+    def reset(self, *, seed=None, options=None):
+        return np.zeros((8, 8, 3), np.uint8), {}
+
+    def step(self, action):
+        raise RuntimeError("the pole is gone")
+
+
+def test_an_environment_that_fails_in_an_evaluation_is_one_line():
+    def policy_of(made):
+        return lambda memory, image, is_first: (torch.zeros(1, 1), memory), None
+
+    with pytest.raises(UserError, match="the pole is gone") as failed:
+        episodes.play(Broken, policy_of, 1, 0)
+    assert failed.value.exit_code == 5
+
+
+def test_words_go_where_they_can(tmp_path):
+    """Closed streams, and an alphabet that lacks the letters, cost nothing but the words."""
+    script = "import sys; sys.path.insert(0, '.'); from errors import run_main, say; "
+    script += "run_main(lambda _: (say('ünï ☃', sys.stdout), open('{}/done', 'w').close()), [])"
+    for index, end in enumerate((">&-", "2>&-", ">&- 2>&- <&-", "")):
+        folder = tmp_path / str(index)
+        folder.mkdir()
+        line = f'"{sys.executable}" -c "{script.format(folder)}" {end}'
+        done = subprocess.run(["sh", "-c", line], cwd=ROOT, env=os.environ | {"PYTHONIOENCODING": "ascii"}, capture_output=True)
+        assert done.returncode == 0, done.stderr
+        assert os.listdir(folder) == ["done"]
+        assert not done.stderr
+    assert done.stdout == b"\\xfcn\\xef \\u2603\n"
+
+
+def test_pictures_are_what_they_were_given(tmp_path):
+    picture = np.random.default_rng(0).integers(0, 255, (9, 7, 3), dtype=np.uint8)
+    films.write_picture(tmp_path / "a.png", picture)
+    np.testing.assert_array_equal(cv2.imread(str(tmp_path / "a.png"))[..., ::-1], picture)

@@ -6,6 +6,7 @@ import pytest
 import torch
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
+import envs
 from evaluation import report
 from evaluation.episodes import Scores, play
 from training.rollout import Rollout
@@ -62,8 +63,20 @@ def test_finished_episodes_and_agent_steps():
     assert [(e.index, e.score, e.length) for e in finished] == [(0, 6.0, 3), (1, 6.0, 3)] * 2
 
 
+def test_episodes_that_diverged_are_counted():
+    env = envs.make("cartpole-balance", size=16)
+    rollout = Rollout(SyncVectorEnv([lambda: env], autoreset_mode=AutoresetMode.NEXT_STEP), 0, seed=0)
+    for spoilt in (False, True, False, True):
+        rollout.step(counting_policy)
+        if spoilt:
+            env.physics.data.qpos[0] = float("nan")
+        for _ in range(3):
+            rollout.step(counting_policy)
+    assert rollout.diverged == 2
+
+
 def test_play_gives_every_environment_the_same_number_of_episodes():
-    scores = play(Diary, lambda envs: (counting_policy, 0), 7, seed=0)
+    scores = play(Diary, lambda _: (counting_policy, 0), 7, seed=0)
     assert scores.returns == [6.0] * 7
     assert [int(image[0, 0, 0]) for image in scores.film] == [0, 1, 2, 3]
     assert scores.render_fps == 25.0

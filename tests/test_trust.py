@@ -15,7 +15,7 @@ import build
 import envs
 import eval as program
 import train
-from benchmarks.fault import lacking, runs
+from benchmarks.fault import disk, lacking, runs
 from benchmarks.fault.states import put
 from configs import run as run_configs
 from errors import UserError
@@ -71,6 +71,19 @@ def test_what_cannot_be_read_this_moment_costs_no_chunk(trainer, monkeypatch, ho
     assert said == [] if how == "unreadable" else "training goes on" in said[0]
     trainer.save(said)
     assert trainer.resume() == []
+
+
+@pytest.mark.parametrize("what", ["", "chunk", "line", "film"])
+def test_what_a_full_disk_left_in_pieces_is_found(trainer, what):
+    """The look of `faults.py full` at a run's files."""
+    run, film = trainer.folder, trainer.folder / "evaluation.mp4"
+    (run / "metrics.jsonl").write_text('{"step": 1}\n' + '{"ste\n' * (what == "line") + '{"step": 2}\n')
+    films.write_film(film, np.zeros((3, 8, 8, 3), np.uint8), 20.0)
+    if what == "film":
+        film.write_bytes(film.read_bytes()[:60])
+    if what == "chunk":
+        next((run / "replay").iterdir()).write_bytes(b"")
+    assert bool(disk.broken(run, 0)) == bool(what)
 
 
 def test_files_of_others_are_left_alone(tmp_path):

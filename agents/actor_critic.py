@@ -227,7 +227,8 @@ def lambda_returns(reward: Tensor, discount: Tensor, value: Tensor, trace: float
 
     reward (H, N), discount (H, N) or scalar, value (H, N) of the states that the rewards came with -> (H, N).
     """
-    discount = torch.as_tensor(discount, device=reward.device).expand_as(reward)
+    # Filled on the device: a number that is sent there cannot be recorded (recorded.py).
+    discount = discount.expand_as(reward) if isinstance(discount, Tensor) else torch.full_like(reward, discount)
     following, returns = value[-1], []
     for r, d, v in zip(reward.flip(0).unbind(0), discount.flip(0).unbind(0), value.flip(0).unbind(0)):
         following = r + d * ((1 - trace) * v + trace * following)

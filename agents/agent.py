@@ -18,7 +18,8 @@ from agents.actor_critic import ActorCritic
 from agents.config import AgentConfig, OptimiserConfig
 from agents.discovery import make_discovery
 from agents.memory import Memory, initial_memory, some_of
-from agents.optimiser import Optimiser, descend, load_training_state, training_state
+from agents.optimiser import Optimiser, descend, gradients, load_training_state, step, training_state
+from agents.recorded import Recorded
 from agents.rewards import make_rewards, parts
 from agents.skills import Skills
 from errors import UserError
@@ -35,6 +36,11 @@ def discovery_of(config: AgentConfig, feature: int) -> nn.Module | None:
     """The map of skills, where a reward asks for it. Errors: UserError where there are no skills."""
     asked = any("discovery" in parts(name) for name in config.actor_critic.rewards)
     return make_discovery(config.discovery, feature, Skills(config.skill)) if asked else None
+
+
+def detached(table: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The same without gradients."""
+    return {name: value.detach() for name, value in table.items()}
 
 
 class Agent(nn.Module):
@@ -66,6 +72,8 @@ class Agent(nn.Module):
         self.optimisers = self._make_optimisers(config.optimiser)
         wrap = torch.compile if self._compiles(config.compile) else lambda function: function
         self._model_loss, self._policy_loss = wrap(self.world_model.loss), wrap(self.actor_critic.loss)
+        record = Recorded if self._records(config.cuda_graphs) else lambda function: function
+        self._model_gradients, self._policy_gradients = record(self._of_model), record(self._of_policy)
 
     def _compiles(self, choice: str) -> bool:
         """Whether to compile; auto: on CUDA, where a C compiler and Python's headers are, which torch.compile needs there."""
@@ -79,6 +87,10 @@ class Agent(nn.Module):
         lacking, package = ("Python.h", "python3-dev") if compiler else ("C compiler", "gcc")
         warnings.warn(f"no {lacking}: the update runs uncompiled, and slower; install {package}", stacklevel=2)
         return False
+
+    def _records(self, choice: str) -> bool:
+        """Whether the gradients of an update are recorded as CUDA graphs; auto: on CUDA."""
+        return self.device.type == "cuda" and choice != "false"
 
     def _make_optimisers(self, config: OptimiserConfig) -> dict[str, Optimiser]:
         # The decoder for pictures has its own optimiser: not even the clipping of its gradient touches the model.
@@ -141,16 +153,25 @@ class Agent(nn.Module):
         state, metrics = self.learn_model(batch)
         metrics |= self._discover(state, batch)
         metrics |= self.learn_policy(*self._starts(state))
-        return {key: value.detach() for key, value in metrics.items()}
+        return detached(metrics)
 
     def learn_model(self, batch: dict[str, Tensor]) -> tuple[State, dict[str, Tensor]]:
-        """One step of the world model on a batch on the device: its states (B, T, ...), metrics."""
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
-            losses, states, values, metrics = self._model_loss(batch)
-        norms = descend(self.optimisers, losses)
+        """One step of the world model on a batch on the device: its states (B, T, ...), metrics.
+
+        On CUDA the next call may write over the states.
+        """
+        losses, found, state, values, metrics = self._model_gradients(batch)
+        norms = step(self.optimisers, losses, found)
         self.world_model.dual_step(values)
         metrics = {f"model/{key}": value for key, value in metrics.items()}
-        return states.state, metrics | {f"gradient/{key}": value for key, value in norms.items()}
+        return state, metrics | {f"gradient/{key}": value for key, value in norms.items()}
+
+    def _of_model(self, batch: dict[str, Tensor]) -> tuple[dict, dict, State, dict, dict]:
+        """Losses of the world model and their gradients; states, values of the terms, metrics."""
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
+            losses, states, values, metrics = self._model_loss(batch)
+        found = gradients(self.optimisers, losses)
+        return detached(losses), found, states.state.detach(), detached(values), detached(metrics)
 
     def judge(
         self, start: State, condition: Tensor | None, weight: Tensor | None = None, member: Tensor | None = None
@@ -161,11 +182,16 @@ class Agent(nn.Module):
 
     def learn_policy(self, start: State, condition: Tensor | None, member: Tensor | None = None) -> dict[str, Tensor]:
         """One step of actor and critics from start (N, ...) under condition (N, C), in games (N, M): metrics."""
-        losses, metrics = self.judge(start, condition, member=member)
-        norms = descend(self.optimisers, losses)
+        losses, found, metrics = self._policy_gradients(start, condition, member)
+        norms = step(self.optimisers, losses, found)
         self.actor_critic.follow()
         metrics = {f"policy/{key}": value for key, value in (metrics | losses).items()}
         return metrics | {f"gradient/{key}": value for key, value in norms.items()}
+
+    def _of_policy(self, start: State, condition: Tensor | None, member: Tensor | None) -> tuple[dict, dict, dict]:
+        """Losses of actor and critics and their gradients; metrics."""
+        losses, metrics = self.judge(start, condition, member=member)
+        return detached(losses), gradients(self.optimisers, losses), detached(metrics)
 
     def _discover(self, state: State, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """One step of the map that discovery rewards by; metrics. Steps that start an episode are none of anyone's."""

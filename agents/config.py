@@ -65,3 +65,6 @@ class AgentConfig:
     hierarchy: HierarchyConfig = option(HierarchyConfig, "High-level policy over the skills of another run")
     modes: ModesConfig = option(ModesConfig, "Modes of a policy for a family of games")
     compile: str = option("auto", "Compile the two steps of an update; auto: on CUDA.", choices=("auto", "true", "false"))
+    cuda_graphs: str = option(
+        "auto", "Record the gradients of an update as CUDA graphs; auto: on CUDA.", choices=("auto", "false")
+    )

@@ -68,23 +68,38 @@ class Optimiser:
         return {name: torch.empty_like(value, requires_grad=False).copy_(moments[name]) for name, value in like.items()}
 
 
-def descend(optimisers: dict[str, Optimiser], losses: dict[str, Tensor]) -> dict[str, Tensor]:
-    """One step of each module on its own loss; the norms of their gradients before clipping.
+def gradients(optimisers: dict[str, Optimiser], losses: dict[str, Tensor]) -> dict[str, tuple[Tensor | None, ...]]:
+    """The gradient of each loss, by its module's parameters; none for one that the loss does not reach.
 
     One backward pass serves them all, which a compiled function needs; since no loss may reach the parameters of
     another module (tests hold that), the gradient of the sum is the gradient of each.
+    """
+    parameters = [parameter for name in losses for parameter in optimisers[name].parameters]
+    # Gradients of these parameters alone: what else the losses touched is left as it is.
+    rows = iter(torch.autograd.grad(sum(losses.values()), parameters, allow_unused=True))
+    return {name: tuple(next(rows) for _ in optimisers[name].parameters) for name in losses}
+
+
+def step(
+    optimisers: dict[str, Optimiser], losses: dict[str, Tensor], found: dict[str, tuple[Tensor | None, ...]]
+) -> dict[str, Tensor]:
+    """One step of each module along the `gradients` of its own loss; their norms before clipping.
+
     Errors: Divergence, before any weight was changed, when a loss, a gradient or a weight is not finite.
     """
     guard(losses)
-    parameters = [parameter for name in losses for parameter in optimisers[name].parameters]
-    # Gradients of these parameters alone: what else the losses touched is left as it is.
-    gradients = torch.autograd.grad(sum(losses.values()), parameters, allow_unused=True)
-    for parameter, gradient in zip(parameters, gradients):
-        parameter.grad = gradient
+    for name, own in found.items():
+        for parameter, gradient in zip(optimisers[name].parameters, own):
+            parameter.grad = gradient
     norms = {name: optimisers[name].clip_gradient() for name in losses}
     for name in losses:
         optimisers[name].step()
     return norms
+
+
+def descend(optimisers: dict[str, Optimiser], losses: dict[str, Tensor]) -> dict[str, Tensor]:
+    """`gradients` of the losses, and a `step` along them; their norms before clipping. Errors: as `step`."""
+    return step(optimisers, losses, gradients(optimisers, losses))
 
 
 def guard(losses: dict[str, Tensor]) -> None:

@@ -28,7 +28,7 @@ from training.files import valid_name  # noqa: E402
 from training.presets import load_yaml  # noqa: E402
 
 RESULTS = ROOT / "results"
-PLACE = {"folder", "device", "threads", "compile"}  # where a run runs; all other options are what it is
+PLACE = {"folder", "device", "threads", "compile", "cuda_graphs"}  # where a run runs; all other options are what it is
 
 
 def jobs(suite: dict) -> list[tuple[str, list[str]]]:

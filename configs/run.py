@@ -74,6 +74,9 @@ class RunConfig:
     device: str = option("auto", "Where to learn.", choices=("auto", "cpu", "cuda"))
     threads: int = option(0, "Threads of torch on the CPU; 0: one for each core.", ge=0, le=4096)
     compile: str = option("auto", "Compile the two steps of an update; auto: on CUDA.", choices=("auto", "true", "false"))
+    cuda_graphs: str = option(
+        "auto", "Record the gradients of an update as CUDA graphs; auto: on CUDA.", choices=("auto", "false")
+    )
     environment: EnvironmentConfig = option(EnvironmentConfig, "Environment")
     background: BackgroundConfig = option(BackgroundConfig, "Background")
     family: FamilyConfig = option(FamilyConfig, "Family of games")
@@ -108,7 +111,7 @@ class RunConfig:
     def agent_config(self) -> AgentConfig:
         """What the agent needs of it."""
         parts = self.world_model, self.actor_critic, self.optimiser, self.skill, self.discovery, self.hierarchy, self.modes
-        return AgentConfig(*parts, self.compile)
+        return AgentConfig(*parts, self.compile, self.cuda_graphs)
 
     @property
     def games(self) -> Family | None:

@@ -16,7 +16,7 @@ from option import option
 from world_models import terms
 from world_models.empowerment import EmpowermentConfig
 from world_models.information import ContrastiveConfig
-from world_models.networks import OPPONENT_COLOURS, Decoder, Encoder, float_to_image, image_to_float
+from world_models.networks import Decoder, Encoder, float_to_image, image_to_float
 from world_models.objective import ObjectiveConfig, make_rule
 from world_models.rssm import RSSM, Posterior, RSSMConfig, State
 
@@ -125,8 +125,7 @@ class WorldModel(nn.Module):
         feature, image = state.detach().feature.flatten(0, 1), image.flatten(0, 1)
         index = torch.randint(len(feature), (self.config.picture_frames,), device=feature.device)
         target = image_to_float(image[index]).permute(0, 2, 3, 1)
-        colours = torch.tensor(OPPONENT_COLOURS, device=feature.device)
-        return ((self.decoder(feature[index]).float() - target) @ colours.T).square().mean()
+        return ((self.decoder(feature[index]).float() - target) @ self.encoder.first.colours.T).square().mean()
 
     def dual_step(self, values: dict[str, Tensor]) -> None:
         """Adapt the multiplier, after the networks took their step."""

@@ -77,7 +77,14 @@ def gradients(optimisers: dict[str, Optimiser], losses: dict[str, Tensor]) -> di
     parameters = [parameter for name in losses for parameter in optimisers[name].parameters]
     # Gradients of these parameters alone: what else the losses touched is left as it is.
     rows = iter(torch.autograd.grad(sum(losses.values()), parameters, allow_unused=True))
-    return {name: tuple(next(rows) for _ in optimisers[name].parameters) for name in losses}
+    return {name: tuple(_laid_out(next(rows), own) for own in optimisers[name].parameters) for name in losses}
+
+
+def _laid_out(gradient: Tensor | None, weight: Tensor) -> Tensor | None:
+    """In memory as its weight is, which fused Adam asks for: a convolution's may come out otherwise."""
+    if gradient is None or gradient.stride() == weight.stride():
+        return gradient
+    return torch.empty_like(weight, requires_grad=False).copy_(gradient)
 
 
 def step(

@@ -124,7 +124,8 @@ def tell(text: str) -> None:
 
 def load(run_config: runs.RunConfig, path: Path, device) -> tuple[Agent, int]:
     """The agent of a checkpoint, and the env frame that it was kept at."""
-    agent, state = build.make_agent(run_config, build.action_space(run_config), device), checkpoint.load(path)
+    plain = replace(run_config, compile="false")  # nothing here is called often enough
+    agent, state = build.make_agent(plain, build.action_space(run_config), device), checkpoint.load(path)
     with checkpoint.fits(path):
         agent.load_training_state(state["agent"], optimisers=False)
         return agent, int(state["clocks"]["agent_step"]) * run_config.environment.action_repeat

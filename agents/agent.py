@@ -38,6 +38,11 @@ def discovery_of(config: AgentConfig, feature: int) -> nn.Module | None:
     return make_discovery(config.discovery, feature, Skills(config.skill)) if asked else None
 
 
+def uncompiled(method: Callable) -> Callable:
+    """Without what is compiled: batches of acting and evaluating have sizes of their own, each a compilation."""
+    return torch.compiler.set_stance("force_eager")(method)
+
+
 def detached(table: dict[str, Tensor]) -> dict[str, Tensor]:
     """The same without gradients."""
     return {name: value.detach() for name, value in table.items()}
@@ -70,23 +75,35 @@ class Agent(nn.Module):
         rewards, factors = list(config.actor_critic.rewards), config.actor_critic.factors
         self.rewards = make_rewards(rewards, self.world_model, self.discovery, factors)
         self.optimisers = self._make_optimisers(config.optimiser)
-        wrap = torch.compile if self._compiles(config.compile) else lambda function: function
-        self._model_loss, self._policy_loss = wrap(self.world_model.loss), wrap(self.actor_critic.loss)
-        record = Recorded if self._records(config.cuda_graphs) else lambda function: function
-        self._model_gradients, self._policy_gradients = record(self._of_model), record(self._of_policy)
+        records, plain = self._records(config.cuda_graphs), (self._of_model, self._of_policy)
+        self._model_gradients, self._policy_gradients = map(Recorded, plain) if records else plain
+        if self._compiles(config.compile, records):
+            self.compile_parts(dynamic=False)
 
-    def _compiles(self, choice: str) -> bool:
-        """Whether to compile; auto: on CUDA, where a C compiler and Python's headers are, which torch.compile needs there."""
-        if choice != "auto":
+    def _compiles(self, choice: str, records: bool) -> bool:
+        """Whether to compile; auto: what is recorded, where a C compiler and Python's headers are, which that needs on CUDA.
+
+        Unrecorded, the parts cost more to call than they save.
+        """
+        if choice != "auto" or not records:
             return choice == "true"
-        if self.device.type != "cuda":
-            return False
         compiler = shutil.which("cc") or shutil.which("gcc")
         if compiler and Path(sysconfig.get_path("include"), "Python.h").exists():
             return True
         lacking, package = ("Python.h", "python3-dev") if compiler else ("C compiler", "gcc")
         warnings.warn(f"no {lacking}: the update runs uncompiled, and slower; install {package}", stacklevel=2)
         return False
+
+    def compile_parts(self, **options) -> None:
+        """Compile what an update calls; `options` of torch.compile. Acting and evaluating leave it aside, see `uncompiled`.
+
+        Whole losses, with their loops over time unrolled, take minutes to compile and are slower then.
+        """
+        model, policy = self.world_model, self.actor_critic
+        for part in (model.encoder, model.rssm.recurrence, policy.actor, *model.terms.values()):
+            part.compile(**options)
+        model.imagine = torch.compile(model.imagine, **options)
+        policy.improve = torch.compile(policy.improve, **options)
 
     def _records(self, choice: str) -> bool:
         """Whether the gradients of an update are recorded as CUDA graphs; auto: on CUDA."""
@@ -134,11 +151,13 @@ class Agent(nn.Module):
         action = self.choose(state, condition, explore)
         return action, Memory(state, action, image, condition, age)
 
+    @uncompiled
     def perceive(self, memory: Memory, image: Tensor, is_first: Tensor, sample: bool) -> State:
         """The state after an image; its mode where nothing is sampled."""
         seen = image.to(self.device), memory.action, is_first.to(self.device)
         return self.world_model.filter(memory.state, memory.image, *seen, sample=sample)
 
+    @uncompiled
     def choose(self, state: State, condition: Tensor, explore: bool) -> Tensor:
         """What the policy does in a state under a skill: (N, ...), (N, C) -> (N, A)."""
         policy = self.actor_critic.actor(self.actor_critic.inputs(state, condition))
@@ -169,7 +188,7 @@ class Agent(nn.Module):
     def _of_model(self, batch: dict[str, Tensor]) -> tuple[dict, dict, State, dict, dict]:
         """Losses of the world model and their gradients; states, values of the terms, metrics."""
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
-            losses, states, values, metrics = self._model_loss(batch)
+            losses, states, values, metrics = self.world_model.loss(batch)
         found = gradients(self.optimisers, losses)
         return detached(losses), found, states.state.detach(), detached(values), detached(metrics)
 
@@ -178,7 +197,7 @@ class Agent(nn.Module):
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Losses of actor and critics on roll-outs from start (N, ...), and metrics; see ActorCritic.loss."""
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
-            return self._policy_loss(self.world_model, start, self.rewards, condition, weight, member)
+            return self.actor_critic.loss(self.world_model, start, self.rewards, condition, weight, member)
 
     def learn_policy(self, start: State, condition: Tensor | None, member: Tensor | None = None) -> dict[str, Tensor]:
         """One step of actor and critics from start (N, ...) under condition (N, C), in games (N, M): metrics."""
@@ -211,6 +230,7 @@ class Agent(nn.Module):
         start = some_of(state, self.config.actor_critic.starts)
         return start, self.skills.draw(len(start.deterministic), self.device) if self.spaces.condition else None
 
+    @uncompiled
     @torch.no_grad()
     def pictures(self, batch: dict[str, Tensor]) -> Tensor:
         """What the latent keeps of each image: batch (B, T, ...) -> uint8 (B, T, H, W, C)."""

@@ -64,7 +64,7 @@ class AgentConfig:
     discovery: DiscoveryConfig = option(DiscoveryConfig, "Discovery of skills")
     hierarchy: HierarchyConfig = option(HierarchyConfig, "High-level policy over the skills of another run")
     modes: ModesConfig = option(ModesConfig, "Modes of a policy for a family of games")
-    compile: str = option("auto", "Compile the two steps of an update; auto: on CUDA.", choices=("auto", "true", "false"))
-    cuda_graphs: str = option(
-        "auto", "Record the gradients of an update as CUDA graphs; auto: on CUDA.", choices=("auto", "false")
+    compile: str = option(
+        "auto", "Compile the parts of an update; auto: where it is recorded.", choices=("auto", "true", "false")
     )
+    cuda_graphs: str = option("auto", "Record an update's gradients as CUDA graphs; auto: on CUDA.", choices=("auto", "false"))

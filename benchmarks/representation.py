@@ -46,7 +46,7 @@ def learn(agent: Agent, replay: Replay, config: runs.RunConfig, updates: int) ->
     chosen = {name: optimiser for name, optimiser in agent.optimisers.items() if name in ("world_model", "pictures")}
     for _ in range(updates):
         batch = replay.sample(config.training.batch_size, config.training.batch_length)
-        losses, _, values, metrics = agent._model_loss(batch)
+        losses, _, values, metrics = agent.world_model.loss(batch)
         descend(chosen, {name: losses[name] for name in chosen if name in losses})
         agent.world_model.dual_step(values)
     return {key: float(value) for key, value in metrics.items()}

@@ -73,10 +73,10 @@ class RunConfig:
     folder: str = option("", "Run folder; empty: runs/<task>-<agent>-<background>-seed<seed>.")
     device: str = option("auto", "Where to learn.", choices=("auto", "cpu", "cuda"))
     threads: int = option(0, "Threads of torch on the CPU; 0: one for each core.", ge=0, le=4096)
-    compile: str = option("auto", "Compile the two steps of an update; auto: on CUDA.", choices=("auto", "true", "false"))
-    cuda_graphs: str = option(
-        "auto", "Record the gradients of an update as CUDA graphs; auto: on CUDA.", choices=("auto", "false")
+    compile: str = option(
+        "auto", "Compile the parts of an update; auto: where it is recorded.", choices=("auto", "true", "false")
     )
+    cuda_graphs: str = option("auto", "Record an update's gradients as CUDA graphs; auto: on CUDA.", choices=("auto", "false"))
     environment: EnvironmentConfig = option(EnvironmentConfig, "Environment")
     background: BackgroundConfig = option(BackgroundConfig, "Background")
     family: FamilyConfig = option(FamilyConfig, "Family of games")

@@ -1,4 +1,7 @@
-"""The two losses of an update are one graph each, and the masked means that made them so equal what they stand for."""
+"""The two losses of an update are one graph each: no size and no turn depends on a value, which recording needs.
+
+The masked means that made them so equal what they stand for.
+"""
 
 import shutil
 import sys
@@ -100,7 +103,8 @@ def test_compiling_asks_for_a_compiler_and_the_headers_of_python(monkeypatch, tm
     if header:
         (tmp_path / "Python.h").touch()
     if expected:
-        assert Agent._compiles(agent, "auto")
+        assert Agent._compiles(agent, "auto", records=True)
+        assert not Agent._compiles(agent, "auto", records=False)
         return
     with pytest.warns(UserWarning, match="runs uncompiled"):
-        assert not Agent._compiles(agent, "auto")
+        assert not Agent._compiles(agent, "auto", records=True)

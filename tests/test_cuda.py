@@ -124,7 +124,9 @@ def train(*words) -> subprocess.CompletedProcess:
     "agent", ["infopower", "c_dreamer", "dreamer", "slim", "metra", "infopower_paper", "infopower_wasserstein"]
 )
 def test_a_run_there_goes_on_and_is_evaluated_here(tmp_path, agent):
+    agent, _, compiled = agent.partition(", ")
     words = ["--agent", agent, "--folder", tmp_path / "run", "--evaluation.skills", 4]
+    words += ["--compile", "auto" if compiled else "false"]
     for frames in (300, 500):
         done = train(*words, "--frames", frames)
         assert done.returncode == 0, done.stderr

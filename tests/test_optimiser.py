@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from small import DREAMER, INFOPOWER, make_agent, make_batch
 
 from agents.optimiser import Divergence, Optimiser, descend
 from training import checkpoint
@@ -25,6 +26,29 @@ def moves(weight: torch.nn.Parameter, optimiser: Optimiser, steps: int) -> list[
 def test_the_rate_rises_over_the_warm_up_and_stays():
     assert moves(*make(4), 6) == pytest.approx([0.025, 0.05, 0.075, 0.1, 0.1, 0.1], rel=1e-4)
     assert moves(*make(0), 2) == pytest.approx([0.1, 0.1], rel=1e-4)
+
+
+@pytest.mark.parametrize("name", ["infopower", "dreamer"])
+def test_a_step_is_that_of_the_slow_adam(name):
+    """Whatever the memory of a gradient: fused Adam pairs it with its weight by place, and a convolution's may differ."""
+    terms, constraint = (INFOPOWER, ("reward", "empowerment")) if name == "infopower" else (DREAMER, ())
+    agent = make_agent(terms, constraint)
+    optimiser = agent.optimisers["world_model"]
+    slow = [parameter.detach().clone().contiguous().requires_grad_() for parameter in optimiser.parameters]
+    adam = torch.optim.Adam(slow, lr=optimiser.rate, eps=1e-8, fused=False, foreach=False)
+    layouts = set()
+    for seed in range(2):
+        loss = {"world_model": agent.world_model.loss(make_batch(seed=seed))[0]["world_model"]}
+        raw = torch.autograd.grad(loss["world_model"], optimiser.parameters, retain_graph=True, allow_unused=True)
+        norm = torch.nn.utils.get_total_norm([gradient for gradient in raw if gradient is not None])
+        for weight, gradient, own in zip(slow, raw, optimiser.parameters):
+            layouts.add(gradient is None or gradient.stride() == own.stride())
+            weight.grad = None if gradient is None else (gradient * (optimiser.clip / (norm + 1e-6)).clamp(max=1)).contiguous()
+        adam.step()
+        descend(agent.optimisers, loss)
+    for index, (ours, theirs) in enumerate(zip(optimiser.parameters, slow)):
+        assert torch.allclose(ours, theirs, atol=1e-5), index
+    assert layouts == {True, False}  # else nothing is tried here
 
 
 def test_a_resumed_warm_up_goes_on():

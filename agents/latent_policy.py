@@ -85,7 +85,7 @@ class LatentPolicy(nn.Module):
         mode = torch.where(is_first.unsqueeze(-1), drawn, memory.condition) if condition is None else condition.to(self.device)
         state = self.perceive(memory, image, is_first, explore)
         action = self.choose(state, torch.cat([mode, memory.game], -1), explore)
-        return action, Memory(state, action, image, mode, torch.where(is_first, 0, memory.age) + 1, memory.game)
+        return action, memory._replace(state=state, action=action, image=image, condition=mode)
 
     def perceive(self, memory: Memory, image: Tensor, is_first: Tensor, sample: bool) -> State:
         """The state after an image; its mode where nothing is sampled."""

@@ -22,7 +22,7 @@ class Memory(NamedTuple):
     action: Tensor  # (N, A), the last one
     image: Tensor  # uint8 (N, H, W, C), the last one
     condition: Tensor  # (N, C), the skill under which the last action was taken
-    age: Tensor  # int (N,), steps for which it was held
+    age: Tensor  # int (N,), steps for which it was held, where skills are renewed
     game: Tensor | None = None  # (N, D), what describes the game that is played, where there are games
 
     def took(self, action: Tensor) -> "Memory":

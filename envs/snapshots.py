@@ -1,7 +1,8 @@
 """A simulator in the middle of an episode as plain arrays and numbers, so that a resumed run sees the same next frame.
 
 Positions and velocities alone bring 14 of dm_control's 28 benchmark tasks back to the bit, MuJoCo's own integration state 20;
-the others move their targets in the model, or keep numbers in the task. So all three are kept, and the task's generator.
+the others move their targets in the model, or keep numbers in the task. So all three are kept. The task's generator is not:
+tasks draw when an episode begins, and each reset seeds it anew.
 """
 
 import numpy as np
@@ -37,8 +38,7 @@ class Snapshots:
         changed = {name: value.copy() for name, value in self._arrays() if not np.array_equal(value, self._model[name])}
         task = {name: np.copy(value) if isinstance(value, np.ndarray) else value for name, value in vars(self._task).items()}
         task = {name: value for name, value in task.items() if plain(value)}
-        random = self._task.random.get_state(legacy=False)
-        return {"mujoco": mujoco.__version__, "data": state, "model": changed, "task": task, "random": random}
+        return {"mujoco": mujoco.__version__, "data": state, "model": changed, "task": task}
 
     def restore(self, taken: dict) -> None:
         """Back to what `take` gave, in this environment or another of the same task.
@@ -55,7 +55,6 @@ class Snapshots:
             value[...] = taken["model"].get(name, self._model[name])
         for name, value in taken["task"].items():
             setattr(self._task, name, value)
-        self._task.random.set_state(taken["random"])
         mujoco.mj_setState(model, data, taken["data"], KIND)
         mujoco.mj_forward(model, data)  # all that follows from the state
         mujoco.mj_setState(model, data, taken["data"], KIND)  # and the solver's warm start, which that changed

@@ -121,7 +121,8 @@ def train(*words) -> subprocess.CompletedProcess:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "agent", ["infopower", "c_dreamer", "dreamer", "slim", "metra", "infopower_paper", "infopower_wasserstein"]
+    "agent",
+    ["infopower", "infopower, compiled", "c_dreamer", "dreamer", "slim", "metra", "infopower_paper", "infopower_wasserstein"],
 )
 def test_a_run_there_goes_on_and_is_evaluated_here(tmp_path, agent):
     agent, _, compiled = agent.partition(", ")

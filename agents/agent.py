@@ -19,7 +19,7 @@ from agents.config import AgentConfig, OptimiserConfig
 from agents.discovery import make_discovery
 from agents.memory import Memory, initial_memory, some_of
 from agents.optimiser import Optimiser, descend, gradients, load_training_state, step, training_state
-from agents.recorded import Recorded
+from agents.recorded import Recorded, uncompiled
 from agents.rewards import make_rewards, parts
 from agents.skills import Skills
 from errors import UserError
@@ -36,11 +36,6 @@ def discovery_of(config: AgentConfig, feature: int) -> nn.Module | None:
     """The map of skills, where a reward asks for it. Errors: UserError where there are no skills."""
     asked = any("discovery" in parts(name) for name in config.actor_critic.rewards)
     return make_discovery(config.discovery, feature, Skills(config.skill)) if asked else None
-
-
-def uncompiled(method: Callable) -> Callable:
-    """Without what is compiled: batches of acting and evaluating have sizes of their own, each a compilation."""
-    return torch.compiler.set_stance("force_eager")(method)
 
 
 def detached(table: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -15,6 +15,7 @@ from agents.config import AgentConfig
 from agents.memory import Memory
 from agents.modes import Modes
 from agents.optimiser import load_training_state, training_state
+from agents.recorded import uncompiled
 from agents.relation import LatentSlots, RelationActor
 from errors import UserError
 from world_models.rssm import RSSM, State
@@ -123,6 +124,7 @@ class LatentPolicy(nn.Module):
             return flat.map(lambda x: x[index]), games[torch.randint(len(games), (len(index),), device=self.device)]
         return flat.map(lambda x: x[index]), game[index]
 
+    @uncompiled
     def judge(self, start: State, game: Tensor, share: Tensor | None = None) -> dict[str, Tensor]:
         """Losses of actor and critics from starts (N, ...) in games (N, D), modes drawn; share (M,) of each game's returns."""
         member = self.modes.member(game)

@@ -3,6 +3,7 @@
 An update is some ten thousand kernels of a few microseconds each: launched one by one from Python, the device waits.
 """
 
+import functools
 from collections.abc import Callable
 
 import torch
@@ -56,10 +57,23 @@ class Recorded:
 
     def __call__(self, *inputs):
         leaves, tree = tree_flatten(inputs)
-        sizes = tuple(leaf if leaf is None else (leaf.shape, leaf.dtype) for leaf in leaves)
+        # As they will lie in memory when they are recorded: what is compiled must not meet others then.
+        leaves = [leaf if leaf is None else leaf.contiguous() for leaf in leaves]
+        sizes = (tree, *(leaf if leaf is None else (leaf.shape, leaf.dtype) for leaf in leaves))
         self.calls[sizes] = self.calls.get(sizes, 0) + 1
         if self.calls[sizes] <= PLAIN:
-            return self.function(*inputs)
+            return self.function(*tree_unflatten(leaves, tree))
         if sizes not in self.recordings:
             self.recordings[sizes] = Recording(self.function, leaves, tree)
         return self.recordings[sizes].replay(leaves)
+
+
+def uncompiled(function: Callable) -> Callable:
+    """Without what is compiled in it: batches of acting and evaluating have sizes of their own, each a compilation."""
+
+    @functools.wraps(function)
+    def plain(*words, **options):
+        with torch.compiler.set_stance("force_eager"):  # made here: its import is slow, and workers need none of it
+            return function(*words, **options)
+
+    return plain

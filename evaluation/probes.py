@@ -19,6 +19,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from agents.agent import Agent
+from agents.recorded import uncompiled
 from evaluation import nats
 from evaluation.record import Record, collect
 from evaluation.similarity import similarity
@@ -86,6 +87,7 @@ def _read_state(kind: str, train: Record, test: Record, varies: np.ndarray) -> d
     return row
 
 
+@uncompiled
 @torch.no_grad()
 def foresee(agent: Agent, record: Record, horizons: tuple[int, ...] = (1, 5, 10), samples: int = 8) -> dict[str, float]:
     """How far ahead the dynamics can be trusted: imagined along the actions that were taken, against what came.
@@ -101,21 +103,20 @@ def foresee(agent: Agent, record: Record, horizons: tuple[int, ...] = (1, 5, 10)
     latent = torch.as_tensor(record.latent[start], device=agent.device).repeat(samples, 1)  # (samples * m, F)
     state = State(*latent.split([rssm.config.deterministic, rssm.latent.size], -1))
     row: dict[str, float] = {}
-    torch_state = torch.get_rng_state()
-    torch.manual_seed(0)
-    for step in range(1, longest + 1):
-        action = torch.as_tensor(record.action[start + step - 1], device=agent.device).repeat(samples, 1)
-        state = agent.world_model.imagine(state, action)
-        if step not in horizons:
-            continue
-        feature = state.feature.float()
-        seen = probe(feature.cpu().numpy()).reshape(samples, len(start), -1).mean(0)
-        true = record.state[start + step][:, varies]
-        if agent.world_model.rewarded:
-            reward = agent.world_model.reward(feature).unflatten(0, (samples, -1)).mean(0).cpu().numpy()
-            row[f"ahead/{step}/reward_explained"] = explained(reward, record.reward[start + step])
-        row[f"ahead/{step}/state"] = _mean(_scores(seen, true))
-    torch.set_rng_state(torch_state)
+    with torch.random.fork_rng():  # looking must not change the run
+        torch.manual_seed(0)
+        for step in range(1, longest + 1):
+            action = torch.as_tensor(record.action[start + step - 1], device=agent.device).repeat(samples, 1)
+            state = agent.world_model.imagine(state, action)
+            if step not in horizons:
+                continue
+            feature = state.feature.float()
+            seen = probe(feature.cpu().numpy()).reshape(samples, len(start), -1).mean(0)
+            true = record.state[start + step][:, varies]
+            if agent.world_model.rewarded:
+                reward = agent.world_model.reward(feature).unflatten(0, (samples, -1)).mean(0).cpu().numpy()
+                row[f"ahead/{step}/reward_explained"] = explained(reward, record.reward[start + step])
+            row[f"ahead/{step}/state"] = _mean(_scores(seen, true))
     return row
 
 

@@ -122,12 +122,25 @@ def train(*words) -> subprocess.CompletedProcess:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "agent",
-    ["infopower", "infopower, compiled", "c_dreamer", "dreamer", "slim", "metra", "infopower_paper", "infopower_wasserstein"],
+    [
+        "infopower",
+        "infopower, compiled",
+        "c_dreamer",
+        "dreamer",
+        "slim",
+        "metra",
+        "diayn",
+        "mra",
+        "repo",
+        "infopower_paper",
+        "infopower_wasserstein",
+    ],
 )
 def test_a_run_there_goes_on_and_is_evaluated_here(tmp_path, agent):
     agent, _, compiled = agent.partition(", ")
     words = ["--agent", agent, "--folder", tmp_path / "run", "--evaluation.skills", 4]
     words += ["--compile", "auto" if compiled else "false"]
+    words += ["--task", "walker-walk", "--family.kind", "speed"] if agent == "mra" else []
     for frames in (300, 500):
         done = train(*words, "--frames", frames)
         assert done.returncode == 0, done.stderr

@@ -1,6 +1,9 @@
 """Recorded functions with a stand-in for the CUDA graph: what is read and written around it. test_cuda.py has a real one."""
 
+import subprocess
+import sys
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 import torch
@@ -62,6 +65,20 @@ def test_each_sizes_have_a_recording(stand_in):
         for _ in range(PLAIN + 1):
             assert function(torch.zeros(size)).shape == (size,)
     assert len(function.recordings) == 2
+
+
+def test_another_order_of_a_table_is_another_recording(stand_in):
+    """Else its rows would be taken for each other: episode ends for terminal states, say."""
+    function = Recorded(lambda table: table["one"] - table["two"])
+    tables = [{"one": torch.ones(2), "two": torch.zeros(2)}, {"two": torch.zeros(2), "one": torch.ones(2)}]
+    for _ in range(PLAIN + 2):
+        assert all(function(table).tolist() == [1.0, 1.0] for table in tables)
+
+
+def test_workers_do_not_import_the_compiler():
+    """They unpickle what makes their environment, and with it come the agents."""
+    code = "import sys, build; sys.exit('torch._inductor' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[1], timeout=120).returncode == 0
 
 
 def test_an_agent_learns_the_same_recorded(stand_in):

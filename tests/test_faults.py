@@ -61,11 +61,11 @@ def test_a_loader_that_trusts_is_found_out(tmp_path, capsys, monkeypatch):
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["lost"] > 2
 
 
-def test_a_slope_that_two_percent_hide_is_seen():
-    """20 kB a minute of 100 MB is 0.6 % in half an hour."""
+def test_a_slope_that_five_percent_hide_is_seen():
+    """100 kB a minute of 100 MB are 3 % in half an hour."""
     level = [100_000_000 + 5_000 * (minute % 3) for minute in range(30)]
     assert abs(world.rise(level)) < world.SLOPE / 10
-    assert world.rise([value + 20_000 * minute for minute, value in enumerate(level)]) > world.SLOPE
+    assert world.rise([value + 100_000 * minute for minute, value in enumerate(level)]) > world.SLOPE
 
 
 def test_an_unknown_fault_names_the_nearest():

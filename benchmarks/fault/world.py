@@ -18,8 +18,9 @@ from training.logger import Logger
 BAD = (float("nan"), float("inf"), 1e12, -1e12)
 MINUTE = 60.0  # seconds of a try of soak
 WARM = 6000  # env frames after which all has happened that happens: an evaluation, films, many checkpoints
-SLOPE = 1e-4  # of memory a minute; 0.6 % an hour
-GROWTH = 0.02  # of memory since the first minute, however many follow
+SETTLED = 5  # minutes; the most of each minute varies by 4 % with what an evaluation happens to free
+SLOPE = 5e-4  # of memory a minute after these: 3 % an hour, what thirty minutes can tell from chance
+GROWTH = 0.05  # of memory since the first minute, however many follow
 
 
 def physics(folder: Path, chance: random.Random) -> Tries:
@@ -78,10 +79,10 @@ def soak(folder: Path, chance: random.Random) -> Tries:
     run = folder / "run"
     process = begin_anew(run, *ENDLESS, "--training.capacity", "200", "--training.evaluate_every", "1000")
     try:
-        lost = wait_for(process, lambda: good_step(run) > WARM)
+        cold = wait_for(process, lambda: good_step(run) > WARM)
         before, seen = held(process.pid), []
         while True:
-            began = good_step(run)
+            began, lost = good_step(run), cold
             now = held(process.pid)
             seen.append(now["memory"])
             grown = now["memory"] / before["memory"] - 1
@@ -97,8 +98,8 @@ def soak(folder: Path, chance: random.Random) -> Tries:
 
 
 def rise(seen: list[int]) -> float:
-    """Of a line through all minutes but the first five, as a share of the memory."""
-    later = np.array(seen[5:], float)
+    """Of a line through all minutes once it has settled, as a share of the memory."""
+    later = np.array(seen[SETTLED:], float)
     return float(np.polyfit(np.arange(len(later)), later, 1)[0] / later.mean())
 
 

@@ -124,8 +124,7 @@ class DMCEnv(gymnasium.Env):
         which cannot be told of it. Errors on assignment: ValueError when another MuJoCo took it.
         """
         simulator = self._snapshots.take()
-        parts = {"simulator": simulator, "random": self.np_random.bit_generator.state, "frame": self._frame}
-        parts |= {"observation": self._observation.copy(), "over": self._over}
+        parts = {"simulator": simulator, "random": self.np_random.bit_generator.state, "frame": self._frame, "over": self._over}
         parts["background"] = self.background.playback if self.background is not None else None
         return parts | {"game": self.playing.games.index(self.playing.game) if self.playing else None}
 
@@ -133,12 +132,13 @@ class DMCEnv(gymnasium.Env):
     def snapshot(self, taken: dict) -> None:
         self._snapshots.restore(taken["simulator"])
         self.np_random.bit_generator.state = taken["random"]
-        self._frame, self._observation = taken["frame"], taken["observation"].copy()
-        self._over = self._restarts = taken["over"]
+        self._frame, self._over, self._restarts = taken["frame"], taken["over"], taken["over"]
         if self.background is not None:
             self.background.go_on(taken["background"], self.np_random)
         if self.playing:
             self.playing.game = self.playing.games[taken["game"]]
+        if not self._over:  # what a step that diverges gives again
+            self._observation = self._draw(self.renderer)
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict]:
         if self._restarts:

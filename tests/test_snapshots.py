@@ -44,6 +44,8 @@ def test_every_task_goes_on_to_the_bit(tmp_path, task):
         other = make(task)
         resumed = vector(other)
         resumed.load(checkpoint.load(path))
+        if more != 7:  # there the episode is over, and the next step is a reset
+            np.testing.assert_array_equal(other._observation, env._observation)
         # The first goes on from its own snapshot, too, so that each cut begins where the last one did.
         for one, two in zip(rows_of(env, rollout, 16), rows_of(other, resumed, 16)):
             for name in one:
@@ -109,8 +111,7 @@ def test_a_snapshot_is_a_copy():
     env = make("pendulum-swingup")
     env.reset(seed=0)
     taken = env.snapshot
-    before = taken["simulator"]["data"].copy(), taken["observation"].copy()
+    before = taken["simulator"]["data"].copy()
     for _ in range(3):
         env.step(np.ones(1))
-    np.testing.assert_array_equal(taken["simulator"]["data"], before[0])
-    np.testing.assert_array_equal(taken["observation"], before[1])
+    np.testing.assert_array_equal(taken["simulator"]["data"], before)

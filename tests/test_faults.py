@@ -6,7 +6,7 @@ import os
 import pytest
 
 from benchmarks import faults
-from benchmarks.fault import disk, world
+from benchmarks.fault import disk, lacking, world
 from errors import UserError
 from training import files
 
@@ -66,6 +66,13 @@ def test_a_slope_that_five_percent_hide_is_seen():
     level = [100_000_000 + 5_000 * (minute % 3) for minute in range(30)]
     assert abs(world.rise(level)) < world.SLOPE / 10
     assert world.rise([value + 100_000 * minute for minute, value in enumerate(level)]) > world.SLOPE
+
+
+def test_the_spare_half_of_a_draw_counts_only_where_one_is_left_over():
+    here = {"/random/has_uint32": 0, "/random/uinteger": 7, "/random/state": 3}
+    assert lacking.spare("/random/uinteger", here)
+    assert not lacking.spare("/random/uinteger", here | {"/random/has_uint32": 1})
+    assert not lacking.spare("/random/state", here)
 
 
 def test_an_unknown_fault_names_the_nearest():

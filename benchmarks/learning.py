@@ -44,6 +44,7 @@ from training.trainer import Trainer  # noqa: E402
 from world_models.world_model import Spaces  # noqa: E402
 
 SIZE, SQUARE, SPEED, LENGTH = 32, 6, 3.0, 25
+USE = 0.05  # of the signal "use", small beside discovery's: `slim_sum` adds them as they come, and still has to discover
 FRAMES, CLOSED = 1500, 0.6  # env frames of training; share of the gap, or of the variance, that must be reached
 GAMES = ((-1.0,), (1.0,))  # what describes them: where the square is wanted, from edge to edge
 BLIND = ("unimodal",)  # is not told the game, so that there is nothing to close
@@ -108,7 +109,7 @@ class Dot(gymnasium.Env):
         self.step_number += 1
         self.place = float(np.clip(self.place + SPEED * float(action[0]), 0, SIZE - SQUARE))
         size = abs(float(action[0]))
-        told = self._told(self.near(self.game), -max(0.0, size - 0.9))
+        told = self._told(USE * self.near(self.game), -max(0.0, size - 0.9))
         return self._picture(), self.near(self.game), False, self.step_number >= LENGTH, told
 
     def near(self, game: tuple[float]) -> float:

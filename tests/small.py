@@ -1,10 +1,12 @@
 """A small agent and batches for tests: the real classes, few units."""
 
+import pytest
 import torch
 
 from agents.actor_critic import ActorCriticConfig
 from agents.agent import Agent
 from agents.config import AgentConfig, OptimiserConfig
+from agents.optimiser import Divergence
 from world_models.empowerment import EmpowermentConfig
 from world_models.objective import ObjectiveConfig
 from world_models.rssm import RSSMConfig
@@ -68,3 +70,13 @@ def moving_square(batch=8, length=16, size=32, seed=0, background=True) -> dict[
         rows["reward"][:, t] = 1 - position[:, 1] / size
     rows["image"] = images
     return rows
+
+
+def assert_nan_is_stopped(agent: Agent) -> None:
+    """A reward that is not a number ends the update, and no weight has changed."""
+    before = {name: value.clone() for name, value in agent.named_parameters()}
+    batch = make_batch()
+    batch["reward"][0, 0] = float("nan")
+    with pytest.raises(Divergence, match="world_model"):
+        agent.update(batch)
+    assert all(torch.equal(before[name], value) for name, value in agent.named_parameters())

@@ -1,10 +1,12 @@
-"""A user's mistake is one sentence with its remedy; everything else is a bug and keeps its traceback."""
+"""A user's mistake is one sentence with its remedy; a fault of ours is one, too, and its traceback is in a file."""
 
 import difflib
 import errno
 import os
 import signal
 import sys
+import tempfile
+import traceback
 from collections.abc import Callable, Iterable
 
 LONGEST = 600  # letters of a part of the line
@@ -82,7 +84,7 @@ def open_streams() -> None:
 def run_main(main: Callable[[list[str]], None], argv: list[str]) -> None:
     """Run a program: a UserError becomes its one line and exit code; with --debug it keeps its traceback.
 
-    So does what the system refuses: files, folders, memory.
+    So does what the system refuses: files, folders, memory. What nobody foresaw is one line and exit code 1.
     """
     debug = "--debug" in argv
     open_streams()
@@ -108,3 +110,20 @@ def run_main(main: Callable[[list[str]], None], argv: list[str]) -> None:
             raise
         say("interrupted")
         raise SystemExit(130) from None
+    except Exception as error:
+        if debug:
+            raise
+        say(str(unforeseen(error)))
+        raise SystemExit(1) from None
+
+
+def unforeseen(error: Exception) -> UserError:
+    """The line of a fault of ours. Its traceback is kept in a file, since a long run may not meet it again."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    try:
+        with tempfile.NamedTemporaryFile("w", prefix="foreground-", suffix=".txt", delete=False) as file:
+            traceback.print_exception(error, file=file)
+        remedy = f"this is a fault of the program, please report it with {file.name}"
+    except OSError:
+        remedy = "this is a fault of the program; --debug shows more of it"
+    return UserError(f"{type(error).__name__}: {error}".strip(": "), f"{last.filename}, line {last.lineno}", remedy, 1)

@@ -51,9 +51,9 @@ def prepare(argv: list[str]) -> tuple[runs.RunConfig, Path, bool]:
     """What is asked for, where, and whether it begins with another run's weights. Errors: UserError, before a file is made."""
     config, _ = runs.read(argv, torch.cuda.is_available())
     build.check_task(config)
-    build.check_background(config)
     folder = build.run_folder(config)
     check_same(config, folder)
+    build.check_background(config)  # last, since it may have clips to decode
     begins = bool(config.skills) and not checkpoint.steps(folder / "checkpoints")
     if begins:
         build.find_run(Path(config.skills))
@@ -182,6 +182,7 @@ def first_lines(config, agent, replay_text, device, folder, trainer) -> list[str
         f"replay       {replay_text}",
         f"device       {device}, {torch.get_num_threads()} threads",
         f"folder       {folder}",
+        f"watch it     .venv/bin/tensorboard --logdir {folder.parent}",
     ]
     if trainer.env_frame:
         lines.append(f"resumed      at frame {trainer.env_frame}, update {trainer.update}, {len(trainer.replay)} steps held")

@@ -1,5 +1,6 @@
 """The agent as training and evaluation see it; the methods as configurations; the empowerment bonus."""
 
+import contextlib
 import copy
 from types import SimpleNamespace
 
@@ -69,6 +70,33 @@ def test_parameters_are_counted_without_making_them(name):
     number = build.number_of_parameters(config, build.spaces_of(run, space))
     assert torch.equal(random, torch.get_rng_state())
     assert number == sum(parameter.numel() for parameter in build.make_agent(run, space, "cpu").parameters())
+
+
+def test_what_does_not_fit_is_refused_before_it_is_made(monkeypatch):
+    """Networks, and the batch: that of the preset fits, and one of a hundred times the rows does not."""
+    monkeypatch.setattr(build, "free_memory", lambda: 2 << 30)
+    for words, said in (
+        ([], ""),
+        (["--training.batch_size", "800"], "an update of 800x32"),
+        (["--actor_critic.units", "16384"], "parameters need"),
+    ):
+        run, _ = runs.read(["--agent", "infopower", "--size", "cpu", *words], cuda=False)
+        with pytest.raises(UserError, match=said) if said else contextlib.nullcontext():
+            build.check_model(run, Box(-1, 1, (2,)), "cpu")
+
+
+def test_what_an_image_keeps_is_what_the_encoder_saves():
+    """Against the real thing."""
+    run, _ = runs.read(["--agent", "infopower", "--size", "cpu"], cuda=False)
+    config, kept = run.agent_config, {}
+    spaces = build.spaces_of(run, Box(-1, 1, (2,)))
+    agent = build.make_agent(run, Box(-1, 1, (2,)), "cpu")
+    weights = {parameter.data_ptr() for parameter in agent.parameters()}
+    keep = lambda value: kept.setdefault(value.untyped_storage().data_ptr(), value)  # noqa: E731
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda value: value):
+        agent.world_model.encoder(torch.zeros(5, 2, 64, 64, 3, dtype=torch.uint8), torch.zeros(5, 2, dtype=torch.bool))
+    found = sum(value.untyped_storage().nbytes() for place, value in kept.items() if place not in weights) / 10
+    assert build.bytes_per_image(config, spaces) == pytest.approx(found, rel=0.1)
 
 
 @pytest.mark.slow

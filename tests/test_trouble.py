@@ -7,6 +7,8 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
+import tempfile
 import time
 from functools import partial
 
@@ -61,6 +63,54 @@ def test_what_the_file_system_refuses_is_one_line(capsys, code, word):
     assert said.startswith("error: the system refused to read or write")
     assert "runs/a/config.yaml" in said
     assert word in said
+
+
+def test_what_nobody_foresaw_is_one_line_and_its_traceback_is_kept(capsys, tmp_path, monkeypatch):
+    def main(words):
+        raise KeyError("latent")
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with pytest.raises(SystemExit) as stopped:
+        run_main(main, ["--size", "cpu"])
+    (line,) = capsys.readouterr().err.splitlines()
+    (kept,) = tmp_path.iterdir()
+    assert stopped.value.code == 1
+    assert line.startswith("error: KeyError: 'latent': ")
+    assert line.endswith(f"please report it with {kept}")
+    assert "Traceback" in kept.read_text()
+    assert "in main" in kept.read_text()
+    with pytest.raises(KeyError):
+        run_main(main, ["--debug"])
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
+    with pytest.raises(SystemExit):
+        run_main(main, [])
+    assert "--debug shows more" in capsys.readouterr().err
+
+
+BREAKS = """
+import sys
+import train
+from envs.dmc import DMCEnv
+from errors import run_main
+
+def step(self, action, real=DMCEnv.step):
+    if self._frame >= 60:
+        raise RuntimeError("the motor burned")
+    return real(self, action)
+
+DMCEnv.step = step
+run_main(train.main, sys.argv[1:])
+"""
+
+
+@pytest.mark.slow
+def test_a_run_whose_environment_fails_ends_with_5(tmp_path):
+    words = [sys.executable, "-c", BREAKS, *runs.command(tmp_path / "run", *SHORT)[2:]]
+    done = subprocess.run(words, cwd=runs.ROOT, env=runs.variables(tmp_path), capture_output=True, text=True, timeout=120)
+    assert done.returncode == 5
+    assert "Traceback" not in done.stderr
+    (line,) = (line for line in done.stderr.splitlines() if line.startswith("error: "))
+    assert line.startswith("error: an environment failed (RuntimeError: the motor burned)")
 
 
 def test_a_last_checkpoint_that_is_not_written_is_no_success(tmp_path, monkeypatch):

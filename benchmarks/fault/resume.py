@@ -27,8 +27,10 @@ def resume(folder: Path, chance: random.Random) -> Tries:
             straight[agent] = ended(folder / f"straight-{agent}", words)
         run = folder / f"cut{number}-{agent}"
         lost = ""
-        for _ in range(chance.choice((1, 1, 2))):
-            place, said = cut(run, words, chance)
+        for turn in range(chance.choice((1, 1, 2))):
+            # Of an agent in turn in each place, in as many rounds as there are places.
+            wanted = PLACES[((number - 1) // len(AGENTS) + number + turn) % len(PLACES)]
+            place, said = cut(run, words, wanted, chance)
             cuts[place] += 1
             lost = lost or said
         found = ended(run, words)
@@ -55,9 +57,9 @@ def options_of(agent: str, folder: Path, *more: str) -> list[str]:
     return words + (["--skill.hold", "9"] if agent in ("slim", "metra", "diayn") else []) + [*more]
 
 
-def cut(run: Path, words: list[str], chance: random.Random) -> tuple[str, str]:
+def cut(run: Path, words: list[str], wanted: str, chance: random.Random) -> tuple[str, str]:
     """Begin or go on, and be told to stop, or killed, in a save, an evaluation or an episode: where, and what was lost."""
-    before, mark, wanted = good_step(run), run.with_name(f"{run.name}.evaluates"), chance.choice(PLACES)
+    before, mark = good_step(run), run.with_name(f"{run.name}.evaluates")
     mark.unlink(missing_ok=True)
     process, asked = begin(run, *words, mark=mark, chunk_rows=CHUNK_ROWS), chance.choice((signal.SIGTERM, signal.SIGKILL))
     there = {"a save": lambda: saving(run), "an evaluation": mark.exists, "an episode": lambda: good_step(run) > before}

@@ -8,6 +8,7 @@ from unittest import mock
 
 import numpy as np
 import torch
+from scipy.stats import linregress
 
 import envs
 from benchmarks.fault import Tries
@@ -18,8 +19,9 @@ from training.logger import Logger
 BAD = (float("nan"), float("inf"), 1e12, -1e12)
 MINUTE = 60.0  # seconds of a try of soak
 WARM = 6000  # env frames after which all has happened that happens: an evaluation, films, many checkpoints
-SETTLED = 5  # minutes; the most of each minute varies by 4 % with what an evaluation happens to free
-SLOPE = 5e-4  # of memory a minute after these: 3 % an hour, what thirty minutes can tell from chance
+SETTLED = 5  # minutes
+SLOPE = 5e-4  # of memory a minute after these: 3 % an hour
+SURE = 2.0  # standard errors that a slope must be beyond it: a minute varies by 2 % with what an evaluation happens to free
 GROWTH = 0.05  # of memory since the first minute, however many follow
 
 
@@ -84,7 +86,7 @@ def soak(folder: Path, chance: random.Random) -> Tries:
         while True:
             began, lost = good_step(run), cold
             now = held(process.pid)
-            seen.append(now["memory"])
+            seen.append(now["usual"])
             grown = now["memory"] / before["memory"] - 1
             if process.poll() is not None or good_step(run) <= began:
                 lost = "it stands still"
@@ -98,17 +100,21 @@ def soak(folder: Path, chance: random.Random) -> Tries:
 
 
 def rise(seen: list[int]) -> float:
-    """Of a line through all minutes once it has settled, as a share of the memory."""
+    """Of a line through all minutes once it has settled, less what chance may have made of it, as a share of the memory."""
     later = np.array(seen[SETTLED:], float)
-    return float(np.polyfit(np.arange(len(later)), later, 1)[0] / later.mean())
+    fit = linregress(np.arange(len(later)), later)
+    return float((fit.slope - SURE * fit.stderr) / later.mean())
 
 
 def held(pid: int) -> dict[str, int]:
-    """Resident bytes, open files and threads of a process: the most of each within a minute, in which it evaluates itself."""
+    """Of a process within a minute, in which it evaluates itself: the most resident bytes, open files and threads, and the
+    usual (median) resident bytes.
+    """
     looks, end = [], time.monotonic() + MINUTE
     while time.monotonic() < end:
         status = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
         files = len(list(Path(f"/proc/{pid}/fd").iterdir()))
         looks.append((int(status["VmRSS"].split()[0]) << 10, files, int(status["Threads"])))
         time.sleep(0.1)
-    return dict(zip(("memory", "files", "threads"), map(max, zip(*looks))))
+    most = dict(zip(("memory", "files", "threads"), map(max, zip(*looks))))
+    return most | {"usual": int(np.median([memory for memory, _, _ in looks]))}

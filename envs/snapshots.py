@@ -1,8 +1,8 @@
 """A simulator in the middle of an episode as plain arrays and numbers, so that a resumed run sees the same next frame.
 
 Positions and velocities alone bring 14 of dm_control's 28 benchmark tasks back to the bit, MuJoCo's own integration state 20;
-the others move their targets in the model, or keep numbers in the task. So all three are kept. The task's generator is not:
-tasks draw when an episode begins, and each reset seeds it anew.
+the others move their targets in the model. So both are kept. What the task itself holds is not: its numbers stand still in all
+of dm_control's tasks, and its generator draws when an episode begins, and each reset seeds it anew.
 """
 
 import numpy as np
@@ -17,7 +17,7 @@ class Snapshots:
     """Takes and restores what changes in one dm_control environment. To be made before its first reset."""
 
     def __init__(self, environment):
-        self._task, self._physics = environment.task, environment.physics
+        self._physics = environment.physics
         self._model = {name: value.copy() for name, value in self._arrays()}
 
     def _arrays(self):
@@ -36,9 +36,7 @@ class Snapshots:
         state = np.empty(mujoco.mj_stateSize(model, KIND))
         mujoco.mj_getState(model, data, state, KIND)
         changed = {name: value.copy() for name, value in self._arrays() if not np.array_equal(value, self._model[name])}
-        task = {name: np.copy(value) if isinstance(value, np.ndarray) else value for name, value in vars(self._task).items()}
-        task = {name: value for name, value in task.items() if plain(value)}
-        return {"mujoco": mujoco.__version__, "data": state, "model": changed, "task": task}
+        return {"mujoco": mujoco.__version__, "data": state, "model": changed}
 
     def restore(self, taken: dict) -> None:
         """Back to what `take` gave, in this environment or another of the same task.
@@ -47,20 +45,13 @@ class Snapshots:
         """
         if taken["mujoco"] != mujoco.__version__:
             raise ValueError(f"MuJoCo {taken['mujoco']} took this snapshot, and {mujoco.__version__} is here")
-        strange = {*taken["model"]} - {*self._model} | {name for name in taken["task"] if hasattr(type(self._task), name)}
+        strange = {*taken["model"]} - {*self._model}
         if strange:
             raise ValueError(f"no task keeps {min(strange)}"[:60])
         model, data = self._physics.model.ptr, self._physics.data.ptr
         for name, value in self._arrays():
             value[...] = taken["model"].get(name, self._model[name])
-        for name, value in taken["task"].items():
-            setattr(self._task, name, value)
         mujoco.mj_setState(model, data, taken["data"], KIND)
         mujoco.mj_forward(model, data)  # all that follows from the state
         mujoco.mj_setState(model, data, taken["data"], KIND)  # and the solver's warm start, which that changed
         mujoco.mj_step1(model, data)  # where dm_control's step ends
-
-
-def plain(value) -> bool:
-    """Whether a task's attribute is a number, text or array, which a checkpoint can hold."""
-    return value is None or isinstance(value, bool | int | float | str | np.ndarray)

@@ -79,6 +79,33 @@ def test_what_is_left_out_is_missed():
         assert not same, f"without {part} nothing differs"
 
 
+def test_a_background_a_game_and_an_end_are_missed():
+    """The clip's place; the game of this episode; that the episode is over: with another's something differs."""
+    family = make_family(FamilyConfig(kind="speed"), "walker-walk")
+    background = load_background(BackgroundConfig(source="procedural", redraw_every=5), "train", 16)
+
+    def played() -> DMCEnv:
+        return DMCEnv("walker-walk", size=16, action_repeat=2, time_limit=24, background=background, family=family)
+
+    env = played()
+    rollout = vector(env)
+    for part in ("background", "game", "over"):
+        rows_of(env, rollout, 4)
+        state = rollout.state()
+        whole = rows_of(env, rollout, 16)
+        taken = {**state["envs"][0]}
+        fresh = played()
+        fresh.reset(seed=99)
+        another = {"background": fresh.snapshot["background"], "game": (taken["game"] + 1) % 3, "over": not taken["over"]}
+        taken[part] = another[part]
+        other = played()
+        other.reset(seed=99)
+        resumed = vector(other)
+        resumed.load({**state, "envs": [taken]})
+        again = rows_of(other, resumed, 16)
+        assert not all(np.array_equal(one[name], two[name]) for one, two in zip(whole, again) for name in one), part
+
+
 def test_a_background_and_a_game_go_on(tmp_path):
     """Clips drawn anew every fifth step, games at each reset; a clip that is not there any more is drawn again."""
     config = BackgroundConfig(source="procedural", redraw_every=5)

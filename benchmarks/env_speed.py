@@ -25,6 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import envs
 from errors import run_main
+from training import system
 
 
 def rate(call: Callable[[], None], seconds: float) -> tuple[float, float]:
@@ -92,6 +93,9 @@ def main(argv: list[str]) -> None:
         "frames_per_cpu_s": median(lambda one: one["frames"][1]),
         "default_per_cpu_s": median(lambda one: one["default"][1]),
         "frame_ratio": median(lambda one: one["frames"][1] / one["default"][1]),
+        "command": " ".join(["python benchmarks/env_speed.py", *argv]),
+        "commit": system.git_commit(),
+        "hardware": system.hardware(),
     }
     environment.close()
     print(json.dumps(result))

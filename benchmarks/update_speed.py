@@ -72,6 +72,8 @@ def main(argv: list[str]) -> None:
         "fastest_cpu_seconds": round(min(row[0] for row in rows), 4),
         "replayed_steps_per_s": round(size[0] * size[1] / wall, 1),
         "peak_rss_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
+        "command": " ".join(["python benchmarks/update_speed.py", *argv]),
+        "commit": system.git_commit(),
         "hardware": system.hardware(),
     }
     if cuda:

@@ -129,6 +129,21 @@ def test_eval_of_a_run_is_deterministic_and_writes_films(trained):
     assert (folder / "evaluation" / "latent-heldout.mp4").stat().st_size > 1000
 
 
+def test_eval_behind_other_clips(trained, tmp_path):
+    """A folder of videos that the run never saw: its held-out side, named by the folder."""
+    for name in ("train", "heldout"):
+        (tmp_path / "clips" / name).mkdir(parents=True)
+        write_video(tmp_path / "clips" / name / f"{name}.mp4")
+    words = ("--episodes", 1, "--background", tmp_path / "clips")
+    result = run("eval.py", trained[0], *words)
+    assert result.returncode == 0, result.stderr
+    output = trained[0] / "evaluation"
+    (found,) = json.loads((output / "scores.json").read_text())["scores"].items()
+    assert found[0] == str(tmp_path / "clips")
+    assert len(found[1]["returns"]) == 1
+    assert (output / "evaluation-0-clips.mp4").stat().st_size > 1000
+
+
 def test_what_the_latent_holds_is_read_when_asked_for(tmp_path):
     folder, asked = tmp_path / "run", ("--evaluation.latent", "true", "--evaluation.latent_episodes", 4)
     result = run("train.py", *SMALL, "--frames", 600, "--folder", folder, "--training.evaluate_every", 300, *asked)

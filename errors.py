@@ -1,5 +1,6 @@
 """A user's mistake is one sentence with its remedy; a fault of ours is one, too, and its traceback is in a file."""
 
+import contextlib
 import difflib
 import errno
 import os
@@ -105,6 +106,11 @@ def run_main(main: Callable[[list[str]], None], argv: list[str]) -> None:
         code = 4 if error.errno == errno.ENOMEM else 2
         say(str(UserError(what, str(error.filename or "a file")[:200], remedy, code)))
         raise SystemExit(code) from None
+    except MemoryError as error:
+        if debug:
+            raise
+        say(str(UserError("out of memory", str(error) or "the program", REFUSALS[errno.ENOMEM], 4)))
+        raise SystemExit(4) from None
     except KeyboardInterrupt:
         if debug:
             raise
@@ -119,11 +125,12 @@ def run_main(main: Callable[[list[str]], None], argv: list[str]) -> None:
 
 def unforeseen(error: Exception) -> UserError:
     """The line of a fault of ours. Its traceback is kept in a file, since a long run may not meet it again."""
-    last = traceback.extract_tb(error.__traceback__)[-1]
-    try:
-        with tempfile.NamedTemporaryFile("w", prefix="foreground-", suffix=".txt", delete=False) as file:
-            traceback.print_exception(error, file=file)
-        remedy = f"this is a fault of the program, please report it with {file.name}"
-    except OSError:
-        remedy = "this is a fault of the program; --debug shows more of it"
+    last, remedy = traceback.extract_tb(error.__traceback__)[-1], "this is a fault of the program; --debug shows more of it"
+    text = "".join(traceback.format_exception(error)).encode("utf-8", "backslashreplace")
+    for folder in ("runs", None):  # a container's temporary files go with it, its runs do not
+        with contextlib.suppress(OSError):
+            with tempfile.NamedTemporaryFile(dir=folder, prefix="foreground-", suffix=".txt", delete=False) as file:
+                file.write(text)
+            remedy = f"this is a fault of the program, please report it with {file.name}"
+            break
     return UserError(f"{type(error).__name__}: {error}".strip(": "), f"{last.filename}, line {last.lineno}", remedy, 1)

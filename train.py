@@ -53,10 +53,10 @@ def prepare(argv: list[str]) -> tuple[runs.RunConfig, Path, bool]:
     build.check_task(config)
     folder = build.run_folder(config)
     check_same(config, folder)
-    build.check_background(config)  # last, since it may have clips to decode
     begins = bool(config.skills) and not checkpoint.steps(folder / "checkpoints")
     if begins:
         build.find_run(Path(config.skills))
+    build.check_background(config)  # last, since it may have clips to decode
     return config, folder, begins
 
 

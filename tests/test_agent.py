@@ -78,6 +78,7 @@ def test_what_does_not_fit_is_refused_before_it_is_made(monkeypatch):
     for words, said in (
         ([], ""),
         (["--training.batch_size", "800"], "an update of 800x32"),
+        (["--training.batch_size", "800", "--compile", "true"], "an update of 800x32"),
         (["--actor_critic.units", "16384"], "parameters need"),
     ):
         run, _ = runs.read(["--agent", "infopower", "--size", "cpu", *words], cuda=False)

@@ -3,6 +3,7 @@
 import json
 import os
 
+import numpy as np
 import pytest
 
 from benchmarks import faults
@@ -66,6 +67,17 @@ def test_a_slope_that_five_percent_hide_is_seen():
     level = [100_000_000 + 5_000 * (minute % 3) for minute in range(30)]
     assert abs(world.rise(level)) < world.SLOPE / 10
     assert world.rise([value + 100_000 * minute for minute, value in enumerate(level)]) > world.SLOPE
+
+
+def test_chance_is_no_slope_and_a_leak_is():
+    """With the 1 % by which minutes differ: none is seen in nearly all of 200 half hours, 0.2 % a minute in nearly all."""
+    random = np.random.default_rng(0)
+    seen = {}
+    for leak in (0, 0.002):
+        rows = 1 + leak * np.arange(30) + random.normal(0, 0.01, (200, 30))
+        seen[leak] = np.mean([world.rise(list(row)) > world.SLOPE for row in rows])
+    assert seen[0] < 0.01
+    assert seen[0.002] > 0.95
 
 
 def test_the_spare_half_of_a_draw_counts_only_where_one_is_left_over():

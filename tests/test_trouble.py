@@ -67,15 +67,16 @@ def test_what_the_file_system_refuses_is_one_line(capsys, code, word):
 
 def test_what_nobody_foresaw_is_one_line_and_its_traceback_is_kept(capsys, tmp_path, monkeypatch):
     def main(words):
-        raise KeyError("latent")
+        raise KeyError("latent \udcff ☃")
 
+    monkeypatch.chdir(tmp_path)  # where no runs are
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     with pytest.raises(SystemExit) as stopped:
         run_main(main, ["--size", "cpu"])
     (line,) = capsys.readouterr().err.splitlines()
     (kept,) = tmp_path.iterdir()
     assert stopped.value.code == 1
-    assert line.startswith("error: KeyError: 'latent': ")
+    assert line.startswith("error: KeyError: 'latent ")
     assert line.endswith(f"please report it with {kept}")
     assert "Traceback" in kept.read_text()
     assert "in main" in kept.read_text()
@@ -85,6 +86,20 @@ def test_what_nobody_foresaw_is_one_line_and_its_traceback_is_kept(capsys, tmp_p
     with pytest.raises(SystemExit):
         run_main(main, [])
     assert "--debug shows more" in capsys.readouterr().err
+    (tmp_path / "runs").mkdir()
+    with pytest.raises(SystemExit):
+        run_main(main, [])
+    assert len(list((tmp_path / "runs").iterdir())) == 1
+
+
+def test_memory_that_python_lacks_is_code_4(capsys):
+    def main(_):
+        raise MemoryError
+
+    with pytest.raises(SystemExit) as stopped:
+        run_main(main, [])
+    assert stopped.value.code == 4
+    assert capsys.readouterr().err.startswith("error: out of memory: ")
 
 
 BREAKS = """

@@ -29,7 +29,7 @@ def resume(folder: Path, chance: random.Random) -> Tries:
         lost = ""
         for turn in range(chance.choice((1, 1, 2))):
             # Of an agent in turn in each place, in as many rounds as there are places.
-            wanted = PLACES[((number - 1) // len(AGENTS) + number + turn) % len(PLACES)]
+            wanted = PLACES[(sum(divmod(number - 1, len(AGENTS))) + turn) % len(PLACES)]
             place, said = cut(run, words, wanted, chance)
             cuts[place] += 1
             lost = lost or said

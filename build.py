@@ -122,16 +122,19 @@ def kind_of(config: AgentConfig) -> type[AnyAgent]:
 
 def number_of_parameters(config: AgentConfig, spaces: Spaces) -> int:
     """Of an agent that is not made: shapes alone, no memory."""
+    return sum(parameter.numel() for parameter in _of_shapes(config, spaces).parameters())
+
+
+def _of_shapes(config: AgentConfig, spaces: Spaces) -> AnyAgent:
+    """An agent without memory. Not compiled: that takes seconds, and what is compiled runs out of sight of hooks."""
     with torch.device("meta"):
-        return sum(parameter.numel() for parameter in kind_of(config)(config, spaces, "meta").parameters())
+        return kind_of(config)(replace(config, compile="false"), spaces, "meta")
 
 
 def bytes_per_image(config: AgentConfig, spaces: Spaces) -> int:
     """What the encoder keeps of an image until the gradient has passed, in float32; of shapes alone."""
-    side = spaces.image_size
+    side, encoder = spaces.image_size, _of_shapes(config, spaces).world_model.encoder
     with torch.device("meta"):
-        # Compiled, it would be run out of sight.
-        encoder = kind_of(config)(replace(config, compile="false"), spaces, "meta").world_model.encoder
         totals = []
         for number in (1, 2):  # the difference, since some of it is kept for all images together
             kept = []

@@ -70,7 +70,7 @@ def test_a_slope_that_five_percent_hide_is_seen():
 
 
 def test_chance_is_no_slope_and_a_leak_is():
-    """With the 1 % by which minutes differ: none is seen in nearly all of 200 half hours, 0.2 % a minute in nearly all."""
+    """With minutes that differ by 1 %: none is seen in nearly all of 200 half hours, 0.2 % a minute in nearly all."""
     random = np.random.default_rng(0)
     seen = {}
     for leak in (0, 0.002):

@@ -28,7 +28,7 @@ import torch  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 
 from errors import run_main  # noqa: E402
-from world_models.information import BOUNDS, ContrastiveConfig, Reconstruction, nce  # noqa: E402
+from world_models.information import BOUNDS, ContrastiveConfig, nce, reconstruction  # noqa: E402
 
 BLOCK = 512  # pairs that are told apart, as in a batch of 16x32
 NATS = (0.5, 1.0, 2.0, 4.0, 6.0, 8.0, 10.0)
@@ -97,7 +97,7 @@ class Encoded(nn.Module):
             self.bound = BOUNDS[name](left, right, ContrastiveConfig(bound=name))
         elif name == "reconstruction":  # right itself, as an image of one row of pixels
             self.left, self.right = nn.Identity(), AsImage()
-            self.bound = Reconstruction(nn.Sequential(encoder(left, right), nn.Unflatten(-1, (1, right, 1))))
+            self.bound = Decoded(nn.Sequential(encoder(left, right), nn.Unflatten(-1, (1, right, 1))))
         elif name == "redundancy_reduction":  # right is a target and has no gradient, so it is right itself
             self.right = nn.Identity()
             self.bound = BOUNDS[name](features, right, ContrastiveConfig(bound=name))
@@ -106,6 +106,17 @@ class Encoded(nn.Module):
 
     def forward(self, left: Tensor, right: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         return self.bound(self.left(left), self.right(right))
+
+
+class Decoded(nn.Module):
+    """Left decoded, held against an image."""
+
+    def __init__(self, decoder: nn.Module):
+        super().__init__()
+        self.decoder = decoder
+
+    def forward(self, left: Tensor, right: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        return reconstruction(self.decoder(left), right)
 
 
 class AsImage(nn.Module):

@@ -69,7 +69,9 @@ def test_parameters_are_counted_without_making_them(name):
     random = torch.get_rng_state()
     number = build.number_of_parameters(config, build.spaces_of(run, space))
     assert torch.equal(random, torch.get_rng_state())
-    assert number == sum(parameter.numel() for parameter in build.make_agent(run, space, "cpu").parameters())
+    agent = build.make_agent(run, space, "cpu")
+    assert number == sum(parameter.numel() for parameter in agent.parameters())
+    assert len(list(agent.named_parameters(remove_duplicate=False))) == len(list(agent.named_parameters()))  # each saved once
 
 
 def test_what_does_not_fit_is_refused_before_it_is_made(monkeypatch):

@@ -11,11 +11,11 @@ from world_models.information import (
     ContrastiveConfig,
     Critic,
     LipschitzCritic,
-    Reconstruction,
     RedundancyReduction,
     Scored,
     nce,
     nwj,
+    reconstruction,
     wasserstein,
 )
 from world_models.networks import Decoder
@@ -179,7 +179,7 @@ def test_reconstruction_sums_the_squared_error_of_the_picture():
     decoder = Decoder(5, 16, 4)
     image = torch.randint(0, 256, (2, 3, 16, 16, 3), dtype=torch.uint8)
     left = torch.randn(2, 3, 5)
-    value, metrics = Reconstruction(decoder)(left, image)
+    value, metrics = reconstruction(decoder(left), image)
     error = (decoder(left) - (image.float() / 255 - 0.5)).square()
     assert torch.allclose(value, -error.sum((2, 3, 4)), rtol=1e-4)
     assert float(metrics["pixel_error"]) == pytest.approx(float(error.mean()), rel=1e-4)

@@ -1,9 +1,10 @@
 """Estimates of the information I(X; Y) that two batches of vectors hold about each other, and the critics behind them.
 
 Every estimate is a module with one call: (left (..., N, X), right (..., N, Y)) -> (value (..., N), to be maximised,
-metrics). Row i of left and row i of right belong together; the other rows of the block are what they are told apart from.
-`BOUNDS` makes each from the same arguments. NCE and NWJ are lower bounds in nats; Wasserstein is in units of distance;
-redundancy reduction and reconstruction are losses with their sign turned, good for training and no estimate of nats.
+metrics); `reconstruction` alone is a function, of pictures that the caller has decoded. Row i of left and row i of right
+belong together; the other rows of the block are what they are told apart from. `BOUNDS` makes each from the same
+arguments. NCE and NWJ are lower bounds in nats; Wasserstein is in units of distance; redundancy reduction and
+reconstruction are losses with their sign turned, good for training and no estimate of nats.
 All in float32: under mixed precision the differences would drown.
 """
 
@@ -17,7 +18,7 @@ from torch.nn import functional as F
 from torch.nn.utils.parametrizations import spectral_norm
 
 from option import option
-from world_models.networks import Decoder, image_to_float, linear
+from world_models.networks import image_to_float, linear
 
 
 def nce(scores: Tensor) -> Tensor:
@@ -137,21 +138,14 @@ def _standardised(x: Tensor) -> Tensor:
     return (x - x.mean(-2, keepdim=True)) / (x.std(-2, keepdim=True, correction=0) + 1e-5)
 
 
-class Reconstruction(nn.Module):
-    """Log-density of right, uint8 images (..., N, H, W, C), under Gaussians of variance 1/2 around the decoded left.
+def reconstruction(decoded: Tensor, image: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    """Log-density (...) of uint8 images (..., H, W, C) under Gaussians of variance 1/2 around the decoder's (..., H, W, C).
 
     Up to a constant, in the scale of DreamerV3: pixels of unit range, squared error summed over the image.
     """
-
-    def __init__(self, decoder: Decoder):
-        super().__init__()
-        self.decoder = decoder
-
-    def forward(self, left: Tensor, right: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        decoded = self.decoder(left.flatten(0, -2))  # (N', H, W, C)
-        target = image_to_float(right).permute(0, 2, 3, 1)
-        error = (decoded.float() - target).square().sum((1, 2, 3))
-        return -error.unflatten(0, left.shape[:-1]), {"pixel_error": error.mean() / target[0].numel()}
+    target = image_to_float(image).permute(0, 2, 3, 1)  # (N, C, H, W) -> (N, H, W, C)
+    error = (decoded.float().flatten(0, -4) - target).square().sum((1, 2, 3))
+    return -error.unflatten(0, image.shape[:-3]), {"pixel_error": error.mean() / target[0].numel()}
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from world_models.distributions import SCALAR_HEADS
 from world_models.empowerment import InverseModel, marginal_log_prob, moments
-from world_models.information import BOUNDS, ContrastiveConfig, Reconstruction
+from world_models.information import BOUNDS, ContrastiveConfig, reconstruction
 from world_models.networks import MLP, Decoder
 from world_models.rssm import RSSM, Posterior
 
@@ -53,10 +53,10 @@ class Decoded(nn.Module):
 
     def __init__(self, decoder: Decoder):
         super().__init__()
-        self.bound = Reconstruction(decoder)
+        self.decode = decoder.forward  # not the decoder, which is the world model's: as a part of two, it would be saved twice
 
     def forward(self, rollout: Rollout) -> tuple[Tensor, dict[str, Tensor]]:
-        value, metrics = self.bound(rollout.states.state.feature, rollout.image)  # (B, T)
+        value, metrics = reconstruction(self.decode(rollout.states.state.feature), rollout.image)  # (B, T)
         return value.mean(), metrics
 
 

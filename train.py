@@ -93,7 +93,6 @@ def train(config: runs.RunConfig, folder, device, begins: bool) -> None:
             rollout,
             replay,
             folder,
-            config.seed,
             envs.metadata.get("render_fps", 20),
             evaluator.during_training,
         )

@@ -52,6 +52,12 @@ class ActorCriticConfig:
         False, "Centre each reward and divide it by its moving deviation before its critic learns it: no unit matters (SLIM)."
     )
     deviation_floor: float = option(1e-4, "Smallest deviation by which a reward is divided.", gt=0.0)
+    noise_correlation: float = option(
+        0.5,
+        "Correlation of the policy's noise in one agent step with that in the next, while episodes are collected; 0: white.",
+        ge=0.0,
+        lt=1.0,
+    )
     min_std: float = option(0.1, "Smallest deviation of the policy.", gt=0.0)
     max_std: float = option(1.0, "Largest deviation of the policy.", gt=0.0)
 

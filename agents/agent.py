@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from agents.actor_critic import ActorCritic
 from agents.config import AgentConfig, OptimiserConfig
 from agents.discovery import make_discovery
-from agents.memory import Memory, initial_memory, some_of
+from agents.memory import Memory, initial_memory, next_noise, some_of
 from agents.optimiser import Optimiser, descend, gradients, load_training_state, step, training_state
 from agents.recorded import Recorded, uncompiled
 from agents.rewards import make_rewards, parts
@@ -128,7 +128,8 @@ class Agent(nn.Module):
 
     def initial_state(self, number: int) -> Memory:
         """The memory of `number` environments before their first image."""
-        return initial_memory(self.world_model, self.skills, self.spaces, number, self.device)
+        memory = initial_memory(self.world_model, self.skills, self.spaces, number, self.device)
+        return memory._replace(noise=torch.randn_like(memory.action))
 
     @torch.no_grad()
     def act(
@@ -142,9 +143,13 @@ class Agent(nn.Module):
         image, is_first = image.to(self.device), is_first.to(self.device)
         skill, age = self.skills.renew(memory.condition, memory.age, is_first)
         condition = skill if condition is None else condition.to(self.device)
-        state = self.perceive(memory, image, is_first, explore)
-        action = self.choose(state, condition, explore)
-        return action, Memory(state, action, image, condition, age)
+        state, noise = self.perceive(memory, image, is_first, explore), self.noise(memory, explore)
+        action = self.choose(state, condition, noise)
+        return action, Memory(state, action, image, condition, age, noise=memory.noise if noise is None else noise)
+
+    def noise(self, memory: Memory, explore: bool) -> Tensor | None:
+        """Of the next action, (N, A) in deviations of the policy; none where it does not explore."""
+        return next_noise(memory.noise, self.config.actor_critic.noise_correlation) if explore else None
 
     @uncompiled
     def perceive(self, memory: Memory, image: Tensor, is_first: Tensor, sample: bool) -> State:
@@ -153,10 +158,10 @@ class Agent(nn.Module):
         return self.world_model.filter(memory.state, memory.image, *seen, sample=sample)
 
     @uncompiled
-    def choose(self, state: State, condition: Tensor, explore: bool) -> Tensor:
-        """What the policy does in a state under a skill: (N, ...), (N, C) -> (N, A)."""
+    def choose(self, state: State, condition: Tensor, noise: Tensor | None = None) -> Tensor:
+        """What the policy does in a state under a skill, its mean without noise: (N, ...), (N, C), (N, A) -> (N, A)."""
         policy = self.actor_critic.actor(self.actor_critic.inputs(state, condition))
-        return (policy.sample() if explore else policy.mean).clamp(-1, 1)
+        return (policy.mean if noise is None else policy.mean + policy.std * noise).clamp(-1, 1)
 
     def update(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """One step of everything on a batch (B, T, ...); metrics as detached tensors.

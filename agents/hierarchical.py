@@ -87,10 +87,9 @@ class Hierarchical(nn.Module):
         seen = image.to(self.device), memory.action, is_first.to(self.device)
         return self.world_model.filter(memory.state, memory.image, *seen, sample=sample)
 
-    def choose(self, state: State, skill: Tensor, explore: bool = False) -> Tensor:
+    def choose(self, state: State, skill: Tensor) -> Tensor:
         """What the skill policy does, without noise: (N, ...), (N, C) -> (N, A)."""
-        policy = self.skill_policy(ActorCritic.inputs(state, skill))
-        return (policy.sample() if explore else policy.mean).clamp(-1, 1)
+        return self.skill_policy(ActorCritic.inputs(state, skill)).mean.clamp(-1, 1)
 
     def update(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """One step of the reward's head and of the high-level actor-critic on a batch (B, T, ...); metrics.

@@ -85,16 +85,18 @@ class LatentPolicy(nn.Module):
         drawn = self.modes.draw(memory.game) if explore else self.modes.likeliest(memory.game)
         mode = torch.where(is_first.unsqueeze(-1), drawn, memory.condition) if condition is None else condition.to(self.device)
         state = self.perceive(memory, image, is_first, explore)
-        action = self.choose(state, torch.cat([mode, memory.game], -1), explore)
-        return action, memory._replace(state=state, action=action, image=image, condition=mode)
+        noise = self.base.noise(memory, explore)
+        action = self.choose(state, torch.cat([mode, memory.game], -1), noise)
+        kept = memory.noise if noise is None else noise
+        return action, memory._replace(state=state, action=action, image=image, condition=mode, noise=kept)
 
     def perceive(self, memory: Memory, image: Tensor, is_first: Tensor, sample: bool) -> State:
         """The state after an image; its mode where nothing is sampled."""
         return self.base.perceive(memory, image, is_first, sample)
 
-    def choose(self, state: State, condition: Tensor, explore: bool) -> Tensor:
-        """What the policy does under mode and game: (N, ...), (N, K + D) -> (N, A)."""
-        return self.base.choose(state, condition, explore)
+    def choose(self, state: State, condition: Tensor, noise: Tensor | None = None) -> Tensor:
+        """What the policy does under mode and game, its mean without noise: (N, ...), (N, K + D), (N, A) -> (N, A)."""
+        return self.base.choose(state, condition, noise)
 
     # ------------------------------------------------------------------------------------------------------- learning
 

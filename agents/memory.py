@@ -3,6 +3,7 @@
 Shapes: N environments or starts, A action, C condition, D descriptor.
 """
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -24,6 +25,7 @@ class Memory(NamedTuple):
     condition: Tensor  # (N, C), the skill under which the last action was taken
     age: Tensor  # int (N,), steps for which it was held, where skills are renewed
     game: Tensor | None = None  # (N, D), what describes the game that is played, where there are games
+    noise: Tensor | None = None  # (N, A), where actions explore: of the last one, in deviations of the policy
 
     def took(self, action: Tensor) -> "Memory":
         """The memory when another action (N, A) than the agent's own is taken: the next step filters with it."""
@@ -46,6 +48,14 @@ def initial_memory(model: WorldModel, skills: Skills, spaces: Spaces, number: in
     image = torch.zeros(number, spaces.image_size, spaces.image_size, 3, dtype=torch.uint8, device=device)
     age = torch.zeros(number, dtype=torch.long, device=device)
     return Memory(model.initial(number, device), action, image, skills.draw(number, device), age)
+
+
+def next_noise(noise: Tensor, correlation: float) -> Tensor:
+    """The noise (N, A) of the next action: normal of deviation 1 whatever the correlation with this one, AR(1) over time.
+
+    White noise moves a robot little, since one action undoes the other (Eberhard et al., ICLR 2023; docs/results.md).
+    """
+    return correlation * noise + math.sqrt(1 - correlation**2) * torch.randn_like(noise)
 
 
 def some_of(state: State, number: int) -> State:

@@ -73,7 +73,7 @@ def make(config: CostConfig, folder: Path) -> Trainer:
     replay, _ = build.make_replay(run, envs.single_action_space, "cpu")
     rollout = Rollout(envs, agent.initial_state(1), run.seed)
     repeat = run.environment.action_repeat
-    return Trainer(run.training, 0, repeat, agent, rollout, replay, folder, run.seed, 20, lambda _: {})
+    return Trainer(run.training, 0, repeat, agent, rollout, replay, folder, 20, lambda _: {})
 
 
 def measure(config: CostConfig, folder: Path) -> dict:

@@ -170,7 +170,7 @@ def learn(name: str, words: list[str]) -> dict:
     sizes = condition, len(signals), len(games[0]) if games else 0
     replay = Replay(2 * FRAMES, (SIZE, SIZE, 3), 1, *sizes, num_envs=1, seed=config.seed)
     with tempfile.TemporaryDirectory() as folder, Logger(folder, quiet=True) as logger:
-        trainer = Trainer(config.training, FRAMES, 1, agent, rollout, replay, Path(folder), config.seed, 20, lambda frame: {})
+        trainer = Trainer(config.training, FRAMES, 1, agent, rollout, replay, Path(folder), 20, lambda frame: {})
         trainer.run(logger, Progress(FRAMES, stream=io.StringIO()))
     if agent.discovery is not None:
         scores = {"agent": decided(agent), "random": 0.0, "best": 1.0}

@@ -105,7 +105,7 @@ class Planner:
         due = age % self.hold == 0
         if due.any():
             skill = torch.where(due.unsqueeze(-1), self.plan(state), skill)
-        action = self.agent.choose(state, skill, explore=False)
+        action = self.agent.choose(state, skill)
         return action, memory._replace(state=state, action=action, image=image, condition=skill, age=age + 1)
 
     @torch.no_grad()
@@ -117,7 +117,7 @@ class Planner:
         skills = torch.stack([draw(number * self.sequences, self.agent.device) for _ in range(self.depth)])  # (D, N J, C)
         total = torch.zeros(number * self.sequences, device=self.agent.device)
         for step in range(self.depth * self.hold):
-            action = self.agent.choose(state, skills[step // self.hold], explore=False)
+            action = self.agent.choose(state, skills[step // self.hold])
             state = self.agent.world_model.imagine(state, action)
             total += self.discount**step * self.reward(state.feature).to(total.device)
         best = total.view(number, self.sequences).argmax(1)

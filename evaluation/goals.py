@@ -72,7 +72,7 @@ def _distances(agent: Agent, envs: list[gymnasium.Env], goals: list[Goal], steps
         image = torch.from_numpy(images).to(agent.device)
         state = agent.perceive(memory, image, first, sample=False)
         skill = agent.skills.nearest(agent.discovery.direction(state.feature.float(), target))
-        action = agent.choose(state, skill, explore=False)
+        action = agent.choose(state, skill)
         memory, first = memory._replace(state=state, action=action, image=image), torch.zeros_like(first)
         images = np.stack([env.step(one)[0] for env, one in zip(envs, action.cpu().numpy())])
         rows.append(posture.distance(body, np.stack([env.unwrapped.simulator_state() for env in envs]), aim))

@@ -12,6 +12,7 @@ from small import DREAMER, FIXED, assert_nan_is_stopped, make_agent, make_batch
 import build
 from agents.actor_critic import Imagined
 from agents.agent import Agent
+from agents.memory import next_noise
 from agents.optimiser import Divergence, Optimiser, descend
 from agents.rewards import make_rewards
 from configs import run as runs
@@ -52,14 +53,49 @@ def test_deterministic_policy_is_deterministic_and_actions_are_in_range():
 
 
 def test_the_memory_holds_the_action_that_was_taken():
-    """While the replay is filled the action is the random policy's, and not what the agent would have done."""
-    agent, wanted = make_agent(), torch.full((4, 2), 0.25)
-    act = Trainer.filling(SimpleNamespace(agent=agent), lambda memory, image, is_first: (wanted, memory))
+    """While the replay is filled the action is noise, and not what the agent would have done."""
+    agent, wanted = make_agent(), torch.tensor([[0.25, -3.0]] * 4)
     image, first = make_batch()["image"][:, 0], torch.ones(4, dtype=torch.bool)
-    action, memory = act(agent.initial_state(4), image, first)
-    assert torch.equal(action, wanted)
-    assert torch.equal(memory.action, wanted)
+    looks_on = SimpleNamespace(act=lambda *seen: (torch.zeros(4, 2), agent.act(*seen)[1]._replace(noise=wanted)))
+    action, memory = Trainer.fill(SimpleNamespace(agent=looks_on), agent.initial_state(4), image, first)
+    assert torch.equal(action, torch.tensor([[0.25, -1.0]] * 4))
+    assert torch.equal(memory.action, action)
     assert torch.equal(memory.image, image)
+
+
+def test_where_no_action_explores_the_replay_is_filled_by_the_agent():
+    own = torch.rand(4, 2), make_agent().initial_state(4)._replace(noise=None)
+    filled = Trainer.fill(SimpleNamespace(agent=SimpleNamespace(act=lambda *seen: own)), None, None, None)
+    assert filled == own
+
+
+@pytest.mark.parametrize("correlation", [0.0, 0.5, 0.9])
+def test_noise_is_of_deviation_1_and_correlated_over_time(correlation):
+    torch.manual_seed(0)
+    noise = [torch.randn(500, 2)]
+    for _ in range(200):
+        noise.append(next_noise(noise[-1], correlation))
+    now, later = torch.stack(noise[:-3]), torch.stack(noise[3:])
+    assert float(now.std()) == pytest.approx(1, abs=0.02)
+    assert float((now * later).mean()) == pytest.approx(correlation**3, abs=0.03)
+    assert float((now[..., 0] * now[..., 1]).mean()) == pytest.approx(0, abs=0.02)  # of one motor, not of another
+
+
+def test_actions_are_off_the_mean_by_the_noise_that_is_remembered():
+    agent = make_agent()
+    image, first = make_batch()["image"][:, 0], torch.ones(4, dtype=torch.bool)
+    action, memory = agent.act(agent.initial_state(4), image, first)
+    policy = agent.actor_critic.actor(agent.actor_critic.inputs(memory.state, memory.condition))
+    assert torch.allclose(action, (policy.mean + policy.std * memory.noise).clamp(-1, 1))
+    _, kept = agent.act(memory, image, first, explore=False)
+    assert torch.equal(kept.noise, memory.noise)
+    before, after = [], []
+    for _ in range(300):
+        before.append(memory.noise)
+        _, memory = agent.act(memory, image, ~first)
+        after.append(memory.noise)
+    wanted = agent.config.actor_critic.noise_correlation
+    assert 0 < wanted == pytest.approx(float((torch.stack(before) * torch.stack(after)).mean()), abs=0.1)
 
 
 @pytest.mark.parametrize("name", sorted(set(runs.AGENTS) - set(runs.FOLLOWING)))

@@ -70,12 +70,12 @@ class Walker:
     def perceive(self, memory, image, is_first, sample):
         return State(place_of(image), torch.zeros(len(image), 0))
 
-    def choose(self, state, skill, explore):
+    def choose(self, state, skill):
         return self.sense * skill
 
     def act(self, memory, image, is_first, condition=None, explore=True):
         state, skill = self.perceive(memory, image, is_first, explore), memory.condition if condition is None else condition
-        action = self.choose(state, skill, explore)
+        action = self.choose(state, skill)
         return action, memory._replace(state=state, action=action, condition=skill)
 
 

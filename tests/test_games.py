@@ -134,7 +134,7 @@ def test_the_return_of_a_mode_is_that_of_the_mode(games_run, monkeypatch):
     config, agent, _ = loaded(games_run)
     seen = []
 
-    def choose(state, condition, explore):
+    def choose(state, condition, noise):
         seen.append(condition[:, 3:].unique(dim=0))
         return condition[:, :3].argmax(-1, keepdim=True) - 1.0  # to the left, not at all, to the right
 

@@ -40,7 +40,6 @@ ITEMS = [
     "episodes/diverged",
     "episodes/score",
     "random/torch",
-    "random/numpy",
     "rollout/envs",
     "rollout/memory",
     "rollout/row",
@@ -72,7 +71,8 @@ def test_every_item_is_needed(straight, tmp_path, item):
 def test_every_weight_and_statistic_is_in_the_checkpoint(tmp_path, agent):
     """Buffers, too: multipliers, scales, moving means. What is left out is as it was before the first update."""
     torch.set_num_threads(1)
-    trainer = lacking.make(tmp_path, options_of(agent, tmp_path, *lacking.WORDS))
+    broken = ["--world_model.objective.threshold", "1e6"] if agent == "infopower" else []  # a constraint whose multiplier moves
+    trainer = lacking.make(tmp_path, options_of(agent, tmp_path, *lacking.WORDS, *broken))
     before = {name: value.clone() for name, value in trainer.agent.named_buffers()}
     lacking.run_to(trainer, lacking.CUT)
     kept = set(lacking.state_of(tmp_path)["agent"]["weights"])

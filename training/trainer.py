@@ -21,7 +21,7 @@ from training.files import Damaged, NotSaved
 from training.logger import Logger, Progress
 from training.pictures import beside
 from training.replay import Replay
-from training.rollout import Policy, Rollout, random_policy
+from training.rollout import Policy, Rollout
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class TrainingConfig:
     batch_size: int = option(16, "Sequences B in a batch.", ge=1, le=100_000)
     batch_length: int = option(32, "Steps T of a sequence.", ge=2, le=100_000)
     train_ratio: float = option(64.0, "Replayed steps per agent step.", gt=0.0, le=1e6)
-    prefill: int = option(2000, "Env frames of random actions before learning starts.", ge=1)
+    prefill: int = option(2000, "Env frames of noise for actions before learning starts.", ge=1)
     capacity: int = option(500_000, "Agent steps that the replay holds, or fewer if the run is shorter.", ge=64)
     log_every: int = option(1000, "Env frames between two lines of metrics.", ge=1)
     video_every: int = option(10_000, "Env frames between two pictures of the latent and of training.", ge=1)
@@ -94,7 +94,6 @@ class Trainer:
         rollout: Rollout,
         replay: Replay,
         folder: Path,
-        seed: int,
         render_fps: float,
         evaluate: Callable[[int], dict[str, float]],
     ):
@@ -104,7 +103,6 @@ class Trainer:
         self.agent_step, self.update, self.episodes = 0, 0, 0
         self.owed = 0.0  # updates that train_ratio asks for and that are not done yet
         self.score = float("nan")  # return of the last episode
-        self.generator = np.random.default_rng([seed, 1])
         self.metrics = Metrics()
         self.film: list[np.ndarray] = []  # the last rows of the running episode of environment 0
         self.stop_signal = 0  # the signal that asked to stop
@@ -119,10 +117,9 @@ class Trainer:
         config, now = self.config, self.env_frame
         log, video = Every(config.log_every, now), Every(config.video_every, now)
         keep, evaluation = Every(config.checkpoint_every, now), Every(config.evaluate_every, now)
-        random = random_policy(self.rollout.envs, self.generator)
         while self.env_frame < self.frames and not self.stop_signal:
             filling = self.env_frame < config.prefill
-            self.act(self.filling(random) if filling else self.agent.act, logger)
+            self.act(self.fill if filling else self.agent.act, logger)
             if not filling and self.replay.can_sample(config.batch_length):
                 self.learn()
             if log(self.env_frame):
@@ -136,7 +133,7 @@ class Trainer:
         if self.saved_at != self.env_frame:
             self.save(progress)
 
-    def act(self, policy, logger: Logger) -> None:
+    def act(self, policy: Policy, logger: Logger) -> None:
         """One agent step of every environment, into the replay."""
         row = self.rollout.step(policy)
         self.replay.add(row)
@@ -150,15 +147,16 @@ class Trainer:
             lengths = {"return": episode.score, "length": episode.length, "count": self.episodes}
             logger.scalars(self.env_frame, lengths, "episode")
 
-    def filling(self, random: Policy) -> Policy:
-        """Random actions; the agent looks on, so that its memory is right when it takes over within an episode."""
+    def fill(self, memory: Any, image: torch.Tensor, is_first: torch.Tensor) -> tuple[torch.Tensor, Any]:
+        """The policy's noise alone, of deviation 1; the agent looks on, so that its memory is right when it takes over.
 
-        def act(memory, image, is_first):
-            action, _ = random(memory, image, is_first)
-            _, memory = self.agent.act(memory, image, is_first)
-            return action, memory.took(action)
-
-        return act
+        Where no action explores, it is the agent's own.
+        """
+        action, memory = self.agent.act(memory, image, is_first)
+        if memory.noise is None:
+            return action, memory
+        action = memory.noise.clamp(-1, 1)
+        return action, memory.took(action)
 
     def learn(self) -> None:
         """The updates that are owed."""
@@ -226,7 +224,7 @@ class Trainer:
             "clocks": {"agent_step": self.agent_step, "update": self.update, "owed": self.owed},
             "episodes": {"count": self.episodes, "diverged": self.rollout.diverged, "score": self.score},
             "rollout": self.rollout.state(),
-            "random": {"torch": torch.get_rng_state(), "numpy": self.generator.bit_generator.state} | self._on_devices(),
+            "random": {"torch": torch.get_rng_state()} | self._on_devices(),
         }
 
     def load_clocks(self, agent_step: int, update: int, owed: float) -> None:
@@ -282,5 +280,4 @@ class Trainer:
         torch.set_rng_state(state["random"]["torch"])
         if self.agent.device.type == "cuda" and len(state["random"].get("cuda", ())) == torch.cuda.device_count():
             torch.cuda.set_rng_state_all(state["random"]["cuda"])
-        self.generator.bit_generator.state = state["random"]["numpy"]
         return sentences

@@ -19,7 +19,7 @@ from training import checkpoint
 from training.rollout import Rollout
 from training.trainer import Trainer
 
-CUT, END = 150, 230  # env frames; the first 100 are random
+CUT, END = 150, 230  # env frames; the first 100 are noise
 MISFITS = (UserError, RuntimeError, ValueError, TypeError, LookupError)  # it does not fit the rest: that is as good
 WORDS = ["--training.train_ratio", "4", "--environment.time_limit", "60", "--optimiser.warmup", "100"]
 WORDS += ["--training.log_every", "20", "--environment.number", "1"]
@@ -38,7 +38,7 @@ def make(folder: Path, words: list[str], seed: int = 0) -> Trainer:
     replay, _ = build.make_replay(config, envs.single_action_space, "cpu")
     rollout = Rollout(envs, agent.initial_state(envs.num_envs), config.seed)
     repeat, fps = config.environment.action_repeat, 20
-    return Trainer(config.training, CUT, repeat, agent, rollout, replay, folder, seed, fps, lambda _: {})
+    return Trainer(config.training, CUT, repeat, agent, rollout, replay, folder, fps, lambda _: {})
 
 
 def run_to(trainer: Trainer, frames: int) -> dict[str, str]:

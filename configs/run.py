@@ -99,7 +99,7 @@ class RunConfig:
             what = f"an action of {self.environment.action_repeat} frames is longer than an episode"
             raise UserError(what, "environment.action_repeat", f"choose {self.environment.time_limit} or less")
         if self.training.prefill >= self.frames:
-            what = f"all {self.frames} frames would be random actions, and nothing learned"
+            what = f"all {self.frames} frames would be noise, and nothing learned"
             raise UserError(what, "training.prefill", f"choose less than {self.frames}, or more --frames")
         if self.modes.number and (self.hierarchy.hold or self.skill.size):
             raise UserError("modes go with neither skills nor a hierarchy", "modes.number", "leave one of them out")

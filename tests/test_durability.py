@@ -11,7 +11,9 @@ import pytest
 from benchmarks.fault import runs
 
 ROOT = Path(__file__).parents[1]
-CALL = re.compile(r"^\d+ +(\w+)\((.*)\) = \d+", re.MULTILINE)
+CALL = re.compile(r"^\d+ +(\w+)\((.*)\) += \d+", re.MULTILINE)
+BEGUN = re.compile(r"^(\d+) +(\w+\(.*) <unfinished \.\.\.>$")
+RESUMED = re.compile(r"^(\d+) +<\.\.\. \w+ resumed>(.*)$")
 SMALL_CHUNKS = "import sys, train; from training import replay; replay.CHUNK_ROWS = 16; train.main(sys.argv[1:])"
 CALLS = "trace=write,pwrite64,writev,fsync,fdatasync,rename,renameat,renameat2,socket"
 TRACED = ["strace", "-f", "-y", "-s", "0", "-e", CALLS]
@@ -38,10 +40,23 @@ def calls(traced) -> list[Event]:
     return read(trace, run)
 
 
+def whole(trace: str) -> str:
+    """The trace with each call in one line, where it ended: strace splits one in two when another thread calls meanwhile."""
+    lines, begun = [], {}
+    for line in trace.splitlines():
+        if match := BEGUN.match(line):
+            begun[match[1]] = match[2]
+        elif match := RESUMED.match(line):
+            lines.append(f"{match[1]} {begun.pop(match[1], '')}{match[2]}")
+        else:
+            lines.append(line)
+    return "\n".join(lines)
+
+
 def read(trace: str, run: Path) -> list[Event]:
     """Calls on files of the run, in order."""
     found = []
-    for name, arguments in CALL.findall(trace):
+    for name, arguments in CALL.findall(whole(trace)):
         names = re.findall(r"<(/[^>]*)>" if "rename" not in name else r'"([^"]*)"', arguments)
         names = [path for path in names if path.startswith(f"{run}/") or path == str(run)]
         if names:
@@ -102,7 +117,10 @@ def test_a_run_opens_no_door_to_a_network(traced):
 
 def test_the_trace_is_read():
     text = """7  write(3</r/.tmp-config.yaml>, ""..., 5) = 5
-7  fsync(3</r/.tmp-config.yaml>) = 0
+7  fsync(3</r/.tmp-config.yaml> <unfinished ...>
+8  write(5</elsewhere>, ""..., 5) = 5
+9  fsync(6</r/.tmp-other> <unfinished ...>
+7  <... fsync resumed>)              = 0
 8  rename("/r/.tmp-config.yaml", "/r/config.yaml") = 0
 8  rename("/r/a", "/r/b") = -1 ENOENT (No such file or directory)
 8  fsync(4</elsewhere>) = 0

@@ -245,8 +245,6 @@ class Agent(nn.Module):
         parts = {k: m for k, m in parts.items() if k not in ("terms", "rule")} | dict(self.world_model.terms.items())
         parts |= {f"critic ({name})": critic for name, critic in self.actor_critic.critics.items()}
         parts |= {"discovery": self.discovery} if self.discovery is not None else {}
-        if self.world_model.decodes:
-            parts.pop("decoder")
         return {k: sum(p.numel() for p in m.parameters() if p.requires_grad) for k, m in parts.items()}
 
     def training_state(self) -> dict:

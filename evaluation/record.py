@@ -66,7 +66,8 @@ def _play(agent: Agent, actor: Agent, env: gymnasium.Env, episode: int, seed: in
     """One episode; a tuple a step, in the order of Record's fields without the names."""
     random = np.random.default_rng([seed, episode])
     image, told = env.reset(seed=seed + episode)
-    memory, acting = (one.initial_state(1).told([told]) for one in (agent, actor))
+    torch.manual_seed(seed + episode)  # for the noise that the actor begins with, which comes first
+    acting, memory = (one.initial_state(1).told([told]) for one in (actor, agent))
     reward, first, done, walk, rows = 0.0, True, False, 0.0, []
     while not done:
         interrupt.check()

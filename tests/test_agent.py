@@ -107,6 +107,8 @@ def test_parameters_are_counted_without_making_them(name):
     assert torch.equal(random, torch.get_rng_state())
     agent = build.make_agent(run, space, "cpu")
     assert number == sum(parameter.numel() for parameter in agent.parameters())
+    trained = sum(parameter.numel() for parameter in agent.parameters() if parameter.requires_grad)
+    assert trained == sum(agent.parameters_by_module().values())  # what train.py says first
     assert len(list(agent.named_parameters(remove_duplicate=False))) == len(list(agent.named_parameters()))  # each saved once
 
 

@@ -25,6 +25,7 @@ WORDS = ["--training.train_ratio", "4", "--environment.time_limit", "60", "--opt
 WORDS += ["--training.log_every", "20", "--environment.number", "1"]
 # A slow critic is copied before the cut: its last layer begins at zero, and nobody misses what lies behind it until then.
 FOLLOWED = ["--actor_critic.slow_every", "4"]
+CORRELATED = ["--actor_critic.noise_correlation", "0.5"]  # white noise owes nothing to the last
 
 
 def make(folder: Path, words: list[str], seed: int = 0) -> Trainer:
@@ -93,8 +94,9 @@ def lacking(folder: Path, chance: random.Random) -> Tries:
         agent = AGENTS[number % len(AGENTS)]
         number += 1
         words = options_of(agent, folder, *WORDS)
-        if runs.read([*SMALL, *words], cuda=False)[0].actor_critic.slow_every > 1:
-            words += FOLLOWED
+        config = runs.read([*SMALL, *words], cuda=False)[0].actor_critic
+        words += FOLLOWED if config.slow_every > 1 else []
+        words += [] if config.noise_correlation else CORRELATED
         if agent not in stretches:
             stretches[agent] = state, _, end = stretch(folder / agent, words)
             found = resumed(folder / f"try{number}", words, copy.deepcopy(state))

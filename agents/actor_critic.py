@@ -54,7 +54,8 @@ class ActorCriticConfig:
     deviation_floor: float = option(1e-4, "Smallest deviation by which a reward is divided.", gt=0.0)
     noise_correlation: float = option(
         0.5,
-        "Correlation of the policy's noise in one agent step with that in the next, while episodes are collected; 0: white.",
+        "Correlation of the noise of one action with that of the next, while episodes are collected; 0: white. Choices of"
+        " skills (hierarchical) have none.",
         ge=0.0,
         lt=1.0,
     )

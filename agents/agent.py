@@ -144,12 +144,12 @@ class Agent(nn.Module):
         skill, age = self.skills.renew(memory.condition, memory.age, is_first)
         condition = skill if condition is None else condition.to(self.device)
         state, noise = self.perceive(memory, image, is_first, explore), self.noise(memory, explore)
-        action = self.choose(state, condition, noise)
-        return action, Memory(state, action, image, condition, age, noise=memory.noise if noise is None else noise)
+        action = self.choose(state, condition, noise if explore else None)
+        return action, Memory(state, action, image, condition, age, noise=noise)
 
-    def noise(self, memory: Memory, explore: bool) -> Tensor | None:
-        """Of the next action, (N, A) in deviations of the policy; none where it does not explore."""
-        return next_noise(memory.noise, self.config.actor_critic.noise_correlation) if explore else None
+    def noise(self, memory: Memory, explore: bool) -> Tensor:
+        """Of the next action, (N, A) in deviations of the policy; that of the last stays where it does not explore."""
+        return next_noise(memory.noise, self.config.actor_critic.noise_correlation) if explore else memory.noise
 
     @uncompiled
     def perceive(self, memory: Memory, image: Tensor, is_first: Tensor, sample: bool) -> State:

@@ -86,9 +86,8 @@ class LatentPolicy(nn.Module):
         mode = torch.where(is_first.unsqueeze(-1), drawn, memory.condition) if condition is None else condition.to(self.device)
         state = self.perceive(memory, image, is_first, explore)
         noise = self.base.noise(memory, explore)
-        action = self.choose(state, torch.cat([mode, memory.game], -1), noise)
-        kept = memory.noise if noise is None else noise
-        return action, memory._replace(state=state, action=action, image=image, condition=mode, noise=kept)
+        action = self.choose(state, torch.cat([mode, memory.game], -1), noise if explore else None)
+        return action, memory._replace(state=state, action=action, image=image, condition=mode, noise=noise)
 
     def perceive(self, memory: Memory, image: Tensor, is_first: Tensor, sample: bool) -> State:
         """The state after an image; its mode where nothing is sampled."""

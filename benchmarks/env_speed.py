@@ -11,12 +11,12 @@ The last line is one JSON object:
 Each figure is the median over the rounds; the ways take turns within a round, so that a busy machine slows all alike.
 """
 
-import argparse
 import json
 import statistics
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -24,8 +24,20 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import envs
-from errors import run_main
-from training import system
+from configs import run as runs
+from errors import UserError, run_main
+from option import option
+from training import options, system
+
+
+@dataclass(frozen=True)
+class SpeedConfig:
+    """Foreground: speed of the video environment."""
+
+    task: str = option("walker-walk", "The task.", choices=envs.TASKS)
+    size: int = option(64, "Height and width of the frames.", ge=8, le=1024)
+    rounds: int = option(5, "Repetitions; the median is printed.", ge=1)
+    source: str = option("starter", "What plays behind the robot.")
 
 
 def rate(call: Callable[[], None], seconds: float) -> tuple[float, float]:
@@ -55,12 +67,9 @@ def stepper(environment) -> Callable[[], None]:
 
 
 def main(argv: list[str]) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--task", default="walker-walk", choices=envs.TASKS, help="the DMC task")
-    parser.add_argument("--size", type=int, default=64, help="height and width of the frames")
-    parser.add_argument("--rounds", type=int, default=5, help="repetitions; the median is printed")
-    parser.add_argument("--source", default="starter", help="the background's source")
-    arguments = parser.parse_args(argv)
+    arguments, _ = options.parse(SpeedConfig, argv, runs.PRESETS, description=SpeedConfig.__doc__)
+    if arguments.source == "none":
+        raise UserError("without a video there is nothing to composite", "--source", "give starter, procedural or a folder")
     config = envs.BackgroundConfig(arguments.source)
     background = envs.load_background(config, "train", arguments.size)
     environment = envs.make(arguments.task, size=arguments.size, action_repeat=2, background=background)

@@ -6,28 +6,42 @@ No pictures and no agent: dm_control's tasks, the action repeat of the `cpu` siz
 mean return, its standard error, and the share of agent steps with more than half of the largest reward.
 """
 
-import argparse
 import json
-import os
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
-os.environ.setdefault("MUJOCO_GL", "egl")
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import numpy as np
-import torch
-from dm_control import suite
+from training import system
 
-from agents.memory import next_noise
+system.prepare_environment()  # before torch is imported
+
+import numpy as np  # noqa: E402
+import torch  # noqa: E402
+
+from agents.memory import next_noise  # noqa: E402
+from configs import run as runs  # noqa: E402
+from errors import run_main  # noqa: E402
+from option import option  # noqa: E402
+from training import options  # noqa: E402
 
 TASKS = ("cartpole-swingup", "cheetah-run", "walker-stand", "walker-walk", "ball_in_cup-catch", "reacher-easy", "hopper-stand")
 CORRELATIONS = (0.0, 0.5, 0.8, 0.95)
 REPEAT, STEPS = 4, 250  # frames an action, actions an episode
 
 
+@dataclass(frozen=True)
+class ExplorationConfig:
+    """Foreground: what noise alone comes upon."""
+
+    episodes: int = option(50, "Episodes of each task and correlation.", ge=2)
+
+
 def rewards(task: str, correlation: float, episodes: int) -> np.ndarray:
     """(episodes, STEPS), each the mean over the frames of an action."""
+    from envs.simulator import suite  # imports MuJoCo, whose failure is told by run_main
+
     domain, name = task.split("-")
     env = suite.load(domain, name, task_kwargs={"random": 0})
     torch.manual_seed(0)
@@ -41,14 +55,12 @@ def rewards(task: str, correlation: float, episodes: int) -> np.ndarray:
     return np.array(rows).reshape(episodes, STEPS)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--episodes", type=int, default=50, help="episodes of each task and correlation")
-    arguments = parser.parse_args()
+def main(argv: list[str]) -> None:
+    config, _ = options.parse(ExplorationConfig, argv, runs.PRESETS, description=ExplorationConfig.__doc__)
     table: dict[str, dict] = {}
     for task in TASKS:
         for correlation in CORRELATIONS:
-            found = rewards(task, correlation, arguments.episodes)
+            found = rewards(task, correlation, config.episodes)
             returns = 1000 * found.mean(1)
             row = {
                 "return": round(float(returns.mean()), 1),
@@ -57,8 +69,9 @@ def main() -> None:
             }
             table.setdefault(task, {})[str(correlation)] = row
             print(f"{task:20} {correlation:5} {row['return']:7.1f} +- {row['error']:5.1f}  {row['above_half']:.4f}", flush=True)
-    print(json.dumps({"episodes": arguments.episodes, "returns": table}))
+    origin = {"command": " ".join(["python benchmarks/exploration.py", *argv]), "commit": system.git_commit()}
+    print(json.dumps({"episodes": config.episodes, "returns": table, "seed": 0, **origin, "hardware": system.hardware()}))
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main, sys.argv[1:])

@@ -127,7 +127,9 @@ def trained(trainer: Trainer, updates: int, logger) -> None:
 def main(argv: list[str]) -> None:
     config, _ = options.parse(CostConfig, argv, runs.PRESETS, description=CostConfig.__doc__)
     with tempfile.TemporaryDirectory() as folder:
-        print(json.dumps(measure(config, Path(folder)) | {"hardware": system.hardware()}))
+        measured = measure(config, Path(folder))
+    origin = {"command": " ".join(["python benchmarks/guard_cost.py", *argv]), "commit": system.git_commit()}
+    print(json.dumps(measured | origin | {"hardware": system.hardware()}))
 
 
 if __name__ == "__main__":

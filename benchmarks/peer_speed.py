@@ -95,6 +95,8 @@ def main(argv: list[str]) -> None:
         "cpu_seconds": round(ours, 2),
         "peer_cpu_seconds": round(theirs, 2),
         "ratio": round(ratios[len(ratios) // 2], 3),
+        "command": " ".join(["python benchmarks/peer_speed.py CHECKOUT", *argv[1:]]),
+        "commit": system.git_commit(),
         "hardware": system.hardware(),
     }
     print(json.dumps(result))

@@ -4,9 +4,10 @@ Reads the result files of benchmarks/returns.py. A line is the interquartile mea
 episodes (mean of the last five), in a band of the 95 % stratified bootstrap interval; a dot the held-out return of the
 deterministic policy at the end; the dashed line the random policy. Where there are several tasks the last panel is over all
 of them, in thousandths of the largest possible return. Prints the tables in Markdown, also what the latents hold where the
-files say it (benchmarks/latent.py).
+files say it (benchmarks/latent.py), and one JSON line last.
 """
 
+import json
 import sys
 from collections import defaultdict
 from pathlib import Path
@@ -262,6 +263,8 @@ def main(argv: list[str]) -> None:
     for text in (*map(aggregate_table, groups.values()), latent_table(panels), *map(latent_pairs, groups.values())):
         if text:
             print(f"\n{text}")
+    runs = sum(len(results) for panel in panels.values() for results in panel.values())
+    print(json.dumps({"runs": runs, "picture": argv[1]}))
 
 
 if __name__ == "__main__":

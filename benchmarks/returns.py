@@ -7,6 +7,7 @@ A result that is there already is kept while its command and every setting behin
 
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -165,10 +166,20 @@ def read_suite(path: str) -> dict:
     return suite
 
 
+def check_sources(suite: dict, path: str) -> None:
+    """Errors: UserError where a background is in a variable that is not set; every run of it would fail by itself."""
+    for source in suite["backgrounds"].values():
+        unset = re.search(r"\$\{?(\w+)", os.path.expandvars(source))
+        if unset:
+            remedy = f"{unset[1]}=FOLDER python benchmarks/returns.py {path}, with videos in FOLDER"
+            raise UserError(f"the variable {unset[1]} is not set", f"{path}: backgrounds", remedy)
+
+
 def main(argv: list[str]) -> None:
     if len(argv) != 1:
         raise UserError("one suite is expected", "command line", "python benchmarks/returns.py SUITE.yaml")
     suite = read_suite(argv[0])
+    check_sources(suite, argv[0])
     folder, results = ROOT / suite["folder"], RESULTS / Path(argv[0]).stem
     folder.mkdir(parents=True, exist_ok=True)
     results.mkdir(parents=True, exist_ok=True)

@@ -40,6 +40,14 @@ def test_threshold_is_the_quantile_of_the_second_half_of_the_pilot():
     assert float(rule.threshold) == pytest.approx(2 + 0.9 * 2)
 
 
+@pytest.mark.parametrize(("minimum", "maximum", "held"), [(10.0, 100.0, 10.0), (0.01, 100.0, 1.0), (0.01, 0.5, 0.5)])
+def test_the_pilot_holds_the_multiplier_at_1_or_the_nearest_bound(minimum, maximum, held):
+    rule = Lagrangian(replace(CONFIG, minimum=minimum, maximum=maximum))
+    for _ in range(4):
+        assert float(rule.log_multiplier.exp()) == pytest.approx(held)
+        rule.dual_step(values(0.0, 1.0))
+
+
 def test_a_given_threshold_needs_no_pilot():
     rule = Lagrangian(replace(CONFIG, threshold=10.0, minimum=0.01))
     assert float(rule.threshold) == 10.0

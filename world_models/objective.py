@@ -26,7 +26,7 @@ class ObjectiveConfig:
     )
     dual_rate: float = option(0.003, "Step of the logarithm of the multiplier, per nat of slack.", gt=0.0)
     pilot_updates: int = option(
-        300, "Updates with multiplier 1, after which c0 is read off the values of C.", ge=2, le=10_000_000
+        300, "Updates with multiplier 1, or minimum where that is higher; c0 is read off C in them.", ge=2, le=10_000_000
     )
     quantile: float = option(0.9, "c0 is this quantile of the smoothed C over the last half of the pilot.", ge=0.0, le=1.0)
     threshold: float | None = option(None, "c0 in nats where it is known beforehand; none: read off by the quantile.")
@@ -61,7 +61,7 @@ class Lagrangian(nn.Module):
     loss = -(objective + lambda C) / (1 + lambda): the divisor keeps the size of the gradient, and with it the
     learning rate, independent of lambda. The dual step works on log lambda with a smoothed C, within
     [minimum, maximum]: lambda grows while the constraint is violated. c0 is given, or comes from data: a quantile of the
-    smoothed C over the second half of a pilot phase in which lambda is 1.
+    smoothed C over the second half of a pilot phase, in which lambda stays at 1, or at the bound that keeps it from 1.
     """
 
     def __init__(self, config: ObjectiveConfig):

@@ -1,5 +1,7 @@
 """Clips in a folder: finding them, splitting them into two sides, decoding them, and saying what is wrong with one."""
 
+import contextlib
+import filecmp
 import hashlib
 import io
 import math
@@ -8,6 +10,7 @@ import re
 import stat
 import warnings
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -22,6 +25,8 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 TRAIN_FOLDER = "train"
 HELDOUT_FOLDERS = ("heldout", "test", "val", "validation")
 UPLOAD_ID = re.compile(r"([A-Za-z0-9_-]{11})(_\d+)*")  # a Kinetics file: the upload's id, then start and end seconds
+# A folder of frames with such a name goes by the name of the folder that it is in: clip/img, clip/frames.
+PLAIN_FOLDERS = {"img", "imgs", "image", "images", "frame", "frames", "rgb", "color", "colour", "jpg", "jpeg", "png"}
 MIN_FRAMES = 2
 MAX_CLIP_FRAMES = 3_000  # two minutes at 25 frames a second; the rest of a longer file is not read
 MAX_PIXELS = 1 << 26  # a frame of 8192 x 8192
@@ -37,8 +42,8 @@ def split(root: Path, heldout_fraction: float) -> tuple[list[Path], list[Path]]:
     """(train, held-out) clips under `root`: video files and folders of jpg or png frames.
 
     Sides are the folders train/ and test/, val/ or heldout/ if `root` has them, or DAVIS's own lists, or else decided
-    by a hash of the upload id, so that the parts of one upload stay together. Raises UserError if a side is empty or
-    an upload is on both.
+    by a hash of the upload id, so that the parts of one upload stay together. Raises UserError if a side is empty, or
+    an upload or a copy of a clip is on both.
     """
     if not root.exists():
         raise UserError("no such file or folder", str(root), "give a folder with videos, or use starter or procedural")
@@ -56,7 +61,27 @@ def split(root: Path, heldout_fraction: float) -> tuple[list[Path], list[Path]]:
     both = {upload_id(clip) for clip in train} & {upload_id(clip) for clip in heldout}
     if both:
         raise UserError(f"clip {min(both)} is on both sides", str(root), "remove one of the two")
+    copied = next(_copies(train, heldout), None)
+    if copied:
+        first, second = (clip.relative_to(root) for clip in copied)
+        raise UserError(f"{first} and {second} are the same video, and on two sides", str(root), "remove one of the two")
     return train, heldout
+
+
+def _copies(train: list[Path], heldout: list[Path]) -> Iterator[tuple[Path, Path]]:
+    """Pairs of the same bytes under two names; only clips of one size are read. What cannot be read is told by `decode`."""
+    there: dict[tuple, list[Path]] = {}
+    for clip in train:
+        there.setdefault(_sizes(clip), []).append(clip)
+    for clip in heldout:
+        for other in there.get(_sizes(clip), []):
+            with contextlib.suppress(OSError):
+                if any(_sizes(clip)) and all(map(partial(filecmp.cmp, shallow=False), _files(clip), _files(other))):
+                    yield other, clip
+
+
+def _sizes(clip: Path) -> tuple[int, ...]:
+    return tuple(path.stat().st_size if path.exists() else 0 for path in _files(clip))
 
 
 def _sides_of(root: Path, heldout_fraction: float) -> tuple[list[Path], list[Path]]:
@@ -121,7 +146,8 @@ def by_hash(clips: list[Path], heldout_fraction: float) -> tuple[list[Path], lis
 
 def upload_id(clip: Path) -> str:
     """The first 11 characters of a Kinetics name, else the whole name."""
-    stem = clip.stem if clip.suffix.lower() in VIDEO_SUFFIXES else clip.name
+    folder = clip.parent if clip.name.lower() in PLAIN_FOLDERS else clip
+    stem = clip.stem if clip.suffix.lower() in VIDEO_SUFFIXES else folder.name
     match = UPLOAD_ID.fullmatch(stem)
     return match[1] if match else stem
 
@@ -130,10 +156,13 @@ def _hash_rank(upload: str) -> float:
     return int(hashlib.sha256(os.fsencode(upload)).hexdigest()[:8], 16) / 2**32
 
 
+def _files(clip: Path) -> list[Path]:
+    return _frame_files(clip) if clip.is_dir() else [clip]
+
+
 def identity(clip: Path) -> list:
     """Path, size and time of a clip's files: what its decoded frames depend on."""
-    files = _frame_files(clip) if clip.is_dir() else [clip]
-    states = [path.stat() if path.exists() else None for path in files]
+    states = [path.stat() if path.exists() else None for path in _files(clip)]
     return [str(clip.resolve()), [[state.st_size, state.st_mtime_ns] for state in states if state]]
 
 

@@ -302,11 +302,8 @@ def test_clips_pickle_as_their_path(folder):
 
 
 def test_damaged_file_among_good_ones_is_named(tmp_path):
-    for name in ("a", "b", "c"):
-        write_video(tmp_path / "clips" / "train" / f"{name}.mp4", pictures(5))
-    shutil.copytree(tmp_path / "clips" / "train", tmp_path / "clips" / "test")
-    for number, path in enumerate(sorted((tmp_path / "clips" / "test").iterdir())):
-        path.rename(path.with_name(f"other{number}.mp4"))
+    for shade, name in enumerate(("train/a", "train/b", "train/c", "test/d", "test/e")):
+        write_video(tmp_path / "clips" / f"{name}.mp4", pictures(5, 20 * shade))
     (tmp_path / "clips" / "train" / "b.mp4").write_bytes(b"damaged")
     with pytest.raises(UserError, match=r"b\.mp4.*remove it"):
         loaded(tmp_path / "clips")

@@ -1,6 +1,7 @@
 """Folders of clips: layouts, splits, decoding, and one line for each thing that can be wrong with a file."""
 
 import os
+import shutil
 import socket
 from pathlib import Path
 
@@ -104,8 +105,8 @@ def test_folders_of_sides_are_used(tmp_path, heldout):
 
 
 def test_davis_lists_are_used(tmp_path):
-    for name in ("bear", "boat", "camel"):
-        write_frames(tmp_path / "JPEGImages" / "480p" / name, pictures(3), ".jpg", "{:05d}")
+    for shade, name in enumerate(("bear", "boat", "camel")):
+        write_frames(tmp_path / "JPEGImages" / "480p" / name, pictures(3, 9 * shade), ".jpg", "{:05d}")
     lists = tmp_path / "ImageSets" / "2017"
     lists.mkdir(parents=True)
     (lists / "train.txt").write_text("bear\ncamel\n")
@@ -116,8 +117,8 @@ def test_davis_lists_are_used(tmp_path):
 
 
 def davis(root: Path, train: str | bytes, val: str | bytes = "boat") -> Path:
-    for name in ("bear", "boat"):
-        write_frames(root / "JPEGImages" / "480p" / name, pictures(2), ".jpg")
+    for name, shade in (("bear", 0), ("boat", 99)):
+        write_frames(root / "JPEGImages" / "480p" / name, pictures(2, shade), ".jpg")
     lists = root / "ImageSets" / "2017"
     lists.mkdir(parents=True)
     for name, content in (("train", train), ("val", val)):
@@ -181,6 +182,27 @@ def test_folders_without_two_sides_are_refused(tmp_path, layout, words):
     message = refusal(video.split, tmp_path, 0.25)
     assert words in message
     assert str(tmp_path) in message
+
+
+@pytest.mark.parametrize("write", [write_video, write_frames])
+def test_a_copy_under_another_name_on_the_other_side_is_refused(tmp_path, write):
+    """As a file copied once more comes to two sides of a folder that is split by names."""
+    end = ".mp4" if write is write_video else ""
+    for name, shade in ((f"train/a{end}", 0), (f"train/b{end}", 50), (f"test/c{end}", 50), (f"test/d{end}", 90)):
+        write(tmp_path / name, pictures(3, shade))
+    message = refusal(video.split, tmp_path, 0.25)
+    assert f"train/b{end} and test/c{end} are the same video" in message
+    copy = tmp_path / f"train/b{end}"
+    shutil.rmtree(copy) if copy.is_dir() else copy.unlink()
+    assert len(video.split(tmp_path, 0.25)[0]) == 1
+
+
+def test_folders_of_frames_with_one_name_go_by_the_folders_that_they_are_in(tmp_path):
+    clips = [write_frames(tmp_path / name / "img", pictures(2, shade)) for name, shade in (("a", 0), ("b", 50), ("c", 90))]
+    train, heldout = video.split(tmp_path, 0.25)
+    assert sorted(train + heldout) == clips
+    assert train
+    assert heldout
 
 
 def test_missing_folder_and_single_file_are_refused(tmp_path):

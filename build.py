@@ -80,6 +80,12 @@ def check_task(config: RunConfig) -> None:
         raise UserError(f"unknown task {config.task!r}", "--task", nearest(config.task, envs.TASKS))
 
 
+def check_agent(config: RunConfig) -> None:
+    """Before anything heavy starts. Errors: UserError for a term, reward or constraint that no agent can have."""
+    any_action = gymnasium.spaces.Box(-1, 1, (1,))
+    _of_shapes(config.agent_config, spaces_of(config, any_action))
+
+
 def check_background(config: RunConfig) -> None:
     """Decodes both sides, which are then in the cache. Errors: UserError now, not at the first evaluation."""
     for side in ("train", "heldout"):

@@ -51,6 +51,7 @@ def prepare(argv: list[str]) -> tuple[runs.RunConfig, Path, bool]:
     """What is asked for, where, and whether it begins with another run's weights. Errors: UserError, before a file is made."""
     config, _ = runs.read(argv, torch.cuda.is_available())
     build.check_task(config)
+    build.check_agent(config)
     folder = build.run_folder(config)
     check_same(config, folder)
     begins = bool(config.skills) and not checkpoint.steps(folder / "checkpoints")

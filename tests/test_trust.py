@@ -99,6 +99,19 @@ def test_a_folder_of_something_else_is_no_run(tmp_path):
         train.prepare([*runs.SMALL, "--frames", "400", "--background.source", "none", "--folder", str(tmp_path)])
 
 
+@pytest.mark.parametrize(
+    ("words", "what"),
+    [
+        (["--world_model.objective.terms", "contrastve=1"], "unknown information term 'contrastve'.*contrastive"),
+        (["--world_model.objective.constraint", "reward,predctability"], "names 'predctability'.*predictability"),
+        (["--actor_critic.rewards", "task=1,empowrment=1"], "unknown reward 'empowrment'.*empowerment"),
+    ],
+)
+def test_names_are_looked_up_before_clips_are_read(tmp_path, words, what):
+    with pytest.raises(UserError, match=what):
+        train.prepare([*words, "--background.source", str(tmp_path / "absent"), "--folder", str(tmp_path / "run")])
+
+
 def test_what_a_link_leads_to_is_not_written_to(tmp_path):
     victim = tmp_path / "victim"
     victim.write_text("mine")

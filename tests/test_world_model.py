@@ -288,6 +288,20 @@ def test_trap_9_a_reward_of_a_small_patch_is_learned_under_noise():
     assert sum(explained[-4:]) / 4 > 0.5
 
 
+def test_trap_10_nothing_collapses_on_clean_pictures():
+    """A black picture but for a square that moves: each alarm is off its trivial value, the second off the free nats."""
+    agent = make_agent()
+    batches = [moving_square(seed=seed, background=False) for seed in range(4)]
+    for step in range(120):
+        losses, _, values, metrics = agent.world_model.loss(batches[step % 4])
+        descend(agent.optimisers, losses)
+        agent.world_model.dual_step(values)
+    assert values["contrastive"].item() > 1.0
+    assert metrics["predictability/kl"].item() > agent.world_model.config.free_nats
+    assert metrics["empowerment/inverse_error"].item() < 0.85
+    assert metrics["reward/explained"].item() > 0.7
+
+
 def test_trap_10_trivial_values_stand_beside_what_they_alarm_of():
     metrics = make_agent().update(make_batch())
     expected = {"predictability/kl", "empowerment/inverse_error", "contrastive/accuracy", "reward/explained"}

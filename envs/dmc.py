@@ -244,7 +244,7 @@ def _check_arguments(task, size, action_repeat, background, mask, time_limit, re
 
 def make(
     task: str,
-    seed: int | None = 0,
+    seed: int | None = None,
     size: int = 64,
     action_repeat: int = 2,
     background: Background | None = None,

@@ -23,7 +23,7 @@ PROCEDURAL = envs.BackgroundConfig("procedural")
 
 def video_environment(task="walker-walk", **changes):
     config = envs.BackgroundConfig("procedural", **changes)
-    return envs.make(task, background=envs.load_background(config, "train"))
+    return envs.make(task, seed=0, background=envs.load_background(config, "train"))
 
 
 def play(environment, steps: int, seed: int):
@@ -82,7 +82,7 @@ def test_passes_the_checkers(name):
 
 def test_rendered_picture_is_the_observation():
     background = envs.load_background(PROCEDURAL, "train")
-    environment = envs.make("walker-walk", background=background, render_mode="rgb_array")
+    environment = envs.make("walker-walk", seed=0, background=background, render_mode="rgb_array")
     observation, _ = environment.reset()
     np.testing.assert_array_equal(environment.render(), observation)
     environment.close()
@@ -121,7 +121,7 @@ def test_rewards_and_states_equal_dm_control_bit_for_bit(task, repeat):
 
 
 def test_time_limit_counts_environment_frames():
-    environment = envs.make("pendulum-swingup", action_repeat=3, time_limit=10)
+    environment = envs.make("pendulum-swingup", seed=0, action_repeat=3, time_limit=10)
     environment.reset()
     consumed, ends = [], []
     for _ in range(4):
@@ -142,6 +142,12 @@ def test_same_seed_same_everything_other_seed_not():
     np.testing.assert_array_equal(play(first, 30, seed=5)[0], one[0])
     first.close()
     second.close()
+
+
+def test_environments_that_nobody_seeded_differ():
+    first, second = (gymnasium.make("dmc/cartpole-swingup-v0") for _ in range(2))
+    first.reset(), second.reset()
+    assert (first.unwrapped.simulator_state() != second.unwrapped.simulator_state()).any()
 
 
 def test_seed_of_the_constructor_makes_the_first_reset():
@@ -223,7 +229,7 @@ def test_window_shows_the_plain_picture_around_the_video(window, side):
 
 
 def test_divergence_truncates_and_is_told(monkeypatch):
-    environment = envs.make("walker-walk")
+    environment = envs.make("walker-walk", seed=0)
     before, _ = environment.reset()
     environment.physics.data.qvel[:] = np.nan
     observation, reward, terminated, truncated, info = environment.step(np.zeros(6))
@@ -244,7 +250,7 @@ def test_divergence_truncates_and_is_told(monkeypatch):
 
 
 def test_termination_only_where_the_discount_is_zero(monkeypatch):
-    environment = envs.make("walker-walk")
+    environment = envs.make("walker-walk", seed=0)
     task = environment._task
     for discount, expected in ((0.0, (True, False)), (1.0, (False, True)), (None, (False, False))):
         environment.reset()
@@ -257,7 +263,7 @@ def test_termination_only_where_the_discount_is_zero(monkeypatch):
 
 @pytest.mark.parametrize("action", [np.full(6, np.nan), np.zeros(5)])
 def test_impossible_actions_are_refused(action):
-    environment = envs.make("walker-walk")
+    environment = envs.make("walker-walk", seed=0)
     environment.reset()
     with pytest.raises(ValueError, match="finite numbers"):
         environment.step(action)

@@ -15,9 +15,10 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from agents.policy import Policy
 from errors import UserError
 from option import option
-from world_models.distributions import SCALAR_HEADS, clipped_normal_log_prob, normal_entropy, normal_log_prob
+from world_models.distributions import SCALAR_HEADS, clipped_normal_log_prob
 from world_models.networks import MLP
 from world_models.rssm import State
 
@@ -37,6 +38,11 @@ class ActorCriticConfig:
     discount: float = option(0.99, "Discount per agent step.", gt=0.0, lt=1.0)
     trace: float = option(0.95, "Lambda of the lambda-returns.", ge=0.0, le=1.0)
     entropy: float = option(3e-4, "Weight of the policy's entropy.", ge=0.0)
+    squash: float = option(
+        1.0,
+        "Weight, within the entropy, of ln(1 - mean^2), what tanh leaves of it (SAC); 0: a mean in a corner stays there.",
+        ge=0.0,
+    )
     gradient: str = option(
         "score",
         "The actor's gradient: by the score function (cheap), or along the path through model and critics (Dreamer).",
@@ -69,25 +75,6 @@ class ActorCriticConfig:
         if self.min_std >= limit:
             what = f"min_std {self.min_std} leaves no room below initial_std {self.initial_std} and max_std {self.max_std}"
             raise UserError(what, "actor_critic.min_std", f"choose less than {limit:g}")
-
-
-class Policy(NamedTuple):
-    """A diagonal Gaussian: mean and deviation (N, A); environments clip its samples to [-1, 1]."""
-
-    mean: Tensor
-    std: Tensor
-
-    def sample(self) -> Tensor:
-        """Reparametrised (N, A)."""
-        return self.mean + self.std * torch.randn_like(self.std)
-
-    def log_prob(self, action: Tensor) -> Tensor:
-        """(N, A) -> (N,)."""
-        return normal_log_prob(action, self.mean, self.std)
-
-    def entropy(self) -> Tensor:
-        """(N,) in nats."""
-        return normal_entropy(self.std)
 
 
 class Actor(nn.Module):
@@ -357,7 +344,7 @@ class ActorCritic(nn.Module):
         if not by_path:
             metrics["advantage_std"] = gain.std()
             gain = self._surrogate(policy.log_prob(imagined.action), imagined.behaviour, gain)
-        gain = gain + self.config.entropy * entropy
+        gain = gain + self.config.entropy * (entropy + self.config.squash * policy.room())
         gain = gain if imagined.weight is None else gain * imagined.weight
         losses = {"actor": -gain.mean(), "critic": critic_loss}
         metrics |= {

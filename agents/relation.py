@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from agents.actor_critic import Actor, ActorCriticConfig, Policy
+from agents.actor_critic import Actor, ActorCriticConfig
+from agents.policy import Policy
 from world_models.networks import MLP, linear
 from world_models.rssm import RSSM
 

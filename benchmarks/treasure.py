@@ -67,7 +67,7 @@ class TreasureConfig:
 def config_of(modes: int) -> SetPolicyConfig:
     """Settings of every arm, but for its modes."""
     policy = ActorCriticConfig(
-        rewards={"game": 1.0}, units=128, discount=0.9, trace=0.9, entropy=1e-3, starts=512, scale_floor=0.1
+        rewards={"game": 1.0}, units=128, discount=0.9, trace=0.9, entropy=1e-3, starts=512, scale_floor=0.1, squash=0.0
     )
     optimiser = OptimiserConfig(actor_rate=7e-4, critic_rate=1e-3, policy_clip=10.0, warmup=0)
     return SetPolicyConfig(

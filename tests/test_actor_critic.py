@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from agents.actor_critic import ActorCritic, ActorCriticConfig, Policy, ReturnScale, lambda_returns
+from agents.actor_critic import ActorCritic, ActorCriticConfig, ReturnScale, lambda_returns
+from agents.policy import Policy
 from world_models.rssm import State
 
 CONFIG = ActorCriticConfig(rewards={"task": 1.0}, units=32, layers=1, horizon=4)
@@ -73,6 +74,7 @@ def plain_losses(agent: ActorCritic, imagined, reward: torch.Tensor) -> tuple[to
     advantage = (returns - value[:-1]) / (high - low).clamp(min=config.scale_floor)
     mean, std = agent.actor(feature[:-1])
     entropy = (std.log() + 0.5 * (1 + math.log(2 * math.pi))).sum(-1)
+    entropy = entropy + (1 - mean.square() + 1e-6).log().sum(-1)
     log_prob = (-0.5 * ((imagined.action - mean) / std) ** 2 - std.log() - 0.5 * math.log(2 * math.pi)).sum(-1)
     actor = -(log_prob * advantage + config.entropy * entropy).mean()
     return actor, -critic.head.log_prob(logits[:-1], returns).mean()
@@ -137,7 +139,7 @@ def test_trap_11_the_deviation_stays_within_its_bounds_and_its_entropy_pulls_it_
 
 
 def test_trap_11_a_constant_reward_does_not_saturate_the_policy():
-    """By the score function; along the path a critic that still rises can, see docs/infopower.md."""
+    """By the score function."""
     rows: list[dict] = []
     learn(make(gradient="score"), {"task": constant}, 100, rows)
     assert max(row["saturation"] for row in rows) < 0.05
@@ -145,6 +147,32 @@ def test_trap_11_a_constant_reward_does_not_saturate_the_policy():
     cornered: list[dict] = []
     learn(make(gradient="score"), {"task": linear}, 100, cornered)
     assert cornered[-1]["saturation"] > 0.9  # and the metric does alarm
+
+
+@pytest.mark.parametrize(("squash", "ends"), [(0.0, (0.9, 1.0)), (1.0, (0.0, 0.1))])
+def test_trap_11_a_corner_that_a_rising_critic_drove_into_is_left_again(squash, ends):
+    """Along the path, at the weight of the `cpu` size: what pulls the mean back does not vanish where tanh is flat."""
+    rows: list[dict] = []
+    learn(make(gradient="path", entropy=3e-2, squash=squash), {"task": constant}, 300, rows)
+    assert max(row["saturation"] for row in rows) > 0.5
+    assert ends[0] <= rows[-1]["saturation"] <= ends[1]
+
+
+def test_trap_11_entropy_alone_keeps_the_mean_in_the_middle():
+    rows: list[dict] = []
+    learn(make(gradient="path", entropy=3e-2), {"task": lambda imagined: 0 * constant(imagined)}, 150, rows)
+    assert rows[-1]["mean_action"] < 0.05
+
+
+@pytest.mark.parametrize("before_tanh", [0.0, -1.0, 3.0, 6.0])
+def test_what_tanh_leaves_of_the_entropy(before_tanh):
+    """ln(1 - tanh(u)^2) = 2 (ln 2 - |u| - ln(1 + exp(-2 |u|))), its slope -2 tanh(u)."""
+    u = torch.full((1, 1), before_tanh, requires_grad=True)
+    room = Policy(torch.tanh(u), torch.ones(1, 1)).room()
+    exact = 2 * (math.log(2) - abs(before_tanh) - math.log1p(math.exp(-2 * abs(before_tanh))))
+    assert float(room.detach()) == pytest.approx(exact, abs=0.1)
+    (slope,) = torch.autograd.grad(room, u)
+    assert float(slope) == pytest.approx(-2 * math.tanh(before_tanh), abs=0.1)
 
 
 @pytest.mark.parametrize(("gradient", "slow_rate"), [("score", 1.0), ("score", 0.1), ("path", 1.0), ("path", 0.1)])

@@ -13,11 +13,12 @@ from test_cli import SMALL, assert_one_line, run
 from test_docs import documented
 
 import build
-from agents.actor_critic import ActorCriticConfig, Policy
+from agents.actor_critic import ActorCriticConfig
 from agents.config import AgentConfig, HierarchyConfig, OptimiserConfig
 from agents.discovery import DiscoveryConfig
 from agents.hierarchical import Hierarchical
 from agents.optimiser import descend
+from agents.policy import Policy
 from agents.skills import SkillConfig
 from configs import run as runs
 from errors import UserError

@@ -60,7 +60,7 @@ def test_mask_is_the_segmentation(domain):
     renderer.close()
 
 
-@pytest.mark.parametrize("domain", ["walker", "reacher"])
+@pytest.mark.parametrize("domain", DOMAINS)
 def test_sky_mask_keeps_the_floor(domain):
     environment = loaded(domain)
     renderer = Renderer(environment.physics, 64, camera=0, keep_floor=True)

@@ -70,7 +70,7 @@ def check_same(config: runs.RunConfig, folder) -> None:
             what = f"it holds {others[0]} and no config.yaml, so that is none of a run that could go on"
             raise UserError(what, str(folder), "choose another --folder")
         return
-    old = options.from_dict(runs.RunConfig, options.load_yaml(path), str(path))
+    old = runs.written(path)
     keys = [key for key in options.differences(old, config) if key not in MAY_CHANGE]
     if keys:
         shown = ", ".join(f"{key} is {options.value_of(old, key)} there" for key in keys[:5])

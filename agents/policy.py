@@ -29,6 +29,7 @@ class Policy(NamedTuple):
     def room(self) -> Tensor:
         """ln(1 - mean^2), (N,) in nats, at most 0: what tanh adds to the entropy at the mean (SAC, arXiv 1801.01290, Eq. 21).
 
-        Its pull back to the middle, 2 mean on what goes into tanh, does not vanish in a corner, where all other gradients do.
+        Its pull back to the middle, 2 mean on what goes into tanh, does not vanish in a corner, where all other gradients do
+        (while that is below 7 or so; at 9 float32 has a mean of 1 and no slope).
         """
         return ((1 - self.mean.square()).clamp(min=0) + 1e-6).log().sum(-1)

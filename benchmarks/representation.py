@@ -63,9 +63,11 @@ def main(argv: list[str]) -> None:
     folder = asked.run
     if not (folder / "config.yaml").is_file():
         raise UserError("this is no run folder", str(folder), "give a folder that train.py wrote")
-    own = options.from_dict(runs.RunConfig, options.load_yaml(folder / "config.yaml"), str(folder / "config.yaml"))
-    kept = ["--task", own.task, "--size", own.size, "--frames", str(own.frames), "--background.source", own.background.source]
-    kept += ["--environment.action_repeat", str(own.environment.action_repeat), "--device", "cpu"]
+    own = runs.load(folder)
+    kept = ["--task", own.task, "--size", own.size, "--frames", str(own.frames), "--device", "cpu"]
+    for key in (key for key in options.leaves(runs.RunConfig) if key.startswith(("environment.", "background."))):
+        value = options.value_of(own, key)
+        kept += [f"--{key}", str(value).lower() if isinstance(value, bool) else str(value)]
     config, _ = runs.read(kept + words, cuda=False)
     torch.set_num_threads(1)
     env = build.environment_maker(config, "train")()

@@ -93,14 +93,14 @@ def settings(config: runs.RunConfig) -> dict:
 def outdated(kept: dict, words: list[str]) -> list[str]:
     """What a kept result has that these words would not give today; empty: it is what would be measured.
 
-    An option that did not exist then counts as it is: a new one leaves old runs as they were.
+    An option that did not exist then counts as the run had it (configs/run.py:BEFORE), or as it is.
     """
     if kept.get("command") != command_of(words):
         return ["command"]
     if "settings" not in kept:
         return ["settings"]
     now = settings(runs.read(words, torch.cuda.is_available())[0])
-    return sorted(key for key, value in kept["settings"].items() if now.get(key) != value)
+    return sorted(key for key, value in (runs.BEFORE | kept["settings"]).items() if now.get(key) != value)
 
 
 def command_of(words: list[str]) -> str:
@@ -168,11 +168,10 @@ def read_suite(path: str) -> dict:
 
 def check_sources(suite: dict, path: str) -> None:
     """Errors: UserError where a background is in a variable that is not set; every run of it would fail by itself."""
-    for source in suite["backgrounds"].values():
-        unset = re.search(r"\$\{?(\w+)", os.path.expandvars(source))
-        if unset:
-            remedy = f"{unset[1]}=FOLDER python benchmarks/returns.py {path}, with videos in FOLDER"
-            raise UserError(f"the variable {unset[1]} is not set", f"{path}: backgrounds", remedy)
+    for name in re.findall(r"\$\{?(\w+)", " ".join(suite["backgrounds"].values())):
+        if not os.environ.get(name):
+            remedy = f"{name}=FOLDER python benchmarks/returns.py {path}, with videos in FOLDER"
+            raise UserError(f"the variable {name} is not set", f"{path}: backgrounds", remedy)
 
 
 def main(argv: list[str]) -> None:

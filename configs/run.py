@@ -178,7 +178,21 @@ def load(run: Path) -> RunConfig:
     path = folder_of(run) / "config.yaml"
     if not path.is_file():
         raise UserError("this is no run folder", str(run), "give a folder that train.py wrote (it holds config.yaml)")
-    return options.from_dict(RunConfig, load_yaml(path), str(path))
+    return written(path)
+
+
+# Options that came later -> what runs and results that do not name them were made with, where that is not today's default.
+BEFORE = {"actor_critic.squash": 0.0, "actor_critic.noise_correlation": 0.0}
+
+
+def written(path: Path) -> RunConfig:
+    """The config.yaml of a run; options that did not exist when it was written are as the run had them."""
+    mapping = load_yaml(path)
+    for key, value in BEFORE.items():
+        section, name = key.split(".")
+        if isinstance(mapping.get(section), dict):
+            mapping[section].setdefault(name, value)
+    return options.from_dict(RunConfig, mapping, str(path))
 
 
 def folder_of(run: Path) -> Path:

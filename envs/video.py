@@ -25,7 +25,7 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 TRAIN_FOLDER = "train"
 HELDOUT_FOLDERS = ("heldout", "test", "val", "validation")
 UPLOAD_ID = re.compile(r"([A-Za-z0-9_-]{11})(_\d+)*")  # a Kinetics file: the upload's id, then start and end seconds
-# A folder of frames with such a name goes by the name of the folder that it is in: clip/img, clip/frames.
+# A folder of frames with such a name goes by the name of the folder that it is in as well: clip/img, clip/rgb/frames.
 PLAIN_FOLDERS = {"img", "imgs", "image", "images", "frame", "frames", "rgb", "color", "colour", "jpg", "jpeg", "png"}
 MIN_FRAMES = 2
 MAX_CLIP_FRAMES = 3_000  # two minutes at 25 frames a second; the rest of a longer file is not read
@@ -74,9 +74,10 @@ def _copies(train: list[Path], heldout: list[Path]) -> Iterator[tuple[Path, Path
     for clip in train:
         there.setdefault(_sizes(clip), []).append(clip)
     for clip in heldout:
-        for other in there.get(_sizes(clip), []):
+        sizes = _sizes(clip)
+        for other in there.get(sizes, []) if any(sizes) else []:
             with contextlib.suppress(OSError):
-                if any(_sizes(clip)) and all(map(partial(filecmp.cmp, shallow=False), _files(clip), _files(other))):
+                if all(map(partial(filecmp.cmp, shallow=False), _files(clip), _files(other))):
                     yield other, clip
 
 
@@ -146,10 +147,12 @@ def by_hash(clips: list[Path], heldout_fraction: float) -> tuple[list[Path], lis
 
 def upload_id(clip: Path) -> str:
     """The first 11 characters of a Kinetics name, else the whole name."""
-    folder = clip.parent if clip.name.lower() in PLAIN_FOLDERS else clip
+    folder, plain = clip, ""
+    while folder.name.lower() in PLAIN_FOLDERS:
+        folder, plain = folder.parent, f"/{folder.name}{plain}"
     stem = clip.stem if clip.suffix.lower() in VIDEO_SUFFIXES else folder.name
     match = UPLOAD_ID.fullmatch(stem)
-    return match[1] if match else stem
+    return match[1] if match else stem + plain
 
 
 def _hash_rank(upload: str) -> float:
@@ -163,7 +166,7 @@ def _files(clip: Path) -> list[Path]:
 def identity(clip: Path) -> list:
     """Path, size and time of a clip's files: what its decoded frames depend on."""
     states = [path.stat() if path.exists() else None for path in _files(clip)]
-    return [str(clip.resolve()), [[state.st_size, state.st_mtime_ns] for state in states if state]]
+    return [os.path.realpath(clip), [[state.st_size, state.st_mtime_ns] for state in states if state]]
 
 
 def decode(clip: Path, size: int) -> Iterator[np.ndarray]:

@@ -91,6 +91,9 @@ def test_a_clip_stays_on_its_side_when_others_come(tmp_path):
         ("-_E11af6BGs_1.webm", "-_E11af6BGs"),
         ("video_000001.mp4", "video_000001"),
         ("short.avi", "short"),
+        ("walk/img", "walk/img"),
+        ("walk/rgb/frames", "walk/rgb/frames"),
+        ("AgE11af6BGs_000010_000020/img", "AgE11af6BGs"),
     ],
 )
 def test_upload_id(name, upload):

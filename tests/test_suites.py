@@ -79,6 +79,27 @@ def test_the_suites_of_the_project_are_right():
             assert name.endswith(f"seed{words[words.index('--seed') + 1]}")
 
 
+def test_a_variable_that_is_not_set_is_named_before_runs_begin(tmp_path, monkeypatch):
+    suite = written(tmp_path, backgrounds={"video": "$FOREGROUND_CLIPS"})
+    for value in (None, ""):
+        monkeypatch.delenv("FOREGROUND_CLIPS", raising=False) if value is None else monkeypatch.setenv(
+            "FOREGROUND_CLIPS", value
+        )
+        with pytest.raises(UserError, match=r"FOREGROUND_CLIPS is not set.*FOREGROUND_CLIPS=FOLDER python"):
+            returns.main([suite])
+
+
+def test_a_result_from_before_an_option_is_what_was_measured_then():
+    words = ["--agent", "infopower", "--task", "walker-walk", "--size", "cpu"]
+    now = returns.settings(runs.read(words, cuda=False)[0])
+    kept = {
+        "command": returns.command_of(words),
+        "settings": {key: value for key, value in now.items() if key not in runs.BEFORE},
+    }
+    assert returns.outdated(kept, words) == sorted(runs.BEFORE)
+    assert returns.outdated(kept | {"settings": now}, words) == []
+
+
 @pytest.mark.parametrize("content", ["", '{"task": "walker-st', "[1]", "[" * 100_000, "\0\0"])
 def test_a_result_by_halves_is_one_line_that_says_what_to_do(tmp_path, monkeypatch, content):
     monkeypatch.setattr(returns, "RESULTS", tmp_path)

@@ -10,6 +10,7 @@ import gymnasium
 import numpy as np
 import pytest
 import torch
+import yaml
 
 import build
 import envs
@@ -20,7 +21,7 @@ from benchmarks.fault.states import put
 from configs import run as run_configs
 from errors import UserError
 from evaluation import episodes, films
-from training import checkpoint, files
+from training import checkpoint, files, options
 from training import replay as replays
 from training.logger import Logger
 
@@ -84,6 +85,25 @@ def test_what_a_full_disk_left_in_pieces_is_found(trainer, what):
     if what == "chunk":
         next((run / "replay").iterdir()).write_bytes(b"")
     assert bool(disk.broken(run, 0)) == bool(what)
+
+
+@pytest.mark.parametrize(("agent", "differ"), [("infopower", True), ("slim", False)])
+def test_a_run_from_before_an_option_goes_on_as_it_was_or_not_at_all(tmp_path, agent, differ):
+    words = ["--agent", agent, "--size", "cpu", "--background.source", "none", "--folder", str(tmp_path)]
+    config, _ = run_configs.read(words, cuda=False)
+    mapping = options.to_dict(config)
+    for key in ("squash", "noise_correlation"):
+        del mapping["actor_critic"][key]
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(mapping))
+    old = run_configs.load(tmp_path)
+    assert old.actor_critic.squash == old.actor_critic.noise_correlation == 0
+    if differ:
+        with pytest.raises(UserError, match=r"actor_critic.squash is 0.0 there"):
+            train.check_same(config, tmp_path)
+        again = [*words, "--actor_critic.squash", "0", "--actor_critic.noise_correlation", "0"]
+        train.check_same(run_configs.read(again, cuda=False)[0], tmp_path)
+    else:
+        train.check_same(config, tmp_path)
 
 
 def test_files_of_others_are_left_alone(tmp_path):

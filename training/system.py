@@ -134,14 +134,15 @@ def _cpu_model() -> str:
 
 @functools.cache
 def git_commit() -> str:
-    """The commit of the program's source, "+changes" behind it when files differ from it; "unknown" without git.
+    """The commit of the program's source, "+changes" behind it when files but results differ; "unknown" without git.
 
     Asked once a process, and by a run at its start: the source may move on while it trains.
     """
     folder = Path(__file__).resolve().parent.parent
     try:
         commit = _git(folder, "rev-parse", "HEAD")
-        return commit + ("+changes" if _git(folder, "status", "--porcelain", "--untracked-files=no") else "")
+        changed = _git(folder, "status", "--porcelain", "--untracked-files=no", "--", ".", ":!results")
+        return commit + ("+changes" if changed else "")
     except (OSError, subprocess.SubprocessError):
         return "unknown"
 

@@ -70,6 +70,19 @@ def test_hardware_and_commit():
     assert system.git_commit() == "unknown" or len(system.git_commit().removesuffix("+changes")) == 40
 
 
+@pytest.mark.parametrize(("name", "mark"), [("results/a.json", ""), ("a.py", "+changes"), ("agents/results.py", "+changes")])
+def test_a_new_result_is_no_change_of_the_source(tmp_path, name, mark):
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text("before")
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a"]
+    for words in (["init", "-q"], ["add", "."], ["commit", "-qm", "all"]):
+        subprocess.run([*git, *words], check=True)
+    (tmp_path / name).write_text("after")
+    commit = system.git_commit(tmp_path)
+    assert len(commit.removesuffix("+changes")) == 40
+    assert commit[40:] == mark
+
+
 def test_devices(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert system.pick_device("auto") == system.pick_device("cpu") == torch.device("cpu")

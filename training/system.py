@@ -16,6 +16,7 @@ from errors import UserError
 # again at the next large tensor; worth 14 to 29 % of an update on the CPU.
 MALLOPT = {"M_MMAP_MAX": (-4, 0), "M_TRIM_THRESHOLD": (-1, 2**31 - 1), "M_TOP_PAD": (-2, 2**28)}
 CGROUP = Path("/sys/fs/cgroup")
+SOURCE = Path(__file__).resolve().parent.parent
 
 
 def prepare_environment() -> bool:
@@ -133,12 +134,11 @@ def _cpu_model() -> str:
 
 
 @functools.cache
-def git_commit() -> str:
-    """The commit of the program's source, "+changes" behind it when files but results differ; "unknown" without git.
+def git_commit(folder: Path = SOURCE) -> str:
+    """The commit of a source folder, "+changes" behind it when files but results differ; "unknown" without git.
 
     Asked once a process, and by a run at its start: the source may move on while it trains.
     """
-    folder = Path(__file__).resolve().parent.parent
     try:
         commit = _git(folder, "rev-parse", "HEAD")
         changed = _git(folder, "status", "--porcelain", "--untracked-files=no", "--", ".", ":!results")

@@ -24,10 +24,11 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import envs
+from benchmarks import result_files
 from configs import run as runs
 from errors import UserError, run_main
 from option import option
-from training import options, system
+from training import options
 
 
 @dataclass(frozen=True)
@@ -102,10 +103,7 @@ def main(argv: list[str]) -> None:
         "frames_per_cpu_s": median(lambda one: one["frames"][1]),
         "default_per_cpu_s": median(lambda one: one["default"][1]),
         "frame_ratio": median(lambda one: one["frames"][1] / one["default"][1]),
-        "command": " ".join(["python benchmarks/env_speed.py", *argv]),
-        "commit": system.git_commit(),
-        "hardware": system.hardware(),
-    }
+    } | result_files.origin("env_speed.py", argv)
     environment.close()
     print(json.dumps(result))
 

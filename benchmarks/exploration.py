@@ -21,6 +21,7 @@ import numpy as np  # noqa: E402
 import torch  # noqa: E402
 
 from agents.memory import next_noise  # noqa: E402
+from benchmarks import result_files  # noqa: E402
 from configs import run as runs  # noqa: E402
 from errors import run_main  # noqa: E402
 from option import option  # noqa: E402
@@ -69,8 +70,8 @@ def main(argv: list[str]) -> None:
             }
             table.setdefault(task, {})[str(correlation)] = row
             print(f"{task:20} {correlation:5} {row['return']:7.1f} +- {row['error']:5.1f}  {row['above_half']:.4f}", flush=True)
-    origin = {"command": " ".join(["python benchmarks/exploration.py", *argv]), "commit": system.git_commit()}
-    print(json.dumps({"episodes": config.episodes, "returns": table, "seed": 0, **origin, "hardware": system.hardware()}))
+    row = {"episodes": config.episodes, "returns": table, "seed": 0}
+    print(json.dumps(row | result_files.origin("exploration.py", argv)))
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ import torch  # noqa: E402
 
 import build  # noqa: E402
 from agents import optimiser  # noqa: E402
+from benchmarks import result_files  # noqa: E402
 from configs import run as runs  # noqa: E402
 from errors import run_main  # noqa: E402
 from option import option  # noqa: E402
@@ -128,8 +129,7 @@ def main(argv: list[str]) -> None:
     config, _ = options.parse(CostConfig, argv, runs.PRESETS, description=CostConfig.__doc__)
     with tempfile.TemporaryDirectory() as folder:
         measured = measure(config, Path(folder))
-    origin = {"command": " ".join(["python benchmarks/guard_cost.py", *argv]), "commit": system.git_commit()}
-    print(json.dumps(measured | origin | {"hardware": system.hardware()}))
+    print(json.dumps(measured | result_files.origin("guard_cost.py", argv)))
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ system.prepare_environment()
 import torch  # noqa: E402
 
 from agents.agent import Agent  # noqa: E402
+from benchmarks import result_files  # noqa: E402
 from benchmarks.update_speed import ACTION_SIZE, random_batch  # noqa: E402
 from configs import run as runs  # noqa: E402
 from errors import UserError, run_main  # noqa: E402
@@ -95,10 +96,7 @@ def main(argv: list[str]) -> None:
         "cpu_seconds": round(ours, 2),
         "peer_cpu_seconds": round(theirs, 2),
         "ratio": round(ratios[len(ratios) // 2], 3),
-        "command": " ".join(["python benchmarks/peer_speed.py CHECKOUT", *argv[1:]]),
-        "commit": system.git_commit(),
-        "hardware": system.hardware(),
-    }
+    } | result_files.origin("peer_speed.py CHECKOUT", argv[1:])
     print(json.dumps(result))
 
 

@@ -4,6 +4,13 @@ import json
 from pathlib import Path
 
 from errors import UserError
+from training import system
+
+
+def origin(program: str, argv: list[str]) -> dict:
+    """Where a figure comes from: the command of a program here, the commit and the machine."""
+    command = " ".join([f"python benchmarks/{program}", *argv])
+    return {"command": command, "commit": system.git_commit(), "hardware": system.hardware()}
 
 
 def write(path: Path, row: dict) -> None:

@@ -20,6 +20,7 @@ system.prepare_environment()
 import torch  # noqa: E402
 
 from agents.agent import Agent  # noqa: E402
+from benchmarks import result_files  # noqa: E402
 from configs import run as runs  # noqa: E402
 from errors import run_main  # noqa: E402
 from world_models.world_model import Spaces  # noqa: E402
@@ -73,10 +74,7 @@ def main(argv: list[str]) -> None:
         "fastest_cpu_seconds": round(min(row[0] for row in rows), 4),
         "replayed_steps_per_s": round(size[0] * size[1] / wall, 1),
         "peak_rss_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
-        "command": " ".join(["python benchmarks/update_speed.py", *argv]),
-        "commit": system.git_commit(),
-        "hardware": system.hardware(),
-    }
+    } | result_files.origin("update_speed.py", argv)
     if cuda:
         result["peak_gpu_mb"] = round(torch.cuda.max_memory_allocated() / 2**20, 1)
     print(json.dumps(result))

@@ -30,15 +30,26 @@ from training import checkpoint, options  # noqa: E402
 from training.replay import Replay  # noqa: E402
 
 
-def load_replay(folder: Path, config: runs.RunConfig, space) -> Replay:
-    """The replay of the newest checkpoint."""
+def load(folder: Path) -> dict:
+    """The state in the newest checkpoint."""
     newest, _ = checkpoint.latest(folder / "checkpoints")
     if newest is None:
         raise UserError("no checkpoint can be read", str(folder), "choose another run")
-    state = checkpoint.load(newest)["replay"]
+    return checkpoint.load(newest)
+
+
+def load_replay(folder: Path, state: dict, config: runs.RunConfig, space) -> Replay:
+    """The replay of a checkpoint."""
     replay, _ = build.make_replay(config, space, "cpu")
     replay.load(folder / "replay", state["manifest"], state["tail"], salvage=True)
     return replay
+
+
+def load_policy(state: dict, own: runs.RunConfig, space) -> Agent:
+    """The agent of a checkpoint, to act."""
+    agent = build.make_agent(own, space, "cpu")
+    agent.load_training_state(state["agent"], optimisers=False)
+    return agent
 
 
 def learn(agent: Agent, replay: Replay, config: runs.RunConfig, updates: int) -> dict[str, float]:
@@ -59,6 +70,7 @@ def main(argv: list[str]) -> None:
     parser.add_argument("run", type=Path, help="folder of a finished run")
     parser.add_argument("--updates", type=int, default=600, help="of the world model")
     parser.add_argument("--episodes", type=int, default=24, help="to read the latent from, half to fit, half to score")
+    parser.add_argument("--policy", action="store_true", help="RUN's policy acts in them; else a fresh one")
     asked, words = parser.parse_known_args(argv)
     folder = asked.run
     if not (folder / "config.yaml").is_file():
@@ -73,17 +85,20 @@ def main(argv: list[str]) -> None:
     env = build.environment_maker(config, "train")()
     space = env.action_space
     env.close()
-    agent, replay, began = build.make_agent(config, space, "cpu"), load_replay(folder, config, space), time.monotonic()
+    agent, state, began = build.make_agent(config, space, "cpu"), load(folder), time.monotonic()
+    replay = load_replay(folder, state["replay"], config, space)
+    actors = [load_policy(state, own, space)] if asked.policy else []
     torch.manual_seed(config.seed)
     metrics = learn(agent, replay, config, asked.updates)
     side = "clean" if config.background.source == "none" else "heldout"
-    reading = probes.summary(probes.inspect(agent, build.environment_maker(config, side), asked.episodes, 777))
+    reading = probes.summary(probes.inspect(agent, build.environment_maker(config, side), asked.episodes, 777, actors))
     row = {
         "task": config.task,
         "agent": config.agent,
         "options": " ".join(words),
         "seed": config.seed,
         "updates": asked.updates,
+        "policy": asked.policy,
     }
     row |= {"seconds": round(time.monotonic() - began)}
     row |= {key: round(value, 3) for key, value in (reading | metrics).items()}

@@ -174,7 +174,7 @@ def test_what_the_latent_holds_is_read_when_asked_for(tmp_path):
 def test_another_objective_on_the_same_experience(trained):
     folder, _ = trained
     small = [word for word in SMALL if word not in ("--task", "cartpole-balance")]
-    result = run("benchmarks/representation.py", folder, "--updates", 5, "--episodes", 4, *small, "--agent", "repo")
+    result = run("benchmarks/representation.py", folder, "--updates", 5, "--episodes", 4, "--policy", *small, "--agent", "repo")
     assert result.returncode == 0, result.stderr
     row = json.loads(result.stdout.splitlines()[-1])
     assert (row["task"], row["agent"], row["updates"]) == ("cartpole-balance", "repo", 5)

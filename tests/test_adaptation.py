@@ -38,11 +38,11 @@ def test_adaptation_raises_the_return_that_it_imagines_and_critics_follow():
     agent.base.rewards["game"] = lambda imagined: imagined.action[..., 0].clamp(-1, 1)
     adapting, source = Adaptation(agent, "actor", 1e-2), batches(agent)
     game, feature = agent.modes.games[0], states(agent)
-    before = float(agent.actor(inputs(agent, feature, 0)).mean[:, 0].mean())
+    before = float(agent.actor(inputs(agent, feature, 0)).mean[:, 0].mean().detach())
     value = agent.modes.values(agent.actor_critic, feature, torch.zeros(6, 1))
     for _ in range(40):
         adapting.step(next(source), game)
-    assert float(agent.actor(inputs(agent, feature, 0)).mean[:, 0].mean()) > before + 0.3
+    assert float(agent.actor(inputs(agent, feature, 0)).mean[:, 0].mean().detach()) > before + 0.3
     assert float((agent.modes.values(agent.actor_critic, feature, torch.zeros(6, 1)) - value).mean()) > 0.3
 
 

@@ -48,6 +48,9 @@ class ActorCriticConfig:
         "The actor's gradient: by the score function (cheap), or along the path through model and critics (Dreamer).",
         choices=("score", "path"),
     )
+    closed_loop: bool = option(
+        True, "Whether the path also goes through what the policy sees of its own effects; Dreamer cuts it there."
+    )
     initial_std: float = option(0.6, "Deviation that the policy starts with.", gt=0.0, le=1.0)
     critic_head: str = option("two_hot", "Distribution of the value.", choices=("two_hot", "unit_normal"))
     slow_rate: float = option(1.0, "Rate at which slow copies of the critics follow; 1: no copies.", gt=0.0, le=1.0)
@@ -298,7 +301,7 @@ class ActorCritic(nn.Module):
         """Roll policy and prior out for H steps from start (N, ...)."""
         states, features, actions, log_probs = [start], [self.inputs(start, condition)], [], []
         for _ in range(self.config.horizon):
-            policy = self.actor(features[-1])
+            policy = self.actor(features[-1] if self.config.closed_loop else features[-1].detach())
             action = policy.sample()
             taken = action.clamp(-1, 1)  # what the environment does with an action out of range
             log_probs.append(clipped_normal_log_prob(taken, *policy))

@@ -98,6 +98,34 @@ def test_one_critic_with_weight_one_is_the_plain_agent():
             assert (x is None and y is None) or torch.equal(x, y)
 
 
+def open_loop(agent: ActorCritic, imagined, reward) -> torch.Tensor:
+    """The actor's loss whose slope counts what each action does, the later actions left as they were: written out."""
+    action, config = imagined.action.detach().requires_grad_(), agent.config
+    taken = action.clamp(-1, 1)
+    following = torch.cat([taken, imagined.state.stochastic[1:].detach()], -1)
+    value = agent.critics["task"].differentiable(following)
+    returns = lambda_returns(reward(taken), config.discount, value, config.trace)
+    scale = agent.scales["task"].update(returns.detach(), None)
+    (slope,) = torch.autograd.grad((returns / scale).mean(), action)
+    mean, std = agent.actor(imagined.feature[:-1].detach())
+    return -(slope * (mean + std * ((imagined.action - mean) / std).detach())).sum()
+
+
+@pytest.mark.parametrize("closed", [False, True])
+def test_the_path_stops_or_goes_on_where_the_policy_sees_what_it_did(closed):
+    agent = make(gradient="path", entropy=0.0, closed_loop=closed, scale_floor=1e-3)
+    learn(agent, {"task": towards(0.3)}, updates=3)
+    agent.scales["task"] = ReturnScale(agent.config)
+    imagined = agent.imagine(Point(), start(), None)
+    losses, _ = agent.improve(imagined, {"task": towards(0.3)})
+    agent.scales["task"] = ReturnScale(agent.config)
+    reference = open_loop(agent, imagined, lambda taken: 1 - (taken[..., 0] - 0.3).square())
+    weights = list(agent.actor.parameters())
+    own, written = (torch.cat([x.flatten() for x in torch.autograd.grad(one, weights)]) for one in (losses["actor"], reference))
+    apart = float((own - written).norm() / written.norm())
+    assert apart > 0.05 if closed else apart < 1e-4
+
+
 def learn(agent: ActorCritic, rewards: dict, updates=300, rows: list | None = None) -> Policy:
     """Train on the toy; the metrics of every update are appended to `rows`."""
     actor = torch.optim.Adam(agent.actor.parameters(), 2e-3)

@@ -23,33 +23,11 @@ import torch  # noqa: E402
 import build  # noqa: E402
 from agents.agent import Agent  # noqa: E402
 from agents.optimiser import descend  # noqa: E402
+from benchmarks import experience  # noqa: E402
 from configs import run as runs  # noqa: E402
-from errors import UserError, run_main  # noqa: E402
+from errors import run_main  # noqa: E402
 from evaluation import probes  # noqa: E402
-from training import checkpoint, options  # noqa: E402
 from training.replay import Replay  # noqa: E402
-
-
-def load(folder: Path) -> dict:
-    """The state in the newest checkpoint."""
-    newest, _ = checkpoint.latest(folder / "checkpoints")
-    if newest is None:
-        raise UserError("no checkpoint can be read", str(folder), "choose another run")
-    return checkpoint.load(newest)
-
-
-def load_replay(folder: Path, state: dict, config: runs.RunConfig, space) -> Replay:
-    """The replay of a checkpoint."""
-    replay, _ = build.make_replay(config, space, "cpu")
-    replay.load(folder / "replay", state["manifest"], state["tail"], salvage=True)
-    return replay
-
-
-def load_policy(state: dict, own: runs.RunConfig, space) -> Agent:
-    """The agent of a checkpoint, to act."""
-    agent = build.make_agent(own, space, "cpu")
-    agent.load_training_state(state["agent"], optimisers=False)
-    return agent
 
 
 def learn(agent: Agent, replay: Replay, config: runs.RunConfig, updates: int) -> dict[str, float]:
@@ -72,22 +50,11 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--episodes", type=int, default=24, help="to read the latent from, half to fit, half to score")
     parser.add_argument("--policy", action="store_true", help="RUN's policy acts in them; else a fresh one")
     asked, words = parser.parse_known_args(argv)
-    folder = asked.run
-    if not (folder / "config.yaml").is_file():
-        raise UserError("this is no run folder", str(folder), "give a folder that train.py wrote")
-    own = runs.load(folder)
-    kept = ["--task", own.task, "--size", own.size, "--frames", str(own.frames), "--device", "cpu"]
-    for key in (key for key in options.leaves(runs.RunConfig) if key.startswith(("environment.", "background."))):
-        value = options.value_of(own, key)
-        kept += [f"--{key}", str(value).lower() if isinstance(value, bool) else str(value)]
-    config, _ = runs.read(kept + words, cuda=False)
+    had = experience.of_run(asked.run, words)
+    config, began = had.config, time.monotonic()
     torch.set_num_threads(1)
-    env = build.environment_maker(config, "train")()
-    space = env.action_space
-    env.close()
-    agent, state, began = build.make_agent(config, space, "cpu"), load(folder), time.monotonic()
-    replay = load_replay(folder, state["replay"], config, space)
-    actors = [load_policy(state, own, space)] if asked.policy else []
+    agent, replay = build.make_agent(config, had.space, "cpu"), had.replay()
+    actors = [had.agent()] if asked.policy else []
     torch.manual_seed(config.seed)
     metrics = learn(agent, replay, config, asked.updates)
     side = "clean" if config.background.source == "none" else "heldout"

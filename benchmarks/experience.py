@@ -1,0 +1,59 @@
+"""What a finished run has seen and learned, for programs that learn something else from it."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+from gymnasium.spaces import Box
+
+import build
+from agents.agent import Agent
+from configs import run as runs
+from errors import UserError
+from training import checkpoint, options
+from training.replay import Replay
+
+
+class Experience(NamedTuple):
+    """A run, and the configuration of what is to learn from it."""
+
+    folder: Path
+    own: runs.RunConfig
+    config: runs.RunConfig
+    state: dict  # of its newest checkpoint
+    space: Box  # of its actions
+
+    def replay(self) -> Replay:
+        """What it has seen."""
+        replay, _ = build.make_replay(self.config, self.space, "cpu")
+        replay.load(self.folder / "replay", self.state["replay"]["manifest"], self.state["replay"]["tail"], salvage=True)
+        return replay
+
+    def agent(self) -> Agent:
+        """What it has learned."""
+        agent = build.make_agent(self.own, self.space, "cpu")
+        agent.load_training_state(self.state["agent"], optimisers=False)
+        return agent
+
+
+def of_run(folder: Path, words: list[str]) -> Experience:
+    """The newest checkpoint of a run, under options of train.py; agent, task, size, frames, environment and background are the
+    run's where these do not say otherwise.
+
+    Errors: UserError for a folder that is no run, or without a checkpoint that can be read.
+    """
+    if not (folder / "config.yaml").is_file():
+        raise UserError("this is no run folder", str(folder), "give a folder that train.py wrote")
+    own = runs.load(folder)
+    before = ["--agent", own.agent, "--task", own.task, "--size", own.size, "--frames", str(own.frames), "--device", "cpu"]
+    for key in (key for key in options.leaves(runs.RunConfig) if key.startswith(("environment.", "background."))):
+        value = options.value_of(own, key)
+        before += [f"--{key}", str(value).lower() if isinstance(value, bool) else str(value)]
+    given = {word.partition("=")[0] for word in words}
+    config, _ = runs.read([*(() if "--agent" in given else before[:2]), *before[2:], *words], cuda=False)
+    newest, _ = checkpoint.latest(folder / "checkpoints")
+    if newest is None:
+        raise UserError("no checkpoint can be read", str(folder), "choose another run")
+    env = build.environment_maker(config, "train")()
+    space = env.action_space
+    env.close()
+    return Experience(folder, own, config, checkpoint.load(newest), space)

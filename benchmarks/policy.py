@@ -1,0 +1,79 @@
+"""What another actor would have learned in the same model: ``python benchmarks/policy.py RUN --actor_critic.entropy 0.01``.
+
+Trains a fresh actor and critics in the world model of a finished run, from states of its replay, with no new experience, and
+plays with the deterministic policy. Options are those of train.py; RUN's task, background, frames, size and world model stay.
+So actors can be compared on one model, where the returns of whole runs would also tell of what each of them came to see. One
+line each `--every` updates, one JSON line last.
+"""
+
+import argparse
+import json
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+
+from training import system  # noqa: E402
+
+system.prepare_environment()  # before torch is imported
+
+import torch  # noqa: E402
+
+import build  # noqa: E402
+from agents.agent import Agent, detached  # noqa: E402
+from benchmarks import experience, result_files  # noqa: E402
+from configs import run as runs  # noqa: E402
+from errors import UserError, run_main  # noqa: E402
+from evaluation.episodes import play  # noqa: E402
+from evaluation.report import agent_policy  # noqa: E402
+from training.replay import Replay  # noqa: E402
+
+SHOWN = ("task/return", "task/reward", "task/scale", "std", "saturation")  # of the metrics of policy/
+
+
+def learn(agent: Agent, replay: Replay, config: runs.RunConfig, updates: int) -> dict[str, float]:
+    """The policy's part of `Agent.update`, again and again; means of the metrics of the last ten."""
+    rows = []
+    for update in range(updates):
+        batch = replay.sample(config.training.batch_size, config.training.batch_length)
+        with torch.no_grad():
+            _, states = agent.world_model.observe(batch["image"], batch["action"], batch["is_first"])
+        metrics = detached(agent.learn_policy(*agent._starts(states.state)))
+        if update >= updates - 10:
+            rows.append([float(metrics[f"policy/{key}"]) for key in SHOWN])
+    return dict(zip(SHOWN, torch.tensor(rows).mean(0).tolist()))
+
+
+def main(argv: list[str]) -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("run", type=Path, help="folder of a finished run")
+    parser.add_argument("--updates", type=int, default=600, help="of actor and critics")
+    parser.add_argument("--every", type=int, default=150, help="updates between two looks")
+    parser.add_argument("--episodes", type=int, default=5, help="played at each look, before clips of training")
+    asked, words = parser.parse_known_args(argv)
+    if any(word.startswith("--world_model.") for word in words):
+        raise UserError("the world model is the run's", "--world_model", "leave these options out")
+    had = experience.of_run(asked.run, words)
+    config, began, rows = replace(had.config, world_model=had.own.world_model), time.monotonic(), []
+    torch.set_num_threads(1)
+    torch.manual_seed(config.seed)
+    agent, replay = build.make_agent(config, had.space, "cpu"), had.replay()
+    agent.world_model.load_state_dict(had.agent().world_model.state_dict())
+    make_env = build.environment_maker(config, "clean" if config.background.source == "none" else "train")
+    for update in range(asked.every, asked.updates + 1, asked.every):
+        row = learn(agent, replay, config, asked.every)
+        row["played"] = play(make_env, agent_policy(agent), asked.episodes, 777).mean
+        rows.append({"updates": update} | {key: round(value, 3) for key, value in row.items()})
+        print(json.dumps(rows[-1]), flush=True)
+    row = {"task": config.task, "agent": config.agent, "options": " ".join(words), "seed": config.seed, "looks": rows}
+    row["seconds"] = round(time.monotonic() - began)
+    print(json.dumps(row | result_files.origin("policy.py RUN", argv[1:])))
+
+
+if __name__ == "__main__":
+    run_main(main, sys.argv[1:])

@@ -45,7 +45,8 @@ def of_run(folder: Path, words: list[str]) -> Experience:
         raise UserError("this is no run folder", str(folder), "give a folder that train.py wrote")
     own = runs.load(folder)
     before = ["--agent", own.agent, "--task", own.task, "--size", own.size, "--frames", str(own.frames), "--device", "cpu"]
-    for key in (key for key in options.leaves(runs.RunConfig) if key.startswith(("environment.", "background."))):
+    kept = ("environment.", "background.", "training.prefill")
+    for key in (key for key in options.leaves(runs.RunConfig) if key.startswith(kept)):
         value = options.value_of(own, key)
         before += [f"--{key}", str(value).lower() if isinstance(value, bool) else str(value)]
     given = {word.partition("=")[0] for word in words}

@@ -183,6 +183,18 @@ def test_another_objective_on_the_same_experience(trained):
     assert_one_line(run("benchmarks/representation.py", folder.parent), "this is no run folder")
 
 
+def test_another_actor_in_the_same_world_model(trained):
+    folder, _ = trained
+    result = run("benchmarks/policy.py", folder, "--updates", 4, "--every", 2, "--episodes", 1, "--actor_critic.horizon", 3)
+    assert result.returncode == 0, result.stderr
+    first, second, row = map(json.loads, result.stdout.splitlines())
+    assert row["looks"] == [first, second]
+    assert (first["updates"], second["updates"], row["options"]) == (2, 4, "--actor_critic.horizon 3")
+    assert 0 <= second["played"] <= 1000
+    refused = run("benchmarks/policy.py", folder, "--world_model.depth", 4)
+    assert_one_line(refused, "the world model is the run's")
+
+
 def test_a_truncated_checkpoint_falls_back_to_the_one_before(trained):
     folder, _ = trained
     newest = sorted((folder / "checkpoints").glob("step-*"))[-1]

@@ -11,8 +11,8 @@ from benchmarks.fault import disk, lacking, world
 from errors import UserError
 from training import files
 
-COUNTS = {"kill": 2, "term": 2, "twice": 2, "full": 1, "resume": 1, "lacking": 2, "damage": 40, "hostile": 60, "config": 500}
-COUNTS |= {"video": 40, "nan": 25, "worker": 4, "physics": 40, "clock": 20, "soak": 1}
+COUNTS = {"kill": 2, "term": 2, "twice": 2, "full": 1, "resume": 1, "lacking": 2, "damage": 30, "hostile": 40, "config": 200}
+COUNTS |= {"video": 40, "nan": 15, "worker": 4, "physics": 40, "clock": 20, "soak": 1}
 
 
 def measured(capsys, *words: str) -> dict:

@@ -58,7 +58,13 @@ def main(argv: list[str]) -> None:
     asked, words = parser.parse_known_args(argv)
     if any(word.startswith("--world_model.") for word in words):
         raise UserError("the world model is the run's", "--world_model", "leave these options out")
+    if not 0 < asked.every <= asked.updates:
+        raise UserError(f"no look in {asked.updates} updates", "--every", f"choose 1 to {max(asked.updates, 1)}")
     had = experience.of_run(asked.run, words)
+    if "task" not in had.config.actor_critic.rewards or had.config.hierarchy.hold:
+        raise UserError(
+            f"{had.config.agent} has no policy of its own for the task", str(asked.run), "choose a run of another agent"
+        )
     config, began, rows = replace(had.config, world_model=had.own.world_model), time.monotonic(), []
     torch.set_num_threads(1)
     torch.manual_seed(config.seed)

@@ -193,6 +193,8 @@ def test_another_actor_in_the_same_world_model(trained):
     assert 0 <= second["played"] <= 1000
     refused = run("benchmarks/policy.py", folder, "--world_model.depth", 4)
     assert_one_line(refused, "the world model is the run's")
+    assert_one_line(run("benchmarks/policy.py", folder, "--every", 0), "no look in 600 updates")
+    assert_one_line(run("benchmarks/policy.py", folder, "--agent", "metra"), "metra has no policy of its own")
 
 
 def test_a_truncated_checkpoint_falls_back_to_the_one_before(trained):

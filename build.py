@@ -3,6 +3,7 @@
 import functools
 import os
 import signal
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,6 +31,8 @@ BYTES_PER_PARAMETER = 16  # float32: the weight, its gradient and Adam's two mom
 # An update holds so many times what its encoder keeps for the gradient in float32, or more: at the cpu size the peak_rss_mb of
 # update_speed.py rises by 2.7 times that from a batch of 8x32 to one of 32x32. In bfloat16 half.
 AROUND_ENCODER = {"cpu": 2.5, "cuda": 1.2}
+# As many times what imagination keeps: 1.3 times at the cpu size with 4,096 starts, 1.5 at 12m along the path.
+AROUND_IMAGINATION = 1.5
 
 
 def environment_maker(config: RunConfig, side: str, background=None, games: tuple[Game, ...] = ()):
@@ -102,12 +105,16 @@ def check_model(config: RunConfig, space: gymnasium.spaces.Box, device: torch.de
     if networks > free:
         what = f"{number:,} parameters need {networks / GIBIBYTE:.1f} GiB to learn and {free / GIBIBYTE:.1f} GiB are free"
         raise UserError(what, "--size", "choose a smaller one, or fewer units")
-    batch = f"{training.batch_size}x{training.batch_length}"
-    frozen = config.agent_config.hierarchy.hold > 0  # its world model keeps nothing for a gradient
-    kept = 0 if frozen else AROUND_ENCODER[kind] * bytes_per_image(config.agent_config, spaces)
-    needed = networks + kept * training.batch_size * training.batch_length
+    rows, frozen = training.batch_size * training.batch_length, config.agent_config.hierarchy.hold > 0
+    seen = 0 if frozen else AROUND_ENCODER[kind] * bytes_per_image(config.agent_config, spaces) * rows  # frozen: no gradient
+    ahead = AROUND_IMAGINATION * bytes_of_imagination(config.agent_config, spaces, rows)
+    needed = networks + max(seen, ahead)  # one after the other
     if needed > free:
-        what = f"an update of {batch} needs {needed / GIBIBYTE:.1f} GiB and {free / GIBIBYTE:.1f} GiB are free"
+        need = f"needs {needed / GIBIBYTE:.1f} GiB and {free / GIBIBYTE:.1f} GiB are free"
+        if ahead > seen:
+            remedy = "choose fewer, or a shorter --actor_critic.horizon"
+            raise UserError(f"imagination from as many starts {need}", "--actor_critic.starts", remedy)
+        what = f"an update of {training.batch_size}x{training.batch_length} {need}"
         raise UserError(what, "--training.batch_size", "choose a smaller batch, or a smaller --size")
 
 
@@ -140,17 +147,47 @@ def _of_shapes(config: AgentConfig, spaces: Spaces) -> AnyAgent:
 def bytes_per_image(config: AgentConfig, spaces: Spaces) -> int:
     """What the encoder keeps of an image until the gradient has passed, in float32; of shapes alone."""
     side, encoder = spaces.image_size, _of_shapes(config, spaces).world_model.encoder
-    with torch.device("meta"):
+
+    def seen(number: int) -> int:
+        images = torch.empty(number, 1, side, side, 3, dtype=torch.uint8, device="meta")
+        return _kept(lambda: encoder(images, torch.empty(number, 1, dtype=torch.bool, device="meta")))
+
+    return seen(2) - seen(1)  # the difference, since some of it is kept for all images together
+
+
+def bytes_of_imagination(config: AgentConfig, spaces: Spaces, rows: int) -> int:
+    """What actor and critics keep of a batch of so many rows until their gradient has passed, in float32; of shapes alone.
+
+    It grows with starts times horizon. 0 for agents that imagine in other ways.
+    """
+    if kind_of(config) is not Agent:
+        return 0
+
+    def kept(horizon: int) -> int:
+        """What one more start adds."""
+        agent = _of_shapes(replace(config, actor_critic=replace(config.actor_critic, horizon=horizon)), spaces)
         totals = []
-        for number in (1, 2):  # the difference, since some of it is kept for all images together
-            kept = []
-            with torch.autograd.graph.saved_tensors_hooks(
-                lambda value, kept=kept: kept.append(value) or value, lambda value: value
-            ):
-                encoder(torch.empty(number, 1, side, side, 3, dtype=torch.uint8), torch.empty(number, 1, dtype=torch.bool))
-            storages = {value.untyped_storage()._cdata: value.untyped_storage().nbytes() for value in kept}
-            totals.append(sum(storages.values()))
-    return totals[1] - totals[0]
+        for number in (1, 2):
+            start = agent.world_model.initial(number, torch.device("meta"))
+            condition = torch.empty(number, spaces.condition, device="meta") if spaces.condition else None
+            loss = functools.partial(agent.actor_critic.loss, agent.world_model, start, agent.rewards, condition)
+            totals.append(_kept(loss))
+        return totals[1] - totals[0]
+
+    step = kept(2) - kept(1)
+    return step * config.actor_critic.horizon * min(config.actor_critic.starts or rows, rows)
+
+
+def _kept(call: Callable[[], object]) -> int:
+    """Bytes of the tensors that a call keeps for its gradient."""
+    kept: list[torch.Tensor] = []
+    with (
+        torch.device("meta"),
+        torch.autograd.graph.saved_tensors_hooks(lambda value: kept.append(value) or value, lambda value: value),
+    ):
+        call()
+    storages = {value.untyped_storage()._cdata: value.untyped_storage().nbytes() for value in kept}
+    return sum(storages.values())
 
 
 def make_agent(config: RunConfig, space: gymnasium.spaces.Box, device: torch.device | str) -> AnyAgent:

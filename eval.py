@@ -6,6 +6,7 @@ observation beside what the latent keeps, as mp4 and PNG. With --latent: what ca
 mode, games.json. With --adapt GAME: how returns there rise by a few steps of learning, adaptation.json.
 """
 
+import difflib
 import signal
 import sys
 from dataclasses import dataclass, replace
@@ -24,11 +25,14 @@ import build  # noqa: E402
 from agents.agent import Agent  # noqa: E402
 from agents.optimiser import Divergence  # noqa: E402
 from configs import run as runs  # noqa: E402
+from envs import backgrounds  # noqa: E402
 from envs.families import Game  # noqa: E402
 from errors import UserError, run_main, say  # noqa: E402
 from evaluation import downstream, game_report, probes, report, skill_report  # noqa: E402
 from option import option  # noqa: E402
 from training import checkpoint, options  # noqa: E402
+
+SIDES = ("clean", *backgrounds.SIDES)  # what --background names; all else is a source of clips
 
 
 @dataclass(frozen=True)
@@ -87,6 +91,8 @@ def main(argv: list[str]) -> None:
     run_config = runs.load(folder)
     run_config = replace(run_config, evaluation=replace(run_config.evaluation, seed=config.seed))
     run_config = in_task(run_config, config.task)
+    if not config.background:
+        raise UserError("no background is named", "--background", "choose clean, train, heldout, or a path to videos")
     for name in config.background:  # a damaged clip is found before the first episode, not after the last
         build.environment_maker(run_config, *side_of(name, run_config))
     device = system.pick_device(config.device)
@@ -255,10 +261,16 @@ def in_task(run_config: runs.RunConfig, task: str) -> runs.RunConfig:
 
 def side_of(name: str, config: runs.RunConfig):
     """What --background means -> (side, clips' config or None for the run's own)."""
-    if name in ("clean", "train", "heldout"):
+    if name in SIDES:
         if name != "clean" and config.background.source == "none":
             raise UserError(f"the run has no clips, so no {name} side", "--background", "choose clean, or a path to videos")
+        if name != "clean" and backgrounds.are_gone(config.background):
+            remedy = "give --background PATH, where they are now, or --background clean"
+            raise UserError("the run's clips are not there any more", config.background.source, remedy)
         return name, None
+    close = difflib.get_close_matches(name, SIDES, n=1)
+    if close and not Path(name).exists():
+        raise UserError("no such side, file or folder", name, f"did you mean {close[0]}?")
     return "heldout", replace(config.background, source=name)
 
 

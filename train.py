@@ -17,6 +17,7 @@ import torch  # noqa: E402
 import build  # noqa: E402
 from agents.optimiser import Divergence  # noqa: E402
 from configs import run as runs  # noqa: E402
+from envs import backgrounds  # noqa: E402
 from errors import UserError, run_main, say  # noqa: E402
 from evaluation import interrupt, report  # noqa: E402
 from training import checkpoint, options  # noqa: E402
@@ -30,6 +31,7 @@ MAY_CHANGE = {"frames", "folder", "device", "threads", "compile", "cuda_graphs",
 MAY_CHANGE |= {"training.evaluate_every", "training.checkpoint_every", "evaluation.episodes"}
 MAY_CHANGE |= {"optimiser.model_rate", "optimiser.actor_rate", "optimiser.critic_rate"}  # the way out of a divergence
 MAY_CHANGE |= {"skills", "evaluation.skills"}  # what a run began with is in its checkpoints
+SHOWN = 8  # options that differ, of which a line says both values
 
 
 def main(argv: list[str]) -> None:
@@ -71,9 +73,11 @@ def check_same(config: runs.RunConfig, folder) -> None:
             raise UserError(what, str(folder), "choose another --folder")
         return
     old = runs.written(path)
-    keys = [key for key in options.differences(old, config) if key not in MAY_CHANGE]
+    may = MAY_CHANGE | ({"background.source"} if backgrounds.are_gone(old.background) else set())  # they lie elsewhere now
+    keys = [key for key in options.differences(old, config) if key not in may]
     if keys:
-        shown = ", ".join(f"{key} is {options.value_of(old, key)} there" for key in keys[:5])
+        pairs = [f"{key} is {options.value_of(old, key)} there, {options.value_of(config, key)} here" for key in keys[:SHOWN]]
+        shown = "; ".join(pairs) + (f"; and {len(keys) - SHOWN} more" if len(keys) > SHOWN else "")
         raise UserError(f"another run lives here: {shown}", str(folder), "choose another --folder, or give the same options")
 
 

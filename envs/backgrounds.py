@@ -1,6 +1,7 @@
 """What plays behind the robot: clips in a shared memory map, and the playback of one environment."""
 
 import dataclasses
+import difflib
 import functools
 import hashlib
 import json
@@ -15,6 +16,7 @@ from errors import UserError
 from option import option
 
 SIDES = ("train", "heldout")
+NAMED = ("starter", "procedural", "none")  # sources that are no path
 FORMAT = 1  # raise when decoding changes, so that old cache files are not read
 
 
@@ -188,6 +190,12 @@ def load_background(config: BackgroundConfig, side: str, size: int = 64) -> Back
     return Background(load_clips(config, side, size), config.redraw_every, config.window)
 
 
+def are_gone(config: BackgroundConfig) -> bool:
+    """Whether the source is a path that is not there (any more)."""
+    source = config.source
+    return source not in NAMED and not source.startswith("agent:") and not Path(source).exists()
+
+
 def load_clips(config: BackgroundConfig, side: str, size: int = 64) -> Clips:
     """The decoded clips of one side, from the cache if they were decoded before.
 
@@ -224,6 +232,8 @@ def _clips_of(source: str, config: BackgroundConfig, side: str, size: int):
         return starter.identity(), lambda: starter.clips(side, size)
     if source == "none":
         raise UserError('source "none" has no clips', "background.source", "choose starter, procedural or a path")
+    if are_gone(config) and (close := difflib.get_close_matches(source, NAMED, n=1)):
+        raise UserError("no such file or folder", source, f"did you mean {close[0]}?")
     found = video.split(Path(source), config.heldout_fraction)[SIDES.index(side)]
     return [video.identity(clip) for clip in found], lambda: ((clip.name, video.decode(clip, size)) for clip in found)
 

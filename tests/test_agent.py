@@ -120,6 +120,8 @@ def test_what_does_not_fit_is_refused_before_it_is_made(monkeypatch):
         ([], ""),
         (["--training.batch_size", "800"], "an update of 800x32"),
         (["--training.batch_size", "800", "--compile", "true"], "an update of 800x32"),
+        (["--actor_critic.starts", "0", "--actor_critic.horizon", "800"], "imagination from as many starts"),
+        (["--actor_critic.starts", "100000", "--actor_critic.horizon", "50"], ""),  # there are 256 states to start from
         (["--actor_critic.units", "16384"], "parameters need"),
     ):
         run, _ = runs.read(["--agent", "infopower", "--size", "cpu", *words], cuda=False)
@@ -139,6 +141,25 @@ def test_what_an_image_keeps_is_what_the_encoder_saves():
         agent.world_model.encoder(torch.zeros(5, 2, 64, 64, 3, dtype=torch.uint8), torch.zeros(5, 2, dtype=torch.bool))
     found = sum(value.untyped_storage().nbytes() for place, value in kept.items() if place not in weights) / 10
     assert build.bytes_per_image(config, spaces) == pytest.approx(found, rel=0.1)
+
+
+@pytest.mark.parametrize("gradient", ["path", "score"])
+@pytest.mark.parametrize("name", ["infopower", "slim"])
+def test_what_imagination_keeps_is_what_its_loss_saves(name, gradient):
+    """Against the real thing."""
+    words = ["--agent", name, "--size", "cpu", "--actor_critic.gradient", gradient, "--actor_critic.starts", "0"]
+    run, _ = runs.read(words, cuda=False)
+    spaces, found = build.spaces_of(run, Box(-1, 1, (2,))), {}
+    agent = build.make_agent(run, Box(-1, 1, (2,)), "cpu")
+    weights = {parameter.data_ptr() for parameter in agent.parameters()}
+    for number in (8, 40):
+        kept = {}
+        keep = lambda value, kept=kept: kept.setdefault(value.untyped_storage().data_ptr(), value)  # noqa: E731
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda value: value):
+            condition = agent.skills.draw(number, torch.device("cpu")) if spaces.condition else None
+            agent.judge(agent.world_model.initial(number, torch.device("cpu")), condition)
+        found[number] = sum(value.untyped_storage().nbytes() for place, value in kept.items() if place not in weights)
+    assert build.bytes_of_imagination(run.agent_config, spaces, 32) == pytest.approx(found[40] - found[8], rel=0.15)
 
 
 @pytest.mark.slow

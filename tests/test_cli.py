@@ -206,10 +206,18 @@ def test_a_truncated_checkpoint_falls_back_to_the_one_before(trained):
     assert f"warning: checkpoint {newest.name} is damaged" in result.stderr
 
 
+def test_a_background_that_is_none_leaves_the_scores(trained):
+    folder, _ = trained
+    before = (folder / "scores.json").read_bytes()
+    assert_one_line(run("eval.py", folder, "--background", ""), "no background is named", "--background")
+    assert_one_line(run("eval.py", folder, "--background", "clean,heldoutt"), "heldoutt", "did you mean heldout?")
+    assert (folder / "scores.json").read_bytes() == before
+
+
 def test_another_config_in_the_folder_names_the_keys(trained):
     folder, _ = trained
     result = run("train.py", *SMALL, "--frames", 600, "--folder", folder, "--actor_critic.units", 64)
-    assert_one_line(result, "actor_critic.units is 32 there", str(folder))
+    assert_one_line(result, "actor_critic.units is 32 there, 64 here:", str(folder))
 
 
 def test_a_folder_in_use(trained):
@@ -232,6 +240,7 @@ def test_a_folder_in_use(trained):
         (["--training.capacity", "2000000000", "--frames", "4000000000"], ["GiB", "--training.capacity"]),
         (["--world_model.rssm.deterministic", "65536"], ["parameters", "GiB", "--size"]),
         (["--background.source", "/nowhere"], ["/nowhere"]),
+        (["--background.source", "procedual"], ["procedual", "did you mean procedural?"]),
         (["--background.source", __file__], ["one file", __file__]),
         (["--world_model.objective.terms", "contrastiv=1"], ["contrastive"]),
     ],
@@ -298,6 +307,26 @@ def test_a_damaged_clip_is_found_before_training(tmp_path, side):
     assert_one_line(result, "damaged", str(damaged))
     assert result.stdout == ""
     assert not (tmp_path / "run").exists()
+
+
+def test_a_run_goes_on_where_its_clips_lie_elsewhere(tmp_path):
+    """Not while they are where they were: it would be another run."""
+    clips, moved, folder = tmp_path / "clips", tmp_path / "moved", tmp_path / "run"
+    for name in ("train", "heldout"):
+        (clips / name).mkdir(parents=True)
+        write_video(clips / name / f"{name}.mp4")
+    words = [*SMALL, "--folder", folder, "--background.source"]
+    assert run("train.py", *words, clips, "--frames", 300).returncode == 0
+    shutil.copytree(clips, moved)
+    assert_one_line(run("train.py", *words, moved, "--frames", 400), f"background.source is {clips} there, {moved} here")
+    shutil.rmtree(clips)
+    assert_one_line(run("eval.py", folder, "--episodes", 1), str(clips), "--background PATH")
+    played = run("eval.py", folder, "--episodes", 1, "--background", moved)
+    assert played.returncode == 0, played.stderr
+    done = run("train.py", *words, moved, "--frames", 400)
+    assert done.returncode == 0, done.stderr
+    assert "trained 400 frames" in done.stdout
+    assert run("eval.py", folder, "--episodes", 1).returncode == 0
 
 
 def test_videos_that_are_none(tmp_path):

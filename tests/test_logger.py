@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import math
 import os
 import time
 from pathlib import Path
@@ -217,6 +218,19 @@ def test_progress_prints_plain_lines_elsewhere():
     eager.update(0)
     eager.update(10)
     assert len(eager.stream.getvalue().splitlines()) == 2
+
+
+def test_progress_is_lines_on_a_terminal_without_columns():
+    """As `script` makes one where there is none; a bar would not show."""
+    outer, inner = os.openpty()
+    with open(inner, "w") as stream:
+        progress = Progress(1000, every_seconds=0, stream=stream)
+        progress.update(600, episode_return=math.nan)
+        progress.close()
+        said = os.read(outer, 1000).decode()
+    os.close(outer)
+    assert said.startswith("frame 600/1000, ")
+    assert "nan" not in said
 
 
 def test_progress_is_one_bar_on_a_terminal():

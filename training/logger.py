@@ -271,6 +271,15 @@ def _step_of(line: bytes) -> float:
         return math.inf
 
 
+def _has_width(stream) -> bool:
+    """Whether it is a terminal that a bar fits on: one of no columns, as `script` makes without a terminal, shows none."""
+    if not stream.isatty():
+        return False
+    with contextlib.suppress(OSError, ValueError):  # no file behind it
+        return os.get_terminal_size(stream.fileno()).columns > 0
+    return True
+
+
 class Progress:
     """How far training is: one tqdm bar on a terminal, a plain line every `every_seconds` elsewhere.
 
@@ -283,7 +292,7 @@ class Progress:
         self.every_seconds = every_seconds
         self._began = self._line_at = time.monotonic()
         self._bar = None
-        if self.stream.isatty():
+        if _has_width(self.stream):
             self._bar = tqdm(
                 total=total_frames,
                 initial=start,
@@ -297,6 +306,7 @@ class Progress:
     def update(self, frames: int, **shown: float) -> None:
         """Set the env frames done so far; `shown` are a few numbers to print beside them (episode_return=12.3)."""
         advance, self.frames = frames - self.frames, frames
+        shown = {name: value for name, value in shown.items() if math.isfinite(value)}  # no episode has ended yet
         if self._bar is not None:
             self._bar.set_postfix({name: f"{value:.4g}" for name, value in shown.items()}, refresh=False)
             self._bar.update(advance)

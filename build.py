@@ -95,8 +95,11 @@ def check_background(config: RunConfig) -> None:
         environment_maker(config, side)
 
 
-def check_model(config: RunConfig, space: gymnasium.spaces.Box, device: torch.device | str) -> None:
-    """Before the networks are made. Errors: UserError when they, or a batch, do not fit in the memory free on the device."""
+def check_model(config: RunConfig, space: gymnasium.spaces.Box, device: torch.device | str) -> int:
+    """Bytes that an update needs on the device, before the networks are made.
+
+    Errors: UserError when they, a batch, or what is imagined from it do not fit in the memory that is free there.
+    """
     spaces, training = spaces_of(config, space), config.training
     number = number_of_parameters(config.agent_config, spaces)
     kind = torch.device(device).type
@@ -116,6 +119,7 @@ def check_model(config: RunConfig, space: gymnasium.spaces.Box, device: torch.de
             raise UserError(f"imagination from as many starts {need}", "--actor_critic.starts", remedy)
         what = f"an update of {training.batch_size}x{training.batch_length} {need}"
         raise UserError(what, "--training.batch_size", "choose a smaller batch, or a smaller --size")
+    return int(needed)
 
 
 def spaces_of(config: RunConfig, space: gymnasium.spaces.Box) -> Spaces:
@@ -251,9 +255,12 @@ def find_run(path: Path) -> tuple[Path, Path]:
     return folder, newest
 
 
-def make_replay(config: RunConfig, space: gymnasium.spaces.Box, device: torch.device | str) -> tuple[Replay, str]:
+def make_replay(
+    config: RunConfig, space: gymnasium.spaces.Box, device: torch.device | str, update: int = 0
+) -> tuple[Replay, str]:
     """The replay and a sentence about its size; on the device when it fits in half of the memory free there.
 
+    update   bytes that an update needs on the device: in RAM there must be room for both
     Errors: UserError when it does not fit in free RAM.
     """
     size, number = config.environment.image_size, config.environment.number
@@ -265,12 +272,13 @@ def make_replay(config: RunConfig, space: gymnasium.spaces.Box, device: torch.de
     games = len(spaces.games[0]) if spaces.games else 0
     shape = ((size, size, 3), spaces.action, spaces.condition, len(spaces.signals), games)
     needed, free = Replay.bytes_needed(capacity, *shape, num_envs=number), free_memory()
-    place = "cpu"
-    if torch.device(device).type == "cuda" and needed < torch.cuda.mem_get_info()[0] / 2:
+    place, on_gpu = "cpu", torch.device(device).type == "cuda"
+    room = 0.8 * free if on_gpu else max(min(0.8 * free, free - update), 0)
+    if on_gpu and needed < torch.cuda.mem_get_info()[0] / 2:
         place = "cuda"
-    elif needed > 0.8 * free:
-        what = f"the replay needs {needed / GIBIBYTE:.1f} GiB and {free / GIBIBYTE:.1f} GiB are free"
-        fits = int(capacity * 0.8 * free / needed)
+    elif needed > room:
+        what = f"the replay needs {needed / GIBIBYTE:.1f} GiB and {room / GIBIBYTE:.1f} GiB are free for it"
+        fits = max(int(capacity * room / needed), 1)
         raise UserError(what, "--training.capacity", f"choose {fits} or fewer")
     text = f"{capacity} steps, {needed / GIBIBYTE:.2f} GiB of {free / GIBIBYTE:.1f} GiB free, on {place}"
     return Replay(capacity, *shape, num_envs=number, seed=config.seed, device=place), text

@@ -85,9 +85,9 @@ def train(config: runs.RunConfig, folder, device, begins: bool) -> None:
     envs = build.training_environments(config)
     try:
         space = envs.single_action_space
-        build.check_model(config, space, device)
+        needed = build.check_model(config, space, device)
         agent = build.make_agent(config, space, device)
-        replay, replay_text = build.make_replay(config, space, device)
+        replay, replay_text = build.make_replay(config, space, device, needed)
         rollout = Rollout(envs, agent.initial_state(envs.num_envs), config.seed)
         evaluator = report.Evaluator(config, agent, folder)
         trainer = Trainer(

@@ -129,6 +129,16 @@ def test_what_does_not_fit_is_refused_before_it_is_made(monkeypatch):
             build.check_model(run, Box(-1, 1, (2,)), "cpu")
 
 
+def test_the_replay_leaves_room_for_an_update(monkeypatch):
+    monkeypatch.setattr(build, "free_memory", lambda: 2 << 30)
+    run, _ = runs.read(["--size", "cpu", "--frames", "60000", "--environment.action_repeat", "2"], cuda=False)
+    space = Box(-1, 1, (2,))
+    bytes_of_images = 30_000 * 64 * 64 * 3
+    build.make_replay(run, space, "cpu", (2 << 30) - bytes_of_images * 2)
+    with pytest.raises(UserError, match=r"the replay needs 0\.3 GiB and 0\.2 GiB are free for it: --training\.capacity"):
+        build.make_replay(run, space, "cpu", (2 << 30) - bytes_of_images // 2)
+
+
 def test_what_an_image_keeps_is_what_the_encoder_saves():
     """Against the real thing."""
     run, _ = runs.read(["--agent", "infopower", "--size", "cpu"], cuda=False)

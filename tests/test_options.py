@@ -228,6 +228,12 @@ def test_a_preset_runs_no_code_and_lies_in_its_folder(presets, monkeypatch):
         parse(Train, ["--config", "../small"], presets / "inner")
 
 
+def test_a_preset_file_that_is_not_there(presets):
+    message = error(presets, "--config", "nowhere/smal.yaml")
+    assert "no such file" in message
+    assert "did you mean small?" in message
+
+
 def test_a_required_option(presets):
     @dataclass(frozen=True)
     class Evaluate:

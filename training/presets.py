@@ -84,7 +84,9 @@ def find_preset(name: str, folder: Path | str) -> Path:
         return inside
     if name.endswith((".yaml", ".yml")) and "\0" not in name and Path(name).is_file():
         return Path(name)
-    raise UserError(f"unknown preset {short(name)}", "--config", nearest(name[:80], preset_names(folder)))
+    file = name.endswith((".yaml", ".yml"))
+    what = f"no such file {short(name)}" if file else f"unknown preset {short(name)}"
+    raise UserError(what, "--config", nearest((Path(name).stem if file else name)[:80], preset_names(folder)))
 
 
 def first_comment(path: Path) -> str:

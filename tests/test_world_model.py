@@ -232,7 +232,7 @@ def test_trap_4_negatives_and_targets_can_be_chosen(negatives, source):
     batch = make_batch()
     _, _, values, _ = model.loss(batch)
     limit = math.log(8 if negatives == "sequence" else 32)
-    assert float(values["contrastive"]) <= limit + 1e-5
+    assert values["contrastive"].item() <= limit + 1e-5
     rollout_state = model.terms["contrastive"].bound.critic.left.in_features
     assert rollout_state == (32 if source == "prediction" else 48)
 

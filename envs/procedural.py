@@ -5,6 +5,9 @@ from collections.abc import Iterator
 import cv2
 import numpy as np
 
+from envs.sources import sum_of_text
+
+VERSION = 1  # raise when the pictures change
 CLIPS = {"train": 16, "heldout": 8}
 FIRST_SEED = {"train": 0, "heldout": 1_000_000}  # the sides share no seed
 CLIP_FRAMES = 150
@@ -12,11 +15,15 @@ SPEED = (0.3, 1.6)  # pixels a frame in a 64-pixel picture
 LEAVES = 160
 
 
-def clips(side: str, size: int) -> Iterator[tuple[str, Iterator[np.ndarray]]]:
-    """Yields (name, frames) for each clip of a side; frames are (size, size, 3) uint8. Odd seeds are dead leaves."""
+def clips(side: str, size: int) -> Iterator[tuple[str, str, str, Iterator[np.ndarray]]]:
+    """Yield (name, recording, sum, frames) for each clip of a side; frames are (size, size, 3) uint8.
+
+    Odd seeds are dead leaves.
+    """
     for seed in range(FIRST_SEED[side], FIRST_SEED[side] + CLIPS[side]):
         make = dead_leaves if seed % 2 else drifting_texture
-        yield f"{make.__name__}-{seed}", make(np.random.default_rng(seed), size)
+        name = f"{make.__name__}-{seed}"
+        yield name, name, sum_of_text(f"{name}, version {VERSION}"), make(np.random.default_rng(seed), size)
 
 
 def drifting_texture(random: np.random.Generator, size: int) -> Iterator[np.ndarray]:

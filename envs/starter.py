@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from envs import video
+from envs.sums import Sums, state_of
 
 HERE = Path(__file__).parent / "media"
 # file -> [first, last) of each shot; the last shot of bikes.mp4 has 8 frames and is left out
@@ -28,15 +29,15 @@ def available() -> bool:
 
 def identity() -> list:
     """What the clips depend on, for the cache."""
-    return [video.identity(path) for side in ("train", "heldout") for path, _ in _files(side)]
+    return [[path.name, state_of([path])] for side in ("train", "heldout") for path, _ in _files(side)]
 
 
-def clips(side: str, size: int) -> Iterator[tuple[str, Iterator[np.ndarray]]]:
-    """Yields (name, frames) for each shot of a side; frames are (size, size, 3) uint8."""
+def clips(side: str, size: int, sums: Sums) -> Iterator[tuple[str, str, str, Iterator[np.ndarray]]]:
+    """Yield (name, recording, sum, frames) for each shot of a side; frames are (size, size, 3) uint8."""
     for path, shots in _files(side):
         frames = list(video.decode(path, size))
         for first, last in shots:
-            yield f"{path.name}[{first}:{last}]", islice(frames, first, last)
+            yield f"{path.name}[{first}:{last}]", path.name, sums.of([path]), islice(frames, first, last)
 
 
 def _files(side: str) -> list[tuple[Path, tuple]]:

@@ -1,7 +1,5 @@
 """Clips in a folder: finding them, splitting them into two sides, decoding them, and saying what is wrong with one."""
 
-import contextlib
-import filecmp
 import hashlib
 import io
 import math
@@ -10,7 +8,6 @@ import re
 import stat
 import warnings
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 
 import cv2
@@ -18,6 +15,7 @@ import numpy as np
 from PIL import Image
 
 from envs.cache import read_regular
+from envs.sums import Sums
 from errors import UserError
 
 VIDEO_SUFFIXES = (".mp4", ".avi", ".webm", ".mkv")
@@ -69,20 +67,29 @@ def split(root: Path, heldout_fraction: float) -> tuple[list[Path], list[Path]]:
 
 
 def _copies(train: list[Path], heldout: list[Path]) -> Iterator[tuple[Path, Path]]:
-    """Pairs of the same bytes under two names; only clips of one size are read. What cannot be read is told by `decode`."""
-    there: dict[tuple, list[Path]] = {}
+    """Yield pairs of the same bytes on two sides. Only clips of one size are read, each once."""
+    of_size: dict[tuple, list[Path]] = {}
     for clip in train:
-        there.setdefault(_sizes(clip), []).append(clip)
-    for clip in heldout:
-        sizes = _sizes(clip)
-        for other in there.get(sizes, []) if any(sizes) else []:
-            with contextlib.suppress(OSError):
-                if all(map(partial(filecmp.cmp, shallow=False), _files(clip), _files(other))):
-                    yield other, clip
+        of_size.setdefault(_sizes(clip), []).append(clip)
+    pairs = [(clip, of_size.get(sizes, [])) for clip in heldout if any(sizes := _sizes(clip))]
+    sums = Sums()
+    known = {sum_: clip for clip in dict.fromkeys(clip for _, same in pairs for clip in same) if (sum_ := _sum(clip, sums))}
+    for clip, same in pairs:
+        if same and (other := known.get(_sum(clip, sums))):
+            yield other, clip
+    sums.keep()
+
+
+def _sum(clip: Path, sums: Sums) -> str:
+    """The SHA-256 of a clip; "" for one that cannot be read, which is told when it is decoded."""
+    try:
+        return sums.of(files(clip))
+    except OSError:
+        return ""
 
 
 def _sizes(clip: Path) -> tuple[int, ...]:
-    return tuple(path.stat().st_size if path.exists() else 0 for path in _files(clip))
+    return tuple(path.stat().st_size if path.exists() else 0 for path in files(clip))
 
 
 def _sides_of(root: Path, heldout_fraction: float) -> tuple[list[Path], list[Path]]:
@@ -159,13 +166,13 @@ def _hash_rank(upload: str) -> float:
     return int(hashlib.sha256(os.fsencode(upload)).hexdigest()[:8], 16) / 2**32
 
 
-def _files(clip: Path) -> list[Path]:
+def files(clip: Path) -> list[Path]:
     return _frame_files(clip) if clip.is_dir() else [clip]
 
 
 def identity(clip: Path) -> list:
     """Path, size and time of a clip's files: what its decoded frames depend on."""
-    states = [path.stat() if path.exists() else None for path in _files(clip)]
+    states = [path.stat() if path.exists() else None for path in files(clip)]
     return [os.path.realpath(clip), [[state.st_size, state.st_mtime_ns] for state in states if state]]
 
 

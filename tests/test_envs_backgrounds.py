@@ -12,14 +12,17 @@ import pytest
 from test_envs_video import pictures, write_frames, write_video
 
 import envs
-from envs import cache, procedural, starter
-from envs.backgrounds import bounce
+from envs import backgrounds, cache, procedural, starter
+from envs.playback import bounce
 from errors import UserError
 
 
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    backgrounds.forget()
+    yield
+    backgrounds.forget()
 
 
 @pytest.fixture
@@ -33,6 +36,8 @@ def folder(tmp_path):
 
 
 def loaded(root, side="train", **settings) -> envs.Clips:
+    """The clips as another process would load them."""
+    backgrounds.forget()
     return envs.load_clips(envs.BackgroundConfig(str(root), **settings), side, 16)
 
 
@@ -50,10 +55,10 @@ def test_frames_and_starts(folder):
     assert clips.starts == (0, 5, 14, 44)
     assert clips.frames.shape == (44, 16, 16, 3)
     assert clips.frames.dtype == np.uint8
-    assert clips.names == ("clip0", "clip1", "clip2")
+    assert clips.names == ("train/clip0", "train/clip1", "train/clip2")
     assert (clips.side, clips.source) == ("train", str(folder))
     np.testing.assert_array_equal(clips.frames[5:14, 0, 0, 0], 1 + 4 * np.arange(9))
-    assert not clips.frames.flags.writeable
+    assert not clips.frame(0).flags.writeable
 
 
 def test_playback_bounces_within_its_clip(folder):
@@ -159,31 +164,42 @@ def test_half_written_cache_is_written_again(folder):
     assert loaded(folder).frames.shape == (44, 16, 16, 3)
 
 
-def index_of(path: Path, **changes) -> bytes:
-    return json.dumps({**json.loads(path.with_suffix(".json").read_bytes()), **changes}).encode()
+def changed(path: Path, column: str, values: list) -> bytes:
+    """The index with other values in one column of its clips; a value less is a clip less."""
+    index = json.loads(path.with_suffix(".json").read_bytes())
+    index["clips"] = [{**clip, column: value} for clip, value in zip(index["clips"], values)]
+    return json.dumps(index).encode()
 
 
 def forge(path: Path, kind: str) -> None:
-    """Puts something else in the place of the index, or of the frames."""
+    """Put something else in the place of the index, or of the frames."""
     index = path.with_suffix(".json")
     forged = {
-        "no clip": {"starts": [44], "names": []},
-        "other cuts": {"starts": [0, 6, 14, 44]},
-        "other names": {"names": ["clip0", "clip1", "clip3"]},
-        "backwards": {"starts": [0, 6, 5, 44]},
-        "short clip": {"starts": [0, 1, 5, 44]},
-        "negative": {"starts": [-5, 5, 14, 44]},
-        "fractions": {"starts": [0, 5.0, 14, 44]},
-        "text": {"starts": ["0", "5", "14", "44"]},
-        "nested": {"starts": [[0], [5], [14], [44]]},
-        "no list": {"starts": 44},
-        "numbers for names": {"names": [1, 2, 3]},
-        "a name less": {"names": ["a", "b"]},
-        "no sum": {"sha256": None},
+        "no clip": ("frames", []),
+        "a clip less": ("frames", [5, 9]),
+        "other cuts": ("frames", [6, 8, 30]),
+        "other names": ("path", ["train/clip0", "train/clip1", "train/clip3"]),
+        "other sums": ("sha256", ["0" * 64] * 3),
+        "other recordings": ("recording", ["a", "b", "c"]),
+        "short clip": ("frames", [1, 13, 30]),
+        "negative": ("frames", [-5, 19, 30]),
+        "fractions": ("frames", [5.0, 9.0, 30.0]),
+        "text": ("frames", ["5", "9", "30"]),
+        "nested": ("frames", [[5], [9], [30]]),
+        "numbers for names": ("path", [1, 2, 3]),
+        "another column": ("more", [1, 2, 3]),
     }
-    contents = {"deep": b"[" * 100_000, "list": b"[]", "bytes": b"\xff\x00", "empty": b"{}", "digits": b"9" * 10_000}
+    contents = {
+        "deep": b"[" * 100_000,
+        "list": b"[]",
+        "no sum": b'{"clips": []}',
+        "no list": b'{"clips": 44, "sha256": ""}',
+        "bytes": b"\xff\x00",
+        "empty": b"{}",
+        "digits": b"9" * 10_000,
+    }
     if kind in forged:
-        contents[kind] = index_of(path, **forged[kind])
+        contents[kind] = changed(path, *forged[kind])
     if kind == "frames":
         path.write_bytes(bytes(path.stat().st_size))
     elif kind == "frames elsewhere":
@@ -196,9 +212,9 @@ def forge(path: Path, kind: str) -> None:
 
 
 KINDS = (
-    "no clip", "other cuts", "other names", "backwards", "short clip", "negative", "fractions", "text", "nested", "no list",
-    "numbers for names", "a name less", "no sum", "deep", "list", "bytes", "empty", "digits", "frames",
-    "frames elsewhere", "pipe", "zeros",
+    "no clip", "a clip less", "other cuts", "other names", "other sums", "other recordings", "short clip", "negative",
+    "fractions", "text", "nested", "numbers for names", "another column", "no sum", "no list", "deep", "list", "bytes",
+    "empty", "digits", "frames", "frames elsewhere", "pipe", "zeros",
 )  # fmt: skip
 
 
@@ -264,6 +280,7 @@ def test_clips_deleted_under_a_run_are_decoded_anew_by_the_next_process(folder):
     np.testing.assert_array_equal(pickle.loads(sent).frames, frames)
     shutil.rmtree(cache.folder())
     write_frames(folder / "train" / "more", pictures(4))
+    backgrounds.forget()
     with pytest.raises(UserError, match="changed under the run"):
         _ = pickle.loads(sent).frames
 
@@ -272,7 +289,7 @@ def test_failed_decoding_leaves_nothing_behind(folder):
     (folder / "train" / "clip1" / "3.png").write_bytes(b"broken")
     with pytest.raises(UserError, match=r"3\.png"):
         loaded(folder)
-    assert list(cache.folder().iterdir()) == []
+    assert [path.name for path in cache.folder().iterdir()] == ["sums.json"]
 
 
 def test_cache_is_bounded(folder, monkeypatch):

@@ -1,0 +1,111 @@
+"""How clips play: frames read from a file that all processes share, and the playback of one environment."""
+
+import errno
+import os
+import weakref
+
+import numpy as np
+
+
+class Frames:
+    """Frames of one size in an open file. They stay there when the file is deleted."""
+
+    def __init__(self, path: str, number: int, size: int):
+        """Raise OSError where the file cannot be read, or holds another number of frames."""
+        self.size, self.bytes = size, size * size * 3
+        self._file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        weakref.finalize(self, os.close, self._file)
+        if os.fstat(self._file).st_size != number * self.bytes:
+            raise OSError(errno.EIO, "not as it was written", path)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        """Return one frame, (size, size, 3) uint8, read-only.
+
+        It is read and not mapped: where the file was cut short, that is an OSError and not the end of the process.
+        """
+        content = os.pread(self._file, self.bytes, index * self.bytes)
+        if len(content) != self.bytes:
+            raise OSError(errno.EIO, "cut short", "decoded clips")
+        return np.frombuffer(content, np.uint8).reshape(self.size, self.size, 3)
+
+
+class Background:
+    """The playback of one environment: a clip and a start frame drawn at random, one clip frame per agent step.
+
+    The draw is uniform over all frames of the side, so a clip comes up in proportion to its length. At a clip's end the
+    playback turns round and runs backwards (as in the Distracting Control Suite): no cut unless `redraw_every` makes
+    one.
+    """
+
+    def __init__(self, clips, redraw_every: int = 0, window: int = 0):
+        self.clips = clips
+        self.redraw_every = redraw_every
+        self.window = 0 if window >= 64 else window
+        self._random: np.random.Generator | None = None
+        self._first, self._length, self._position, self._steps = 0, 1, 0, 0
+
+    @property
+    def size(self) -> int:
+        """Height and width of the frames."""
+        return self.clips.size
+
+    def reset(self, random: np.random.Generator) -> None:
+        """Draws a clip and a start frame; `random` also makes the later draws of this episode."""
+        self._random = random
+        self._steps = 0
+        self._redraw()
+
+    def step(self) -> None:
+        """Goes one frame on, or to a new clip every `redraw_every` steps."""
+        self._steps += 1
+        if self.redraw_every and self._steps % self.redraw_every == 0:
+            self._redraw()
+        else:
+            self._position += 1
+
+    @property
+    def playback(self) -> dict[str, int]:
+        """Where it is; see `go_on`."""
+        return {"first": self._first, "length": self._length, "position": self._position, "steps": self._steps}
+
+    def go_on(self, playback: dict[str, int], random: np.random.Generator) -> None:
+        """Be where another one was; a clip that is no longer there is drawn anew."""
+        self._random, self._steps = random, playback["steps"]
+        self._first, self._length, self._position = playback["first"], playback["length"], playback["position"]
+        if self._first not in self.clips.starts or self._first + self._length not in self.clips.starts:
+            self._redraw()
+
+    def frame(self) -> np.ndarray:
+        """The frame that shows now, (H, W, 3) uint8, not to be written to."""
+        return self.clips.frame(self._first + bounce(self._position, self._length))
+
+    @property
+    def clip(self) -> int:
+        """Number of the clip that plays."""
+        return int(np.searchsorted(self.clips.starts, self._first, side="right")) - 1
+
+    @property
+    def phase(self) -> float:
+        """Where in the clip the playback is, 0 to 1."""
+        return bounce(self._position, self._length) / (self._length - 1)
+
+    def window_slices(self, size: int) -> tuple[slice, slice]:
+        """Rows and columns of a picture of `size` that show the video."""
+        side = round((self.window or 64) * size / 64)
+        start = (size - side) // 2
+        return slice(start, start + side), slice(start, start + side)
+
+    def _redraw(self) -> None:
+        starts = self.clips.starts
+        drawn = int(self._random.integers(starts[-1]))
+        clip = int(np.searchsorted(starts, drawn, side="right")) - 1
+        self._first, self._length = starts[clip], starts[clip + 1] - starts[clip]
+        self._position = drawn - self._first
+        if self._random.random() < 0.5:  # half the starts run backwards first
+            self._position = 2 * (self._length - 1) - self._position
+
+
+def bounce(position: int, length: int) -> int:
+    """0, 1, ..., length - 1, length - 2, ..., 1, 0, 1, ... for position 0, 1, 2, ...; length is 2 or more."""
+    position %= 2 * (length - 1)
+    return min(position, 2 * (length - 1) - position)

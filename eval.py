@@ -28,7 +28,7 @@ from configs import run as runs  # noqa: E402
 from envs import backgrounds  # noqa: E402
 from envs.families import Game  # noqa: E402
 from errors import UserError, run_main, say  # noqa: E402
-from evaluation import downstream, game_report, probes, report, skill_report  # noqa: E402
+from evaluation import downstream, game_report, probes, progress, report, skill_report  # noqa: E402
 from option import option  # noqa: E402
 from training import checkpoint, options  # noqa: E402
 
@@ -105,12 +105,10 @@ def main(argv: list[str]) -> None:
         game = game_of(config, run_config)
         results, readings = evaluate(config, run_config, agent, actors, frame, output)
         tell(f"{run_config.agent} on {run_config.task}, frame {frame}, {path.name}")
+        tell(report.verdict(results))
         tell(report.table(results))
-        for name, reading in readings.items():
-            tell(f"what the latent holds, {name}:\n{report.reading_table(reading)}")
-        report.save(output / "scores.json", run_config, frame, results)
         if readings:
-            report.save_readings(output / "latent.json", frame, readings)
+            tell(f"what the latent holds (all of it: latent.json):\n{report.latent_text(readings)}")
         if config.skills:
             measure_skills(config, run_config, agent, frame, output)
         if config.games:
@@ -152,7 +150,7 @@ def load_actor(run: str, run_config: runs.RunConfig, device) -> Agent:
 def evaluate(
     config: EvalConfig, run_config: runs.RunConfig, agent: Agent, actors: list[Agent], frame: int, output: Path
 ) -> tuple[dict, dict]:
-    """Scores and, when asked, what the latent holds, by background."""
+    """Scores and, when asked, what the latent holds, by background; what is there is saved after each."""
     evaluator = report.Evaluator(run_config, agent, output)
     skill = skill_report.skill_of(agent, config.skill) if config.skill >= 0 else None
     expected = reward_of(config, run_config, agent) if config.plan else None
@@ -166,8 +164,11 @@ def evaluate(
         make_env = build.environment_maker(run_config, side, source)
         if config.latent:
             readings[name] = probes.inspect(agent, make_env, config.latent_episodes, config.seed, actors)
+            report.save_readings(output / "latent.json", frame, readings, report.title_of(run_config, frame))
         if expected:
-            results[f"planned, {name}"] = downstream.planned(agent, make_env, expected, config.episodes, config.seed)
+            with progress.stage(f"{name}, planned", config.episodes):
+                results[f"planned, {name}"] = downstream.planned(agent, make_env, expected, config.episodes, config.seed)
+        report.save(output / "scores.json", run_config, frame, results)
     return results, readings
 
 
@@ -183,7 +184,8 @@ def reward_of(config: EvalConfig, run_config: runs.RunConfig, agent: Agent):
         return agent.world_model.reward
     side = "clean" if run_config.background.source == "none" else "train"
     make_env = build.environment_maker(run_config, side)
-    return downstream.fit_reward(agent, make_env, config.plan_episodes, config.seed + 5000)
+    with progress.stage("episodes for the reward head", config.plan_episodes):
+        return downstream.fit_reward(agent, make_env, config.plan_episodes, config.seed + 5000)
 
 
 def measure_skills(config: EvalConfig, run_config: runs.RunConfig, agent: Agent, frame: int, output: Path) -> None:
@@ -194,14 +196,14 @@ def measure_skills(config: EvalConfig, run_config: runs.RunConfig, agent: Agent,
         side, source = side_of(background, run_config)
         row, *_ = skill_report.show(run_config, which, output, side, label, source, config.goals, config.skill_number)
         results[name] = row | skill_report.best_skill(run_config, which, side, source, config.best_of)
+        skill_report.save(output / "skills.json", frame, results, report.title_of(run_config, frame))
 
     for name in config.background:
         take(name, agent, name, label_of(config, name))
     if config.random:
         untrained = build.make_agent(run_config, build.action_space(run_config), agent.device)
         take(f"untrained, {config.background[0]}", untrained, config.background[0], "untrained")
-    tell(skill_report.table(results))
-    skill_report.save(output / "skills.json", frame, results)
+    tell(f"what the skills do (all of it: skills.json):\n{skill_report.text_of(results)}")
 
 
 def game_of(config: EvalConfig, run_config: runs.RunConfig) -> Game | None:
@@ -220,8 +222,8 @@ def measure_games(config: EvalConfig, run_config: runs.RunConfig, agent, frame: 
     for name in config.background:
         side, source = side_of(name, run_config)
         results[name] = game_report.table_of(run_config, agent, side, source, config.episodes)
-        tell(f"{name}\n{game_report.text_of(results[name], run_config.modes.number)}")
-    game_report.save(output / "games.json", frame, "games", results)
+        game_report.save(output / "games.json", frame, "games", results, report.title_of(run_config, frame))
+        tell(f"{name}: {game_report.text_of(results[name], run_config.modes.number)}")
 
 
 def adapt(config: EvalConfig, run_config: runs.RunConfig, path: Path, device, game: Game, output: Path) -> None:
@@ -231,8 +233,8 @@ def adapt(config: EvalConfig, run_config: runs.RunConfig, path: Path, device, ga
         agent, frame = load(run_config, path, device)
         how = config.steps, config.adapt_frames, config.adapt_scope, config.adapt_rate, config.meta, config.meta_rounds
         results[name] = game_report.adapt(run_config, agent, path, game, *side_of(name, run_config), *how, config.episodes)
+        game_report.save(output / "adaptation.json", frame, "adaptation", results, report.title_of(run_config, frame))
         tell(f"{name}: {game_report.adaptation_text(results[name])}")
-    game_report.save(output / "adaptation.json", frame, "adaptation", results)
 
 
 def check_skills(config: EvalConfig, agent: Agent) -> None:

@@ -12,6 +12,7 @@ from training import system
 
 system.prepare_environment()  # before torch is imported
 
+import numpy as np  # noqa: E402
 import torch  # noqa: E402
 
 import build  # noqa: E402
@@ -22,7 +23,8 @@ from errors import UserError, run_main, say  # noqa: E402
 from evaluation import interrupt, report  # noqa: E402
 from training import checkpoint, options  # noqa: E402
 from training.files import write_atomic  # noqa: E402
-from training.logger import Logger, Progress  # noqa: E402
+from training.logger import Logger  # noqa: E402
+from training.progress import Progress  # noqa: E402
 from training.rollout import Rollout  # noqa: E402
 from training.trainer import Trainer  # noqa: E402
 
@@ -111,7 +113,7 @@ def train(config: runs.RunConfig, folder, device, begins: bool) -> None:
         with Logger(folder, resume_step=trainer.env_frame) as logger:
             logger.text("config", f"```yaml\n{options.to_yaml(config)}```")
             evaluator.logger = logger
-            progress = Progress(config.frames, trainer.env_frame)
+            progress = Progress(config.frames, trainer.env_frame, config.training.prefill)
             listen(trainer)
             began = time.monotonic()
             learn(trainer, logger, progress)
@@ -124,7 +126,7 @@ def train(config: runs.RunConfig, folder, device, begins: bool) -> None:
                     f"trained {trainer.env_frame} frames, {trainer.update} updates, {time.monotonic() - began:.0f} s",
                     sys.stdout,
                 )
-                finish(evaluator, trainer, folder)
+                finish(evaluator, trainer, progress, folder)
             if trainer.stop_signal:
                 say(f"stopped and saved at frame {trainer.env_frame}; the same command goes on from there", sys.stdout)
                 raise SystemExit(128 + trainer.stop_signal)  # so that a script does not take it for done
@@ -144,10 +146,13 @@ def listen(trainer: Trainer) -> None:
         signal.signal(number, told)
 
 
-def finish(evaluator: report.Evaluator, trainer: Trainer, folder: Path) -> None:
+def finish(evaluator: report.Evaluator, trainer: Trainer, progress: Progress, folder: Path) -> None:
     """The evaluation at the end; all is saved before, so that it may be broken off."""
     try:
-        evaluator.final(trainer.env_frame)
+        scores = evaluator.final(trainer.env_frame)[evaluator.fresh_side]
+        trainer.offer_best(float(np.mean(scores.returns[: evaluator.during])), progress)
+        if trainer.best.frame is not None:
+            say(f"best checkpoint: frame {trainer.best.frame}, return {trainer.best.score:.1f}, {folder / 'best'}", sys.stdout)
         say(f"watch it: .venv/bin/tensorboard --logdir {folder.parent}", sys.stdout)
     except interrupt.Interrupted:
         return

@@ -37,7 +37,8 @@ from configs import run as runs  # noqa: E402
 from errors import UserError, nearest, run_main  # noqa: E402
 from evaluation.episodes import play  # noqa: E402
 from evaluation.report import agent_policy, uniform_policy  # noqa: E402
-from training.logger import Logger, Progress  # noqa: E402
+from training.logger import Logger  # noqa: E402
+from training.progress import Progress  # noqa: E402
 from training.replay import Replay  # noqa: E402
 from training.rollout import Rollout  # noqa: E402
 from training.trainer import Trainer  # noqa: E402

@@ -14,6 +14,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from agents.agent import Agent
+from evaluation import progress
 from evaluation.episodes import play
 from evaluation.skills import in_waves
 from world_models.rssm import State
@@ -53,6 +54,7 @@ def _returns(agent: Agent, envs: list[gymnasium.Env], skills: torch.Tensor, seed
     memory, first = agent.initial_state(len(envs)).told(told), torch.ones(len(envs), dtype=torch.bool)
     images, total, going = np.stack(images), np.zeros(len(envs)), np.ones(len(envs), bool)
     while going.any():
+        progress.tick()
         action, memory = agent.act(memory, torch.from_numpy(images), first, skills, explore=False)
         first = torch.zeros_like(first)
         for index, env in enumerate(envs):
@@ -73,11 +75,13 @@ def fit_reward(agent: Agent, make_env: Callable[[], gymnasium.Env], episodes: in
                 image, _ = env.reset(seed=seed + episode)
                 memory, first, reward, done = agent.initial_state(1), True, 0.0, False
                 while not done:
+                    progress.tick()
                     action, memory = agent.act(memory, torch.from_numpy(image)[None], torch.tensor([first]), explore=False)
                     features.append(memory.state.feature[0].cpu().numpy())
                     rewards.append(reward)
                     image, reward, terminated, truncated, _ = env.step(action[0].cpu().numpy())
                     first, done = False, terminated or truncated
+                progress.advance()
     finally:
         env.close()
     network = MLPRegressor(hidden_layer_sizes=(128,), batch_size=64, early_stopping=True, max_iter=100, random_state=0)

@@ -9,7 +9,7 @@ import numpy as np
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from envs.workers import in_process
-from evaluation import interrupt
+from evaluation import progress
 from training.rollout import Policy, Rollout
 
 SIDE_BY_SIDE = 5  # environments that share a forward pass; more would only cost memory
@@ -55,12 +55,13 @@ def play(
     rounds = -(-episodes // number)
     try:
         while any(len(column) < rounds for column in scores):
-            interrupt.check()
+            progress.tick()
             row = rollout.step(policy)
             if not scores[0]:
                 film.append(row["image"][0])
             for episode in rollout.finished:
                 scores[episode.index].append(episode.score)
+                progress.advance(1, episode.score)
     finally:
         envs.close()
     played = [score for column in zip(*scores) for score in column]

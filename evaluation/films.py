@@ -1,18 +1,29 @@
-"""Films and pictures as files: whole, or not there."""
+"""Films and pictures as files: whole, or not there. Films are H.264 in mp4, which browsers, notebooks and chats play."""
 
 import os
 import tempfile
+import time
+from collections.abc import Iterable
+from fractions import Fraction
 from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 
 from errors import say
+from training import pictures
 from training.files import fsync_folder, write_atomic
+
+TEMPORARY = ".film-"
+ABANDONED = 3600.0  # seconds after which a temporary film is nobody's
+# One thread: the file is then the same on every machine. A key frame each second, so that a player can seek.
+ENCODER = {"crf": "22", "preset": "ultrafast", "threads": "1"}
+BT709 = 1  # the number of this standard for primaries, transfer and matrix alike
 
 
 def write_picture(path: Path, picture: np.ndarray) -> None:
-    """picture uint8 (H, W, 3) as PNG."""
+    """Write a picture uint8 (H, W, 3) as PNG; a disk that refuses is a warning."""
     _, content = cv2.imencode(".png", np.ascontiguousarray(picture[..., ::-1]))
     try:
         write_atomic(path, content.tobytes())
@@ -20,49 +31,86 @@ def write_picture(path: Path, picture: np.ndarray) -> None:
         say(f"warning: no picture could be written to {path} ({error.strerror})")
 
 
-def write_strip(path: Path, frames: np.ndarray, columns: int = 6, scale: int = 3) -> None:
-    """A few frames of (T, H, 3W, 3), evenly spaced, as one PNG: observations, what the latent keeps, the difference."""
-    chosen = frames[np.linspace(0, len(frames) - 1, columns).astype(int)]
-    rows = [np.concatenate(list(part), 1) for part in np.split(chosen, 3, 2)]
-    strip = np.concatenate(rows, 0)
-    write_picture(path, cv2.resize(strip, None, fx=scale, fy=scale, interpolation=cv2.INTER_NEAREST))
+def write_strip(path: Path, panels: tuple[np.ndarray, ...], title: str, columns: int = 6) -> None:
+    """Write some moments of panels (T, H, W, 3), evenly spaced, as one PNG: a column a moment, a row a panel."""
+    moments = np.linspace(0, len(panels[0]) - 1, columns).astype(int)
+    shown = [panel[moment] for panel in panels for moment in moments]
+    labels = [f"{label}, step {moment}" for label in pictures.LABELS for moment in moments]
+    write_picture(path, pictures.page(shown, labels, columns, title, side=192))
 
 
-def write_film(path: Path, frames: np.ndarray, fps: float, scale: int = 4) -> None:
-    """frames uint8 (T, H, W, 3) as mp4, enlarged `scale` times; a film that was there stays until the new one is whole."""
+def write_film(path: Path, frames: Iterable[np.ndarray], fps: float) -> None:
+    """Write frames uint8 (H, W, 3) of one size as H.264 in mp4; a disk that refuses is a warning.
+
+    A film that was there stays until the new one is whole.
+    """
     try:
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".tmp-", suffix=".mp4")
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent.resolve(), prefix=TEMPORARY, suffix=".mp4")
     except OSError as error:
         say(f"warning: no film could be written to {path} ({error.strerror})")
         return
     try:
-        _encode(temporary, frames, fps, scale)
+        count = _encode(temporary, frames, fps)
         os.fsync(descriptor)
-        if length(temporary) < len(frames):  # FFmpeg does not say that a disk is full
+        if length(temporary) < count:  # what the encoder held back may have met a full disk
             raise OSError(0, "the disk may be full")
         os.fchmod(descriptor, 0o644)
         os.replace(temporary, path)
         fsync_folder(path.parent)
-    except OSError as error:
-        Path(temporary).unlink(missing_ok=True)
+    except OSError as error:  # av's errors of files are such
         say(f"warning: no film could be written to {path} ({error.strerror})")
     finally:
         os.close(descriptor)
+        Path(temporary).unlink(missing_ok=True)
 
 
-def _encode(path: str, frames: np.ndarray, fps: float, scale: int) -> None:
-    height, width = (side * scale for side in frames.shape[1:3])
-    writer = cv2.VideoWriter(path, cv2.VideoWriter.fourcc(*"mp4v"), fps, (width, height))
-    for frame in frames if writer.isOpened() else ():
-        large = cv2.resize(frame, (width, height), interpolation=cv2.INTER_NEAREST)
-        writer.write(np.ascontiguousarray(large[..., ::-1]))
-    writer.release()
-
-
-def length(path: str) -> int:
-    """Frames that can be decoded."""
-    capture, count = cv2.VideoCapture(path, cv2.CAP_FFMPEG), 0
-    while capture.isOpened() and capture.grab():
-        count += 1
-    capture.release()
+def _encode(path: str, frames: Iterable[np.ndarray], fps: float) -> int:
+    """Return how many frames were written. The index comes first in the file, so that it plays while it is loaded."""
+    rate, count, stream = Fraction(fps).limit_denominator(1001), 0, None
+    with av.open(f"file:{path}", "w", format="mp4", options={"movflags": "+faststart"}) as container:
+        for frame in frames:
+            frame = _even(frame)
+            stream = stream or _stream(container, frame, rate)
+            picture = av.VideoFrame.from_ndarray(frame, format="rgb24")
+            container.mux(stream.encode(picture.reformat(format="yuv420p", dst_colorspace="ITU709")))
+            count += 1
+        if stream is None:
+            raise OSError(0, "there is no frame")
+        container.mux(stream.encode())
     return count
+
+
+def _stream(container, frame: np.ndarray, rate: Fraction):
+    """Return the container's stream for frames like this one."""
+    stream = container.add_stream("libx264", rate=rate, options={**ENCODER, "g": str(max(1, round(rate)))})
+    stream.height, stream.width = frame.shape[:2]
+    stream.pix_fmt = "yuv420p"
+    context = stream.codec_context
+    context.color_primaries = context.color_trc = context.colorspace = BT709
+    return stream
+
+
+def _even(frame: np.ndarray) -> np.ndarray:
+    """Return a frame with a black line below or beside it where a side is odd: yuv420p halves both."""
+    height, width = frame.shape[:2]
+    return np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)))
+
+
+def length(path: str | Path) -> int:
+    """Return how many frames can be decoded; 0 for what is no film."""
+    try:
+        with av.open(f"file:{Path(path).resolve()}") as container:
+            return sum(1 for _ in container.decode(video=0))
+    except (OSError, av.FFmpegError, IndexError):
+        return 0
+
+
+def remove_abandoned(folder: Path) -> None:
+    """Delete the temporary films that a killed process left here, not those that another one writes now."""
+    late = time.time() - ABANDONED
+    for path in [*folder.glob(f"{TEMPORARY}*.mp4"), *folder.glob(".tmp-*.mp4")]:
+        try:
+            if path.lstat().st_mtime < late:
+                path.unlink()
+        except OSError as error:
+            say(f"warning: {path} was not deleted ({error.strerror})")

@@ -11,7 +11,7 @@ from agents.latent_policy import LatentPolicy
 from configs.run import RunConfig
 from envs.families import Game
 from errors import UserError, say
-from evaluation import games
+from evaluation import charts, films, games, progress, verdicts
 from training import checkpoint
 from training.files import write_atomic
 from training.replay import Replay
@@ -29,32 +29,35 @@ def check(config: RunConfig, option: str) -> None:
 
 def table_of(config: RunConfig, agent: LatentPolicy, side: str, source, episodes: int) -> dict[str, dict]:
     """Game -> what modes_in measures, for the games of training and those held out."""
-    family = config.games
+    family, seed = config.games, config.evaluation.seed
+    kinds = {game: "train" for game in family.train} | {game: "heldout" for game in family.heldout}
     rows = {}
-    for kind, members in (("train", family.train), ("heldout", family.heldout)):
-        for game in members:
+    # Every mode, then the best and the likeliest once more: of these there may be one.
+    with progress.stage(f"{verdicts.side_in_words(side)}, games", len(kinds) * episodes * (config.modes.number + 2)):
+        for game, kind in kinds.items():
             make_env = build.environment_maker(config, side, source, (game,))
-            rows[game.name] = {"kind": kind, **games.modes_in(agent, make_env, game, episodes, config.evaluation.seed)}
+            rows[game.name] = {"kind": kind, **games.modes_in(agent, make_env, game, episodes, seed)}
     batches = []
     for number, game in enumerate(family.train):  # as many frames of each
         make_env = build.environment_maker(config, side, source, (game,))
-        replay = games.gather(agent, make_env, INFORMED, config.evaluation.seed + 6000 + number)
+        replay = games.gather(agent, make_env, INFORMED, seed + 6000 + number)
         batches.append(replay.sample(8, min(config.training.batch_length, INFORMED)))
     joined = {name: torch.cat([batch[name] for batch in batches]) for name in batches[0]}
     return rows | {"information": games.information(agent, joined)}
 
 
 def text_of(rows: dict[str, dict], modes: int) -> str:
-    """The same as text."""
-    lines = [f"{'game':<40}" + "".join(f"{f'mode {mode}':>9}" for mode in range(modes)) + f"{'zero-shot':>11}{'best of K':>11}"]
+    """Return the verdict, then a line a game. All numbers are in games.json."""
+    lines = ["; ".join(verdicts.of_games(rows))]
+    lines += [
+        f"{'game':<40}" + "".join(f"{f'mode {mode}':>9}" for mode in range(modes)) + f"{'zero-shot':>11}{'best of K':>11}"
+    ]
     for name, row in rows.items():
         if name != "information":
             cells = "".join(f"{row[f'mode_{mode}']:>9.1f}" for mode in range(modes))
             held = " (held out)" if row["kind"] == "heldout" else ""
             lines.append(f"{name + held:<40}{cells}{row['zero_shot']:>11.1f}{row['best_of']:>11.1f}")
-    told = rows["information"]
-    action, game = (f"{told[name]:.2f} of {told[f'{name}_cap']:.2f} nats" for name in ("action", "game"))
-    return "\n".join([*lines, f"information of relation and action {action}, of game and relation {game}"])
+    return "\n".join(lines)
 
 
 def adapt(
@@ -121,12 +124,16 @@ def check_steps(steps: tuple[int, ...], frames: int, config: RunConfig) -> None:
         raise UserError(what, "--adapt_frames", f"choose {needed} or more, or --steps 0")
 
 
-def save(path: Path, frame: int, key: str, rows: dict) -> None:
-    """What was measured, as JSON."""
+DRAWN = {"games": charts.games, "adaptation": charts.adaptation}
+
+
+def save(path: Path, frame: int, key: str, rows: dict, title: str) -> None:
+    """Write what was measured by background, as JSON and as a picture beside it; key: one of `DRAWN`."""
     write_atomic(path, json.dumps({"env_frame": frame, key: rows}, indent=1).encode())
+    films.write_picture(path.with_suffix(".png"), DRAWN[key](rows, title))
 
 
 def adaptation_text(row: dict) -> str:
-    """The curve as a line."""
+    """Return the verdict, then the curve as a line."""
     curve = ", ".join(f"{steps}: {value:.1f}" for steps, value in row["returns"].items())
-    return f"{row['game']}, {row['scope']}, return after so many steps on {row['frames']} frames: {curve}"
+    return f"{verdicts.of_adaptation(row)[0]}\n  {row['scope']} adapted, return after so many steps: {curve}"

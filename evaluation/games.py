@@ -17,6 +17,7 @@ from agents.adaptation import Adaptation, Batch
 from agents.latent_policy import LatentPolicy
 from envs.families import Game
 from envs.workers import in_process
+from evaluation import progress
 from evaluation.downstream import episodes_under
 from training.replay import Replay
 from training.rollout import Rollout
@@ -96,6 +97,7 @@ def curve(
     descriptor = torch.tensor(game.descriptor, device=agent.device)
     for number in sorted(set(steps)):
         for _ in range(number - taken):
+            progress.tick()
             adapting.step(next(batches), descriptor)
         taken = number
         with torch.no_grad():

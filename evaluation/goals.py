@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from agents.agent import Agent
-from evaluation import posture
+from evaluation import posture, progress
 from evaluation.skills import in_waves
 
 LOOK = 8  # steps for which the model looks at a goal
@@ -35,6 +35,7 @@ def draw(make_env: Callable[[], gymnasium.Env], number: int, steps: int, seed: i
             random, walk = np.random.default_rng([seed, index]), 0.0
             image, _ = env.reset(seed=seed + index)
             for _ in range(steps):
+                progress.tick()
                 walk = 0.9 * walk + 0.44 * random.normal(size=env.action_space.shape)  # deviation 1
                 image, *_ = env.step(np.clip(walk, -1, 1).astype(np.float32))
             goals.append(Goal(image, env.unwrapped.simulator_state()))
@@ -69,6 +70,7 @@ def _distances(agent: Agent, envs: list[gymnasium.Env], goals: list[Goal], steps
     images = np.stack([env.reset(seed=seed + 10_000 + index)[0] for index, env in enumerate(envs)])
     memory, first, rows = agent.initial_state(len(envs)), torch.ones(len(envs), dtype=torch.bool), []
     for _ in range(steps):
+        progress.tick()
         image = torch.from_numpy(images).to(agent.device)
         state = agent.perceive(memory, image, first, sample=False)
         skill = agent.skills.nearest(agent.discovery.direction(state.feature.float(), target))

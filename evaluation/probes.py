@@ -20,7 +20,7 @@ from sklearn.preprocessing import StandardScaler
 
 from agents.agent import Agent
 from agents.recorded import uncompiled
-from evaluation import nats
+from evaluation import nats, progress
 from evaluation.record import Record, collect
 from evaluation.similarity import similarity
 from world_models.rssm import State
@@ -36,8 +36,10 @@ def inspect(
 
     actors   whose policies act there (`collect`), the agent's own where none are given
     """
-    record = collect(agent, make_env, episodes, seed, actors)
-    return read(record) | foresee(agent, record)
+    with progress.stage("episodes for the probes", episodes, "episode"):
+        record = collect(agent, make_env, episodes, seed, actors)
+    with progress.stage("probes", len(KINDS) + 1, "kind"):
+        return read(record) | foresee(agent, record)
 
 
 def read(record: Record) -> dict[str, float]:
@@ -55,6 +57,7 @@ def read(record: Record) -> dict[str, float]:
         result |= _read_state(kind, train, test, varies)
         if record.clip[0] >= 0:
             result |= _read_background(kind, train, test)
+        progress.advance()
     return result
 
 

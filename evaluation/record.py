@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from agents.agent import Agent
-from evaluation import interrupt
+from evaluation import progress
 
 GRID = 8  # background pixels are averaged to GRID x GRID
 
@@ -54,6 +54,7 @@ def collect(
             for episode in range(episodes):
                 # Four at a time: the halves that fit and score (probes.halves) both see every actor.
                 rows += _play(agent, actors[episode // 4 % len(actors)], env, episode, seed)
+                progress.advance()
         names = tuple(_flat(env.unwrapped.state_observation())[0])
     finally:
         env.close()
@@ -70,7 +71,7 @@ def _play(agent: Agent, actor: Agent, env: gymnasium.Env, episode: int, seed: in
     acting, memory = (one.initial_state(1).told([told]) for one in (actor, agent))
     reward, first, done, walk, rows = 0.0, True, False, 0.0, []
     while not done:
-        interrupt.check()
+        progress.tick()
         seen = torch.from_numpy(image)[None], torch.tensor([first])
         torch.manual_seed(int(random.integers(2**62)))  # what is done may not depend on who reads
         action, acting = actor.act(acting, *seen)

@@ -1,4 +1,4 @@
-"""Evaluates an agent on backgrounds: table, scores.json, films.
+"""Evaluates an agent on backgrounds: verdict, table, scores.json, films.
 
 What few evaluations ask for, probes and skills, is imported there: its libraries would be a third of the start of train.py.
 """
@@ -14,36 +14,43 @@ import build
 from agents.agent import Agent
 from configs.run import RunConfig
 from errors import say
-from evaluation import interrupt
-from evaluation.episodes import Scores, play
-from evaluation.films import write_film, write_picture, write_strip
-from training import system
+from evaluation import films, interrupt, progress, verdicts
+from evaluation.episodes import SIDE_BY_SIDE, Scores, play
+from training import pictures, system
 from training.files import write_atomic
-from training.pictures import beside
 from training.rollout import random_policy
 
 
-def agent_policy(agent: Agent, pictures: list[np.ndarray] | None = None, skill: torch.Tensor | None = None):
+def agent_policy(agent: Agent, kept: list[np.ndarray] | None = None, skill: torch.Tensor | None = None):
     """A maker of the deterministic policy for `play`.
 
-    pictures   filled with what the latent keeps of each image of the first environment, uint8 (H, W, 3)
-    skill      (C,), held throughout; none: drawn as in training
+    kept    filled with what the latent keeps of each image of the first environment, uint8 (H, W, 3)
+    skill   (C,), held throughout; none: drawn as in training
     """
 
     def act(memory, image, is_first):
         condition = None if skill is None else skill.expand(len(image), -1)
         action, memory = agent.act(memory, image, is_first, condition, explore=False)
-        if pictures is not None and agent.draws:
-            pictures.append(agent.world_model.picture(memory.state.feature[:1])[0].cpu().numpy())
+        if kept is not None and agent.draws:
+            kept.append(agent.world_model.picture(memory.state.feature[:1])[0].cpu().numpy())
         return action, memory
 
     return lambda envs: (act, agent.initial_state(envs.num_envs))
 
 
-def side_by_side(film: np.ndarray, pictures: list[np.ndarray]) -> np.ndarray:
-    """Observations and what the latent keeps of them: (T, H, W, 3) and T' pictures -> (min(T, T'), H, 3W, 3)."""
-    length = min(len(film), len(pictures))
-    return beside(film[:length], np.stack(pictures[:length]))
+DURING = 5  # episodes of an evaluation during training, at most
+IN_TENSORBOARD = 128  # frames of a film that TensorBoard gets
+
+
+def panels_of(film: np.ndarray, kept: list[np.ndarray]) -> tuple[tuple[np.ndarray, ...], tuple[str, ...]]:
+    """Return panels (T, H, W, 3) and their labels: observation, what the latent keeps, difference; or the observation alone.
+
+    kept   what the latent keeps of each frame, or nothing
+    """
+    length = min(len(film), len(kept))
+    if not length:
+        return (film,), pictures.LABELS[:1]
+    return pictures.latent_panels(film[:length], np.stack(kept[:length])), pictures.LABELS
 
 
 def uniform_policy(seed: int):
@@ -57,26 +64,37 @@ class Evaluator:
     def __init__(self, config: RunConfig, agent: Agent, folder: Path):
         self.config, self.agent, self.folder = config, agent, Path(folder)
         self.logger = None
+        films.remove_abandoned(self.folder)
 
     def score(self, side: str, episodes: int, background=None, policy=None) -> Scores:
         """Play on a side ("clean", "train", "heldout"); the agent's random state is left as it was."""
         maker = build.environment_maker(self.config, side, background)
-        with torch.random.fork_rng():
+        name = Path(background.source).name if background else verdicts.side_in_words(side)
+        environment = self.config.environment
+        rounds = -(-episodes // min(SIDE_BY_SIDE, episodes))
+        steps = rounds * (environment.time_limit // environment.action_repeat + 1)
+        with torch.random.fork_rng(), progress.stage(name, episodes, "episode", steps):
             torch.manual_seed(self.config.evaluation.seed)  # of the skills that are drawn
             return play(maker, policy or agent_policy(self.agent), episodes, self.config.evaluation.seed)
 
     def show(self, frame: int, side: str, label: str, episodes: int, background=None, skill=None) -> Scores:
-        """`score`, with the film as mp4, observation beside what the latent keeps as mp4 and PNG; films in TensorBoard."""
-        pictures: list[np.ndarray] = []
-        scores = self.score(side, episodes, background, agent_policy(self.agent, pictures, skill))
-        films = {"evaluation": scores.film}
-        if pictures:
-            films["latent"] = side_by_side(scores.film, pictures)
-            write_strip(self.folder / f"latent-{label}.png", films["latent"])
-        for name, film in films.items():
-            write_film(self.folder / f"{name}-{label}.mp4", film, scores.render_fps)
-            if self.logger:
-                self.logger.video(frame, f"{name}/{label}", film[:128], scores.render_fps)
+        """`score`, and the first episode as films: evaluation-LABEL.mp4; where the agent draws latent-LABEL.mp4 and .png, too.
+
+        TensorBoard gets the beginning of it.
+        """
+        kept: list[np.ndarray] = []
+        scores = self.score(side, episodes, background, agent_policy(self.agent, kept, skill))
+        panels, labels = panels_of(scores.film, kept)
+        title = f"{self.config.task}, {verdicts.side_in_words(label)}, return {scores.returns[0]:.1f}"
+        films.write_film(self.folder / f"evaluation-{label}.mp4", pictures.pages([scores.film], [title]), scores.render_fps)
+        if kept:
+            films.write_strip(self.folder / f"latent-{label}.png", panels, title)
+            shown = pictures.pages(panels, labels, title=title)
+            films.write_film(self.folder / f"latent-{label}.mp4", shown, scores.render_fps)
+        if self.logger:
+            panels = [panel[:IN_TENSORBOARD] for panel in panels]
+            shown = pictures.pages(panels, labels, side=pictures.GIF if kept else pictures.FILM)
+            self.logger.video(frame, f"evaluation/{label}", np.stack(list(shown)), scores.render_fps)
         return scores
 
     def during_training(self, frame: int) -> dict[str, float]:
@@ -92,7 +110,7 @@ class Evaluator:
 
     def looked_at(self, frame: int, side: str) -> dict[str, float]:
         """Metrics of a few episodes on a side, and films."""
-        scores = self.show(frame, side, side, min(5, self.config.evaluation.episodes))
+        scores = self.show(frame, side, side, self.during)
         row = {f"return_{side}": scores.mean} | self.skills(frame, side)
         return row | self.read(frame, side)
 
@@ -109,6 +127,11 @@ class Evaluator:
         return {f"skills/{key}": value for key, value in row.items()}
 
     @property
+    def during(self) -> int:
+        """How many episodes an evaluation during training has."""
+        return min(DURING, self.config.evaluation.episodes)
+
+    @property
     def fresh_side(self) -> str:
         """What the agent has not trained on, where there is such a thing."""
         return "clean" if self.config.background.source == "none" else "heldout"
@@ -121,38 +144,51 @@ class Evaluator:
         from evaluation import plane, probes
 
         reading = probes.inspect(self.agent, build.environment_maker(self.config, side), config.latent_episodes, config.seed)
-        save_readings(self.folder / "latent.json", frame, {side: reading})
+        save_readings(self.folder / "latent.json", frame, {side: reading}, title_of(self.config, frame))
         path = plane.points(self.folder / "metrics.jsonl") + plane.point(frame, reading)
         if path:
             image = plane.picture(path, f"{self.config.agent}, {self.config.task}")
-            write_picture(self.folder / "information_plane.png", image)
+            films.write_picture(self.folder / "information_plane.png", image)
             if self.logger:
                 self.logger.image(frame, "latent/information_plane", image)
         return {f"latent/{key}": value for key, value in probes.summary(reading).items()}
 
     def final(self, frame: int) -> dict:
-        """Every background and the random policy; prints the table, writes scores.json and films."""
+        """Every background and the random policy; prints verdict and table, writes scores.json after each, and films."""
         sides = ["clean"] if self.fresh_side == "clean" else ["heldout", "train", "clean"]
         results = {}
         for side in sides:
             results[side] = self.show(frame, side, side, self.config.evaluation.episodes)
+            save(self.folder / "scores.json", self.config, frame, results)
         random = self.score(sides[0], self.config.evaluation.episodes, policy=uniform_policy(self.config.evaluation.seed))
         results[f"random policy, {sides[0]}"] = random
-        say(table(results), sys.stdout)
         save(self.folder / "scores.json", self.config, frame, results)
+        say(verdict(results), sys.stdout)
+        say(table(results), sys.stdout)
         if self.logger:
             row = {f"return_{side}": results[side].mean for side in sides}
             self.logger.scalars(frame, row | self.skills(frame, sides[0]) | self.read(frame, sides[0]), "evaluation")
         return results
 
 
+def title_of(config: RunConfig, frame: int) -> str:
+    """Return what a picture is of: task, agent, how long it was trained."""
+    return f"{config.agent} on {config.task} after {frame:,} env frames"
+
+
 def table(results: dict[str, Scores]) -> str:
     """Mean and 95 % interval per background, as text."""
-    lines = [f"{'background':<24}{'return':>8}   95 % interval     episodes"]
+    width = max(24, *(len(name) + 2 for name in results))
+    lines = [f"{'background':<{width}}{'return':>8}   95 % interval     episodes"]
     for name, scores in results.items():
         low, high = scores.interval()
-        lines.append(f"{name:<24}{scores.mean:>8.1f}   [{low:6.1f}, {high:6.1f}]  {len(scores.returns):>8}")
+        lines.append(f"{name:<{width}}{scores.mean:>8.1f}   [{low:6.1f}, {high:6.1f}]  {len(scores.returns):>8}")
     return "\n".join(lines)
+
+
+def verdict(results: dict[str, Scores]) -> str:
+    """Return the returns as a sentence, the random policy's beside the first one's."""
+    return verdicts.of_returns({name: (scores.mean, scores.interval()) for name, scores in results.items()})
 
 
 def save(path: Path, config: RunConfig, frame: int, results: dict[str, Scores]) -> None:
@@ -166,24 +202,15 @@ def save(path: Path, config: RunConfig, frame: int, results: dict[str, Scores]) 
     write_atomic(path, json.dumps(head | {"scores": rows}, indent=1).encode())
 
 
-def save_readings(path: Path, frame: int, readings: dict[str, dict[str, float]]) -> None:
-    """latent.json: background -> what the latent holds, see probes.py."""
+def save_readings(path: Path, frame: int, readings: dict[str, dict[str, float]], title: str) -> None:
+    """Write latent.json, background -> what the latent holds (probes.py), and latent.png."""
     write_atomic(path, json.dumps({"env_frame": frame, "readings": readings}, indent=1).encode())
+    from evaluation import charts
+
+    films.write_picture(path.with_suffix(".png"), charts.latent(readings, title))
 
 
-def reading_table(reading: dict[str, float]) -> str:
-    """What a latent holds, as text: state and background, each by R2 of two probes and in nats by two estimators."""
-    columns = {
-        "linear R2": "linear/{}",
-        "network R2": "network/{}",
-        "nats (knn)": "nats/knn",
-        "nats (diffusion)": "nats/diffusion",
-    }
-    lines = [f"  {'':<12}" + "".join(f"{head:>18}" for head in columns)]
-    for side, mean in (("state", "mean"), ("background", "pixels")):
-        cells = [reading.get(f"{side}/{key.format(mean)}") for key in columns.values()]
-        if cells[0] is not None:
-            lines.append(f"  {side:<12}" + "".join(f"{cell:>18.2f}" for cell in cells))
-    shown = {"/mean", "/pixels", "/knn", "/diffusion"}
-    rest = [key for key in reading if not any(key.endswith(end) for end in shown)]
-    return "\n".join([*lines, *(f"  {key:<36}{reading[key]:6.2f}" for key in rest)])
+def latent_text(readings: dict[str, dict[str, float]]) -> str:
+    """Return what the latent holds: a verdict a background, then a short table. All numbers are in latent.json."""
+    lines = [f"{verdicts.side_in_words(name)}: {'; '.join(verdicts.of_latent(row))}" for name, row in readings.items()]
+    return "\n".join([*lines, verdicts.short_table(readings, verdicts.LATENT)])

@@ -13,8 +13,8 @@ from agents.agent import Agent
 from agents.skills import Skills
 from configs.run import RunConfig
 from errors import UserError
-from evaluation import downstream, goals, skills
-from evaluation.films import write_film, write_picture
+from evaluation import charts, downstream, films, goals, progress, skills, verdicts
+from training import pictures
 from training.files import write_atomic
 
 TILES = 16
@@ -49,7 +49,7 @@ def looking(agent: Agent) -> Iterator[None]:
 def show(
     config: RunConfig, agent: Agent, folder: Path, side: str, label: str, background=None, targets: int = 0, number: int = 0
 ) -> tuple[dict[str, float], np.ndarray, float]:
-    """(measures by key, tiles (T, H, W, 3), their frames per second); the tiles also as skills-LABEL.mp4 and .png.
+    """(measures by key, film (T, H, W, 3), its frames per second); the film also as skills-LABEL.mp4, its end as .png.
 
     `number` skills x 3 rollouts of as many steps as training holds one, and the way to each of `targets` goals.
     """
@@ -58,16 +58,25 @@ def show(
     steps = min(config.skill.hold, longest)
     with looking(agent):
         chosen = agent.skills.spread(number or skills.SKILLS).to(agent.device)
-        record = skills.play(agent, make_env, chosen, skills.REPEATS, steps, seed)
+        name, rollouts = verdicts.side_in_words(label), skills.REPEATS * len(chosen)
+        with progress.stage(f"{name}, skills", rollouts, "rollout", in_steps(rollouts, steps)):
+            record = skills.play(agent, make_env, chosen, skills.REPEATS, steps, seed)
         row = skills.measure(record)
         if targets and agent.discovery is not None:
-            aims = goals.draw(make_env, targets, steps, seed)
-            reached = goals.reach(agent, make_env, aims, min(2 * steps, longest), seed)
+            most = min(2 * steps, longest)
+            with progress.stage(f"{name}, goals", targets, "goal", targets * steps + in_steps(targets, most)):
+                aims = goals.draw(make_env, targets, steps, seed)
+                reached = goals.reach(agent, make_env, aims, most, seed)
             row |= {f"goals/{key}": value for key, value in reached.items()}
-    film = tiles(record.film)
-    write_film(folder / f"skills-{label}.mp4", film, record.render_fps, scale=1)
-    write_picture(folder / f"skills-{label}.png", film[-1])
+    film = tiles(record.film, f"{config.task}, {name}")
+    films.write_film(folder / f"skills-{label}.mp4", film, record.render_fps)
+    films.write_picture(folder / f"skills-{label}.png", film[-1])
     return row, film, record.render_fps
+
+
+def in_steps(number: int, steps: int) -> int:
+    """Return the ticks of so many rollouts: some share a step."""
+    return -(-number // skills.SIDE_BY_SIDE) * steps
 
 
 def best_skill(
@@ -77,16 +86,20 @@ def best_skill(
     if not number:
         return {}
     maker, frames = build.environment_maker(config, side, background), config.environment.time_limit
-    with looking(agent):
+    rollouts, steps = (number + 1) * episodes, frames // config.environment.action_repeat
+    stage = progress.stage(f"{verdicts.side_in_words(side)}, best skill", rollouts, "rollout", in_steps(rollouts, steps))
+    with looking(agent), stage:
         _, *scores = downstream.best_skill(agent, maker, number, episodes, config.evaluation.seed)
     best, mean = (downstream.normalised(config.task, score, frames) for score in scores)
     return {f"downstream/{config.task}/best_skill": best, f"downstream/{config.task}/mean_skill": mean}
 
 
-def tiles(film: np.ndarray) -> np.ndarray:
-    """uint8 (K, T, H, W, 3) -> (T, rows * H, columns * W, 3): up to 16 of the skills, evenly chosen."""
+def tiles(film: np.ndarray, title: str = "") -> np.ndarray:
+    """Return uint8 (K, T, H, W, 3) as pages (T, ...): up to 16 of the skills, evenly chosen, each under its id."""
     chosen = np.linspace(0, len(film), min(TILES, len(film)), endpoint=False).astype(int)
-    return skills.grid(film[chosen])
+    columns = int(np.ceil(np.sqrt(len(chosen))))
+    labels = [f"skill {index}" for index in chosen]
+    return np.stack(list(pictures.pages(film[chosen], labels, columns, title, side=pictures.GIF)))
 
 
 def gaps(results: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
@@ -101,18 +114,16 @@ def gaps(results: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
 GAINS = ("identifiability/nats", "identifiability/accuracy", "coverage/", "goals/hit", "goals/end", "goals/stay", "downstream/")
 
 
-def table(results: dict[str, dict[str, float]]) -> str:
-    """A line a measure, a column a background, then the gaps."""
-    gap = {f"gap, {name}": row for name, row in gaps(results).items()}
-    columns = results | gap
-    keys = list(dict.fromkeys(key for row in results.values() for key in row))
-    lines = [f"{'skills':<34}" + "".join(f"{name[:22]:>24}" for name in columns)]
-    for key in keys:
-        cells = [f"{row[key]:>24.3f}" if key in row else " " * 24 for row in columns.values()]
-        lines.append(f"{key:<34}" + "".join(cells))
-    return "\n".join(line.rstrip() for line in lines)
+def text_of(results: dict[str, dict[str, float]]) -> str:
+    """Return a verdict a background, then a short table with the gaps. All numbers are in skills.json."""
+    lines = [f"{verdicts.side_in_words(name)}: {'; '.join(verdicts.of_skills(row))}" for name, row in results.items()]
+    tasks = dict.fromkeys(key for row in results.values() for key in row if key.endswith("/best_skill"))
+    best = {f"best skill on {key.split('/')[1]}, share of the expert": key for key in tasks}
+    columns = results | {f"gap, {name}": row for name, row in gaps(results).items()}
+    return "\n".join([*lines, verdicts.short_table(columns, verdicts.SKILLS | best)])
 
 
-def save(path: Path, frame: int, results: dict[str, dict[str, float]]) -> None:
-    """skills.json: background -> measures, and the gaps."""
+def save(path: Path, frame: int, results: dict[str, dict[str, float]], title: str) -> None:
+    """Write skills.json, background -> measures, and the gaps; and skills.png."""
     write_atomic(path, json.dumps({"env_frame": frame, "skills": results, "gaps": gaps(results)}, indent=1).encode())
+    films.write_picture(path.with_suffix(".png"), charts.skills(results, title))

@@ -19,7 +19,7 @@ from sklearn.ensemble import ExtraTreesRegressor
 
 import envs as environments
 from agents.agent import Agent
-from evaluation import interrupt, posture
+from evaluation import posture, progress
 
 SKILLS, REPEATS = 48, 3
 LAST = 10  # states from which a skill is recovered
@@ -79,10 +79,13 @@ def _copies(skills: torch.Tensor) -> list[int]:
 
 def in_waves(make_env: Callable[[], gymnasium.Env], number: int, play: Callable[[list[gymnasium.Env], slice], Any]) -> list:
     """`play(envs, rows)` for `number` rows, as many at a time as share a forward pass; the environments are closed."""
-    envs = [make_env() for _ in range(min(SIDE_BY_SIDE, number))]
+    envs, found = [make_env() for _ in range(min(SIDE_BY_SIDE, number))], []
     try:
-        firsts = range(0, number, len(envs))
-        return [play(envs[: number - first], slice(first, min(first + len(envs), number))) for first in firsts]
+        for first in range(0, number, len(envs)):
+            rows = slice(first, min(first + len(envs), number))
+            found.append(play(envs[: number - first], rows))
+            progress.advance(rows.stop - rows.start)
+        return found
     finally:
         for env in envs:
             env.close()
@@ -96,7 +99,7 @@ def _play(agent: Agent, envs: list[gymnasium.Env], skills: torch.Tensor, steps: 
     memory, first = agent.initial_state(len(envs)), torch.ones(len(envs), dtype=torch.bool)
     states, rows, features, film = [_states(envs)], [], [], []
     for _ in range(steps):
-        interrupt.check()
+        progress.tick()
         action, memory = agent.act(memory, torch.from_numpy(images), first, skills, explore=False)
         features.append(memory.state.feature)
         first, taken = torch.zeros_like(first), action.cpu().numpy()
@@ -210,12 +213,3 @@ def _explained(inputs: np.ndarray, targets: np.ndarray) -> float:
     read = _trees().fit(rows(inputs[:, :-1, ::2]), rows(targets[:, :-1, ::2])).predict(rows(inputs[:, -1]))
     spread = np.square(true - true.mean(0)).sum()
     return float(1 - np.square(read.reshape(true.shape) - true).sum() / spread) if spread > 1e-12 else 0.0
-
-
-def grid(film: np.ndarray) -> np.ndarray:
-    """uint8 (K, T, H, W, 3), a tile a skill, row by row -> (T, rows * H, columns * W, 3); tiles left over are black."""
-    columns = int(np.ceil(np.sqrt(len(film))))
-    rows = -(-len(film) // columns)
-    film = np.concatenate([film, np.zeros((rows * columns - len(film), *film.shape[1:]), np.uint8)])
-    lines = [np.concatenate(list(film[row * columns : (row + 1) * columns]), 2) for row in range(rows)]
-    return np.concatenate(lines, 1)

@@ -18,6 +18,7 @@ import torch
 
 from benchmarks.fault import runs, start
 from errors import UserError
+from evaluation import films
 
 ROOT = Path(__file__).parents[1]
 CACHE = tempfile.mkdtemp(prefix="foreground-test-cache-")  # decoded clips of tests, away from the user's
@@ -126,7 +127,9 @@ def test_eval_of_a_run_is_deterministic_and_writes_films(trained):
         results.append(json.loads((folder / "evaluation" / "scores.json").read_text())["scores"])
     assert results[0] == results[1]
     assert set(results[0]) == {"clean", "heldout"}
-    assert (folder / "evaluation" / "latent-heldout.mp4").stat().st_size > 1000
+    for name in ("evaluation-heldout", "latent-heldout"):
+        assert films.length(folder / "evaluation" / f"{name}.mp4") > 100
+    assert "on held-out clips (95 % interval" in result.stdout
 
 
 def test_eval_behind_other_clips(trained, tmp_path):
@@ -148,6 +151,10 @@ def test_what_the_latent_holds_is_read_when_asked_for(tmp_path):
     folder, asked = tmp_path / "run", ("--evaluation.latent", "true", "--evaluation.latent_episodes", 4)
     result = run("train.py", *SMALL, "--frames", 600, "--folder", folder, "--training.evaluate_every", 300, *asked)
     assert result.returncode == 0, result.stderr
+    kept = json.loads((folder / "best.json").read_text())
+    assert kept["env_frame"] in (300, 600)
+    best = folder / kept["checkpoint"]
+    assert f"best checkpoint: frame {kept['env_frame']}, return " in result.stdout
     keys = ("state/linear/mean", "background/network/pixels", "state/nats/knn", "background/nats/diffusion", "similarity")
     rows = {row["step"]: row for row in metrics(folder) if "evaluation/latent/similarity" in row}
     assert list(rows) == [300, 600]
@@ -156,10 +163,11 @@ def test_what_the_latent_holds_is_read_when_asked_for(tmp_path):
     assert cv2.imread(str(folder / "information_plane.png")).std() > 5
     assert b"latent/information_plane" in next(folder.glob("events.*")).read_bytes()
     assert "position[0]" in json.dumps(json.loads((folder / "latent.json").read_text())["readings"]["heldout"])
-    result = run("eval.py", folder, "--episodes", 1, "--latent", "true", "--latent_episodes", 4, "--background", "clean")
+    result = run("eval.py", best, "--episodes", 1, "--latent", "true", "--latent_episodes", 4, "--background", "clean")
     assert result.returncode == 0, result.stderr
-    assert "what the latent holds, clean" in result.stdout
-    assert "network R2" in result.stdout
+    assert "clean task: the latent holds " in result.stdout
+    assert "R2 (network probe)" in result.stdout
+    assert cv2.imread(str(folder / "evaluation" / "latent.png")).std() > 5
     other = tmp_path / "other"  # the same run, but for what its camera sees
     shutil.copytree(folder, other)
     text = (other / "config.yaml").read_text()

@@ -12,10 +12,12 @@ from agents.memory import Memory
 from agents.skills import SkillConfig, Skills
 from errors import UserError
 from evaluation import downstream, goals, posture, skill_report, skills
+from training import pictures
 from world_models.rssm import State
 
 PLANE = posture.Body((0, 1), ())
 SPEED = 0.1  # m a step
+MEASURED = [f"identifiability/{key}" for key in ("nats", "cap", "accuracy", "chance")] + ["coverage/postures", "violation/mean"]
 
 
 class Plane(gymnasium.Env):
@@ -282,10 +284,16 @@ def test_returns_are_shares_of_the_experts():
 
 
 def test_tiles_stand_in_their_places():
-    film = np.arange(5, dtype=np.uint8)[:, None, None, None, None] + np.ones((5, 2, 4, 4, 3), np.uint8)
-    picture = skills.grid(film)
-    assert picture.shape == (2, 8, 12, 3)
-    assert picture[0, ::4, ::4, 0].tolist() == [[1, 2, 3], [4, 5, 0]]
+    """Each under its id; of 48 skills every third is shown."""
+    shades = np.arange(0, 240, 5, dtype=np.uint8)
+    film = shades[:, None, None, None, None] + np.ones((48, 2, 4, 4, 3), np.uint8)
+    picture = skill_report.tiles(film)
+    side, margin, gap = pictures.GIF, pictures.MARGIN, pictures.GAP
+    assert picture.shape == (2, 4 * (side + margin) + 3 * gap, 4 * side + 3 * gap, 3)
+    for index in range(16):
+        top, left = (index // 4) * (side + margin + gap), (index % 4) * (side + gap)
+        assert (picture[1, top + margin : top + margin + side, left : left + side] == 15 * index + 1).all()
+        assert (picture[1, top : top + margin, left : left + side] == pictures.label_strip(f"skill {3 * index}", side)).all()
 
 
 def test_the_gap_is_the_share_that_is_lost():
@@ -293,7 +301,11 @@ def test_the_gap_is_the_share_that_is_lost():
     results = {"clean": {key: 2.0, "return/use": 1.0}, "heldout": {key: 1.5, "return/use": 0.5}}
     results |= {"untrained, clean": {key: 0.1}}
     assert skill_report.gaps(results) == {"heldout": {key: 0.25}}
-    assert "0.250" in skill_report.table(results)
+    results = {name: dict.fromkeys(MEASURED, 0.5) | row for name, row in results.items()}
+    said = skill_report.text_of(results).splitlines()
+    assert "1.50 nats (chance 0, at most 0.50)" in said[1]
+    (row,) = [line for line in said if line.startswith("nats of the skill")]
+    assert row.split()[-4:] == ["2.00", "1.50", "0.10", "0.25"]
 
 
 def test_a_skill_out_of_range_is_refused():

@@ -67,6 +67,9 @@ def test_games_are_played_and_adapted_to(games_run):
     result = run("eval.py", games_run, "--episodes", 1, "--background", "clean", "--threads", 1, *words)
     assert result.returncode == 0, result.stderr
     kept = json.loads((games_run / "evaluation" / "games.json").read_text())["games"]["clean"]
+    assert "games of training: the mode chosen without a frame returns" in result.stdout
+    for name in ("games", "adaptation"):
+        assert (games_run / "evaluation" / f"{name}.png").stat().st_size > 5000
     family = runs.load(games_run).games
     names = [game.name for game in (*family.train, *family.heldout)]
     assert list(kept) == [*names, "information"]

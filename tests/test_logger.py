@@ -1,9 +1,8 @@
-"""Logs: what TensorBoard and metrics.jsonl hold afterwards, a disk that fills and empties, the progress display."""
+"""Logs: what TensorBoard and metrics.jsonl hold afterwards, a disk that fills and empties."""
 
 import contextlib
 import io
 import json
-import math
 import os
 import time
 from pathlib import Path
@@ -14,7 +13,7 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from training import logger as logger_module
-from training.logger import Logger, Progress, gif
+from training.logger import Logger, gif
 
 
 def events(folder: Path) -> EventAccumulator:
@@ -195,48 +194,3 @@ def test_a_folder_that_cannot_be_written_stops_nothing(tmp_path, capsys):
         logger.video(0, "v", moving_square(2), 10)
     assert logger.failures > 0
     assert "File exists" in capsys.readouterr().err
-
-
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
-
-
-def test_progress_prints_plain_lines_elsewhere():
-    stream = io.StringIO()
-    progress = Progress(1000, start=200, every_seconds=3600, stream=stream)
-    progress.update(500, episode_return=12.346)
-    progress.message("hello")
-    progress.update(1000, episode_return=12.346)
-    progress.close()
-    first, second = stream.getvalue().splitlines()
-    assert first == "hello"
-    assert second.startswith("frame 1000/1000, ")
-    assert second.endswith(", 0 minutes left, episode_return 12.35")
-    assert "\r" not in stream.getvalue()
-    eager = Progress(1000, every_seconds=0, stream=io.StringIO())
-    eager.update(0)
-    eager.update(10)
-    assert len(eager.stream.getvalue().splitlines()) == 2
-
-
-def test_progress_is_lines_on_a_terminal_without_columns():
-    """As `script` makes one where there is none; a bar would not show."""
-    outer, inner = os.openpty()
-    with open(inner, "w") as stream:
-        progress = Progress(1000, every_seconds=0, stream=stream)
-        progress.update(600, episode_return=math.nan)
-        progress.close()
-        said = os.read(outer, 1000).decode()
-    os.close(outer)
-    assert said.startswith("frame 600/1000, ")
-    assert "nan" not in said
-
-
-def test_progress_is_one_bar_on_a_terminal():
-    progress = Progress(1000, start=200, stream=Terminal())
-    progress.update(600, episode_return=12.346)
-    progress.update(1000, episode_return=13)
-    progress.close()
-    assert "100%" in progress.stream.getvalue()
-    assert "episode_return=13" in progress.stream.getvalue()

@@ -88,15 +88,13 @@ def test_interval_of_a_mean():
     assert high == pytest.approx(6.0, abs=0.3)
 
 
-def test_observation_stands_beside_what_the_latent_keeps(tmp_path):
-    film, pictures = np.zeros((5, 8, 8, 3), np.uint8), [np.full((8, 8, 3), 200, np.uint8)] * 4
-    frames = report.side_by_side(film, pictures)
-    assert frames.shape == (4, 8, 24, 3)
-    assert frames[:, :, :8].max() == 0
-    assert frames[:, :, 8:].min() == 200  # what the latent keeps, and how far it is off
-    assert report.side_by_side(film + 210, pictures)[:, :, 16:].max() == 10
-    report.write_strip(tmp_path / "strip.png", frames, columns=3, scale=2)
-    assert (tmp_path / "strip.png").stat().st_size > 50
+def test_panels_are_observation_what_the_latent_keeps_and_difference():
+    film, kept = np.full((5, 8, 8, 3), 210, np.uint8), [np.full((8, 8, 3), 200, np.uint8)] * 4
+    panels, labels = report.panels_of(film, kept)
+    assert labels == ("observation", "what the latent keeps", "difference")
+    assert [(len(panel), panel.min(), panel.max()) for panel in panels] == [(4, 210, 210), (4, 200, 200), (4, 10, 10)]
+    (only,), (label,) = report.panels_of(film, [])  # an agent that draws nothing
+    assert (len(only), label) == (5, "observation")
 
 
 def test_every_is_true_once_a_period():

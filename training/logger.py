@@ -1,4 +1,4 @@
-"""Logger: metrics.jsonl and TensorBoard, by env frame; Progress: one bar on a terminal, plain lines elsewhere.
+"""Logger: metrics.jsonl and TensorBoard, by env frame.
 
 Logging never stops training. When a write fails (full disk), the file is cut back to its last whole record, what was to
 be written waits in memory up to a limit, the trouble is reported once on stderr, and writing is tried again later.
@@ -26,7 +26,6 @@ from tensorboard.compat.proto.types_pb2 import DT_STRING
 from tensorboard.summary.writer.record_writer import RecordWriter
 from tqdm import tqdm
 
-from errors import say
 from training.files import write_atomic
 
 RETRY_SECONDS = 10.0
@@ -269,67 +268,3 @@ def _step_of(line: bytes) -> float:
         return float(json.loads(line)["step"])
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return math.inf
-
-
-def _has_width(stream) -> bool:
-    """Whether it is a terminal that a bar fits on: one of no columns, as `script` makes without a terminal, shows none."""
-    if not stream.isatty():
-        return False
-    with contextlib.suppress(OSError, ValueError):  # no file behind it
-        return os.get_terminal_size(stream.fileno()).columns > 0
-    return True
-
-
-class Progress:
-    """How far training is: one tqdm bar on a terminal, a plain line every `every_seconds` elsewhere.
-
-    total_frames   env frames of the whole run
-    """
-
-    def __init__(self, total_frames: int, start: int = 0, every_seconds: float = 30.0, stream=None):
-        self.stream = stream or sys.stderr
-        self.total, self.start, self.frames = total_frames, start, start
-        self.every_seconds = every_seconds
-        self._began = self._line_at = time.monotonic()
-        self._bar = None
-        if _has_width(self.stream):
-            self._bar = tqdm(
-                total=total_frames,
-                initial=start,
-                unit="frame",
-                unit_scale=True,
-                file=self.stream,
-                dynamic_ncols=True,
-                smoothing=0.05,
-            )
-
-    def update(self, frames: int, **shown: float) -> None:
-        """Set the env frames done so far; `shown` are a few numbers to print beside them (episode_return=12.3)."""
-        advance, self.frames = frames - self.frames, frames
-        shown = {name: value for name, value in shown.items() if math.isfinite(value)}  # no episode has ended yet
-        if self._bar is not None:
-            self._bar.set_postfix({name: f"{value:.4g}" for name, value in shown.items()}, refresh=False)
-            self._bar.update(advance)
-        elif time.monotonic() - self._line_at >= self.every_seconds or frames >= self.total:
-            self._line_at = time.monotonic()
-            say(self._line(shown), self.stream)
-
-    def _line(self, shown: dict[str, float]) -> str:
-        seconds = max(time.monotonic() - self._began, 1e-9)
-        rate = (self.frames - self.start) / seconds
-        left = (self.total - self.frames) / rate / 60 if rate else math.inf
-        numbers = "".join(f", {name} {value:.4g}" for name, value in shown.items())
-        return f"frame {self.frames}/{self.total}, {rate:.0f} frames/s, {left:.0f} minutes left{numbers}"
-
-    def message(self, text: str) -> None:
-        """Print a line without breaking the bar."""
-        if self._bar is not None:
-            with contextlib.suppress(OSError, ValueError):  # as `say`
-                tqdm.write(text, file=self.stream)
-        else:
-            say(text, self.stream)
-
-    def close(self) -> None:
-        """Leave the bar as it stands."""
-        if self._bar is not None:
-            self._bar.close()

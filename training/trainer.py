@@ -15,11 +15,12 @@ from agents.agent import Agent
 from agents.optimiser import Divergence, not_finite
 from errors import UserError
 from option import option
-from training import checkpoint, system
+from training import checkpoint, pictures, system
 from training import replay as replays
+from training.best import Best
 from training.files import Damaged, NotSaved
-from training.logger import Logger, Progress
-from training.pictures import beside
+from training.logger import Logger
+from training.progress import Progress
 from training.replay import Replay
 from training.rollout import Policy, Rollout
 
@@ -33,7 +34,7 @@ class TrainingConfig:
     capacity: int = option(500_000, "Agent steps that the replay holds, or fewer if the run is shorter.", ge=64)
     log_every: int = option(1000, "Env frames between two lines of metrics.", ge=1)
     video_every: int = option(10_000, "Env frames between two pictures of the latent and of training.", ge=1)
-    evaluate_every: int = option(0, "Env frames between two evaluations during training; 0: only at the end.", ge=0)
+    evaluate_every: int = option(25_000, "Env frames between two evaluations during training; 0: only at the end.", ge=0)
     checkpoint_every: int = option(10_000, "Env frames between two checkpoints.", ge=1)
 
 
@@ -42,7 +43,7 @@ def manifest_of(path: Path) -> dict:
     return checkpoint.peek(path, "replay", "manifest")
 
 
-FILM = 128  # rows
+FILM = 64  # rows
 
 
 class Every:
@@ -107,6 +108,8 @@ class Trainer:
         self.film: list[np.ndarray] = []  # the last rows of the running episode of environment 0
         self.stop_signal = 0  # the signal that asked to stop
         self.saved_at = -1  # env frame of the last checkpoint
+        self.saved: Path | None = None  # its folder
+        self.best = Best(self.folder)
 
     @property
     def env_frame(self) -> int:
@@ -122,16 +125,35 @@ class Trainer:
             self.act(self.fill if filling else self.agent.act, logger)
             if not filling and self.replay.can_sample(config.batch_length):
                 self.learn()
+            progress.tick(self.env_frame)
             if log(self.env_frame):
                 self.log(logger, progress)
             if video(self.env_frame) and self.update:
                 self.show(logger)
-            if evaluation(self.env_frame):
-                logger.scalars(self.env_frame, self.evaluate(self.env_frame), "evaluation")
-            if keep(self.env_frame):
+            save_due, evaluation_due = keep(self.env_frame), evaluation(self.env_frame) and self.env_frame < self.frames
+            if save_due or evaluation_due:  # first: what only looks may fail, and the best one is a checkpoint
                 self.save(progress)
+            if evaluation_due:
+                self.look(logger, progress)
         if self.saved_at != self.env_frame:
             self.save(progress)
+
+    def look(self, logger: Logger, progress: Progress) -> None:
+        """Evaluate the agent as it was just saved; keep the checkpoint where it is the best so far."""
+        row = self.evaluate(self.env_frame)
+        logger.scalars(self.env_frame, row, "evaluation")
+        score = row.get("return_heldout", row.get("return_clean", float("nan")))
+        progress.update(self.env_frame, {f"evaluation/{key}": row[key] for key in row if key.startswith("return_")})
+        self.offer_best(score, progress)
+
+    def offer_best(self, score: float, progress: Progress) -> None:
+        """Keep the last checkpoint as the best one where it is of this frame and its return is the highest so far."""
+        if self.saved is None or self.saved_at != self.env_frame:
+            return
+        try:
+            self.best.offer(self.saved, self.env_frame, score)
+        except OSError as error:
+            progress.message(f"warning: the best checkpoint was not kept ({error.strerror}); training goes on")
 
     def act(self, policy: Policy, logger: Logger) -> None:
         """One agent step of every environment, into the replay."""
@@ -173,23 +195,25 @@ class Trainer:
         clocks["episode/diverged"] = self.rollout.diverged
         metrics = self.metrics.flush()
         logger.scalars(self.env_frame, clocks | metrics)
-        shown = {"episode_return": self.score}
-        if "model/objective/reward" in metrics:
-            shown["reward_explained"] = metrics["model/reward/explained"]
-        progress.update(self.env_frame, **shown)
+        shown = {"episode/return": self.score}
+        if "model/reward/explained" in metrics:
+            shown["model/reward/explained"] = metrics["model/reward/explained"]
+        progress.update(self.env_frame, shown)
 
     def show(self, logger: Logger) -> None:
         """Videos: the last steps of training, and observation beside what the latent keeps."""
         length = min(64, self.replay.rows_per_stream)
         if self.replay.can_sample(length) and self.agent.draws:
             with torch.random.fork_rng():  # looking must not change the run
-                batch = self.replay.peek(3, length)
+                batch = self.replay.peek(2, length)
                 kept = self.agent.pictures(batch)
-            pictures = beside(batch["image"].cpu().numpy(), kept.cpu().numpy())  # (3, T, H, 3W, C)
-            stacked = np.concatenate(list(pictures), 1)
-            logger.video(self.env_frame, "latent/observation_beside_latent", stacked, self.render_fps)
+            panels = pictures.latent_panels(batch["image"].cpu().numpy(), kept.cpu().numpy())  # three of (2, T, H, W, C)
+            tiles = [panel[row] for row in range(len(kept)) for panel in panels]
+            shown = pictures.pages(tiles, pictures.LABELS * len(kept), columns=3, side=pictures.GIF)
+            logger.video(self.env_frame, "latent/observation_beside_latent", np.stack(list(shown)), self.render_fps)
         if self.film:
-            logger.video(self.env_frame, "training/rollout", np.stack(self.film), self.render_fps)
+            shown = pictures.pages([np.stack(self.film)], ["training episode, with exploration"])
+            logger.video(self.env_frame, "training/rollout", np.stack(list(shown)), self.render_fps)
 
     # ------------------------------------------------------------------------------------------------ save and resume
 
@@ -204,7 +228,7 @@ class Trainer:
         try:
             manifest, tail = self.replay.save(self.folder / "replay")
             root = self.folder / "checkpoints"
-            checkpoint.save(root, self.env_frame, self.state(manifest, tail))
+            self.saved = checkpoint.save(root, self.env_frame, self.state(manifest, tail))
             self.saved_at = self.env_frame
         except NotSaved as error:
             progress.message(f"warning: {error}; training goes on, the next checkpoint tries again")
@@ -245,7 +269,9 @@ class Trainer:
         """
         where = self.folder / "checkpoints"
         with system.one_line_without_memory(lambda: str(self.folder)), checkpoint.fits(where):
-            return self._resume()
+            sentences = self._resume()
+        self.best.forget_after(self.env_frame)
+        return sentences
 
     def _resume(self) -> list[str]:
         root, chunks = self.folder / "checkpoints", self.folder / "replay"
@@ -270,7 +296,7 @@ class Trainer:
         self.load_clocks(**state["clocks"])
         self.episodes, self.rollout.diverged = state["episodes"]["count"], state["episodes"]["diverged"]
         self.score = state["episodes"].get("score", self.score)
-        self.saved_at = self.env_frame
+        self.saved_at, self.saved = self.env_frame, path
         # Where episodes begin anew: else they would be those of the first run again, and its clips.
         self.rollout.seed = (self.rollout.seed + self.agent_step) % 2**31
         try:

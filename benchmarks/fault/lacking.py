@@ -47,7 +47,8 @@ def run_to(trainer: Trainer, frames: int) -> dict[str, str]:
     told = []
     listener = SimpleNamespace(
         scalars=lambda frame, row, prefix="": told.append((frame, row) if prefix == "episode" else None),
-        update=lambda frame, episode_return, **_: told.append((frame, episode_return)),
+        tick=lambda _: None,
+        update=lambda frame, shown: told.append((frame, shown["episode/return"])),
         video=lambda *_: None,
         message=refused,
     )

@@ -1,0 +1,81 @@
+"""How far an evaluation is. Every loop that plays calls `tick`; whoever begins one says how long it is with `stage`."""
+
+import contextlib
+import time
+from collections.abc import Iterator
+
+import numpy as np
+
+from evaluation import interrupt
+from training.progress import UNKNOWN, Display, time_left
+
+MEASURED = 3.0  # seconds before the time left is told
+
+
+class Stage:
+    """A part of an evaluation: so many items (episodes, skills), each of about so many steps.
+
+    steps   ticks that are expected, 0 where that is not known: the time left then comes from whole items
+    """
+
+    def __init__(self, name: str, total: int, unit: str, steps: int = 0, stream=None):
+        self.display = Display(name, total, unit, stream=stream, keep=False)
+        self.total, self.steps = total, steps
+        self.done, self.ticks, self.scores = 0, 0, []
+        self.began = time.monotonic()
+
+    def tick(self) -> None:
+        """Note a step."""
+        self.ticks += 1
+        self.show()
+
+    def advance(self, number: int, scores: list[float]) -> None:
+        """Note that items are done, and their returns."""
+        self.done += number
+        self.scores += scores
+        self.show()
+
+    def show(self) -> None:
+        """Show how far it is, where it is time to."""
+        if not self.display.due():
+            return
+        words = [self.left()]
+        if self.scores:
+            words.insert(0, f"return {np.mean(self.scores):.1f} so far")
+        self.display.show(self.done, ", ".join(words))
+
+    def left(self) -> str:
+        """Return the time left in words."""
+        share = max(self.done / self.total, self.ticks / self.steps if self.steps else 0.0)
+        seconds = time.monotonic() - self.began
+        if share <= 0 or seconds < MEASURED:
+            return UNKNOWN
+        return time_left(seconds * max(1 - share, 0) / share)
+
+
+_stages: list[Stage] = []  # those under way; the last one is shown
+
+
+@contextlib.contextmanager
+def stage(name: str, total: int, unit: str = "episode", steps: int = 0) -> Iterator[Stage]:
+    """Show how far what is played inside of it is."""
+    one = Stage(name, max(total, 1), unit, steps)
+    _stages.append(one)
+    try:
+        yield one
+    finally:
+        _stages.remove(one)
+        one.display.close()
+
+
+def tick() -> None:
+    """Note one step of an evaluation. Errors: Interrupted when its end was asked for."""
+    interrupt.check()
+    if _stages:
+        _stages[-1].tick()
+
+
+def advance(number: int = 1, *scores: float) -> None:
+    """Note that so many items of the stage under way are done, and their returns."""
+    if _stages:
+        _stages[-1].advance(number, [float(score) for score in scores])

@@ -1,0 +1,161 @@
+"""What was measured, in sentences: each number with what chance reaches and with the most that can be reached.
+
+The words are those of docs/metrics.md and docs/running.md.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+SIDES = {"heldout": "held-out clips", "train": "training clips", "clean": "clean task"}
+LITTLE, MUCH = 0.1, 0.5  # shares of the way from chance to the most that there is
+
+Row = Mapping[str, float]
+
+
+def side_in_words(name: str) -> str:
+    """Return what --background names, in words; a path is its own name."""
+    return SIDES.get(name, name)
+
+
+def of_returns(results: Mapping[str, tuple[float, tuple[float, float]]]) -> str:
+    """Return the first background's return, its interval and the random policy's, then the other backgrounds'.
+
+    results   name, as in scores.json -> mean, 95 % interval
+    """
+    random = {name.partition(", ")[2]: mean for name, (mean, _) in results.items() if name.startswith("random policy")}
+    parts = []
+    for name, (mean, (low, high)) in results.items():
+        if "," in name:
+            continue
+        floor = f"; random policy {random[name]:.1f}" if name in random else ""
+        parts.append(f"{mean:.1f} on {_the(name)} (95 % interval {low:.1f} to {high:.1f}{floor})")
+    return "return " + ", ".join(parts)
+
+
+def _the(name: str) -> str:
+    return "the clean task" if name == "clean" else side_in_words(name)
+
+
+def how_much(value: float, chance: float = 0.0, most: float = 1.0) -> str:
+    """Return "hardly any", "some" or "most": where a value lies between chance and the most that there is."""
+    share = (value - chance) / max(most - chance, 1e-9)
+    return "hardly any" if share < LITTLE else "some" if share < MUCH else "most"
+
+
+def of_latent(reading: Row) -> list[str]:
+    """Return what a latent holds of the robot, of the clip and of the reward (`probes.read`)."""
+    state = reading["state/network/mean"]
+    sentences = [
+        f"the latent holds {how_much(state)} of the robot's state: a probe reads it with R2 {state:.2f} (chance 0, at most 1)"
+    ]
+    if "background/network/clip_accuracy" in reading:
+        told, chance = reading["background/network/clip_accuracy"], reading["background/clip_chance"]
+        sentences.append(
+            f"it holds {how_much(told, chance)} of the clip: a probe tells {told:.0%} of the clips right "
+            f"(chance {chance:.0%}, at most 100%)"
+        )
+    if "background/network/pixels" in reading:
+        pixels = reading["background/network/pixels"]
+        sentences.append(
+            f"it holds {how_much(pixels)} of the clip's picture: a probe reads its pixels with R2 {pixels:.2f} "
+            "(chance 0, at most 1)"
+        )
+    reward = reading["reward_explained"]
+    sentences.append(
+        f"the model explains {how_much(reward)} of the reward on fresh episodes: {max(reward, 0):.0%} of its variance"
+        " (chance 0%, at most 100%)"
+    )
+    return sentences
+
+
+def of_skills(row: Row) -> list[str]:
+    """Return how far the skills differ in what the robot does, and how often they break the rules (`skills.measure`)."""
+    accuracy, chance = row["identifiability/accuracy"], row["identifiability/chance"]
+    nats, most = row["identifiability/nats"], row["identifiability/cap"]
+    differ = {"hardly any": "the skills do the same", "some": "some skills differ", "most": "the skills differ"}
+    sentences = [
+        f"{differ[how_much(accuracy, chance)]}: {accuracy:.0%} are told right from the robot's states "
+        f"(chance {chance:.0%}, at most 100%), {nats:.2f} nats (chance 0, at most {most:.2f})",
+        f"they reach {row['coverage/postures']:.0f} bins of postures; "
+        f"{row['violation/mean']:.1%} of what they do is a violation (at best 0%)",
+    ]
+    hit = row.get("goals/hit_1")
+    if hit is not None:
+        sentences.append(f"{hit:.0%} of the goals are hit within one bin (at most 100%)")
+    return sentences
+
+
+def of_games(rows: Mapping[str, Row]) -> list[str]:
+    """Return how well the policy chooses its mode in games of training and held-out ones (`game_report.table_of`)."""
+    told, sentences = rows["information"], []
+    for kind, name in (("train", "games of training"), ("heldout", "held-out games")):
+        chosen = [row for key, row in rows.items() if key != "information" and row["kind"] == kind]
+        if chosen:
+            zero, best = (np.mean([row[key] for row in chosen]) for key in ("zero_shot", "best_of"))
+            sentences.append(
+                f"{name}: the mode chosen without a frame returns {zero:.1f}, the best mode found by trying {best:.1f} "
+                f"(mean over {len(chosen)})"
+            )
+    differ = {"hardly any": "the modes do the same", "some": "the modes differ a little", "most": "the modes differ"}
+    sentences.append(
+        f"{differ[how_much(told['action'], 0, told['action_cap'])]}: a mode tells {told['action']:.2f} nats of the action "
+        f"(chance 0, at most {told['action_cap']:.2f}), the rows {told['game']:.2f} nats of the game "
+        f"(chance 0, at most {told['game_cap']:.2f})"
+    )
+    return sentences
+
+
+def of_adaptation(row: Mapping) -> list[str]:
+    """Return what the steps of adaptation changed (`game_report.adapt`)."""
+    steps = sorted(row["returns"], key=int)
+    first, last = (row["returns"][step] for step in (steps[0], steps[-1]))
+    turn = "raise" if last > first else "do not raise"
+    return [
+        f"{steps[-1]} steps on {row['frames']} frames of {row['game']} {turn} the return: {first:.1f} after {steps[0]} steps, "
+        f"{last:.1f} after {steps[-1]} (the best mode found by trying, on {row['best_of_frames']} frames: {row['best_of']:.1f})"
+    ]
+
+
+def table(rows: Mapping[str, Mapping[str, str]], columns: list[str]) -> str:
+    """Return lines of text: a measure a line, a column a background. rows: measure -> background -> cell."""
+    width = max(16, *(len(name) + 2 for name in columns))
+    first = max(len(name) for name in rows) + 2
+    lines = [" " * first + "".join(f"{name:>{width}}" for name in columns)]
+    for name, row in rows.items():
+        lines.append(f"{name:<{first}}" + "".join(f"{row.get(column, ''):>{width}}" for column in columns))
+    return "\n".join(line.rstrip() for line in lines)
+
+
+LATENT = {  # what a short table shows -> keys of a reading: a probe's, and where chance is not 0 that
+    "state, R2 (linear probe)": "state/linear/mean",
+    "state, R2 (network probe)": "state/network/mean",
+    "state, nats a number": "state/nats/knn",
+    "clip's pixels, R2 (network)": "background/network/pixels",
+    "clip's pixels, nats": "background/nats/knn",
+    "clips told right (network)": "background/network/clip_accuracy",
+    "  by chance": "background/clip_chance",
+    "reward explained": "reward_explained",
+    "  10 steps ahead": "ahead/10/reward_explained",
+}
+SKILLS = {
+    "skills told right": "identifiability/accuracy",
+    "  by chance": "identifiability/chance",
+    "nats of the skill": "identifiability/nats",
+    "  at most": "identifiability/cap",
+    "bins of postures": "coverage/postures",
+    "bins of places": "coverage/places",
+    "violations": "violation/mean",
+    "goals hit within 1 bin": "goals/hit_1",
+    "use": "return/use",
+    "safety": "return/safety",
+}
+
+
+def short_table(results: Mapping[str, Row], shown: Mapping[str, str]) -> str:
+    """Return the measures that `shown` names, of the backgrounds that have them; all others are in the JSON file."""
+    cells = {
+        name: {side_in_words(side): f"{row[key]:.2f}" for side, row in results.items() if key in row}
+        for name, key in shown.items()
+    }
+    return table({name: row for name, row in cells.items() if row}, [side_in_words(side) for side in results])

@@ -1,0 +1,103 @@
+"""Sentences about what was measured: known numbers, and the chance and the most beside them."""
+
+import numpy as np
+import pytest
+
+from evaluation import charts, verdicts
+
+LATENT = {
+    "state/network/mean": 0.874,
+    "state/linear/mean": 0.6,
+    "background/network/clip_accuracy": 0.92,
+    "background/clip_chance": 0.5,
+    "background/network/pixels": 0.04,
+    "reward_explained": -0.2,
+    "ahead/10/reward_explained": 0.3,
+}
+SKILLS = {
+    "identifiability/accuracy": 0.03,
+    "identifiability/chance": 1 / 48,
+    "identifiability/nats": 0.01,
+    "identifiability/cap": 3.871,
+    "coverage/postures": 52.0,
+    "violation/mean": 0.125,
+    "goals/hit_1": 0.4,
+}
+GAMES = {
+    "speed=1": {"kind": "train", "mode_0": 10.0, "mode_1": 30.0, "zero_shot": 30.0, "best_of": 30.0},
+    "speed=3": {"kind": "heldout", "mode_0": 50.0, "mode_1": 20.0, "zero_shot": 20.0, "best_of": 50.0},
+    "information": {"action": 0.9, "action_cap": 1.39, "game": 0.0, "game_cap": 0.69},
+}
+ADAPTED = {"game": "speed=3", "returns": {"0": 10.0, "50": 44.0}, "best_of": 50.0, "best_of_frames": 8000, "frames": 4000}
+
+
+def test_returns_stand_beside_the_random_policy():
+    rows = {"heldout": (812.04, (780.0, 840.0)), "clean": (830.0, (825.0, 835.0)), "random policy, heldout": (34.2, (30, 40))}
+    assert verdicts.of_returns(rows) == (
+        "return 812.0 on held-out clips (95 % interval 780.0 to 840.0; random policy 34.2), "
+        "830.0 on the clean task (95 % interval 825.0 to 835.0)"
+    )
+
+
+def test_a_latent_that_holds_robot_and_clip():
+    state, clip, picture, reward = verdicts.of_latent(LATENT)
+    assert state == "the latent holds most of the robot's state: a probe reads it with R2 0.87 (chance 0, at most 1)"
+    assert clip == "it holds most of the clip: a probe tells 92% of the clips right (chance 50%, at most 100%)"
+    assert picture.startswith("it holds hardly any of the clip's picture: a probe reads its pixels with R2 0.04")
+    assert "explains hardly any of the reward on fresh episodes: 0% of its variance" in reward
+    assert len(verdicts.of_latent({key: LATENT[key] for key in ("state/network/mean", "reward_explained")})) == 2
+
+
+@pytest.mark.parametrize(
+    ("value", "chance", "most", "words"), [(0.55, 0.5, 1, "some"), (0.5, 0.5, 1, "hardly any"), (3, 0, 4, "most")]
+)
+def test_words_count_from_chance_to_the_most(value, chance, most, words):
+    assert verdicts.how_much(value, chance, most) == words
+
+
+def test_skills_that_do_the_same():
+    same, reach, hit = verdicts.of_skills(SKILLS)
+    assert same.startswith(
+        "the skills do the same: 3% are told right from the robot's states (chance 2%, at most 100%), 0.01 nats"
+    )
+    assert "at most 3.87" in same
+    assert "52 bins of postures; 12.5% of what they do is a violation" in reach
+    assert hit == "40% of the goals are hit within one bin (at most 100%)"
+
+
+def test_games_and_adaptation():
+    train, held, differ = verdicts.of_games(GAMES)
+    assert train == (
+        "games of training: the mode chosen without a frame returns 30.0, the best mode found by trying 30.0 (mean over 1)"
+    )
+    assert held.startswith("held-out games: the mode chosen without a frame returns 20.0")
+    assert differ.startswith("the modes differ: a mode tells 0.90 nats of the action (chance 0, at most 1.39)")
+    (adapted,) = verdicts.of_adaptation(ADAPTED)
+    assert adapted.startswith("50 steps on 4000 frames of speed=3 raise the return: 10.0 after 0 steps, 44.0 after 50")
+
+
+def test_a_short_table_has_what_is_there():
+    text = verdicts.short_table({"clean": {"reward_explained": 0.5}, "heldout": LATENT}, verdicts.LATENT).splitlines()
+    assert text[0].split("  ")[-1].strip() == "held-out clips"
+    (row,) = [line for line in text if line.startswith("reward explained")]
+    assert row.split()[-2:] == ["0.50", "-0.20"]
+    (row,) = [line for line in text if line.startswith("clips told right")]
+    assert row.split()[-1] == "0.92"
+    assert len(text) == 1 + 7  # no line without a number
+
+
+@pytest.mark.parametrize(
+    ("draw", "results"),
+    [
+        (charts.latent, {"heldout": LATENT, "clean": {"state/network/mean": 0.9, "reward_explained": 0.9}}),
+        (charts.skills, {"heldout": SKILLS, "untrained, heldout": SKILLS}),
+        (charts.games, {"heldout": GAMES, "clean": GAMES}),
+        (charts.adaptation, {"heldout": ADAPTED}),
+    ],
+)
+def test_each_measurement_has_a_picture(draw, results):
+    picture = draw(results, "infopower on walker-walk after 100,000 env frames")
+    assert picture.dtype == np.uint8
+    assert picture.shape[2] == 3
+    colour = np.array([int(charts.COLOURS[0][i : i + 2], 16) for i in (1, 3, 5)])
+    assert (np.abs(picture.astype(int) - colour).sum(2) < 30).sum() > 50  # the first background's marks

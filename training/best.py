@@ -1,0 +1,83 @@
+"""The checkpoint with the highest return so far, kept in RUN/best beside the newest two of RUN/checkpoints.
+
+It is a second name for the same files (hard links), so that it costs nothing while the first name is there. best.json says
+which one it is. Training never resumes from it.
+"""
+
+import json
+import math
+import os
+import shutil
+from pathlib import Path
+
+from training import files
+from training.files import Damaged
+
+LARGEST = 4096  # bytes of best.json
+
+
+class Best:
+    """The best checkpoint of a run folder: `frame` and `score` of it, or None and -inf.
+
+    folder   the run folder
+    """
+
+    def __init__(self, folder: Path):
+        self.folder = Path(folder)
+        self.record, self.root = self.folder / "best.json", self.folder / "best"
+        self.frame: int | None = None
+        self.score = -math.inf
+        self._read()
+
+    def _read(self) -> None:
+        """Take best.json where it is whole and what it names is there; else there is no best one yet."""
+        try:
+            row = json.loads(files.read(self.record, LARGEST))
+            frame, score = int(row["env_frame"]), float(row["return"])
+        except (Damaged, ValueError, TypeError, KeyError, OverflowError, RecursionError):
+            return
+        if math.isfinite(score) and (self.root / _name(frame) / "MANIFEST.json").is_file():
+            self.frame, self.score = frame, score
+
+    def forget_after(self, frame: int) -> None:
+        """Forget a best checkpoint later than `frame`, from which a run goes on: that part of it is played again."""
+        if self.frame is not None and self.frame > frame:
+            self.frame, self.score = None, -math.inf
+
+    def offer(self, checkpoint: Path, frame: int, score: float) -> bool:
+        """Keep a checkpoint where its return is higher than that of the one kept so far; return whether it is.
+
+        Errors: OSError when the file system refuses; what was kept is then still there.
+        """
+        if not score > self.score:
+            return False
+        temporary, target = self.root / f".tmp-{_name(frame)}", self.root / _name(frame)
+        files.make_folder(self.root)
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir()
+        for path in checkpoint.iterdir():
+            _second_name(path, temporary / path.name)
+        files.fsync_folder(temporary)
+        if target.exists():  # of this frame, before the run went on from an earlier one
+            target.rename(self.root / f".tmp-old-{_name(frame)}")
+        temporary.rename(target)
+        files.fsync_folder(self.root)
+        row = {"env_frame": frame, "return": score, "checkpoint": f"best/{_name(frame)}"}
+        files.write_atomic(self.record, json.dumps(row, indent=1).encode())
+        self.frame, self.score = frame, score
+        for path in self.root.iterdir():
+            if path != target:
+                shutil.rmtree(path, ignore_errors=True)
+        return True
+
+
+def _name(frame: int) -> str:
+    return f"step-{frame:012d}"
+
+
+def _second_name(path: Path, new: Path) -> None:
+    """Link a file, or copy it where the file system has no links."""
+    try:
+        os.link(path, new)
+    except OSError:
+        files.write(new, path.read_bytes())

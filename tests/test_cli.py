@@ -128,7 +128,7 @@ def test_eval_of_a_run_is_deterministic_and_writes_films(trained):
     assert results[0] == results[1]
     assert set(results[0]) == {"clean", "heldout"}
     for name in ("evaluation-heldout", "latent-heldout"):
-        assert films.length(folder / "evaluation" / f"{name}.mp4") > 100
+        assert films.length(folder / "evaluation" / f"{name}.mp4") >= 50
     assert "on held-out clips (95 % interval" in result.stdout
 
 

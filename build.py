@@ -23,7 +23,7 @@ from envs.workers import Workers, in_process
 from errors import UserError, nearest, say
 from training import checkpoint
 from training.replay import Replay
-from training.system import free_memory
+from training.system import STOPPING, free_memory
 from world_models.world_model import Spaces
 
 GIBIBYTE = 2**30
@@ -66,13 +66,18 @@ def training_environments(config: RunConfig) -> VectorEnv | Workers:
     return Workers([functools.partial(in_worker, maker, os.getpid()) for maker in makers])
 
 
+def renderer() -> str:
+    """What draws in this process, and in those of its environments."""
+    return envs.renderer_name()
+
+
 def in_worker(maker, training: int):
     """An environment in a process of its own, where signals to the whole group are left to the process `training`.
 
     In that one it is made, too: gymnasium looks at its spaces.
     """
     if os.getpid() != training:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in STOPPING:
             signal.signal(number, signal.SIG_IGN)
     return maker()
 

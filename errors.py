@@ -22,8 +22,7 @@ class UserError(Exception):
     """
 
     def __init__(self, what: str, where: str, remedy: str, exit_code: int = 2):
-        text = f"error: {shortened(what)}: {shortened(where)}: {remedy}"
-        super().__init__("".join(letter if letter.isprintable() else "?" for letter in text))
+        super().__init__(clean(f"error: {shortened(what)}: {shortened(where)}: {remedy}"))
         self.exit_code = exit_code
 
 
@@ -43,14 +42,23 @@ def nearest(name: str, names: Iterable[str]) -> str:
     return f"did you mean {close[0]}?" if close else "choose one of " + ", ".join(names)
 
 
+def clean(text: str) -> str:
+    """Return a text for a terminal: names from files may hold escape codes, and a "?" takes the place of each letter of them.
+
+    A warning or an error is one line; other texts, such as tables, keep their lines.
+    """
+    kept = "" if text.startswith(("warning: ", "error: ")) else "\n\t"
+    return "".join(letter if letter.isprintable() or letter in kept else "?" for letter in text)
+
+
 def say(text: str, stream=None) -> None:
-    """A line for people, on stderr unless a stream is given.
+    """Print a text for people, `clean`, on stderr unless a stream is given.
 
     Where it cannot be written, since a disk is full or a reader gone, the run is worth more than the line.
     """
     stream = stream or sys.stderr
     try:
-        print(_encodable(text, stream), file=stream, flush=True)
+        print(_encodable(clean(text), stream), file=stream, flush=True)
     except (OSError, ValueError):  # the latter: closed
         return
 

@@ -21,8 +21,8 @@ from configs import run as runs  # noqa: E402
 from envs import backgrounds  # noqa: E402
 from errors import UserError, run_main, say  # noqa: E402
 from evaluation import interrupt, report  # noqa: E402
-from training import checkpoint, options  # noqa: E402
-from training.files import write_atomic  # noqa: E402
+from training import checkpoint, lock, options  # noqa: E402
+from training.files import remove_abandoned, write_atomic  # noqa: E402
 from training.logger import Logger  # noqa: E402
 from training.progress import Progress  # noqa: E402
 from training.rollout import Rollout  # noqa: E402
@@ -37,32 +37,42 @@ SHOWN = 8  # options that differ, of which a line says both values
 
 
 def main(argv: list[str]) -> None:
-    config, folder, begins = prepare(argv)
-    signal.signal(signal.SIGTERM, ended)
+    config, folder = prepare(argv)
+    for number in set(system.stop_signals()) - {signal.SIGINT}:  # which has a handler of Python's own
+        signal.signal(number, ended)
     device = system.pick_device(config.device)
     torch.set_num_threads(config.threads or torch.get_num_threads())
     system.git_commit()
-    with checkpoint.lock(folder), system.one_line_without_memory(lambda: str(folder)):
-        train(config, folder, device, begins)
+    with lock.lock(folder) as held, system.one_line_without_memory(lambda: str(folder)):
+        check_same(config, folder)  # again: another run may have begun and ended there since
+        for each in (folder, folder / "evaluation"):
+            remove_abandoned(each)
+        train(config, folder, device, held)
 
 
 def ended(number: int, _) -> None:
     """Told to stop before there is anything to save: what was begun, processes too, is put away."""
+    for other in system.stop_signals():
+        signal.signal(other, lambda *_: None)  # once is enough
     raise SystemExit(128 + number)
 
 
-def prepare(argv: list[str]) -> tuple[runs.RunConfig, Path, bool]:
-    """What is asked for, where, and whether it begins with another run's weights. Errors: UserError, before a file is made."""
+def prepare(argv: list[str]) -> tuple[runs.RunConfig, Path]:
+    """What is asked for, and where. Errors: UserError, before a file is made."""
     config, _ = runs.read(argv, torch.cuda.is_available())
     build.check_task(config)
     build.check_agent(config)
     folder = build.run_folder(config)
     check_same(config, folder)
-    begins = bool(config.skills) and not checkpoint.steps(folder / "checkpoints")
-    if begins:
+    if begins_with_another(config, folder):
         build.find_run(Path(config.skills))
     build.check_background(config)  # last, since it may have clips to decode
-    return config, folder, begins
+    return config, folder
+
+
+def begins_with_another(config: runs.RunConfig, folder: Path) -> bool:
+    """Whether a run takes the weights of another one: a run that has begun has its own."""
+    return bool(config.skills) and not checkpoint.steps(folder / "checkpoints")
 
 
 def check_same(config: runs.RunConfig, folder) -> None:
@@ -83,7 +93,7 @@ def check_same(config: runs.RunConfig, folder) -> None:
         raise UserError(f"another run lives here: {shown}", str(folder), "choose another --folder, or give the same options")
 
 
-def train(config: runs.RunConfig, folder, device, begins: bool) -> None:
+def train(config: runs.RunConfig, folder: Path, device, held: lock.Lock) -> None:
     envs = build.training_environments(config)
     try:
         space = envs.single_action_space
@@ -102,8 +112,10 @@ def train(config: runs.RunConfig, folder, device, begins: bool) -> None:
             folder,
             envs.metadata.get("render_fps", 20),
             evaluator.during_training,
+            held.check,
+            system.provenance(device) | {"renderer": build.renderer()},
         )
-        if begins:
+        if begins_with_another(config, folder):
             say(f"begins with  {build.begin_with(agent, config)}", sys.stdout)
         for sentence in trainer.resume():
             say(f"warning: {sentence}")
@@ -119,8 +131,8 @@ def train(config: runs.RunConfig, folder, device, begins: bool) -> None:
             learn(trainer, logger, progress)
             progress.close()
             if trainer.saved_at != trainer.env_frame:
-                remedy = "make room; the same command goes on from the checkpoint before"
-                raise UserError("the last checkpoint could not be written", str(folder), remedy)
+                remedy = "see to it (make room); the same command goes on from the checkpoint before"
+                raise UserError(f"the last checkpoint could not be written ({trainer.not_saved})", str(folder), remedy)
             if not trainer.stop_signal:
                 say(
                     f"trained {trainer.env_frame} frames, {trainer.update} updates, {time.monotonic() - began:.0f} s",
@@ -135,14 +147,17 @@ def train(config: runs.RunConfig, folder, device, begins: bool) -> None:
 
 
 def listen(trainer: Trainer) -> None:
-    """SIGTERM and SIGINT: training ends with a checkpoint after this step, an evaluation at once."""
+    """Each signal that stops: training ends with a checkpoint after this step, an evaluation at once.
+
+    The handler sets plain values: a second signal may come while it runs.
+    """
 
     def told(number: int, _) -> None:
-        trainer.stop_signal = number
-        interrupt.asked.set()
+        trainer.stop_signal = trainer.stop_signal or number
+        interrupt.ask()
 
-    interrupt.asked.clear()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    interrupt.ask(False)
+    for number in system.stop_signals():
         signal.signal(number, told)
 
 

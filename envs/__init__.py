@@ -41,6 +41,7 @@ _HOME_OF = {
     "load_background": "envs.backgrounds",
     "load_clips": "envs.backgrounds",
     "record_motion": "envs.motion",
+    "renderer_name": "envs.rendering",
 }
 
 __all__ = ["SIGNALS", "TASKS", "VIOLATIONS", *_HOME_OF]

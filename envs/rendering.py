@@ -41,6 +41,15 @@ def _gl_context():
     return _of_thread.context
 
 
+def renderer_name() -> str:
+    """Return what draws in this process, by OpenGL's own words: pixels of two renderers differ."""
+    from OpenGL import GL  # only now: MuJoCo has told PyOpenGL which platform to take
+
+    with _gl_context().make_current() as context:
+        words = [context.call(GL.glGetString, name) for name in (GL.GL_RENDERER, GL.GL_VERSION)]
+    return ", ".join(word.decode(errors="replace") for word in words if word)
+
+
 class Renderer:
     """Draws one model at one size with a fixed camera. `close` frees the GL memory."""
 

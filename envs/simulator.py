@@ -19,9 +19,40 @@ FAILURES = {
 }
 
 
+DEVICE = "MUJOCO_EGL_DEVICE_ID"
+PLATFORM = "PYOPENGL_PLATFORM"
+
+
+def check_variables() -> None:
+    """Check the variables that MuJoCo and PyOpenGL read. Errors: UserError that names the one that is wrong."""
+    backend = os.environ.get("MUJOCO_GL", "").lower()
+    platform, device = os.environ.get(PLATFORM), os.environ.get(DEVICE)
+    if backend in ("egl", "osmesa") and platform and platform != backend:
+        raise UserError(f"it is {platform}, and MUJOCO_GL is {backend}", PLATFORM, f"unset it, or set it to {backend}")
+    if backend == "egl" and device is not None and not (device.isascii() and device.isdecimal()):
+        raise UserError(f"it is {device!r}, and not the number of a device", DEVICE, "give one number from 0, or unset it")
+
+
+def _of_device(device: str) -> UserError:
+    """The error for a device that was chosen and cannot be opened."""
+    try:
+        from mujoco.egl import egl_ext
+
+        count = len(egl_ext.eglQueryDevicesEXT())
+    except Exception:  # there is no EGL to ask
+        return UserError(FAILURES["egl"][0], "MUJOCO_GL=egl", FAILURES["egl"][1])
+    there = "there is 1 device" if count == 1 else f"there are {count} devices"
+    if count and int(device) >= count:
+        choice = "choose 0" if count == 1 else f"choose 0 to {count - 1}"
+        return UserError(f"it is {device} and {there}", DEVICE, f"{choice}, or unset it")
+    return UserError(f"device {device} cannot be opened, and {there}", DEVICE, "choose another, or unset it")
+
+
 def no_drawing() -> UserError:
     """The error for a backend of MUJOCO_GL that does not work."""
     backend = os.environ.get("MUJOCO_GL", "")
+    if backend.lower() == "egl" and os.environ.get(DEVICE):
+        return _of_device(os.environ[DEVICE])
     what, remedy = FAILURES.get(backend.lower(), ("nothing can be drawn this way", "choose egl, osmesa or glfw"))
     return UserError(what, f"MUJOCO_GL={backend}", remedy)
 
@@ -31,6 +62,7 @@ def no_drawing() -> UserError:
 if importlib.util.find_spec("triton"):
     importlib.import_module("triton")
 
+check_variables()
 warnings.filterwarnings("ignore", module="glfw")  # two lines before ours where there is no display
 try:
     import mujoco

@@ -17,6 +17,13 @@ STARTING = 120.0  # seconds for a process to start, with its imports
 MOST_IN_A_ROW = 3  # losses without a step between them, or failures without a thousand: then it is no accident
 
 
+def name_of(number: int) -> str:
+    """Return the name of a signal; those of real time have none of their own."""
+    with contextlib.suppress(ValueError):
+        return signal.Signals(number).name
+    return f"SIGRTMIN+{number - signal.SIGRTMIN}" if number > signal.SIGRTMIN else f"signal {number}"
+
+
 class Guarded(gymnasium.Wrapper):
     """What an environment raises, in words: not every exception can leave a process, and one that cannot is waited for.
 
@@ -211,6 +218,6 @@ class Workers:
             process.join(0.2)  # one that was killed this moment
             if process.exitcode is not None:
                 code = process.exitcode
-                how = f"was killed ({signal.Signals(-code).name})" if code < 0 else f"ended with code {code}"
+                how = f"was killed ({name_of(-code)})" if code < 0 else f"ended with code {code}"
                 return f"the process of environment {index} {how}"
         return f"an environment's process does not answer ({type(error).__name__})"

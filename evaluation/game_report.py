@@ -1,6 +1,5 @@
 """What is measured about a family: a table of games and modes (games.json), adaptation to one game (adaptation.json)."""
 
-import json
 from pathlib import Path
 
 import torch
@@ -13,7 +12,7 @@ from envs.families import Game
 from errors import UserError, say
 from evaluation import charts, films, games, progress, verdicts
 from training import checkpoint
-from training.files import write_atomic
+from training.files import write_json
 from training.replay import Replay
 
 INFORMED = 200  # agent steps of each game on which informations are measured
@@ -129,7 +128,7 @@ DRAWN = {"games": charts.games, "adaptation": charts.adaptation}
 
 def save(path: Path, frame: int, key: str, rows: dict, title: str) -> None:
     """Write what was measured by background, as JSON and as a picture beside it; key: one of `DRAWN`."""
-    write_atomic(path, json.dumps({"env_frame": frame, key: rows}, indent=1).encode())
+    write_json(path, {"env_frame": frame, key: rows})
     films.write_picture(path.with_suffix(".png"), DRAWN[key](rows, title))
 
 

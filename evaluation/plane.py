@@ -1,11 +1,15 @@
 """The information plane of a run: nats about the robot's state against nats about the background, a point an evaluation."""
 
+import contextlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+
+from training.files import lines
 
 STATE, BACKGROUND = "state/nats/knn", "background/nats/knn"  # means over numbers, see nats.py
 PREFIX = "evaluation/latent"
@@ -19,11 +23,20 @@ def point(frame: int, reading: dict[str, float]) -> list[Point]:
     return [(frame, *(reading[key] for key in keys))] if all(reading.get(key) is not None for key in keys) else []
 
 
+def rows(metrics: Path) -> Iterator[dict]:
+    """The lines of metrics.jsonl, one at a time; what is no line of ours is left out."""
+    with metrics.open("rb") as file:
+        for _, line in lines(file):
+            with contextlib.suppress(ValueError, RecursionError):
+                row = json.loads(line)
+                if isinstance(row, dict) and type(row.get("step")) is int:
+                    yield row
+
+
 def points(metrics: Path) -> list[Point]:
     """The evaluations that metrics.jsonl holds, in order; the last of several at one frame."""
     found: dict[int, Point] = {}
-    for line in metrics.read_text().splitlines():
-        row = json.loads(line)
+    for row in rows(metrics):
         reading = {key.removeprefix(f"{PREFIX}/"): value for key, value in row.items()}
         for one in point(row["step"], reading):
             found[row["step"]] = one

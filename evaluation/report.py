@@ -3,7 +3,6 @@
 What few evaluations ask for, probes and skills, is imported there: its libraries would be a third of the start of train.py.
 """
 
-import json
 import sys
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from errors import say
 from evaluation import films, interrupt, progress, verdicts
 from evaluation.episodes import SIDE_BY_SIDE, Scores, play
 from training import pictures, system
-from training.files import write_atomic
+from training.files import write_json
 from training.rollout import random_policy
 
 
@@ -97,16 +96,12 @@ class Evaluator:
             self.logger.video(frame, f"evaluation/{label}", np.stack(list(shown)), scores.render_fps)
         return scores
 
-    def during_training(self, frame: int) -> dict[str, float]:
-        """A few episodes on the held-out side: metrics; the film goes to TensorBoard. None where it is told to stop, or cannot
-        write: training goes on."""
+    def during_training(self, frame: int) -> dict[str, float] | None:
+        """A few episodes on the held-out side: metrics; the film goes to TensorBoard. None where it was told to stop."""
         try:
             return self.looked_at(frame, self.fresh_side)
         except interrupt.Interrupted:
-            return {}
-        except OSError as error:
-            say(f"warning: the evaluation at frame {frame} was not written ({error}); training goes on")
-            return {}
+            return None
 
     def looked_at(self, frame: int, side: str) -> dict[str, float]:
         """Metrics of a few episodes on a side, and films."""
@@ -199,12 +194,12 @@ def save(path: Path, config: RunConfig, frame: int, results: dict[str, Scores]) 
     }
     head = {"task": config.task, "agent": config.agent, "seed": config.seed, "env_frame": frame}
     head |= {"background": config.background.source, "hardware": system.hardware(), "commit": system.git_commit()}
-    write_atomic(path, json.dumps(head | {"scores": rows}, indent=1).encode())
+    write_json(path, head | {"scores": rows})
 
 
 def save_readings(path: Path, frame: int, readings: dict[str, dict[str, float]], title: str) -> None:
     """Write latent.json, background -> what the latent holds (probes.py), and latent.png."""
-    write_atomic(path, json.dumps({"env_frame": frame, "readings": readings}, indent=1).encode())
+    write_json(path, {"env_frame": frame, "readings": readings})
     from evaluation import charts
 
     films.write_picture(path.with_suffix(".png"), charts.latent(readings, title))

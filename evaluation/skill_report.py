@@ -1,7 +1,6 @@
 """All that is measured about the skills of a run on one background, as metrics, table, skills.json and a film of tiles."""
 
 import contextlib
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from configs.run import RunConfig
 from errors import UserError
 from evaluation import charts, downstream, films, goals, progress, skills, verdicts
 from training import pictures
-from training.files import write_atomic
+from training.files import write_json
 
 TILES = 16
 
@@ -125,5 +124,5 @@ def text_of(results: dict[str, dict[str, float]]) -> str:
 
 def save(path: Path, frame: int, results: dict[str, dict[str, float]], title: str) -> None:
     """Write skills.json, background -> measures, and the gaps; and skills.png."""
-    write_atomic(path, json.dumps({"env_frame": frame, "skills": results, "gaps": gaps(results)}, indent=1).encode())
+    write_json(path, {"env_frame": frame, "skills": results, "gaps": gaps(results)})
     films.write_picture(path.with_suffix(".png"), charts.skills(results, title))

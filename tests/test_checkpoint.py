@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import torch
 
-from errors import UserError
 from training import checkpoint
 from training.checkpoint import Damaged, NotSaved
 
@@ -154,6 +153,45 @@ def test_rejected_checkpoints_are_set_aside(tmp_path):
     assert len(list(tmp_path.iterdir())) == 4
 
 
+def test_a_rejected_checkpoint_goes_once_two_newer_ones_verify(tmp_path):
+    for step in (1, 2, 3):
+        checkpoint.save(tmp_path, step, small(step))
+    assert len(checkpoint.set_aside_newer(tmp_path, checkpoint.steps(tmp_path)[1])) == 1
+    checkpoint.prune(tmp_path)
+    assert [path.name[-1] for path in checkpoint.rejected(tmp_path)] == ["3"]
+    for step in (3, 4):
+        checkpoint.save(tmp_path, step, small(step))
+        checkpoint.prune(tmp_path)
+    assert [path.name[-1] for path in checkpoint.rejected(tmp_path)] == ["3"]
+    checkpoint.save(tmp_path, 5, small(5))
+    checkpoint.prune(tmp_path)
+    assert checkpoint.rejected(tmp_path) == []
+    assert [path.name[-1] for path in checkpoint.steps(tmp_path)] == ["4", "5"]
+
+
+def test_a_save_makes_no_folder_that_was_moved_away(tmp_path):
+    with pytest.raises(NotSaved):
+        checkpoint.save(tmp_path / "run" / "checkpoints", 1, small(1))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_places_of_one_plain_name_are_kept_apart(tmp_path):
+    """ "a b" becomes a_b, which is taken, and a_b.2 is the name of another place."""
+    state = {"a_b.2": torch.ones(1), "a_b": torch.ones(2), "a b": torch.ones(3), "a_b.3": torch.ones(4)}
+    assert same(checkpoint.load(checkpoint.save(tmp_path, 1, state)), state)
+
+
+def test_a_state_that_could_not_be_read_is_not_saved(tmp_path):
+    with pytest.raises(NotSaved, match="are read"):
+        checkpoint.save(tmp_path, 1, {"text": "x" * checkpoint.MAX_STATE_BYTES})
+    assert checkpoint.steps(tmp_path) == []
+
+
+def test_a_checkpoint_that_was_pruned_is_named_so(tmp_path):
+    with pytest.raises(Damaged, match=r"not there any more.*keeps its newest two checkpoints"):
+        checkpoint.load(tmp_path / "step-000000000001")
+
+
 def test_an_extra_check_counts(tmp_path):
     old, new = checkpoint.save(tmp_path, 1, small(1)), checkpoint.save(tmp_path, 2, small(2))
     path, sentences = checkpoint.latest(tmp_path, lambda path: ["a chunk is missing"] if path == new else [])
@@ -268,50 +306,3 @@ def test_everything_is_synced_before_the_name_appears(tmp_path, monkeypatch):
     temporary = f".tmp-step-{1:012d}-{os.getpid()}"
     written = ["tensors.safetensors", "state.json", "MANIFEST.json", temporary]
     assert events == [tmp_path.name, *written, "rename", "checkpoints"]
-
-
-# ---------------------------------------------------------------------------------------------------------------- lock
-
-
-def test_one_run_per_folder(tmp_path):
-    held = checkpoint.lock(tmp_path / "run")
-    with pytest.raises(UserError, match=f"^error: the run folder is in use by process {os.getpid()}: .*: wait for it"):
-        checkpoint.lock(tmp_path / "run")
-    held.release()
-    with checkpoint.lock(tmp_path / "run"):
-        pass
-    checkpoint.lock(tmp_path / "run").release()
-
-
-def test_a_refused_run_leaves_no_folder_and_takes_none_away(tmp_path):
-    with checkpoint.lock(tmp_path / "run"):
-        assert (tmp_path / "run").is_dir()
-    assert not (tmp_path / "run").exists()
-    (tmp_path / "mine").mkdir()
-    with checkpoint.lock(tmp_path / "mine"):
-        pass
-    assert (tmp_path / "mine").is_dir()
-    with checkpoint.lock(tmp_path / "begun"):
-        (tmp_path / "begun" / "config.yaml").write_text("")
-    assert (tmp_path / "begun" / "config.yaml").exists()
-
-
-def test_a_lock_on_a_folder_that_goes_away_is_none(tmp_path, monkeypatch):
-    """Opened while its holder is refused: the holder removes the file between our opening and our locking it."""
-    flock = checkpoint.fcntl.flock
-
-    def too_late(descriptor, how):
-        (tmp_path / "run" / ".lock").unlink()
-        flock(descriptor, how)
-
-    monkeypatch.setattr(checkpoint.fcntl, "flock", too_late)
-    with pytest.raises(UserError, match="in use"):
-        checkpoint.lock(tmp_path / "run")
-
-
-def test_a_folder_that_cannot_be_made(tmp_path):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="cannot be written"):
-        checkpoint.lock(tmp_path / "file" / "run")
-    with pytest.raises(NotSaved):
-        checkpoint.save(tmp_path / "file" / "run", 1, {})

@@ -44,9 +44,9 @@ def run(program: str, *words, **variables) -> subprocess.CompletedProcess:
         return subprocess.CompletedProcess(words, code, *(path.read_text() for path in said))
 
 
-def assert_one_line(result: subprocess.CompletedProcess, *parts: str) -> None:
+def assert_one_line(result: subprocess.CompletedProcess, *parts: str, code: int = 2) -> None:
     lines = [line for line in result.stderr.splitlines() if not line.startswith("warning")]
-    assert result.returncode == 2, result.stderr
+    assert result.returncode == code, result.stderr
     assert len(lines) == 1, result.stderr
     assert lines[0].startswith("error: ")
     for part in parts:
@@ -234,7 +234,7 @@ def test_a_folder_in_use(trained):
     folder, _ = trained
     with (folder / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        assert_one_line(run("train.py", *SMALL, "--frames", 800, "--folder", folder), "in use", str(folder))
+        assert_one_line(run("train.py", *SMALL, "--frames", 800, "--folder", folder), "in use", str(folder), code=6)
 
 
 @pytest.mark.parametrize(

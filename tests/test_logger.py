@@ -5,6 +5,7 @@ import io
 import json
 import os
 import time
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from training import files
 from training import logger as logger_module
 from training.logger import Logger, gif
 
@@ -111,6 +113,67 @@ def test_a_half_line_is_cut_also_without_resume(tmp_path):
     with Logger(tmp_path) as logger:
         logger.scalars(2, {"a": 1})
     assert [line["step"] for line in lines(tmp_path)] == [1, 2]
+
+
+def test_no_room_is_needed_to_cut_what_a_killed_run_wrote_beyond(tmp_path, monkeypatch, capsys):
+    """A full disk at a resume must not leave two histories in one file."""
+    (tmp_path / "metrics.jsonl").write_text("".join(f'{{"step": {step}}}\n' for step in (10, 20, 30, 40)) + '{"st')
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(logger_module.os, "write", full)
+        Logger(tmp_path, resume_step=20).close()
+    assert [line["step"] for line in lines(tmp_path)] == [10, 20]
+
+
+def test_a_link_that_leads_nowhere_is_not_written_through(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "metrics.jsonl").symlink_to(tmp_path / "outside")
+    with Logger(tmp_path / "run", resume_step=3) as logger:
+        logger.scalars(4, {"a": 1.0})
+    assert not (tmp_path / "outside").exists()
+    assert [line["step"] for line in lines(tmp_path / "run")] == [4]
+
+
+def test_a_link_that_came_later_is_not_written_through(tmp_path, capsys):
+    (tmp_path / "victim").write_text("mine")
+    (tmp_path / "metrics.jsonl").symlink_to(tmp_path / "victim")
+    with Logger(tmp_path) as logger:
+        logger.scalars(4, {"a": 1.0})
+    assert (tmp_path / "victim").read_text() == "mine"
+    assert "was not written" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("resume_step", [None, 5])
+def test_a_file_of_holes_takes_no_memory(tmp_path, resume_step):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 1}\n')
+    os.truncate(path, 1 << 30)
+    tracemalloc.start()
+    with Logger(tmp_path, resume_step=resume_step) as logger:
+        logger.scalars(6, {"a": 1.0})
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 16 << 20
+    with path.open("rb") as file:
+        kept = [line for _, line in files.lines(file)]
+    assert kept[0] == b'{"step": 1}\n'
+    assert json.loads(kept[-1])["step"] == 6
+    assert (path.stat().st_size < 1000) == (resume_step is not None)
+
+
+def test_a_log_makes_no_folder_that_was_moved_away(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(logger_module, "RETRY_SECONDS", 0)
+    logger = Logger(tmp_path / "run")
+    logger.scalars(1, {"a": 1.0})
+    (tmp_path / "run").rename(tmp_path / "moved")
+    with full_disk(monkeypatch, 0):
+        logger.scalars(2, {"a": 1.0})  # refused: the file is opened again
+    logger.scalars(3, {"a": 1.0})
+    logger.close()
+    assert not (tmp_path / "run").exists()
 
 
 def test_event_files_are_read_in_order_when_the_clock_goes_back(tmp_path, monkeypatch):

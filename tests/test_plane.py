@@ -20,7 +20,8 @@ def test_points_are_the_evaluations_that_have_both(tmp_path):
         {"step": 30, state: 0.3, background: 0.4},
         {"step": 30, state: 0.4, background: 0.3},
     ]
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    odd = ["[" * 100_000, "x", "[]", '{"step": "x"}']
+    path.write_text("".join(f"{line}\n" for line in [*odd, *map(json.dumps, rows)]) + '{"st')
     assert plane.points(path) == [(10, 0.5, 0.1), (30, 0.3, 0.4)]
     assert plane.point(5, {plane.STATE: 1.0}) == []  # a clean run has no background to read
 

@@ -263,6 +263,18 @@ def test_malformed_manifests_are_damage_not_a_crash(tmp_path):
         copy.load(tmp_path, manifest, {})
 
 
+@pytest.mark.parametrize("far", [2**53, 2**62, 2**63 - 22, 2**70, -1])
+def test_rows_of_impossible_numbers_are_damage(tmp_path, far):
+    """Three places that agree with each other."""
+    replay, _ = filled(5)
+    manifest, tail = replay.save(tmp_path)
+    copy = Replay(40, num_envs=2, **SIZES)
+    forged = manifest | {"first": far, "tail_start": far, "count": far + 5}
+    with pytest.raises(Damaged, match="no possible number"):
+        copy.load(tmp_path, forged, tail)
+    assert len(copy) == 0
+
+
 def test_a_chunk_outside_the_folder_is_not_read(tmp_path):
     replay, _ = filled(29)
     manifest, tail = replay.save(tmp_path / "replay")

@@ -7,6 +7,7 @@ import torch
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 import envs
+from errors import UserError
 from evaluation import report
 from evaluation.episodes import Scores, play
 from training.rollout import Rollout
@@ -73,6 +74,38 @@ def test_episodes_that_diverged_are_counted():
         for _ in range(3):
             rollout.step(counting_policy)
     assert rollout.diverged == 2
+
+
+class Generous(Diary):
+    """Its numbers fit float64, and one of them not float32."""
+
+    def __init__(self, name: str, value: float):
+        self.name, self.value = name, value
+
+    def reset(self, *, seed=None, options=None):
+        image, _ = super().reset(seed=seed)
+        return image, {"signals": np.zeros(1), "game": np.array([self.value if self.name == "game of a reset" else 1.0])}
+
+    def step(self, action):
+        image, reward, terminated, truncated, info = super().step(action)
+        values = {"reward": reward, "signals": 0.0, "game": 1.0} | {self.name: self.value}
+        info |= {name: np.array([values[name]]) for name in ("signals", "game")}
+        return image, values["reward"], terminated, truncated, info
+
+
+@pytest.mark.parametrize("name", ["reward", "signals", "game", "game of a reset"])
+def test_a_number_that_float32_cannot_hold_is_refused(name):
+    def stepped(value: float) -> Rollout:
+        envs = SyncVectorEnv([lambda: Generous(name, value)], autoreset_mode=AutoresetMode.NEXT_STEP)
+        rollout = Rollout(envs, 0, seed=0)
+        rollout.step(counting_policy)
+        rollout.step(counting_policy)
+        return rollout
+
+    assert stepped(1e38).row[name.split()[0]].dtype == np.float32
+    with pytest.raises(UserError, match=f"its {name.split()[0]} held numbers that are not finite in float32") as error:
+        stepped(1e39)
+    assert error.value.exit_code == 5
 
 
 def test_play_gives_every_environment_the_same_number_of_episodes():

@@ -10,7 +10,7 @@ import gymnasium
 import numpy as np
 import pytest
 
-from envs.workers import MOST_IN_A_ROW, Workers
+from envs.workers import MOST_IN_A_ROW, Workers, name_of
 from errors import UserError, WorkerLost
 from training.replay import Replay
 from training.rollout import Rollout, random_policy
@@ -67,6 +67,14 @@ def test_they_are_what_they_were_without_processes(capfd):
         envs.close()
     assert not any(process.is_alive() for process in envs.envs.processes)
     assert capfd.readouterr().err == ""
+
+
+def test_every_signal_has_a_name():
+    names = {number: name_of(number) for number in range(1, 65)}
+    assert names[9] == "SIGKILL"
+    assert names[35] == "SIGRTMIN+1"
+    assert names[32] == "signal 32"  # the C library keeps it for itself
+    assert len(set(names.values())) == 64
 
 
 GONE = [(signal.SIGKILL, "1 was killed (SIGKILL)"), (signal.SIGSTOP, "1 gave no answer for 2 s")]

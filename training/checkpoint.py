@@ -7,13 +7,11 @@ pointer file: the newest folder, by step, whose manifest verifies is the latest.
 """
 
 import contextlib
-import fcntl
 import json
 import math
 import os
 import re
 import shutil
-import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -23,19 +21,22 @@ import torch
 
 from errors import UserError
 from training import files, system
-from training.files import Damaged, NotSaved
+from training.files import Damaged, NotSaved, Unreadable
 
 __all__ = [
     "Damaged",
+    "Gone",
     "NotSaved",
+    "Unreadable",
     "fits",
     "latest",
     "load",
-    "lock",
     "peek",
     "prune",
+    "rejected",
     "save",
     "set_aside_newer",
+    "step_of",
     "steps",
     "verify",
 ]
@@ -45,8 +46,16 @@ FOLDER = re.compile(r"step-(\d{12,18})(?:\.(\d{1,6}))?")
 TENSOR_NAME = re.compile(r"[A-Za-z0-9._/-]{1,512}")
 CONTENT_FILES = {"tensors.safetensors", "state.json"}
 MAX_MANIFEST_BYTES = 1 << 16
+MAX_STATE_BYTES = 16 << 20  # JSON takes up to 36 times its size in memory; a real state is below 1 MB
 MAX_DEPTH = 100
+REJECTED = re.compile(r"rejected-step-(\d{12,18})(?:\.\d{1,6})?(?:-\d{1,6})?")
 _MISFITS = (KeyError, TypeError, ValueError, IndexError, AttributeError, RuntimeError, OverflowError)
+
+
+class Gone(Damaged):
+    """A checkpoint that was there, or was named, is not there."""
+
+    remedy = "a run that goes on keeps its newest two checkpoints: give the run folder, and the newest is taken"
 
 
 # --------------------------------------------------------------------------------------------------- folders, in order
@@ -65,8 +74,15 @@ def steps(root: Path | str) -> list[Path]:
     ]
 
 
+def step_of(path: Path) -> int:
+    """Return the step that a checkpoint folder is named by."""
+    return int(FOLDER.fullmatch(path.name).group(1))
+
+
 def save(root: Path | str, step: int, state: Any) -> Path:
-    """Write a checkpoint; return its folder. Raises NotSaved when the disk refuses: older ones are intact then.
+    """Write a checkpoint; return its folder. The root is made, its parent is not: it may have been moved away.
+
+    Raises NotSaved when the disk refuses: older ones are intact then.
 
     state   nested dicts (keys: strings or ints), lists and tuples of tensors, numpy arrays and scalars, ints, floats,
             strings, bools, None. Anything else raises TypeError with the place.
@@ -78,6 +94,8 @@ def save(root: Path | str, step: int, state: Any) -> Path:
         "tensors.safetensors": files.pack_tensors(tensors),
         "state.json": json.dumps({"version": VERSION, "state": tree}, allow_nan=False).encode(),
     }
+    if len(contents["state.json"]) > MAX_STATE_BYTES:
+        raise NotSaved(f"the state of step {step} has {len(contents['state.json'])} bytes, at most {MAX_STATE_BYTES} are read")
     temporary = root / f".tmp-step-{step:012d}-{os.getpid()}"
     try:
         files.make_folder(root)
@@ -175,8 +193,9 @@ def latest(root: Path | str, check: Callable[[Path], list[str]] | None = None) -
     """The newest checkpoint that verifies, or None; and a sentence about each newer one that was passed over.
 
     check   more to hold against a checkpoint that verifies (its replay chunks): a list of what is wrong
+    Raises Unreadable where one cannot be read this time: only what is proven is damage.
     """
-    rejected, chosen = [], None
+    passed_over, chosen = [], None
     for path in reversed(steps(root)):
         try:
             verify(path)
@@ -186,9 +205,9 @@ def latest(root: Path | str, check: Callable[[Path], list[str]] | None = None) -
         if not wrong:
             chosen = path
             break
-        rejected.append(f"checkpoint {path.name} is damaged ({wrong[0]})")
+        passed_over.append(f"checkpoint {path.name} is damaged ({wrong[0]})")
     instead = f"{chosen.name} is used instead" if chosen else "there is no earlier one"
-    return chosen, [f"{sentence}; {instead}" for sentence in rejected]
+    return chosen, [f"{sentence}; {instead}" for sentence in passed_over]
 
 
 def set_aside_newer(root: Path | str, chosen: Path | None) -> list[Path]:
@@ -207,11 +226,17 @@ def set_aside_newer(root: Path | str, chosen: Path | None) -> list[Path]:
     return moved
 
 
+def rejected(root: Path | str) -> list[Path]:
+    """Return the checkpoints that were set aside."""
+    root = Path(root)
+    return sorted(path for path in root.iterdir() if REJECTED.fullmatch(path.name)) if root.is_dir() else []
+
+
 def prune(root: Path | str, keep: int = 2) -> list[Path]:
     """Delete what is older than the newest `keep` (at least 2) checkpoints that verify; return these, oldest first.
 
-    While fewer verify nothing is deleted: a read that failed for a passing reason must not cost a good checkpoint.
-    Raises NotSaved when the file system refuses.
+    What was set aside goes like the others, once so many newer ones verify. While fewer verify nothing is deleted: a read
+    that failed for a passing reason must not cost a good checkpoint. Raises NotSaved when the file system refuses.
     """
     root, kept, older = Path(root), [], []
     _remove_leftovers(root)
@@ -222,8 +247,10 @@ def prune(root: Path | str, keep: int = 2) -> list[Path]:
         try:
             verify(path)
             kept.insert(0, path)
-        except Damaged:
+        except (Damaged, Unreadable):
             continue
+    if len(kept) == max(keep, 2):
+        older += [path for path in rejected(root) if int(REJECTED.fullmatch(path.name).group(1)) < step_of(kept[0])]
     for path in older:
         doomed = root / f".tmp-delete-{path.name}"
         try:
@@ -269,9 +296,10 @@ def _flatten(value: Any, place: str, tensors: dict[str, torch.Tensor], depth: in
 
 def _put(tensor: torch.Tensor, place: str, tensors: dict[str, torch.Tensor]) -> str:
     """File a tensor under its place, letters that do not belong in a name replaced, and return the name."""
-    name = re.sub(r"[^A-Za-z0-9._/-]", "_", place)[:480]
-    if name in tensors:
-        name = f"{name}.{len(tensors)}"
+    name = plain = re.sub(r"[^A-Za-z0-9._/-]", "_", place)[:480]
+    number = len(tensors)
+    while name in tensors:  # two places may have one plain name, and a place may look like a name with a number
+        name, number = f"{plain}.{number}", number + 1
     tensors[name] = tensor
     return name
 
@@ -310,6 +338,8 @@ def _get(name: str, tensors: dict[str, torch.Tensor], unused: set[str]) -> torch
 
 def _manifest(path: Path) -> dict[str, dict]:
     """File name -> listing of a checkpoint, the manifest's form checked. Raises Damaged."""
+    if not os.path.lexists(path):
+        raise Gone("this checkpoint is not there any more", path)
     if path.is_symlink() or not path.is_dir():
         raise Damaged("not a checkpoint folder", path)
     manifest = _json(files.read(path / "MANIFEST.json", MAX_MANIFEST_BYTES), path / "MANIFEST.json")
@@ -320,6 +350,9 @@ def _manifest(path: Path) -> dict[str, dict]:
         raise Damaged("MANIFEST.json is malformed", path)
     if sorted(listing["name"] for listing in listings) != sorted(CONTENT_FILES):
         raise Damaged("MANIFEST.json does not list the files of a checkpoint", path)
+    sizes = {listing["name"]: listing["bytes"] for listing in listings}
+    if sizes["state.json"] > MAX_STATE_BYTES:
+        raise Damaged(f"state.json is said to have {sizes['state.json']} bytes, {MAX_STATE_BYTES} are the most", path)
     match = FOLDER.fullmatch(path.name)
     if match and manifest.get("step") != int(match.group(1)):
         raise Damaged(f"MANIFEST.json is of step {str(manifest.get('step'))[:20]}", path)
@@ -331,67 +364,3 @@ def _json(content: bytes, path: Path) -> Any:
         return json.loads(content)
     except (ValueError, RecursionError) as error:
         raise Damaged("not JSON", path) from error
-
-
-# --------------------------------------------------------------------------------------------------------------- lock
-
-
-class Lock:
-    """Held while a run writes into its folder; `release`, the end of a `with`, or the process's end frees it.
-
-    made   the folder, when it was made for this lock: a run that is refused before it wrote anything leaves none
-    """
-
-    def __init__(self, descriptor: int, made: Path | None = None):
-        self._descriptor: int | None = descriptor
-        self._made = made
-
-    def release(self) -> None:
-        """Free the folder for others."""
-        if self._descriptor is None:
-            return
-        if self._made and self._made.is_dir() and os.listdir(self._made) == [".lock"]:
-            shutil.rmtree(self._made, ignore_errors=True)
-        os.close(self._descriptor)
-        self._descriptor = None
-
-    def __enter__(self) -> "Lock":
-        return self
-
-    def __exit__(self, *_) -> None:
-        self.release()
-
-
-def lock(run_folder: Path | str) -> Lock:
-    """Take the one lock of a run folder (made if missing). Raises UserError when another process holds it."""
-    folder = Path(run_folder)
-    made = None if folder.exists() else folder
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o644)
-    except OSError as error:
-        raise UserError(f"the run folder cannot be written ({error.strerror})", str(folder), "choose another folder") from error
-    status = os.fstat(descriptor)
-    if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
-        os.close(descriptor)
-        raise UserError("its .lock is a link to another file, or a pipe", str(folder), "remove it")
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if os.fstat(descriptor).st_nlink == 0:
-            raise BlockingIOError  # its holder was refused, and removed the folder this moment
-    except BlockingIOError:
-        holder = os.read(descriptor, 32).decode(errors="replace").strip()
-        os.close(descriptor)
-        raise UserError(
-            f"the run folder is in use by process {holder or '?'}", str(folder), "wait for it to end, or choose another folder"
-        ) from None
-    except OSError as error:
-        os.close(descriptor)
-        raise UserError(
-            f"the run folder's file system cannot lock ({error.strerror})",
-            str(folder),
-            "choose a folder on another file system",
-        ) from error
-    os.ftruncate(descriptor, 0)
-    os.write(descriptor, f"{os.getpid()}\n".encode())
-    return Lock(descriptor, made)

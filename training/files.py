@@ -5,22 +5,35 @@ the listing names. Tensors are safetensors; nothing here can run code that a fil
 """
 
 import contextlib
+import errno
 import hashlib
+import json
+import math
 import os
 import re
+import secrets
 import stat
+import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import safetensors
 import safetensors.torch
 import torch
 
-from errors import UserError
+from errors import UserError, say
 from training.system import free_memory
 
 NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
+TEMPORARY = re.compile(r"\.tmp-[a-z0-9_]{8}([-.].*)?")  # names of files that are being written
+ABANDONED = 86_400.0  # seconds after which nobody writes to a temporary file any more
+MAX_LINE = 1 << 20  # bytes of a line of metrics.jsonl; a real one has a few thousand
+MAX_BYTES = 1 << 53  # the largest size that a listing may claim
+# What open() answers for a name that is missing, or is a link, folder, socket or device: proof that it is no file of ours.
+PROOFS = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENXIO, errno.ENODEV}
+_unsynced: set[int] = set()  # devices whose folders cannot be synced, and that a warning named
+CANNOT_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.ENOSYS}  # of a folder: CIFS, some FUSE, drvfs
 
 
 class NotSaved(Exception):
@@ -28,11 +41,21 @@ class NotSaved(Exception):
 
 
 class Damaged(UserError):
-    """A file is missing, truncated, altered or not of our making."""
+    """A file is proven to be missing, truncated, altered or not of our making."""
+
+    remedy = "use an earlier checkpoint, or start a new run folder"
 
     def __init__(self, what: str, where: Path | str):
-        super().__init__(what, str(where), "use an earlier checkpoint, or start a new run folder")
+        super().__init__(what, str(where), self.remedy)
         self.what, self.where = what, str(where)
+
+
+class Unreadable(UserError):
+    """A file could not be read this time (a stale handle, a fault of the disk, no memory). That proves no damage."""
+
+    def __init__(self, what: str, where: Path | str):
+        remedy = "nothing was changed: try again; if it stays so, move that checkpoint away, and the one before it is taken"
+        super().__init__(what, str(where), remedy)
 
 
 def valid_name(name) -> bool:
@@ -40,20 +63,47 @@ def valid_name(name) -> bool:
     return isinstance(name, str) and NAME.fullmatch(name) is not None and not name.startswith(".")
 
 
+@contextlib.contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Give an OSError the path that it is about: those of write() and fsync() know none."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
+
+
 def fsync_folder(folder: Path) -> None:
-    """Make renames and new names in a folder last through a power cut."""
+    """Make renames and new names in a folder last through a power cut.
+
+    Some file systems cannot sync a folder. One warning says so, and the program goes on.
+    """
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        os.fsync(descriptor)
+        with _named(folder):
+            os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in CANNOT_SYNC:
+            raise
+        _warn_unsynced(str(folder), error.strerror)
     finally:
         os.close(descriptor)
 
 
-def make_folder(folder: Path) -> None:
-    """Create a folder and its parents, each entry made to last."""
+def _warn_unsynced(folder: str, reason: str) -> None:
+    device = os.stat(folder).st_dev  # one warning for each file system
+    if device not in _unsynced:
+        _unsynced.add(device)
+        what = f"the file system of {folder} cannot sync a folder ({reason})"
+        say(f"warning: {what}; a power cut may cost the newest checkpoint, nothing else is lost")
+
+
+def make_folder(folder: Path, parents: bool = False) -> None:
+    """Create a folder, and its parents where `parents` is set; each new name is synced."""
     if folder.is_dir():
         return
-    make_folder(folder.parent)
+    if parents:
+        make_folder(folder.parent, parents=True)
     folder.mkdir(exist_ok=True)
     fsync_folder(folder.parent)
 
@@ -66,18 +116,48 @@ def write(path: Path, content: bytes) -> dict:
     path.unlink(missing_ok=True)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
     try:
-        view = memoryview(content)
-        while view:
-            view = view[os.write(descriptor, view) :]
-        os.fsync(descriptor)
+        with _named(path):
+            view = memoryview(content)
+            while view:
+                view = view[os.write(descriptor, view) :]
+            os.fsync(descriptor)
     finally:
         os.close(descriptor)
     return {"name": path.name, "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
 
 
+def temporary_name(path: Path) -> Path:
+    """Return a name beside `path` that no other process uses, for a file that is being written."""
+    return path.with_name(f".tmp-{secrets.token_hex(4)}-{path.name[-60:]}")
+
+
+def remove_abandoned(folder: Path) -> None:
+    """Delete temporary files that killed processes left in a folder more than a day ago."""
+    for path in folder.iterdir() if folder.is_dir() else ():
+        with contextlib.suppress(OSError):  # what cannot be deleted costs room and nothing else
+            if TEMPORARY.fullmatch(path.name) and time.time() - path.lstat().st_mtime > ABANDONED:
+                path.unlink()
+
+
+def write_json(path: Path, value: Any) -> dict:
+    """Write JSON as `write_atomic`; NaN and infinity, which JSON lacks, become null."""
+    return write_atomic(path, json.dumps(_finite(value), indent=1, allow_nan=False).encode())
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def write_atomic(path: Path, content: bytes) -> dict:
-    """As `write`, but the name appears only with the whole content behind it, and stays."""
-    temporary = path.with_name(f".tmp-{path.name}")
+    """As `write`, but the name appears only with the whole content behind it, and stays.
+
+    Two processes may write one name at once: the later one's content stays.
+    """
+    temporary = temporary_name(path)
     try:
         listing = write(temporary, content)
         temporary.rename(path)
@@ -89,28 +169,51 @@ def write_atomic(path: Path, content: bytes) -> dict:
     return {**listing, "name": path.name}
 
 
+def _open_unfollowed(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
+
+
 @contextlib.contextmanager
 def _regular(path: Path, limit: int) -> Iterator[tuple[BinaryIO, int]]:
-    """A regular file of at most `limit` bytes, open, and its size; links, pipes and devices are refused. Raises Damaged."""
+    """A regular file of at most `limit` bytes, open, and its size; links, pipes and devices are refused.
+
+    Raises Damaged for what is proven, Unreadable for what may be better the next time.
+    """
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-        with os.fdopen(descriptor, "rb") as file:
-            status = os.fstat(descriptor)
+        with open(path, "rb", opener=_open_unfollowed) as file:
+            status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
                 raise Damaged("not a regular file", path)
             if status.st_size > limit:
                 raise Damaged(f"{status.st_size} bytes where at most {limit} belong", path)
             yield file, status.st_size
     except OSError as error:
-        raise Damaged(f"cannot be read ({error.strerror})", path) from error
+        kind = Damaged if error.errno in PROOFS else Unreadable
+        raise kind(f"cannot be read ({error.strerror})", path) from error
 
 
 def read(path: Path, limit: int) -> bytes:
-    """The bytes of a regular file of at most `limit` bytes; links, pipes and devices are refused. Raises Damaged."""
+    """The bytes of a regular file of at most `limit` bytes; links, pipes and devices are refused.
+
+    Raises Damaged or Unreadable.
+    """
     with _regular(path, limit) as (file, size):
         if size > free_memory():
-            raise Damaged(f"{size} bytes, more than the free memory", path)
-        return file.read(limit + 1)
+            raise Unreadable(f"{size} bytes, more than the free memory", path)
+        return file.read(size + 1)  # never as much as a listing claims: that much memory would be taken first
+
+
+def lines(file: BinaryIO, limit: int = MAX_LINE) -> Iterator[tuple[int, bytes]]:
+    """Yield (where it ends, line) for each whole line of a file, at most `limit` bytes at a time in memory.
+
+    A longer line comes as b"": a file may hold gigabytes of holes. A last line without its end is left out.
+    """
+    end, whole = 0, True
+    while piece := file.readline(limit):
+        end, begun = end + len(piece), whole
+        whole = piece.endswith(b"\n")
+        if whole:
+            yield end, piece if begun else b""
 
 
 def valid_listing(listing) -> bool:
@@ -120,7 +223,7 @@ def valid_listing(listing) -> bool:
         and set(listing) == {"name", "bytes", "sha256"}
         and valid_name(listing["name"])
         and type(listing["bytes"]) is int
-        and listing["bytes"] >= 0
+        and 0 <= listing["bytes"] <= MAX_BYTES
         and isinstance(listing["sha256"], str)
         and re.fullmatch("[0-9a-f]{64}", listing["sha256"]) is not None
     )

@@ -7,6 +7,7 @@ TensorBoard's records are written here: its own writer never works again after o
 
 import collections
 import contextlib
+import errno
 import io
 import json
 import math
@@ -26,7 +27,8 @@ from tensorboard.compat.proto.types_pb2 import DT_STRING
 from tensorboard.summary.writer.record_writer import RecordWriter
 from tqdm import tqdm
 
-from training.files import write_atomic
+from errors import clean
+from training.files import MAX_LINE, lines, write_atomic
 
 RETRY_SECONDS = 10.0
 WAITING_BYTES = 4 << 20
@@ -75,13 +77,11 @@ class Sink:
 
     def _open(self) -> None:
         path = self._path or self._new_path()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK, 0o644)
+        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK | os.O_NOFOLLOW, 0o644)
         if self._path is None:
+            if self._by_lines:
+                _cut_half_line(self._descriptor)
             self._size = os.fstat(self._descriptor).st_size
-            if self._by_lines and self._size:
-                self._size = path.read_bytes().rfind(b"\n") + 1
-                os.ftruncate(self._descriptor, self._size)
         self._path = path
 
     def _append(self, record: bytes) -> None:
@@ -135,6 +135,8 @@ class Logger:
         self.folder = Path(folder)
         self._events_folder = self.folder / run_name
         self._quiet = quiet
+        # Made now or never: a folder that is missing later was moved away, and what comes would go into a new one.
+        self._guarded(lambda: self._events_folder.mkdir(parents=True, exist_ok=True))
         metrics = self.folder / "metrics.jsonl"
         if resume_step is not None:
             self._guarded(lambda: _trim(metrics, resume_step))
@@ -218,7 +220,7 @@ class Logger:
     def _say(self, sentence: str) -> None:
         if not self._quiet:
             with contextlib.suppress(OSError):  # as in errors.say; this way a bar is not broken
-                tqdm.write(f"warning: {sentence}", file=sys.stderr)
+                tqdm.write(clean(f"warning: {sentence}"), file=sys.stderr)
 
 
 def gif(frames: np.ndarray, fps: float) -> bytes:
@@ -253,14 +255,39 @@ def _new_events_path(folder: Path) -> Path:
     return folder / f"events.out.tfevents.{max(int(time.time()), latest + 1):010d}.{os.getpid()}.foreground"
 
 
+def _cut_half_line(descriptor: int) -> None:
+    """Cut a file after its last whole line. Where none ends within the last MAX_LINE bytes a new line begins at the end."""
+    size = os.fstat(descriptor).st_size
+    start = max(0, size - MAX_LINE)
+    end = os.pread(descriptor, size - start, start).rfind(b"\n") + 1
+    if end or start == 0:
+        os.ftruncate(descriptor, start + end)
+    else:
+        os.write(descriptor, b"\n")
+
+
 def _trim(path: Path, step: int) -> None:
-    """Keep the whole lines of a metrics file up to a step; what a killed run wrote beyond it is written again."""
+    """Keep the whole lines of a metrics file up to a step; what a killed run wrote beyond it is written again.
+
+    The lines are in order, so the rest is cut off, which needs no room on the disk. A file that holds other lines, or that
+    is a link, is written anew.
+    """
     if not path.exists():
+        path.unlink(missing_ok=True)  # a link that leads nowhere
         return
     if not path.is_file():
-        raise OSError(f"{path} is no regular file")
-    with path.open("rb") as old:
-        write_atomic(path, b"".join(line for line in old if line.endswith(b"\n") and _step_of(line) <= step))
+        raise OSError(errno.EINVAL, f"{path} is no regular file")
+    kept, odd, end = [], path.is_symlink(), 0
+    with path.open("rb") as file:
+        for stop, line in lines(file):
+            if _step_of(line) <= step:
+                odd |= end + len(line) != stop  # something else is before it
+                kept.append(line)
+                end = stop
+    if odd:
+        write_atomic(path, b"".join(kept))
+    else:
+        os.truncate(path, end)
 
 
 def _step_of(line: bytes) -> float:

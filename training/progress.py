@@ -9,7 +9,7 @@ import time
 
 from tqdm import tqdm
 
-from errors import say
+from errors import clean, say
 
 TERMINAL_SECONDS, LINE_SECONDS = 1.0, 30.0
 MEASURED = 20.0  # seconds of learning before the time left is told
@@ -85,7 +85,7 @@ class Display:
             say(text, self.stream)
             return
         with contextlib.suppress(OSError, ValueError):
-            tqdm.write(text, file=self.stream)
+            tqdm.write(clean(text), file=self.stream)
 
     def close(self) -> None:
         """End the bar."""

@@ -17,7 +17,8 @@ from training.files import Damaged, NotSaved
 
 CHUNK_ROWS = 1024
 VERSION = 1
-CHUNK_NAME = re.compile(r"(\.tmp-)?stream-\d{3}-row-\d{12}-[0-9a-f]{12}\.safetensors")
+MOST_ROWS = 1 << 53  # that a stream may ever have had
+CHUNK_NAME = re.compile(r"(\.tmp-([0-9a-f]{8}-)?)?stream-\d{3}-row-\d{12}-[0-9a-f]{12}\.safetensors")
 _NUMPY_TYPES = {torch.uint8: np.uint8, torch.bool: np.bool_, torch.float32: np.float32}
 
 
@@ -275,6 +276,10 @@ class Replay:
                     "replay",
                     "resume with the settings of the run folder, or start a new one",
                 )
+        rows = [manifest[key] for key in ("first", "tail_start", "count")]
+        rows += [chunk[key] for chunk in manifest["chunks"] for key in ("start", "stop")]
+        if not all(type(row) is int and 0 <= row <= MOST_ROWS for row in rows):
+            raise Damaged("a row of the replay has no possible number", "replay")
         stop = manifest["first"]
         for chunk in manifest["chunks"]:
             if not 0 <= chunk["start"] <= stop < chunk["stop"] or len(chunk["files"]) != self.num_envs:
@@ -304,6 +309,7 @@ def damaged_chunks(folder: Path | str, manifest: dict) -> list[tuple[int, str]]:
     """(row where the chunk stops, a sentence) for each chunk file that is missing or altered; empty when all is well.
 
     Give its sentences to `checkpoint.latest` as the extra check: then a checkpoint counts only with its replay.
+    Raises Unreadable where one cannot be read this time.
     """
     found = []
     for chunk in manifest["chunks"]:

@@ -54,6 +54,19 @@ def _like(kept: Any, saved: Any) -> Any:
     return saved.to(kept.device) if isinstance(kept, torch.Tensor) else saved
 
 
+def _narrowed(name: str, value: Any) -> np.ndarray:
+    """Return numbers of an environment as the float32 that the replay stores.
+
+    Errors: UserError where one is not finite then: a number that fits float64 may be infinite in float32.
+    """
+    with np.errstate(over="ignore"):
+        narrow = np.asarray(value).astype(np.float32)
+    if not np.isfinite(narrow).all():
+        remedy = "start a new folder with another --seed, and report the task"
+        raise UserError(f"its {name} held numbers that are not finite in float32", "an environment", remedy, exit_code=5)
+    return narrow
+
+
 class Rollout:
     """Steps a vector environment with a policy and keeps the policy's memory.
 
@@ -91,16 +104,17 @@ class Rollout:
         except WorkerLost:
             self._begin_again()
             return self.step(policy)
-        self._check(reward, info)
         is_first = self._done
+        reward = _narrowed("reward", reward)
+        extras = self._extras(info, is_first)
         self.diverged += int(np.sum(info.get("diverged", 0)))
         self.row = {
             "image": image,
             "action": np.where(is_first[:, None], 0, action).astype(np.float32),
-            "reward": np.where(is_first, 0, reward).astype(np.float32),
+            "reward": np.where(is_first, 0, reward),
             "is_first": is_first,
             "is_terminal": np.asarray(terminated, bool),
-        } | self._extras(info, is_first)
+        } | extras
         self._account(np.asarray(terminated | truncated, bool))
         return self.row
 
@@ -114,13 +128,6 @@ class Rollout:
             remedy = "an earlier checkpoint is from before; lower the learning rates"
             raise UserError("what the policy does is not finite", "its action", remedy, exit_code=3)
 
-    def _check(self, reward: np.ndarray, info: dict) -> None:
-        """Errors: UserError before a number that is none can get into the replay."""
-        for name, value in (("reward", reward), ("signals", info.get("signals", 0)), ("game", info.get("game", 0))):
-            if not np.isfinite(value).all():
-                remedy = "start a new folder with another --seed, and report the task"
-                raise UserError(f"its {name} held numbers that are not finite", "an environment", remedy, exit_code=5)
-
     def _first_row(self, image: np.ndarray) -> dict[str, np.ndarray]:
         zero = np.zeros(self.number, np.float32)
         action = np.zeros(self.envs.action_space.shape, np.float32)
@@ -131,11 +138,11 @@ class Rollout:
         """Signals (N, K), condition (N, C) and game (N, D), where there are such."""
         extras = {}
         if "game" in info:
-            extras["game"] = np.asarray(info["game"], np.float32)
+            extras["game"] = _narrowed("game", info["game"])
             if getattr(self.memory, "game", None) is not None:
                 self.memory = self.memory.plays(torch.from_numpy(extras["game"]))
         if "signals" in info:
-            extras["signals"] = np.where(is_first[:, None], 0, info["signals"]).astype(np.float32)
+            extras["signals"] = np.where(is_first[:, None], 0, _narrowed("signals", info["signals"]))
         if getattr(self.memory, "condition", None) is not None:
             extras["condition"] = self.memory.condition.detach().cpu().numpy().astype(np.float32)
         return extras

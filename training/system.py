@@ -4,8 +4,10 @@ import contextlib
 import ctypes
 import errno
 import functools
+import importlib.metadata
 import os
 import platform
+import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -32,6 +34,16 @@ def prepare_environment() -> bool:
     except (OSError, AttributeError):
         return False
     return all([mallopt(parameter, value) == 1 for parameter, value in MALLOPT.values()])
+
+
+# What tells a run to stop: a person, a closed terminal, a scheduler that warns before it kills, a limit on CPU time.
+STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU)
+
+
+def stop_signals() -> list[signal.Signals]:
+    """Return the signals that stop this process. One that was ignored at its start, as under nohup, stays ignored."""
+    always = (signal.SIGTERM, signal.SIGINT)
+    return [number for number in STOPPING if number in always or signal.getsignal(number) is not signal.SIG_IGN]
 
 
 def free_memory() -> int:
@@ -122,6 +134,25 @@ def hardware() -> dict[str, str | int | float]:
         "torch": torch.__version__,
         "platform": platform.platform(),
     }
+
+
+PACKAGES = ("torch", "numpy", "mujoco", "dm_control")  # whose versions decide what a run computes
+
+
+def provenance(device) -> dict[str, str]:
+    """Return what a run's numbers depend on, to the bit, besides its options: kept in each checkpoint."""
+    import torch
+
+    on_gpu = torch.device(device).type == "cuda"
+    facts = {
+        "CPU": _cpu_model(),
+        "CPU instructions": torch.backends.cpu.get_cpu_capability(),
+        "device": torch.cuda.get_device_name(device) if on_gpu else "cpu",
+        "threads": str(torch.get_num_threads()),
+        "Python": platform.python_version(),
+        "commit": git_commit(),
+    }
+    return facts | {name: importlib.metadata.version(name) for name in PACKAGES}
 
 
 def _cpu_model() -> str:

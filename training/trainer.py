@@ -3,6 +3,7 @@
 Three clocks: agent_step (one action), env_frame (= agent_step * action_repeat; the x axis of every plot), update.
 """
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,16 +14,18 @@ import torch
 
 from agents.agent import Agent
 from agents.optimiser import Divergence, not_finite
-from errors import UserError
+from errors import UserError, unforeseen
 from option import option
 from training import checkpoint, pictures, system
 from training import replay as replays
 from training.best import Best
-from training.files import Damaged, NotSaved
+from training.files import Damaged, NotSaved, Unreadable
 from training.logger import Logger
+from training.periodic import Every, Metrics
 from training.progress import Progress
 from training.replay import Replay
 from training.rollout import Policy, Rollout
+from training.state import completed, moved
 
 
 @dataclass(frozen=True)
@@ -43,47 +46,24 @@ def manifest_of(path: Path) -> dict:
     return checkpoint.peek(path, "replay", "manifest")
 
 
+def manifests_of_rejected(root: Path) -> list[dict]:
+    """The replay's manifests of checkpoints that were set aside: a person may want to go back to one, with its chunks."""
+    found = []
+    for path in checkpoint.rejected(root):
+        with contextlib.suppress(Damaged):  # one that cannot name its chunks needs none
+            found.append(manifest_of(path))
+    return found
+
+
 FILM = 64  # rows
-
-
-class Every:
-    """True once each time a clock passes a multiple of `period`; never for period 0."""
-
-    def __init__(self, period: int, now: int):
-        self.period, self.last = period, now // period if period else 0
-
-    def __call__(self, now: int) -> bool:
-        if not self.period or now // self.period == self.last:
-            return False
-        self.last = now // self.period
-        return True
-
-
-class Metrics:
-    """Means of metrics between two lines; tensors are fetched from the device once a line."""
-
-    def __init__(self):
-        self.rows: list[dict[str, torch.Tensor]] = []
-
-    def add(self, row: dict[str, torch.Tensor]) -> None:
-        self.rows.append(row)
-
-    def flush(self) -> dict[str, float]:
-        kinds: dict[tuple[str, ...], list[dict]] = {}  # not every update has every metric
-        for row in self.rows:
-            kinds.setdefault(tuple(row), []).append(row)
-        self.rows, sums, counts = [], {}, {}
-        for names, rows in kinds.items():
-            table = torch.stack([torch.stack([row[name].float() for name in names]) for row in rows])
-            for name, total in zip(names, table.sum(0).tolist()):
-                sums[name], counts[name] = sums.get(name, 0.0) + total, counts.get(name, 0) + len(rows)
-        return {name: total / counts[name] for name, total in sums.items()}
 
 
 class Trainer:
     """Trains an agent to `frames` env frames, and resumes from the newest good checkpoint of its folder.
 
-    evaluate   called with the env frame when an evaluation is due; training does not know how
+    evaluate      called with the env frame when an evaluation is due: metrics, or None where it was broken off
+    check_folder  called before each save; raises NotSaved where the run folder is not this run's any more
+    provenance    what the numbers of this process depend on, by name (system.provenance)
     """
 
     def __init__(
@@ -96,11 +76,14 @@ class Trainer:
         replay: Replay,
         folder: Path,
         render_fps: float,
-        evaluate: Callable[[int], dict[str, float]],
+        evaluate: Callable[[int], dict[str, float] | None],
+        check_folder: Callable[[], None] = lambda: None,
+        provenance: dict[str, str] | None = None,
     ):
         self.config, self.frames, self.action_repeat = config, frames, action_repeat
         self.agent, self.rollout, self.replay, self.folder = agent, rollout, replay, Path(folder)
         self.render_fps, self.evaluate = render_fps, evaluate
+        self.check_folder, self.provenance = check_folder, provenance or {}
         self.agent_step, self.update, self.episodes = 0, 0, 0
         self.owed = 0.0  # updates that train_ratio asks for and that are not done yet
         self.score = float("nan")  # return of the last episode
@@ -110,16 +93,23 @@ class Trainer:
         self.saved_at = -1  # env frame of the last checkpoint
         self.saved: Path | None = None  # its folder
         self.best = Best(self.folder)
+        self.not_saved = ""  # why the last save failed
+        self.evaluated = 0  # env frame of the last evaluation that came to its end
 
     @property
     def env_frame(self) -> int:
         return self.agent_step * self.action_repeat
 
     def run(self, logger: Logger, progress: Progress) -> None:
-        """To the end of the budget, or until `stop_signal`; the last checkpoint is written in both cases."""
+        """To the end of the budget, or until `stop_signal`; the last checkpoint is written in both cases.
+
+        A save comes before an evaluation at the same frame: what only looks must not cost what was learned.
+        """
         config, now = self.config, self.env_frame
         log, video = Every(config.log_every, now), Every(config.video_every, now)
-        keep, evaluation = Every(config.checkpoint_every, now), Every(config.evaluate_every, now)
+        keep, evaluation = Every(config.checkpoint_every, now), Every(config.evaluate_every, self.evaluated)
+        if evaluation.due(now) and now < self.frames:  # one that was broken off
+            self.evaluate_now(evaluation, logger, progress)
         while self.env_frame < self.frames and not self.stop_signal:
             filling = self.env_frame < config.prefill
             self.act(self.fill if filling else self.agent.act, logger)
@@ -129,22 +119,39 @@ class Trainer:
             if log(self.env_frame):
                 self.log(logger, progress)
             if video(self.env_frame) and self.update:
-                self.show(logger)
-            save_due, evaluation_due = keep(self.env_frame), evaluation(self.env_frame) and self.env_frame < self.frames
-            if save_due or evaluation_due:  # first: what only looks may fail, and the best one is a checkpoint
+                self.look("the pictures", lambda: self.show(logger), progress)
+            due = evaluation.due(self.env_frame) and self.env_frame < self.frames
+            if keep(self.env_frame) or due:  # first: what only looks may fail, and the best one is a checkpoint
                 self.save(progress)
-            if evaluation_due:
-                self.look(logger, progress)
+            if due:
+                self.evaluate_now(evaluation, logger, progress)
         if self.saved_at != self.env_frame:
             self.save(progress)
 
-    def look(self, logger: Logger, progress: Progress) -> None:
-        """Evaluate the agent as it was just saved; keep the checkpoint where it is the best so far."""
-        row = self.evaluate(self.env_frame)
-        logger.scalars(self.env_frame, row, "evaluation")
-        score = row.get("return_heldout", row.get("return_clean", float("nan")))
-        progress.update(self.env_frame, {f"evaluation/{key}": row[key] for key in row if key.startswith("return_")})
-        self.offer_best(score, progress)
+    def evaluate_now(self, evaluation: Every, logger: Logger, progress: Progress) -> None:
+        """Evaluate the agent as it was just saved, and keep the checkpoint where it is the best so far.
+
+        An evaluation that is broken off stays due.
+        """
+        row = self.look("the evaluation", lambda: self.evaluate(self.env_frame), progress)
+        if row is None:
+            return
+        self.evaluated = evaluation.done = self.env_frame
+        if row:
+            logger.scalars(self.env_frame, row, "evaluation")
+            shown = {f"evaluation/{key}": row[key] for key in row if key.startswith("return_")}
+            progress.update(self.env_frame, shown)
+            self.offer_best(row.get("return_heldout", row.get("return_clean", float("nan"))), progress)
+
+    def look(self, what: str, call: Callable[[], dict | None], progress: Progress) -> dict | None:
+        """Call what looks at the agent and changes nothing: where that fails, a warning says so, and training goes on."""
+        try:
+            return call()
+        except Exception as error:
+            said = error if isinstance(error, UserError | OSError) else unforeseen(error)
+            sentence = str(said).removeprefix("error: ")
+            progress.message(f"warning: {what} at frame {self.env_frame} failed ({sentence}); training goes on")
+            return {}
 
     def offer_best(self, score: float, progress: Progress) -> None:
         """Keep the last checkpoint as the best one where it is of this frame and its return is the highest so far."""
@@ -226,37 +233,59 @@ class Trainer:
         if broken:
             raise Divergence(broken, "what would be saved")
         try:
+            self.check_folder()
             manifest, tail = self.replay.save(self.folder / "replay")
             root = self.folder / "checkpoints"
             self.saved = checkpoint.save(root, self.env_frame, self.state(manifest, tail))
             self.saved_at = self.env_frame
         except NotSaved as error:
+            self.not_saved = str(error)
             progress.message(f"warning: {error}; training goes on, the next checkpoint tries again")
             return
         try:
             kept = checkpoint.prune(root, keep=2)
             if kept == checkpoint.steps(root):  # one that cannot be read this moment may list any chunk
-                replays.remove_unlisted(self.folder / "replay", [manifest_of(path) for path in kept])
-        except (NotSaved, Damaged, OSError) as error:
+                manifests = [manifest_of(path) for path in kept] + manifests_of_rejected(root)
+                replays.remove_unlisted(self.folder / "replay", manifests)
+        except (NotSaved, Damaged, Unreadable, OSError) as error:
             progress.message(f"warning: what is old was not tidied away ({error}); training goes on")
 
     def state(self, manifest: dict, tail: dict) -> dict[str, Any]:
         """Everything a resumed run needs, as plain types and tensors."""
-        return {
+        evaluated = {"evaluated": self.evaluated} if self.config.evaluate_every else {}
+        provenance = {"provenance": self.provenance} if self.provenance else {}
+        return provenance | {
             "agent": self.agent.training_state(),
             "replay": {"manifest": manifest, "tail": tail},
-            "clocks": {"agent_step": self.agent_step, "update": self.update, "owed": self.owed},
+            "clocks": {"agent_step": self.agent_step, "update": self.update, "owed": self.owed} | evaluated,
             "episodes": {"count": self.episodes, "diverged": self.rollout.diverged, "score": self.score},
             "rollout": self.rollout.state(),
             "random": {"torch": torch.get_rng_state()} | self._on_devices(),
         }
 
-    def load_clocks(self, agent_step: int, update: int, owed: float) -> None:
-        """Errors: ValueError for clocks that no run has: a step would never come to its end."""
-        right = type(agent_step) is int and type(update) is int and min(agent_step, update) >= 0
+    def load_clocks(self, step: int, agent_step: int, update: int, owed: float, evaluated: int | None) -> None:
+        """Take the clocks of a checkpoint, each held against the others and against the replay.
+
+        step        the env frame that the checkpoint is named by
+        evaluated   None: whatever was due was done
+        Errors: ValueError for clocks that no run has: a step would never come to its end.
+        """
+        evaluated = step if evaluated is None else evaluated
+        counts = (agent_step, update, evaluated)
+        right = all(type(count) is int and 0 <= count <= replays.MOST_ROWS for count in counts)
         if not right or not 0 <= owed <= (agent_step + 1) * self.config.train_ratio:
-            raise ValueError(f"agent step {agent_step}, update {update}, owed {owed}"[:60])
-        self.agent_step, self.update, self.owed = agent_step, update, owed
+            raise ValueError(f"agent step {agent_step}, update {update}, owed {owed}, evaluated {evaluated}"[:100])
+        rows = self.replay.row_count * self.replay.num_envs
+        if agent_step * self.action_repeat != step or evaluated > step or agent_step > rows:
+            raise ValueError(f"agent step {agent_step} and evaluation {evaluated} at frame {step}, of {rows} rows")
+        self.agent_step, self.update, self.owed, self.evaluated = agent_step, update, owed, evaluated
+
+    def load_episodes(self, count: int, diverged: int, score: float) -> None:
+        """Errors: ValueError for numbers that no run has."""
+        most = self.agent_step + self.replay.num_envs
+        if not all(type(number) is int and 0 <= number <= most for number in (count, diverged)):
+            raise ValueError(f"{count} episodes, {diverged} diverged"[:100])
+        self.episodes, self.rollout.diverged, self.score = count, diverged, float(score)
 
     def _on_devices(self) -> dict[str, list[torch.Tensor]]:
         """The generators of CUDA, where the agent is there."""
@@ -290,20 +319,20 @@ class Trainer:
             return []
         if checkpoint.steps(root)[-1] != path:
             checkpoint.set_aside_newer(root, path)
-        state = checkpoint.load(path)
+        state = completed(checkpoint.load(path))
         self.agent.load_training_state(state["agent"])
         sentences += self.replay.load(chunks, state["replay"]["manifest"], state["replay"]["tail"], salvage=True)
-        self.load_clocks(**state["clocks"])
-        self.episodes, self.rollout.diverged = state["episodes"]["count"], state["episodes"]["diverged"]
-        self.score = state["episodes"].get("score", self.score)
+        self.load_clocks(checkpoint.step_of(path), **state["clocks"])
+        self.load_episodes(**state["episodes"])
+        sentences += moved(state["provenance"], self.provenance)
         self.saved_at, self.saved = self.env_frame, path
         # Where episodes begin anew: else they would be those of the first run again, and its clips.
         self.rollout.seed = (self.rollout.seed + self.agent_step) % 2**31
         try:
-            self.rollout.load(state.get("rollout", {}))
+            self.rollout.load(state["rollout"])
         except ValueError as error:
             sentences.append(f"the episode that was under way is not gone on with ({error}); a new one begins")
         torch.set_rng_state(state["random"]["torch"])
-        if self.agent.device.type == "cuda" and len(state["random"].get("cuda", ())) == torch.cuda.device_count():
+        if self.agent.device.type == "cuda" and len(state["random"]["cuda"]) == torch.cuda.device_count():
             torch.cuda.set_rng_state_all(state["random"]["cuda"])
         return sentences

@@ -131,7 +131,7 @@ def printable(chance: random.Random) -> str:
 
 def prepared(words: list[str]) -> runs.RunConfig:
     """What train.py does with them before it takes the run's folder, and the sizes of the networks."""
-    found, _, _ = train.prepare(words)
+    found, _ = train.prepare(words)
     build.check_model(found, gymnasium.spaces.Box(-1, 1, (2,)), "cpu")
     return found
 

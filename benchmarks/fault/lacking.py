@@ -39,6 +39,7 @@ def make(folder: Path, words: list[str], seed: int = 0) -> Trainer:
     replay, _ = build.make_replay(config, envs.single_action_space, "cpu")
     rollout = Rollout(envs, agent.initial_state(envs.num_envs), config.seed)
     repeat, fps = config.environment.action_repeat, 20
+    folder.mkdir(parents=True, exist_ok=True)
     return Trainer(config.training, CUT, repeat, agent, rollout, replay, folder, fps, lambda _: {})
 
 
@@ -79,8 +80,8 @@ def stretch(folder: Path, words: list[str]) -> tuple[dict, dict, dict[str, str]]
 
 def resumed(folder: Path, words: list[str], state: dict) -> dict[str, str]:
     """Everything at the end of a run that goes on from a state. Errors: RuntimeError when something is passed over."""
-    checkpoint.save(folder / "checkpoints", CUT, state)
     trainer = make(folder, words)
+    checkpoint.save(folder / "checkpoints", state["clocks"]["agent_step"] * trainer.action_repeat, state)
     torch.manual_seed(77)  # what was drawn before must not matter
     for sentence in trainer.resume():
         refused(sentence)

@@ -87,6 +87,11 @@ def begin_anew(run: Path, *words: str, **more: str) -> subprocess.Popen:
         return process(command(run, *words), env=variables(run.parent, **more))
 
 
+def text(run: Path) -> str:
+    """Its metrics."""
+    return (run / "metrics.jsonl").read_text()
+
+
 def log_of(run: Path) -> Path:
     return run.with_name(f"{run.name}.log")
 
@@ -278,4 +283,4 @@ def at_once(run: Path) -> str:
 
 def refused(code: int | None, said: str) -> bool:
     """In one line, since another run has the folder."""
-    return code == 2 and bool(re.fullmatch(r"error: the run folder is in use by process \d+: .*: .*\n", said))
+    return code == 6 and bool(re.fullmatch(r"error: the run folder is in use by process \d+: .*: .*\n", said))

@@ -278,6 +278,34 @@ def test_memory_that_runs_out(tmp_path, monkeypatch, place):
     assert ("frame 0, update 0" in str(caught.value)) == (place == "learning")
 
 
+VARIABLES = """
+import os, sys
+import envs
+from errors import UserError
+for name, value in [pair.split("=") for pair in sys.argv[1:]]:
+    os.environ[name] = value
+    try:
+        from envs import simulator
+        print("drawn")
+    except UserError as error:
+        print(error.exit_code, error)
+    del os.environ[name]
+"""
+
+
+def test_variables_that_libraries_read_are_options_too():
+    """What a cluster's CUDA_VISIBLE_DEVICES holds, and other values that MuJoCo would take for a fault of its own."""
+    wrong = ["", "GPU-3f2a", "0,1", "-1", "1.0", " 0", "²"]
+    words = [*(f"MUJOCO_EGL_DEVICE_ID={value}" for value in wrong), "PYOPENGL_PLATFORM=osmesa", "MUJOCO_EGL_DEVICE_ID=0"]
+    command = [sys.executable, "-c", VARIABLES, *words]
+    done = subprocess.run(command, cwd=ROOT, env=os.environ | {"MUJOCO_GL": "egl"}, capture_output=True, text=True, timeout=60)
+    *refused, platform, good = done.stdout.splitlines()
+    for value, line in zip(wrong, refused, strict=True):
+        assert line.startswith(f"2 error: it is {value!r}, and not the number of a device: MUJOCO_EGL_DEVICE_ID: ")
+    assert platform == "2 error: it is osmesa, and MUJOCO_GL is egl: PYOPENGL_PLATFORM: unset it, or set it to egl"
+    assert good == "drawn", done.stderr
+
+
 NO_VENDOR = {"MUJOCO_GL": "egl", "__EGL_VENDOR_LIBRARY_FILENAMES": "/nowhere"}  # what GLVND finds without a driver
 
 
@@ -287,6 +315,7 @@ NO_VENDOR = {"MUJOCO_GL": "egl", "__EGL_VENDOR_LIBRARY_FILENAMES": "/nowhere"}  
         (NO_VENDOR, ["libEGL", "MUJOCO_GL=egl", "apt-get install"]),
         ({"MUJOCO_GL": "glfw", "DISPLAY": "", "WAYLAND_DISPLAY": ""}, ["no display", "MUJOCO_GL=glfw"]),
         ({"MUJOCO_GL": "foo"}, ["MUJOCO_GL=foo", "egl, osmesa or glfw"]),
+        ({"MUJOCO_EGL_DEVICE_ID": "99"}, ["error: it is 99 and there ", "MUJOCO_EGL_DEVICE_ID: choose 0", "or unset it"]),
     ],
 )
 def test_a_machine_that_cannot_draw(trained, tmp_path, variables, parts):

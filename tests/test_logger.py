@@ -164,6 +164,21 @@ def test_a_file_of_holes_takes_no_memory(tmp_path, resume_step):
     assert (path.stat().st_size < 1000) == (resume_step is not None)
 
 
+def test_a_file_that_cannot_be_read_now_is_not_emptied(tmp_path, monkeypatch, capsys):
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1}\n')
+
+    def fault(*_):
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(logger_module, "RETRY_SECONDS", 0)
+    logger = Logger(tmp_path)
+    with monkeypatch.context() as patched:
+        patched.setattr(logger_module.os, "pread", fault)
+        logger.scalars(2, {"a": 1.0})
+    logger.close()
+    assert [line["step"] for line in lines(tmp_path)] == [1, 2]
+
+
 def test_a_log_makes_no_folder_that_was_moved_away(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(logger_module, "RETRY_SECONDS", 0)
     logger = Logger(tmp_path / "run")

@@ -79,9 +79,9 @@ class Sink:
         path = self._path or self._new_path()
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK | os.O_NOFOLLOW, 0o644)
         if self._path is None:
+            self._size = os.fstat(self._descriptor).st_size  # a failure from here on cuts the file back to this
             if self._by_lines:
-                _cut_half_line(self._descriptor)
-            self._size = os.fstat(self._descriptor).st_size
+                self._size = _cut_half_line(self._descriptor)
         self._path = path
 
     def _append(self, record: bytes) -> None:
@@ -255,15 +255,19 @@ def _new_events_path(folder: Path) -> Path:
     return folder / f"events.out.tfevents.{max(int(time.time()), latest + 1):010d}.{os.getpid()}.foreground"
 
 
-def _cut_half_line(descriptor: int) -> None:
-    """Cut a file after its last whole line. Where none ends within the last MAX_LINE bytes a new line begins at the end."""
+def _cut_half_line(descriptor: int) -> int:
+    """Cut a file after its last whole line, and return its size.
+
+    Where no line ends within the last MAX_LINE bytes, a new line begins at the end.
+    """
     size = os.fstat(descriptor).st_size
     start = max(0, size - MAX_LINE)
     end = os.pread(descriptor, size - start, start).rfind(b"\n") + 1
     if end or start == 0:
         os.ftruncate(descriptor, start + end)
-    else:
-        os.write(descriptor, b"\n")
+        return start + end
+    os.write(descriptor, b"\n")
+    return size + 1
 
 
 def _trim(path: Path, step: int) -> None:

@@ -3,7 +3,6 @@
 import os
 import random
 import re
-import signal
 import subprocess
 import sys
 import time
@@ -13,6 +12,7 @@ from pathlib import Path
 from benchmarks.fault import Tries
 from benchmarks.fault.start import ROOT, Run
 from training import checkpoint
+from training.system import STOPPING
 
 SMALL = [
     "--device",
@@ -173,21 +173,22 @@ def saving(run: Path) -> bool:
 
 
 def term(folder: Path, chance: random.Random) -> Tries:
-    """SIGTERM and SIGINT in turn, to the run or to its whole group, at random moments of training with two environments, and
-    every fifth while it starts.
+    """The signals that stop, in turn, to a run with two environments or its whole group, at random moments of training, every
+    third twice within microseconds, and every fifth while it starts.
 
     Saved with the episodes under way, gone within 30 seconds, its code, no traceback.
     """
     run, number = folder / "run", 0
     while True:
-        asked = (signal.SIGTERM, signal.SIGINT)[number % 2]
+        asked = STOPPING[number % len(STOPPING)]
         number += 1
         log_of(run).unlink(missing_ok=True)
         before, process, early = good(run), begin(run, *ENDLESS, "--environment.number", "2"), number % 5 == 3
         try:
             lost = "" if early else wait_for(process, lambda before=before: good_step(run) > before)
             time.sleep(chance.uniform(0, EARLY if early else 1))
-            os.killpg(process.pid, asked) if number % 4 > 1 else process.send_signal(asked)
+            for _ in range(2 if number % 3 == 0 else 1):
+                os.killpg(process.pid, asked) if number % 4 > 1 else process.send_signal(asked)
             code = process.wait(30)
         except subprocess.TimeoutExpired:
             code, lost = None, "it was still there after 30 seconds"

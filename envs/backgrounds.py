@@ -7,15 +7,14 @@ import hashlib
 import json
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 
-from envs import cache, motion, procedural, starter, video
+from envs import cache, folders, motion, pieces, procedural, starter, video
 from envs.playback import Background, Frames
 from envs.sources import Source
-from envs.sums import Sums
 from errors import UserError
 from option import option
 
@@ -52,6 +51,7 @@ class BackgroundConfig:
     )
     max_frames: int = option(20_000, "Frames of one side that are decoded at most.", ge=2, le=10_000_000)
     max_bytes: int = option(1 << 30, "Bytes of one side's decoded frames at most.", ge=1, le=1 << 40)
+    skip_damaged: bool = option(False, "Leave out clips that cannot be played, with a warning, in place of an error.")
 
     def __post_init__(self):
         if not self.source:  # as a path it would be the current folder
@@ -166,7 +166,8 @@ def load_clips(config: BackgroundConfig, side: str, size: int = 64) -> Clips:
         raise UserError(f"unknown side {side!r}", "side", "choose train or heldout")
     source = _really(config.source)
     place = _folder(source) if _is_path(source) else source
-    key = (source, place, config.heldout_fraction, config.grey, config.max_frames, config.max_bytes, side, size)
+    caps = (config.max_frames, config.max_bytes, config.skip_damaged)
+    key = (source, place, config.heldout_fraction, config.grey, *caps, side, size)
     if key not in _loaded:
         clips = _load(config, side, size)
         clips.frame(0)  # opens the file, which then stays when it is deleted
@@ -175,7 +176,7 @@ def load_clips(config: BackgroundConfig, side: str, size: int = 64) -> Clips:
 
 
 _loaded: dict[tuple, Clips] = {}
-_found: dict[tuple, dict[str, list[Path]]] = {}
+_found: dict[tuple, dict[str, list[folders.Found]]] = {}
 
 
 def _is_path(source: str) -> bool:
@@ -204,56 +205,57 @@ def _load(config: BackgroundConfig, side: str, size: int) -> Clips:
     if limit < video.MIN_FRAMES:
         what = f"{config.max_bytes} bytes hold less than two frames of {size} pixels"
         raise UserError(what, "background.max_bytes", f"choose {video.MIN_FRAMES * frame_bytes} or more")
-    root, key, clips = _clips_of(source, config, side, size)
+    root, key, clips, finish = _clips_of(source, config, side, size, limit)
     description = json.dumps([FORMAT, key, side, size, config.grey, limit], sort_keys=True)
     name = hashlib.sha256(description.encode()).hexdigest()[:32]
-    sums = Sums()
-    try:
-        path, played = cache.fetch(name, lambda: _converted(clips(sums), config.grey), limit, frame_bytes)
-    finally:
-        sums.keep()
-    return Clips(str(path), size, side, Source(source, root, played), config)
+    path, played, left_out = cache.fetch(name, lambda: _converted(clips(), config.grey), limit, frame_bytes, finish)
+    if left_out:
+        shown = ", ".join(left_out[: pieces.SHOWN])
+        more = f" and {len(left_out) - pieces.SHOWN} more" if len(left_out) > pieces.SHOWN else ""
+        warnings.warn(f"clips that cannot be played are left out of the {side} side: {shown}{more}", stacklevel=2)
+    return Clips(str(path), size, side, Source(source, root, played, left_out), config)
 
 
-def _clips_of(source: str, config: BackgroundConfig, side: str, size: int):
-    """Return (root, what the clips depend on, a function that yields them) for a source; see `cache.fetch`."""
+def _clips_of(source: str, config: BackgroundConfig, side: str, size: int, limit: int) -> tuple:
+    """Return (root, what the clips depend on, a function that yields them, what comes then); see `cache.fetch`."""
     if source in ("procedural", NO_STARTER):
-        return "", ["procedural", procedural.VERSION], lambda sums: procedural.clips(side, size)
+        return "", ["procedural", procedural.VERSION], lambda: procedural.clips(side, size), tuple
     if source.startswith("agent:"):
         task = source.removeprefix("agent:")
-        return "", [source, motion.VERSION], lambda sums: motion.clips(task, side, size)
+        return "", [source, motion.VERSION], lambda: motion.clips(task, side, size), tuple
     if source == "starter":
-        return "", starter.identity(), lambda sums: starter.clips(side, size, sums)
+        return "", starter.identity(), lambda: starter.clips(side, size), tuple
     if source == "none":
         raise UserError('source "none" has no clips', "background.source", "choose starter, procedural or a path")
     if are_gone(config) and (close := difflib.get_close_matches(source, NAMED, n=1)):
         raise UserError("no such file or folder", source, f"did you mean {close[0]}?")
     root = _folder(source)
-    found = _sides(root, config.heldout_fraction)[side]
-    key = [video.identity(clip) for clip in found]
-    return os.path.realpath(root), key, lambda sums: _decoded(root, found, size, sums)
+    sides = _sides(root, config.heldout_fraction)
+    taken = pieces.Pieces(sides[side], size)
+
+    def finish() -> tuple[str, ...]:
+        """Return what is left out of this side. Raise UserError for what is damaged on both."""
+        if taken.damaged and not config.skip_damaged:
+            other = pieces.Pieces(sides[SIDES[1 - SIDES.index(side)]], size)
+            other.look_through(limit)
+            raise pieces.refusal(root, {**taken.damaged, **other.damaged})
+        if len(taken.damaged) == len(taken.clips):
+            raise pieces.refusal(root, taken.damaged)
+        return tuple(taken.damaged)
+
+    key = [[folders.identity(clip) for clip in taken.clips], pieces.FORMAT, config.skip_damaged]
+    return os.path.realpath(root), key, lambda: taken, finish
 
 
-def _sides(root: Path, heldout_fraction: float) -> dict[str, list[Path]]:
+def _sides(root: Path, heldout_fraction: float) -> dict[str, list[folders.Found]]:
     """The clips of both sides of a folder, which is looked at once."""
     key = (root, heldout_fraction)
     if key not in _found:
-        _found[key] = dict(zip(SIDES, video.split(root, heldout_fraction)))
+        _found[key] = dict(zip(SIDES, folders.split(root, heldout_fraction)))
     return _found[key]
 
 
-def _decoded(root: Path, clips: list[Path], size: int, sums: Sums) -> Iterator:
-    """Yield clips for the cache; each is read for its sum when its turn comes."""
-    for clip in clips:
-        try:
-            digest = sums.of(video.files(clip))
-        except OSError as error:
-            remedy = "mend its permissions or remove it"
-            raise UserError(f"cannot be read ({error.strerror or error})", str(clip), remedy) from error
-        yield clip.relative_to(root).as_posix(), video.upload_id(clip), digest, video.decode(clip, size)
-
-
-def _converted(clips: Iterator, grey: bool) -> Iterator:
+def _converted(clips: Iterable, grey: bool) -> Iterator:
     for *what, frames in clips:
         yield *what, (map(_grey, frames) if grey else frames)
 

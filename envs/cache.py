@@ -24,25 +24,61 @@ from errors import UserError
 MAX_TOTAL_BYTES = 4 << 30  # the oldest decoded clips beyond this are deleted
 MIN_CLIP_FRAMES = 2
 MAX_INDEX_BYTES = 16 << 20  # a hundred thousand clips
+PIECE = "piece-"  # begins the names of clips that are kept one by one; they are the first that go
+OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 ABANDONED = 86_400.0  # seconds after which nobody writes to a temporary file any more
 
 
 def folder() -> Path:
-    """``$XDG_CACHE_HOME/foreground/clips``, or a folder of this user's among the temporary files if that fails."""
+    """Return ``$XDG_CACHE_HOME/foreground/clips``, or a folder of this user's among the temporary files if that fails.
+
+    Nobody else can write there; in the place for everybody's temporary files it is no link.
+    """
     chosen = os.environ.get("XDG_CACHE_HOME")
     places = (
         lambda: Path(chosen or Path.home() / ".cache") / "foreground" / "clips",
-        lambda: Path(tempfile.gettempdir()) / f"foreground-{os.getuid()}",
+        lambda: _no_link(Path(tempfile.gettempdir()) / f"foreground-{os.getuid()}"),
     )
     for place in places:
         try:
             candidate = place()  # where no temporary file can be written there is no folder of them, either
             candidate.mkdir(mode=0o700, parents=True, exist_ok=True)
-            if os.access(candidate, os.W_OK) and candidate.stat().st_uid == os.getuid():
+            if _is_ours_alone(candidate):
                 return candidate
         except (OSError, RuntimeError):  # the latter: a user without a home
             continue
     raise UserError("no folder can be written for decoded clips", chosen or "~/.cache", "set XDG_CACHE_HOME to one")
+
+
+def _no_link(path: Path) -> Path:
+    if path.is_symlink():
+        raise OSError(errno.ELOOP, "a link", str(path))
+    return path
+
+
+def _is_ours_alone(path: Path) -> bool:
+    """Whether this user alone can write to a folder, which is seen to where it is this user's."""
+    state = path.stat()
+    if state.st_uid != os.getuid() or not os.access(path, os.W_OK):
+        return False
+    if state.st_mode & OTHERS_WRITE:
+        path.chmod(0o700)
+    return not path.stat().st_mode & OTHERS_WRITE
+
+
+def read_own(path: Path, limit: int) -> bytes:
+    """Return the bytes of a file of at most `limit` bytes that this user wrote. Errors: OSError."""
+    with open_own(path) as file:
+        return _bytes_of(file, limit)
+
+
+def open_own(path: Path) -> BinaryIO:
+    """Open a regular file that this user wrote, as `open_regular`. Errors: OSError."""
+    file = open_regular(path)
+    if os.fstat(file.fileno()).st_uid != os.getuid():
+        file.close()
+        raise OSError(errno.EPERM, "another user's file", str(path))
+    return file
 
 
 def open_regular(path: Path | str) -> BinaryIO:
@@ -57,86 +93,112 @@ def open_regular(path: Path | str) -> BinaryIO:
 def read_regular(path: Path | str, limit: int) -> bytes:
     """The bytes of a regular file of at most `limit` bytes. Errors: OSError."""
     with open_regular(path) as file:
-        content = file.read(limit + 1)
+        return _bytes_of(file, limit)
+
+
+def _bytes_of(file: BinaryIO, limit: int) -> bytes:
+    content = file.read(min(limit, os.fstat(file.fileno()).st_size) + 1)
     if len(content) > limit:
-        raise OSError(errno.EFBIG, f"more than {limit} bytes", str(path))
+        raise OSError(errno.EFBIG, f"more than {limit} bytes", file.name)
     return content
 
 
-def fetch(name: str, clips: Callable[[], Iterable], max_frames: int, frame_bytes: int) -> tuple[Path, tuple[Clip, ...]]:
-    """Return the frame file `name` and its clips. It is written from `clips()` where it is not there, whole.
+def fetch(name: str, clips: Callable[[], Iterable], max_frames: int, frame_bytes: int, finish=tuple) -> tuple:
+    """Return the frame file `name`, its clips, and the paths of what was left out: (Path, tuple of Clip, tuple of str).
 
-    clips       yields (path, recording, sha256, iterator of (H, W, 3) uint8 frames), see `Clip`
-    max_frames  frames in all; what is beyond is left out, with a warning
+    clips       where the file is not there, whole, it is called and yields (path, recording, sha256, (H, W, 3) uint8 frames)
+    max_frames  frames in all; what is beyond is not written, and a warning says so
+    finish      then called: returns what was left out, or raises what is wrong with it
     """
     path = folder() / f"{name}.frames"
     written = _read_index(path, frame_bytes)
     if written is None:
-        written = _write(path, clips(), max_frames)
-        _prune(keep=path)
+        written = _write(path, clips, max_frames, finish)
+        if not name.startswith(PIECE):
+            _prune(keep=path)
     with contextlib.suppress(OSError):  # another process may have deleted it this moment
         os.utime(path)
-    return path, written
+    return path, *written
 
 
 def _index_path(path: Path) -> Path:
     return path.with_suffix(".json")
 
 
-def _read_index(path: Path, frame_bytes: int) -> tuple[Clip, ...] | None:
-    """Return the clips of frames that are as they were written, else None."""
+def _read_index(path: Path, frame_bytes: int) -> tuple[tuple[Clip, ...], tuple[str, ...]] | None:
+    """Return the clips of frames that are as they were written, and what was left out, else None."""
     try:
-        index = json.loads(read_regular(_index_path(path), MAX_INDEX_BYTES))
-        clips = _clips_of(index)
-        with open_regular(path) as file:
+        index = json.loads(read_own(_index_path(path), MAX_INDEX_BYTES))
+        clips, left_out = _contents(index)
+        with open_own(path) as file:
             size = os.fstat(file.fileno()).st_size
             if size != sum(clip.frames for clip in clips) * frame_bytes:
                 return None
             digest = hashlib.file_digest(file, "sha256")  # a third of a second for 250 MB
-            return clips if _sum(digest, clips) == index["sha256"] else None
+            return (clips, left_out) if _sum(digest, clips, left_out) == index["sha256"] else None
     except (OSError, ValueError, RecursionError):
         return None
 
 
-def _sum(digest, clips: Sequence[Clip]) -> str:
+def _sum(digest, clips: Sequence[Clip], left_out: Sequence[str]) -> str:
     """Return the SHA-256 of the frames, which `digest` has had, and of what clips they are."""
-    digest.update(json.dumps(clips).encode())
+    digest.update(json.dumps([clips, left_out]).encode())
     return digest.hexdigest()
 
 
-def _clips_of(index) -> tuple[Clip, ...]:
-    """Return the clips of an index. Raise ValueError where it is not as `_write` makes it."""
-    if not isinstance(index, dict) or set(index) != {"clips", "sha256"} or not isinstance(index["clips"], list):
+def _contents(index) -> tuple[tuple[Clip, ...], tuple[str, ...]]:
+    """Return what an index holds. Raise ValueError where it is not as `_write` makes it."""
+    if not isinstance(index, dict) or set(index) != {"clips", "left_out", "sha256"}:
+        raise ValueError("not an index")
+    if not isinstance(index["clips"], list) or not isinstance(index["left_out"], list):
         raise ValueError("not an index")
     clips = tuple(Clip.of(clip) for clip in index["clips"])
     if not clips or any(clip.frames < MIN_CLIP_FRAMES for clip in clips):
         raise ValueError("a clip without frames")
-    return clips
+    return clips, tuple(index["left_out"])
 
 
-def _write(path: Path, clips: Iterable, max_frames: int) -> tuple[Clip, ...]:
+def _write(path: Path, clips: Callable[[], Iterable], max_frames: int, finish) -> tuple[tuple[Clip, ...], tuple[str, ...]]:
     """Stream the frames to a new file beside `path` and rename it, so that no reader sees half of it."""
-    written, room, digest = [], max_frames, hashlib.sha256()
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".writing-")
+    descriptor, temporary = _temporary(path.parent)
     try:
         with os.fdopen(descriptor, "wb") as file:
-            for name, recording, sha256, frames in clips:
-                if room < MIN_CLIP_FRAMES:
-                    warnings.warn(f"clips after the first {len(written)} are left out: {max_frames} frames", stacklevel=4)
-                    break
-                count = _write_clip(file, digest, frames, room)
-                room -= count
-                written.append(Clip(name, count, recording, sha256))
+            written, digest = _write_clips(file, clips(), max_frames)
+        left_out = finish()
         os.replace(temporary, path)
-    except OSError as error:
+    except BaseException as error:
         Path(temporary).unlink(missing_ok=True)
-        what = f"decoded clips cannot be written ({error.strerror})"
-        raise UserError(what, str(path.parent), "free some space or set XDG_CACHE_HOME") from error
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise _unwritable(path.parent, error) from error
         raise
-    write_json(_index_path(path), {"clips": [clip._asdict() for clip in written], "sha256": _sum(digest, written)})
-    return tuple(written)
+    clips, sum_ = [clip._asdict() for clip in written], _sum(digest, written, left_out)
+    write_json(_index_path(path), {"clips": clips, "left_out": list(left_out), "sha256": sum_})
+    return tuple(written), left_out
+
+
+def _temporary(folder: Path) -> tuple[int, str]:
+    try:
+        return tempfile.mkstemp(dir=folder, prefix=".writing-")
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+
+
+def _unwritable(folder: Path, error: OSError) -> UserError:
+    what = f"decoded clips cannot be written ({error.strerror})"
+    return UserError(what, str(folder), "free some space or set XDG_CACHE_HOME")
+
+
+def _write_clips(file: BinaryIO, clips: Iterable, room: int) -> tuple[list[Clip], "hashlib._Hash"]:
+    """Write at most `room` frames. Return the clips, and the SHA-256 of their frames."""
+    written, digest, limit = [], hashlib.sha256(), room
+    for name, recording, sha256, frames in clips:
+        if room < MIN_CLIP_FRAMES:
+            warnings.warn(f"clips after the first {len(written)} are left out: {limit} frames", stacklevel=5)
+            break
+        count = _write_clip(file, digest, frames, room)
+        room -= count
+        written.append(Clip(name, count, recording, sha256))
+    return written, digest
 
 
 def write_json(path: Path, value) -> None:
@@ -164,9 +226,9 @@ def _write_clip(file: BinaryIO, digest, frames: Iterator[np.ndarray], room: int)
 
 
 def _prune(keep: Path) -> None:
-    """Deletes the least recently used frame files until all together are within MAX_TOTAL_BYTES.
+    """Delete the least recently used frame files, single clips first, until all together are within MAX_TOTAL_BYTES.
 
-    Before that, what a kill left half written.
+    Before that, delete what a kill left half written.
     """
     total = 0
     for path, state in _regular_files(keep.parent, ".writing-*"):
@@ -175,7 +237,8 @@ def _prune(keep: Path) -> None:
         else:
             total += state.st_size
     files = _regular_files(keep.parent, "*.frames")
-    for path, state in sorted(files, key=lambda file: (file[0] == keep, file[1].st_mtime), reverse=True):
+    order = {path: (path == keep, not path.name.startswith(PIECE), state.st_mtime) for path, state in files}
+    for path, state in sorted(files, key=lambda file: order[file[0]], reverse=True):
         total += state.st_size
         if total > MAX_TOTAL_BYTES and path != keep:
             _delete(path)

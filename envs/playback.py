@@ -3,6 +3,7 @@
 import errno
 import os
 import weakref
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -12,11 +13,17 @@ class Frames:
 
     def __init__(self, path: str, number: int, size: int):
         """Raise OSError where the file cannot be read, or holds another number of frames."""
-        self.size, self.bytes = size, size * size * 3
+        self.number, self.size, self.bytes = number, size, size * size * 3
         self._file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         weakref.finalize(self, os.close, self._file)
         if os.fstat(self._file).st_size != number * self.bytes:
             raise OSError(errno.EIO, "not as it was written", path)
+
+    def __len__(self) -> int:
+        return self.number
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        return (self[index] for index in range(self.number))
 
     def __getitem__(self, index: int) -> np.ndarray:
         """Return one frame, (size, size, 3) uint8, read-only.

@@ -32,12 +32,14 @@ def identity() -> list:
     return [[path.name, state_of([path])] for side in ("train", "heldout") for path, _ in _files(side)]
 
 
-def clips(side: str, size: int, sums: Sums) -> Iterator[tuple[str, str, str, Iterator[np.ndarray]]]:
+def clips(side: str, size: int) -> Iterator[tuple[str, str, str, Iterator[np.ndarray]]]:
     """Yield (name, recording, sum, frames) for each shot of a side; frames are (size, size, 3) uint8."""
+    sums = Sums()
     for path, shots in _files(side):
         frames = list(video.decode(path, size))
         for first, last in shots:
             yield f"{path.name}[{first}:{last}]", path.name, sums.of([path]), islice(frames, first, last)
+    sums.keep()
 
 
 def _files(side: str) -> list[tuple[Path, tuple]]:

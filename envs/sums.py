@@ -65,7 +65,7 @@ def _sum_of_all(files: list[Path]) -> str:
 def _read(path: Path) -> dict[str, list[str]]:
     """What is in the file of sums, as far as it is as `Sums.keep` writes it."""
     try:
-        known = json.loads(cache.read_regular(path, MAX_BYTES))
+        known = json.loads(cache.read_own(path, MAX_BYTES))
     except (OSError, ValueError, RecursionError):
         return {}
     return {key: value for key, value in known.items() if _well_formed(value)} if isinstance(known, dict) else {}

@@ -4,6 +4,8 @@ import json
 import os
 import pickle
 import shutil
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -12,7 +14,7 @@ import pytest
 from test_envs_video import pictures, write_frames, write_video
 
 import envs
-from envs import backgrounds, cache, procedural, starter
+from envs import backgrounds, cache, pieces, procedural, starter, video
 from envs.playback import bounce
 from errors import UserError
 
@@ -192,8 +194,8 @@ def forge(path: Path, kind: str) -> None:
     contents = {
         "deep": b"[" * 100_000,
         "list": b"[]",
-        "no sum": b'{"clips": []}',
-        "no list": b'{"clips": 44, "sha256": ""}',
+        "no sum": b'{"clips": [], "left_out": []}',
+        "no list": b'{"clips": 44, "left_out": [], "sha256": ""}',
         "bytes": b"\xff\x00",
         "empty": b"{}",
         "digits": b"9" * 10_000,
@@ -285,11 +287,131 @@ def test_clips_deleted_under_a_run_are_decoded_anew_by_the_next_process(folder):
         _ = pickle.loads(sent).frames
 
 
-def test_failed_decoding_leaves_nothing_behind(folder):
+def test_what_was_decoded_before_a_damaged_clip_stays(folder, monkeypatch):
+    good = (folder / "train" / "clip1" / "3.png").read_bytes()
     (folder / "train" / "clip1" / "3.png").write_bytes(b"broken")
     with pytest.raises(UserError, match=r"3\.png"):
         loaded(folder)
-    assert [path.name for path in cache.folder().iterdir()] == ["sums.json"]
+    assert not [path for path in cache.folder().glob("*.frames") if not path.name.startswith("piece-")]
+    assert not list(cache.folder().glob(".writing-*"))
+    (folder / "train" / "clip1" / "3.png").write_bytes(good)
+    decoded = []
+    whole = video.decode
+    monkeypatch.setattr(video, "decode", lambda clip, size: decoded.append(clip.name) or whole(clip, size))
+    assert loaded(folder).frames.shape == (44, 16, 16, 3)
+    assert loaded(folder, "heldout").frames.shape == (6, 16, 16, 3)
+    assert decoded == ["clip1"]
+
+
+def test_a_clip_that_comes_is_decoded_alone_and_a_folder_that_moved_not_at_all(folder, monkeypatch):
+    loaded(folder)
+    write_frames(folder / "train" / "more", pictures(4))
+    moved = folder.rename(folder.with_name("moved"))
+    decoded = []
+    whole = video.decode
+    monkeypatch.setattr(video, "decode", lambda clip, size: decoded.append(clip.name) or whole(clip, size))
+    assert loaded(moved).starts == (0, 5, 14, 44, 48)
+    assert decoded == ["more"]
+
+
+@pytest.fixture
+def spoiled(tmp_path):
+    """Seven training clips, five of them damaged, and three held-out clips, one of them damaged."""
+    root = tmp_path / "clips"
+    for shade, name in enumerate(("train/a", "train/b", "train/c", "train/d", "train/e", "train/f", "train/g")):
+        write_video(root / f"{name}.mp4", pictures(5, 9 * shade))
+    for shade, name in enumerate(("test/a", "test/b", "test/c")):
+        write_video(root / f"{name}.mp4", pictures(4, 99 + 9 * shade))
+    for name in ("train/b", "train/d", "train/e", "train/f", "train/g", "test/b"):
+        path = root / f"{name}.mp4"
+        path.write_bytes(path.read_bytes()[:100])
+    (root / "train" / "g.mp4").write_bytes(b"")
+    return root
+
+
+@pytest.mark.parametrize("side", ["train", "heldout"])
+def test_all_damaged_clips_of_both_sides_are_named_in_one_line(spoiled, side, monkeypatch):
+    monkeypatch.setattr(pieces, "SHOWN", 4)
+    with pytest.raises(UserError) as caught:
+        loaded(spoiled, side)
+    line = str(caught.value)
+    assert f"6 clips cannot be played: {spoiled}: remove them" in line
+    assert "background.skip_damaged true" in line
+    assert line.endswith(", and 2 more")
+    assert "test/b.mp4 (damaged" in line or "train/g.mp4 (an empty file)" in line or "train/b.mp4 (damaged" in line
+
+
+def test_damaged_clips_can_be_left_out(spoiled, monkeypatch):
+    with pytest.warns(UserWarning, match=r"left out of the heldout side: test/b\.mp4"):
+        assert loaded(spoiled, "heldout", skip_damaged=True).names == ("test/a.mp4", "test/c.mp4")
+    for again in (False, True):
+        if again:
+            monkeypatch.setattr(video, "decode", lambda *_: pytest.fail("decoded again"))
+        with pytest.warns(UserWarning, match=r"the train side: train/b\.mp4, train/d\.mp4, .*train/g\.mp4"):
+            clips = loaded(spoiled, skip_damaged=True)
+        assert clips.names == ("train/a.mp4", "train/c.mp4")
+        assert clips.origin.left_out == tuple(f"train/{name}.mp4" for name in "bdefg")
+
+
+def test_a_side_of_damaged_clips_alone_is_refused(spoiled):
+    for name in "ac":
+        (spoiled / "train" / f"{name}.mp4").write_bytes(b"")
+    with pytest.raises(UserError, match="7 clips cannot be played"):
+        loaded(spoiled, skip_damaged=True)
+
+
+def test_a_clip_that_changes_while_it_is_decoded_is_told(folder, monkeypatch):
+    whole = video.decode
+
+    def change(clip, size):
+        yield from whole(clip, size)
+        (clip / "0.png").write_bytes((clip / "1.png").read_bytes())
+
+    monkeypatch.setattr(video, "decode", change)
+    with pytest.raises(UserError, match="it changes while it is read"):
+        loaded(folder, "heldout")
+
+
+def test_single_clips_are_the_first_that_go(folder, monkeypatch):
+    side = Path(loaded(folder).path)
+    monkeypatch.setattr(cache, "MAX_TOTAL_BYTES", (44 + 6) * 16 * 16 * 3 + 10)
+    loaded(folder, "heldout")
+    assert side.exists()
+    assert not list(cache.folder().glob("piece-*"))
+
+
+def test_a_cache_that_others_can_write_to_is_closed_and_their_files_are_not_read(folder, monkeypatch):
+    first = loaded(folder)
+    cache.folder().chmod(0o777)
+    assert loaded(folder) == first
+    assert cache.folder().stat().st_mode & 0o777 == 0o700
+    with monkeypatch.context() as patch:
+        patch.setattr(video, "decode", lambda *_: pytest.fail("decoded again"))
+        loaded(folder)
+        uid = os.getuid()
+        patch.setattr(cache.os, "getuid", lambda: uid + 1)
+        assert cache._read_index(Path(first.path), 16 * 16 * 3) is None
+
+
+def test_a_link_among_everybodys_files_is_no_cache(tmp_path, monkeypatch):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / f"foreground-{os.getuid()}").symlink_to(tmp_path / "mine")
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", "/proc/nowhere")
+    with pytest.raises(UserError, match="set XDG_CACHE_HOME"):
+        cache.folder()
+
+
+def test_two_processes_that_start_at_once_have_the_same_clips(folder):
+    code = (
+        "import sys, envs; clips = envs.load_clips(envs.BackgroundConfig(sys.argv[1]), 'train', 16);"
+        "print(clips.path, clips.starts, int(clips.frames.sum()))"
+    )
+    command = [sys.executable, "-c", code, str(folder)]
+    both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    told = [process.communicate(timeout=60)[0] for process in both]
+    assert told[0] == told[1]
+    assert "(0, 5, 14, 44)" in told[0]
 
 
 def test_cache_is_bounded(folder, monkeypatch):

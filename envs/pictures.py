@@ -1,0 +1,104 @@
+"""The frames of a folder of jpg or png pictures."""
+
+import io
+import math
+import re
+import stat
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from envs.damage import REMOVE, Damaged
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
+MAX_PIXELS = 1 << 26  # a picture of 8192 x 8192
+MAX_BYTES = 64 << 20
+MAX_SCANS = 200  # of a jpg; a real one has about ten, and each costs the time of a whole picture
+
+
+def frame_files(folder: Path) -> list[Path]:
+    """Return the pictures of a folder by the number in their names, so that 10.jpg comes after 9.jpg."""
+    names = [path for path in folder.iterdir() if _is_picture_name(path.name)] if folder.is_dir() else []
+    return sorted(names, key=_natural_order)
+
+
+def _is_picture_name(name: str) -> bool:
+    return name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith(".")
+
+
+def _natural_order(path: Path) -> list:
+    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", path.name)]
+
+
+def pictures(folder: Path, limit: int) -> Iterator[np.ndarray]:
+    """Yield the first `limit` pictures of a folder, BGR (H, W, 3) uint8. Raise Damaged for what is no picture.
+
+    Values of 16 bits become eight by the largest value of the whole folder, since many hold 12 bits or 14.
+    """
+    paths = frame_files(folder)[:limit]
+    bits = 0
+    for path in paths:
+        frame = _picture(path)
+        if frame.dtype == np.uint16:
+            bits = bits or max(8, max(int(_picture(one).max()) for one in paths).bit_length())
+            frame = (frame >> (bits - 8)).clip(0, 255).astype(np.uint8)
+        yield over_black(frame)
+
+
+def _picture(path: Path) -> np.ndarray:
+    """Return a picture: BGR or, of 16 bits or with transparency, as it is stored."""
+    data = _bytes_of(path)
+    is_png, is_jpg = data[:4].tobytes() == b"\x89PNG", data[:3].tobytes() == b"\xff\xd8\xff"
+    if is_jpg and data.tobytes().count(b"\xff\xda") > MAX_SCANS:
+        raise Damaged(f"a jpg of more than {MAX_SCANS} scans", path, "save it again as an ordinary picture")
+    try:
+        transparent, size = _header(data) if is_png or is_jpg else (False, (0, 0))
+        special = is_png and (transparent or data[24] == 16)
+        limit = MAX_PIXELS // 4 if special else MAX_PIXELS
+        if math.prod(size) > limit:  # before there is memory taken for them
+            raise Damaged(f"more than {limit >> 20} million pixels", path, "scale the picture down")
+        frame = cv2.imdecode(data, cv2.IMREAD_UNCHANGED if special else cv2.IMREAD_COLOR) if is_png or is_jpg else None
+    except (OSError, SyntaxError, cv2.error):  # the second is Pillow's for a broken PNG
+        frame = None
+    if frame is None:
+        raise Damaged("damaged, or not a jpg or png picture", path, REMOVE)
+    return frame
+
+
+def over_black(frame: np.ndarray) -> np.ndarray:
+    """Return grey, BGR or BGRA (H, W) or (H, W, C) uint8 as BGR, with what is transparent over black."""
+    if frame.ndim == 2:
+        return cv2.cvtColor(frame, cv2.COLOR_GRAY2BGR)
+    if frame.shape[2] == 4:
+        share = frame[..., 3:].astype(np.uint16)
+        return ((frame[..., :3] * share + 127) // 255).astype(np.uint8)
+    return frame
+
+
+def _header(data: np.ndarray) -> tuple[bool, tuple[int, int]]:
+    """Return whether it has transparency, and width and height. Raise OSError or SyntaxError where it has no header."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # ours is the stricter
+        try:
+            with Image.open(io.BytesIO(data.tobytes())) as picture:
+                return picture.has_transparency_data, picture.size
+        except Image.DecompressionBombError:
+            return False, (MAX_PIXELS, 2)
+
+
+def _bytes_of(path: Path) -> np.ndarray:
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise Damaged("its name is not UTF-8", path, "rename it") from None
+    try:
+        state = path.stat()
+        if not stat.S_ISREG(state.st_mode) or not 0 < state.st_size <= MAX_BYTES:
+            raise Damaged("not a picture file", path, "remove it from the folder")
+        return np.fromfile(path, np.uint8)
+    except OSError as error:
+        raise Damaged(f"cannot be read ({error.strerror})", path, "mend its permissions or remove it") from error

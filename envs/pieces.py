@@ -1,0 +1,79 @@
+"""The clips of a folder, decoded one by one and kept in the cache by the sums of their files.
+
+Those that cannot be played are told together.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from envs import cache, video
+from envs.damage import Damaged
+from envs.folders import Found, files
+from envs.playback import Frames
+from envs.sums import Sums
+from errors import UserError
+
+FORMAT = 1  # raise when decoding changes, so that old pieces are not read
+SHOWN = 10  # damaged clips that are named
+
+
+class Pieces:
+    """Clips for `cache.fetch`, which are decoded as they are asked for. `damaged` holds those that cannot be played."""
+
+    def __init__(self, clips: list[Found], size: int):
+        self.clips, self.size = clips, size
+        self.damaged: dict[str, Damaged] = {}
+
+    def __iter__(self) -> Iterator[tuple[str, str, str, Frames]]:
+        sums = Sums()
+        try:
+            for clip in self.clips:
+                try:
+                    digest, frames = self._decoded(clip, sums)
+                except Damaged as error:
+                    self.damaged[clip.name] = error
+                    continue
+                yield clip.name, clip.recording, digest, frames
+        finally:
+            sums.keep()
+
+    def look_through(self, max_frames: int) -> None:
+        """Decode what would play of at most `max_frames` frames, to know which clips are damaged."""
+        for *_, frames in self:
+            max_frames -= len(frames)
+            if max_frames < video.MIN_FRAMES:
+                break
+
+    def _decoded(self, clip: Found, sums: Sums) -> tuple[str, Frames]:
+        """Return the sum and the frames of a clip. Raise Damaged where it has none."""
+        try:
+            digest = sums.of(files(clip.path))
+            frames = self._kept(digest, clip)
+            if sums.of(files(clip.path)) != digest:
+                raise Damaged("it changes while it is read", clip.path, "wait until it is whole")
+        except OSError as error:
+            reason = f"cannot be read ({error.strerror or error})"
+            raise Damaged(reason, clip.path, "mend its permissions or remove it") from error
+        return digest, frames
+
+    def _kept(self, digest: str, clip: Found) -> Frames:
+        name = hashlib.sha256(json.dumps([FORMAT, digest, self.size]).encode()).hexdigest()[:32]
+        frame_bytes = self.size * self.size * 3
+
+        def decoded() -> Iterator:
+            yield clip.name, clip.recording, digest, video.decode(clip.path, self.size)
+
+        path, written, _ = cache.fetch(cache.PIECE + name, decoded, video.MAX_CLIP_FRAMES, frame_bytes)
+        return Frames(str(path), sum(piece.frames for piece in written), self.size)
+
+
+def refusal(root: Path, damaged: dict[str, Damaged]) -> UserError:
+    """Return one line for all damaged clips."""
+    if len(damaged) == 1:
+        return next(iter(damaged.values()))
+    names = [f"{name} ({error.reason})" for name, error in list(damaged.items())[:SHOWN]]
+    more = f", and {len(damaged) - SHOWN} more" if len(damaged) > SHOWN else ""
+    remedy = "remove them, put whole copies in their place, or leave them out (--background.skip_damaged true)"
+    return UserError(f"{len(damaged)} clips cannot be played", str(root), f"{remedy}: {', '.join(names)}{more}")

@@ -3,17 +3,25 @@
 Random data, so that nothing but the update is timed. One JSON line last: size, parameters, batch, cpu_seconds (median
 of the process over updates), wall_seconds, replayed_steps_per_s (by wall clock), peak_rss_mb, and on CUDA peak_gpu_mb.
 Options are train.py's. The batch is the size's own, 8x32 at `cpu`: `--training.batch_size 16` makes it 16x32.
+
+``--against CHECKOUT`` compares this version with another one. A process of each runs updates by turns, a few at a time,
+so that noise of the machine meets both. The JSON line then holds both medians and their ratio.
 """
 
 import json
+import os
 import resource
+import statistics
+import subprocess
 import sys
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+HERE = Path(__file__).parents[1]
+SOURCE = Path(os.environ.get("UPDATE_SPEED_SOURCE", HERE))  # the checkout whose updates this process times
+sys.path.insert(0, str(SOURCE))
 
-from training import system
+from training import system  # noqa: E402
 
 system.prepare_environment()
 
@@ -22,11 +30,12 @@ import torch  # noqa: E402
 from agents.agent import Agent  # noqa: E402
 from benchmarks import result_files  # noqa: E402
 from configs import run as runs  # noqa: E402
-from errors import run_main  # noqa: E402
+from errors import UserError, run_main  # noqa: E402
 from world_models.world_model import Spaces  # noqa: E402
 
 ACTION_SIZE = 6  # walker's and cheetah's
 WARM_UP, TIMED = 3, 10
+TURNS, UPDATES = 12, 3  # of --against: turns of each version, and updates a turn
 
 
 def random_batch(config: runs.RunConfig, device: torch.device) -> dict[str, torch.Tensor]:
@@ -53,13 +62,68 @@ def timed(agent: Agent, batch: dict[str, torch.Tensor], cuda: bool) -> tuple[flo
     return time.process_time() - cpu, time.perf_counter() - wall
 
 
-def main(argv: list[str]) -> None:
+def make(argv: list[str]) -> tuple[runs.RunConfig, Agent, dict[str, torch.Tensor], bool]:
+    """The run's config, its agent, a batch, and whether they are on CUDA."""
     config, _ = runs.read(argv, torch.cuda.is_available())
     device = system.pick_device(config.device)
     torch.set_num_threads(config.threads or 1)
     spaces = Spaces(config.environment.image_size, ACTION_SIZE, config.skill.size, config.signals)
     agent = Agent(config.agent_config, spaces, device)
-    batch, cuda = random_batch(config, device), device.type == "cuda"
+    return config, agent, random_batch(config, device), device.type == "cuda"
+
+
+def serve(argv: list[str]) -> None:
+    """Time a turn of updates for each line of stdin: CPU and wall seconds of each, as JSON."""
+    _, agent, batch, cuda = make(argv)
+    for _ in sys.stdin:
+        print(json.dumps([timed(agent, batch, cuda) for _ in range(UPDATES)]), flush=True)
+
+
+def turn(process: subprocess.Popen) -> list[list[float]]:
+    """The next turn of a process that serves. Errors: UserError when it has ended."""
+    process.stdin.write("\n")
+    process.stdin.flush()
+    line = process.stdout.readline()
+    if not line:
+        raise UserError("a version stopped before it was timed", "--against", "read its error above")
+    return json.loads(line)
+
+
+def compare(other: Path, argv: list[str]) -> dict:
+    """Median seconds of this version and the other, and the median over turns of their ratio."""
+    if not (other / "agents" / "agent.py").is_file():
+        raise UserError("no checkout of Foreground is there", str(other), "give the folder of another version")
+    command = [sys.executable, __file__, "--serve", *argv]
+    sources = {"this": HERE, "other": other.resolve()}
+    processes = {
+        name: subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=os.environ | {"UPDATE_SPEED_SOURCE": str(source)},
+        )
+        for name, source in sources.items()
+    }
+    try:
+        turns = [{name: turn(process) for name, process in processes.items()} for _ in range(1 + TURNS)][1:]
+    finally:
+        for process in processes.values():
+            process.stdin.close()
+            process.wait()
+    result = {}
+    for column, clock in enumerate(("cpu", "wall")):
+        rows = {name: [[row[column] for row in each[name]] for each in turns] for name in sources}
+        for name, seconds in rows.items():
+            result[f"{name}_{clock}_seconds"] = round(statistics.median(second for each in seconds for second in each), 4)
+        ratios = [statistics.median(mine) / statistics.median(its) for mine, its in zip(rows["this"], rows["other"])]
+        result[f"{clock}_ratio"] = round(statistics.median(ratios), 3)
+    return result | {"other_commit": system.git_commit(other)}
+
+
+def measure(argv: list[str]) -> dict:
+    """The speed of this version alone."""
+    config, agent, batch, cuda = make(argv)
     rows = [timed(agent, batch, cuda) for _ in range(WARM_UP + TIMED)][WARM_UP:]
     cpu, wall = (sorted(column)[len(rows) // 2] for column in zip(*rows))
     size = (config.training.batch_size, config.training.batch_length)
@@ -74,10 +138,24 @@ def main(argv: list[str]) -> None:
         "fastest_cpu_seconds": round(min(row[0] for row in rows), 4),
         "replayed_steps_per_s": round(size[0] * size[1] / wall, 1),
         "peak_rss_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
-    } | result_files.origin("update_speed.py", argv)
+    }
     if cuda:
         result["peak_gpu_mb"] = round(torch.cuda.max_memory_allocated() / 2**20, 1)
-    print(json.dumps(result))
+    return result
+
+
+def main(argv: list[str]) -> None:
+    if argv[:1] == ["--serve"]:
+        return serve(argv[1:])
+    if argv[:1] == ["--against"]:
+        if len(argv) < 2:
+            raise UserError(
+                "no checkout is given", "--against", "python benchmarks/update_speed.py --against CHECKOUT --size cpu"
+            )
+        result = compare(Path(argv[1]), argv[2:])
+    else:
+        result = measure(argv)
+    print(json.dumps(result | result_files.origin("update_speed.py", argv)))
 
 
 if __name__ == "__main__":

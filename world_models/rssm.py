@@ -16,6 +16,7 @@ from errors import UserError
 from option import option
 from world_models.distributions import Categorical, Gaussian
 from world_models.networks import MLP, BlockLinear, linear
+from world_models.unrolled import Unrolled
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,22 @@ class Recurrence(nn.Module):
         reset, candidate, update = (gate.flatten(1) for gate in gates.unbind(-2))
         candidate = torch.tanh(torch.sigmoid(reset) * candidate)
         # The bias of -1 starts the cell close to keeping its state (DreamerV2).
-        return torch.lerp(deterministic, candidate.float(), torch.sigmoid(update.float() - 1))
+        kind = deterministic.dtype  # not that of mixed precision
+        return torch.lerp(deterministic, candidate.to(kind), torch.sigmoid(update.to(kind) - 1))
+
+    def unroll(self, drive: Tensor, keep: Tensor) -> Tensor:
+        """T steps from zeros: (T, N, D), (T, N, 1) by which the state before each is multiplied -> (T, N, D)."""
+        deterministic = torch.zeros_like(drive[0])
+        if self.blocks == 1 and drive.device.type == "cpu" and not torch.compiler.is_compiling():
+            weights = self.recurrent.weight.squeeze(0), self.recurrent.bias, self.gates.weight.squeeze(0), self.gates.bias
+            norm = self.recurrent_norm.weight, self.recurrent_norm.bias
+            return Unrolled.apply(deterministic, drive, keep, *weights, *norm)
+        states = []
+        # unbind, never drive[t]: every select would make a full-size zero gradient.
+        for now, keep_now in zip(drive.unbind(), keep.unbind()):
+            deterministic = self(deterministic * keep_now, now)
+            states.append(deterministic)
+        return torch.stack(states)
 
 
 class RSSM(nn.Module):
@@ -146,14 +162,9 @@ class RSSM(nn.Module):
         posterior = self.posterior(embedding)
         stochastic = self.latent.sample(posterior)
         previous = torch.cat([torch.zeros_like(stochastic[:, :1]), stochastic[:, :-1]], 1) * keep
-        drive = self.recurrence.drive(previous, action)  # (B, T, D)
-        deterministic = torch.zeros_like(drive[:, 0])
-        states = []
-        # unbind, never x[:, t]: every select would make a full-size zero gradient.
-        for now, keep_now in zip(drive.unbind(1), keep.unbind(1)):
-            deterministic = self.recurrence(deterministic * keep_now, now)
-            states.append(deterministic)
-        return torch.stack(states, 1), stochastic, posterior
+        drive = self.recurrence.drive(previous, action).transpose(0, 1)  # (T, B, D)
+        deterministic = self.recurrence.unroll(drive, keep.transpose(0, 1))
+        return deterministic.transpose(0, 1).contiguous(), stochastic, posterior
 
     def _observe_filtering(self, embedding: Tensor, action: Tensor, keep: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         state = self.initial(len(embedding), embedding.device)

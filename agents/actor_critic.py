@@ -119,11 +119,23 @@ class Critic(nn.Module):
         with torch.no_grad():
             return logits, self.head.mean(logits if self.slow is None else self.slow(feature))
 
-    def differentiable(self, feature: Tensor) -> Tensor:
-        """Value (N, F) -> (N,) with a gradient to the feature and none to the critic's own weights."""
-        network = self.network if self.slow is None else self.slow
-        weights = {name: weight.detach() for name, weight in network.named_parameters()}
-        return self.head.mean(functional_call(network, weights, (feature,)))
+    def judge(self, feature: Tensor) -> tuple[Tensor, Tensor]:
+        """(N, F) -> logits (N, P), whose gradient goes to the weights alone; values (N,), theirs to the feature alone.
+
+        Where one network gives both, it runs once: a value is then linear in the feature, with the slope of the network.
+        """
+        seen = feature.detach()
+        if not feature.requires_grad:
+            return self(seen)
+        if self.slow is not None or torch.compiler.is_compiling():  # a slope cannot be taken within a compiled graph
+            network = self.network if self.slow is None else self.slow
+            weights = {name: weight.detach() for name, weight in network.named_parameters()}
+            return self.network(seen), self.head.mean(functional_call(network, weights, (feature,)))
+        logits = self.network(seen.requires_grad_())
+        value = self.head.mean(logits)
+        (slope,) = torch.autograd.grad(value.sum(), seen, retain_graph=True)
+        along = (feature * slope).sum(-1)
+        return logits, value.detach() + (along - along.detach())
 
     def loss(self, logits: Tensor, target: Tensor) -> Tensor:
         """Negative log-likelihood of the returns: (N, P), (N,) -> scalar."""
@@ -368,10 +380,9 @@ class ActorCritic(nn.Module):
     def _judge(self, name: str, imagined: Imagined, reward: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, dict]:
         """One reward: lambda-returns and advantages (H, N), their scale, its critic's loss, metrics."""
         critic = self.critics[name]
-        logits, value = critic(imagined.feature.detach())  # (H+1, N, P), (H+1, N)
-        following = critic.differentiable(imagined.feature[1:]) if imagined.feature.requires_grad else value[1:]
-        returns = lambda_returns(reward, self.config.discount, following, self.config.trace)
-        target = returns.detach()
+        logits, value = critic.judge(imagined.feature)  # (H+1, N, P), (H+1, N)
+        returns = lambda_returns(reward, self.config.discount, value[1:], self.config.trace)
+        target, value = returns.detach(), value.detach()
         scale = self.scales[name].update(target, imagined.member)
         metrics = {"return": target.mean(), "value": value.mean(), "scale": scale.mean()}
         return returns, target - value[:-1], scale, critic.loss(logits[:-1], target), metrics

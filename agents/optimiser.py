@@ -24,8 +24,10 @@ class Optimiser:
 
     def clip_gradient(self) -> Tensor:
         """Clip in place; the norm before. Errors: Divergence when it is not finite, or the norm of the weights is not."""
-        norm = nn.utils.clip_grad_norm_(self.parameters, self.clip)
+        norm = nn.utils.get_total_norm([weight.grad for weight in self.parameters if weight.grad is not None])
         self.guard(norm)
+        if norm > self.clip:  # rare, and a pass over all gradients
+            nn.utils.clip_grads_with_norm_(self.parameters, self.clip, norm)
         return norm
 
     def guard(self, norm: Tensor) -> None:

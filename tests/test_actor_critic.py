@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 from torch import nn
+from torch.func import functional_call
 
 from agents.actor_critic import ActorCritic, ActorCriticConfig, ReturnScale, lambda_returns
 from agents.policy import Policy
@@ -98,12 +99,33 @@ def test_one_critic_with_weight_one_is_the_plain_agent():
             assert (x is None and y is None) or torch.equal(x, y)
 
 
+@pytest.mark.parametrize("head", ["two_hot", "unit_normal"])
+def test_a_critic_that_runs_once_gives_the_gradients_of_two_passes(head):
+    """Of logits to its weights and none to the feature; of values to the feature and none to its weights."""
+    torch.manual_seed(0)
+    agent = make(gradient="path", critic_head=head)
+    critic, feature = agent.critics["task"], torch.randn(4, 7, 3, requires_grad=True)
+    torch.nn.init.normal_(critic.network[-1].weight)
+    weights = list(critic.network.parameters())
+    fixed = {name: weight.detach() for name, weight in critic.network.named_parameters()}
+    logits, value = critic.judge(feature)
+    plain = critic.network(feature.detach()), critic.head.mean(functional_call(critic.network, fixed, (feature,)))
+    for ours, slow, own, other in ((logits, plain[0], weights, [feature]), (value, plain[1], [feature], weights)):
+        assert torch.allclose(ours, slow, atol=1e-6)
+        upstream = torch.randn_like(ours)
+        one, two = (torch.autograd.grad(x, own, upstream, retain_graph=True) for x in (ours, slow))
+        assert all(torch.allclose(x, y, rtol=1e-4, atol=1e-6) for x, y in zip(one, two))
+        assert not any(
+            x is not None and x.any() for x in torch.autograd.grad(ours, other, upstream, allow_unused=True, retain_graph=True)
+        )
+
+
 def open_loop(agent: ActorCritic, imagined, reward) -> torch.Tensor:
     """The actor's loss whose slope counts what each action does, the later actions left as they were: written out."""
     action, config = imagined.action.detach().requires_grad_(), agent.config
     taken = action.clamp(-1, 1)
     following = torch.cat([taken, imagined.state.stochastic[1:].detach()], -1)
-    value = agent.critics["task"].differentiable(following)
+    _, value = agent.critics["task"].judge(following)
     returns = lambda_returns(reward(taken), config.discount, value, config.trace)
     scale = agent.scales["task"].update(returns.detach(), None)
     (slope,) = torch.autograd.grad((returns / scale).mean(), action)

@@ -34,10 +34,14 @@ class Categorical(nn.Module):
         self.groups, self.classes, self.unimix = groups, classes, unimix
         self.size = self.parameter_size = groups * classes
 
-    def log_probabilities(self, logits: Tensor) -> Tensor:
+    def probabilities(self, logits: Tensor) -> Tensor:
         """(N, S*K) -> (N, S, K), float32, the uniform share mixed in."""
         probabilities = F.softmax(logits.float().unflatten(-1, (self.groups, self.classes)), -1)
-        return torch.log(probabilities * (1 - self.unimix) + self.unimix / self.classes)
+        return probabilities * (1 - self.unimix) + self.unimix / self.classes
+
+    def log_probabilities(self, logits: Tensor) -> Tensor:
+        """The logarithm of these, (N, S, K)."""
+        return self.probabilities(logits).log()
 
     def sample(self, logits: Tensor) -> Tensor:
         """One-hot (N, S*K), straight-through gradient.
@@ -45,7 +49,7 @@ class Categorical(nn.Module):
         By the inverse of the distribution function: one uniform number a group; an exponential race needs one a
         class, which takes seven times as long on a CPU.
         """
-        probabilities = self.log_probabilities(logits).exp()
+        probabilities = self.probabilities(logits)
         fixed = probabilities.detach()
         uniform = torch.rand(*fixed.shape[:-1], 1, device=fixed.device)
         # Rounding can leave the last cumulated value below 1, hence the clamp.
@@ -62,13 +66,13 @@ class Categorical(nn.Module):
 
     def kl(self, left: Tensor, right: Tensor) -> Tensor:
         """KL(left || right) summed over groups: (N,)."""
-        left, right = self.log_probabilities(left), self.log_probabilities(right)
-        return (left.exp() * (left - right)).sum((-2, -1))
+        left, right = self.probabilities(left), self.log_probabilities(right)
+        return (left * (left.log() - right)).sum((-2, -1))
 
     def entropy(self, logits: Tensor) -> Tensor:
         """Summed over groups: (N,)."""
-        log = self.log_probabilities(logits)
-        return -(log.exp() * log).sum((-2, -1))
+        probabilities = self.probabilities(logits)
+        return -(probabilities * probabilities.log()).sum((-2, -1))
 
 
 class Gaussian(nn.Module):

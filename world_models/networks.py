@@ -102,8 +102,8 @@ class ChannelsLastGradient(torch.autograd.Function):
 class FirstConvolution(nn.Module):
     """uint8 (B, T, H, W, 3) -> (B*T, O, H', W'): a convolution over each image and, with `frames` 2, the one before it.
 
-    Every image is convolved once, with the weights for both places, and the results are added with a shift in time: half
-    the pixels of stacking pairs of images. The first image of an episode takes its own place and that before it.
+    Rows of the two images take turns in one image of twice the height, which copies whole rows: as six channels, pixels
+    would be copied one by one. The first image of an episode takes its own place and that before it.
     """
 
     def __init__(self, frames: int, outputs: int, stride: int, padding: int):
@@ -117,17 +117,20 @@ class FirstConvolution(nn.Module):
 
     def forward(self, image: Tensor, is_first: Tensor) -> Tensor:
         # Multiplying the weights by the matrix of colours is the same as multiplying every pixel, and costs nothing.
-        weight = torch.einsum("ockl,cd->odkl", self.weight, self.colours).contiguous(memory_format=torch.channels_last)
-        x = F.conv2d(image_to_float(image), weight, stride=self.stride, padding=self.padding)
-        x = x.permute(0, 2, 3, 1)  # (B*T, H', W', frames*O), a view
+        weight = torch.einsum("ockl,cd->odkl", self.weight, self.colours / 255)
+        weight = weight.unflatten(0, (self.frames, -1)).permute(1, 2, 3, 0, 4).flatten(2, 3)  # (O, 3, 4*frames, 4)
+        x = image.flatten(0, 1).sub(127.5)  # (B*T, H, W, 3), 0 is grey: so is the padding
         if self.frames == 2:
-            now, before = x.chunk(2, -1)
             start = is_first.clone()
             start[:, 0] = True  # nothing is known from before a sequence
-            row = torch.arange(len(x), device=x.device)
-            x = now + before[row - (~start).flatten().long()]
-        x = (x + self.bias).permute(0, 3, 1, 2)
-        return ChannelsLastGradient.apply(F.silu(x))
+            now = torch.arange(len(x), device=x.device)
+            pair = torch.stack([now, now - (~start).flatten().long()], 1)  # (B*T, 2)
+            rows = pair.unsqueeze(1) * x.shape[1] + torch.arange(x.shape[1], device=x.device).unsqueeze(1)  # (B*T, H, 2)
+            x = x.flatten(0, 1).index_select(0, rows.flatten()).unflatten(0, (len(x), -1))  # (B*T, H*2, W, 3)
+        vertical = self.stride * self.frames, self.padding * self.frames
+        stride, padding = zip(vertical, (self.stride, self.padding))
+        weight = weight.contiguous(memory_format=torch.channels_last)
+        return ChannelsLastGradient.apply(F.silu(F.conv2d(x.permute(0, 3, 1, 2), weight, self.bias, stride, padding)))
 
 
 class Encoder(nn.Module):

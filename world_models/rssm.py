@@ -193,11 +193,11 @@ class RSSM(nn.Module):
         deterministic = self.recurrence(state.deterministic, drive)
         return State(deterministic, self.latent.sample(self.prior(deterministic)))
 
-    def kl(self, posterior: Tensor, prior: Tensor, balance: float, free_nats: float) -> Tensor:
-        """KL(posterior || prior) (B, T) in nats, its gradient split: `balance` to the prior, the rest to the posterior.
+    def kl(self, posterior: Tensor, prior: Tensor, balance: float, free_nats: float) -> tuple[Tensor, Tensor]:
+        """KL(posterior || prior) (B, T) in nats, clipped below at `free_nats` (DreamerV3, Eq. 5); the same unclipped.
 
-        Each half is clipped below at `free_nats` (DreamerV3, Eq. 5; the value stays a KL, in nats).
+        Its gradient is split: `balance` goes to the prior, the rest to the posterior.
         """
-        to_prior = self.latent.kl(posterior.detach(), prior).clamp(min=free_nats)
-        to_posterior = self.latent.kl(posterior, prior.detach()).clamp(min=free_nats)
-        return balance * to_prior + (1 - balance) * to_posterior
+        # An interpolation between a number and itself is that number; its gradient is the weight's share.
+        kl = self.latent.kl(torch.lerp(posterior.detach(), posterior, 1 - balance), torch.lerp(prior.detach(), prior, balance))
+        return kl.clamp(min=free_nats), kl.detach()

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from world_models.distributions import SCALAR_HEADS
+from world_models.distributions import SCALAR_HEADS, clipped_normal_log_prob
 from world_models.empowerment import InverseModel, marginal_log_prob, moments
 from world_models.information import BOUNDS, ContrastiveConfig, reconstruction
 from world_models.networks import MLP, Decoder
@@ -70,12 +70,11 @@ class Predictability(nn.Module):
 
     def forward(self, rollout: Rollout) -> tuple[Tensor, dict[str, Tensor]]:
         states = rollout.states
-        kl = self.kl(states.posterior, states.prior, self.config.kl_balance, self.config.free_nats)
+        kl, raw = self.kl(states.posterior, states.prior, self.config.kl_balance, self.config.free_nats)
         with torch.no_grad():
-            raw = self.kl(states.posterior, states.prior, 1.0, 0.0).mean()
             entropies = {"prior_entropy": self.entropy(states.prior).mean()}
             entropies["posterior_entropy"] = self.entropy(states.posterior).mean()
-        return -kl.mean(), {"kl": raw, **entropies}
+        return -kl.mean(), {"kl": raw.mean(), **entropies}
 
 
 class Reward(nn.Module):
@@ -154,10 +153,11 @@ class Empowerment(nn.Module):
         number = valid.sum()
         share = valid / number.clamp(min=1)  # (B, T-1)
         chance = marginal_log_prob(action, share)
-        value = (share * (self.inverse.log_prob(previous, following, action) - chance)).sum()
+        mean, std = self.inverse(previous, following)
+        value = (share * (clipped_normal_log_prob(action, mean, std) - chance)).sum()
         with torch.no_grad():
             imagined = self.sample_prior(rollout.states.prior[:, 1:])
-            error = (share * (self.inverse(previous, following)[0] - action).square().mean(-1)).sum()
+            error = (share * (mean - action).square().mean(-1)).sum()
             variance = moments(action, share)[1].mean() * number / (number - 1).clamp(min=1)
             metrics = {"inverse_error": error / variance.clamp(min=1e-6)}
         # In imagination only prior samples exist, so the inverse model must know them; the dynamics must not learn

@@ -32,6 +32,7 @@ from training.trainer import Trainer  # noqa: E402
 MAY_CHANGE = {"frames", "folder", "device", "threads", "compile", "cuda_graphs", "training.log_every", "training.video_every"}
 MAY_CHANGE |= {"training.evaluate_every", "training.checkpoint_every", "evaluation.episodes"}
 MAY_CHANGE |= {"optimiser.model_rate", "optimiser.actor_rate", "optimiser.critic_rate"}  # the way out of a divergence
+MAY_CHANGE |= {"matmul", "world_model.picture_frames"}
 MAY_CHANGE |= {"skills", "evaluation.skills"}  # what a run began with is in its checkpoints
 SHOWN = 8  # options that differ, of which a line says both values
 
@@ -42,6 +43,7 @@ def main(argv: list[str]) -> None:
         signal.signal(number, ended)
     device = system.pick_device(config.device)
     torch.set_num_threads(config.threads or torch.get_num_threads())
+    system.set_matmul(config.matmul)
     system.git_commit()
     with lock.lock(folder) as held, system.one_line_without_memory(lambda: str(folder)):
         check_same(config, folder)  # again: another run may have begun and ended there since

@@ -271,6 +271,11 @@ class Imagined(NamedTuple):
     def following(self) -> State:
         return self.state.map(lambda x: x[1:])
 
+    @property
+    def reached(self) -> Tensor:
+        """(H, N, F): features of the following states, without a copy where there is no condition."""
+        return self.feature[1:, :, : sum(part.shape[-1] for part in self.state)]
+
 
 RewardFunction = Callable[[Imagined], Tensor]  # -> (H, N): the reward that came with each following state
 
@@ -311,17 +316,18 @@ class ActorCritic(nn.Module):
 
     def imagine(self, model: Model, start: State, condition: Tensor | None) -> Imagined:
         """Roll policy and prior out for H steps from start (N, ...)."""
-        states, features, actions, log_probs = [start], [self.inputs(start, condition)], [], []
+        states, features, actions, policies = [start], [self.inputs(start, condition)], [], []
         for _ in range(self.config.horizon):
             policy = self.actor(features[-1] if self.config.closed_loop else features[-1].detach())
-            action = policy.sample()
-            taken = action.clamp(-1, 1)  # what the environment does with an action out of range
-            log_probs.append(clipped_normal_log_prob(taken, *policy))
-            actions.append(action)
-            states.append(model.imagine(states[-1], taken))
+            policies.append(policy)
+            actions.append(policy.sample())
+            # The environment, too, clips an action out of range.
+            states.append(model.imagine(states[-1], actions[-1].clamp(-1, 1)))
             features.append(self.inputs(states[-1], condition))
         state = State(*(torch.stack(column) for column in zip(*states)))
-        return Imagined(state, torch.stack(features), torch.stack(actions), torch.stack(log_probs), condition)
+        action, mean, std = (torch.stack(column) for column in (actions, *zip(*policies)))
+        log_prob = clipped_normal_log_prob(action.clamp(-1, 1), mean, std)
+        return Imagined(state, torch.stack(features), action, log_prob, condition)
 
     def loss(
         self,

@@ -17,7 +17,7 @@ def expected(name: str) -> Callable[[WorldModel, nn.Module | None], RewardFuncti
     """The environment's reward, or one of its signals, as its head expects it."""
 
     def make(model: WorldModel, discovery: nn.Module | None) -> RewardFunction:
-        return lambda imagined: model.reward(imagined.following.feature, name)
+        return lambda imagined: model.reward(imagined.reached, name)
 
     return make
 

@@ -67,6 +67,8 @@ def make(argv: list[str]) -> tuple[runs.RunConfig, Agent, dict[str, torch.Tensor
     config, _ = runs.read(argv, torch.cuda.is_available())
     device = system.pick_device(config.device)
     torch.set_num_threads(config.threads or 1)
+    if hasattr(config, "matmul"):  # an older checkout has no such option
+        system.set_matmul(config.matmul)
     spaces = Spaces(config.environment.image_size, ACTION_SIZE, config.skill.size, config.signals)
     agent = Agent(config.agent_config, spaces, device)
     return config, agent, random_batch(config, device), device.type == "cuda"
@@ -133,6 +135,7 @@ def measure(argv: list[str]) -> dict:
         "parameters": sum(agent.parameters_by_module().values()),
         "batch": f"{size[0]}x{size[1]}",
         "threads": torch.get_num_threads(),
+        "matmul": config.matmul,
         "cpu_seconds": round(cpu, 4),
         "wall_seconds": round(wall, 4),
         "fastest_cpu_seconds": round(min(row[0] for row in rows), 4),

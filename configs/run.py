@@ -73,6 +73,11 @@ class RunConfig:
     folder: str = option("", "Run folder; empty: runs/<task>-<agent>-<background>-seed<seed>.")
     device: str = option("auto", "Where to learn.", choices=("auto", "cpu", "cuda"))
     threads: int = option(0, "Threads of torch on the CPU; 0: one for each core.", ge=0, le=4096)
+    matmul: str = option(
+        "float32",
+        "Inputs of matrix products on the CPU: as they are, or rounded to bfloat16, which is faster and needs AMX.",
+        choices=("float32", "bfloat16"),
+    )
     compile: str = option(
         "auto", "Compile the parts of an update; auto: where it is recorded.", choices=("auto", "true", "false")
     )

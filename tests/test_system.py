@@ -100,3 +100,17 @@ def test_a_line_stays_a_line_whatever_it_is_about():
     assert len(str(error)) < 1000
     assert str(error).startswith("error: no x??x")
     assert str(error).endswith(": --a: do this")
+
+
+def test_bfloat16_products_are_for_cpus_with_amx(monkeypatch):
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+    with pytest.raises(UserError, match=r"no AMX.*--matmul float32"):
+        system.set_matmul("bfloat16")
+    system.set_matmul("float32")
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True)
+    try:
+        system.set_matmul("bfloat16")
+        assert torch.backends.mkldnn.matmul.fp32_precision == "bf16"
+    finally:
+        system.set_matmul("float32")
+    assert torch.backends.mkldnn.matmul.fp32_precision == "ieee"

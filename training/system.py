@@ -184,6 +184,15 @@ def _git(folder: Path, *words: str) -> str:
     ).stdout.strip()
 
 
+def set_matmul(name: str) -> None:
+    """Round the inputs of matrix products on the CPU to "bfloat16", or leave them "float32". Raises UserError."""
+    import torch
+
+    if name == "bfloat16" and not torch.cpu._is_amx_tile_supported():
+        raise UserError("this CPU has no AMX, and is slower with bfloat16", "--matmul", "give --matmul float32")
+    torch.backends.mkldnn.matmul.fp32_precision = "bf16" if name == "bfloat16" else "ieee"
+
+
 def pick_device(name: str):
     """The torch.device for "auto" (CUDA when there is one), "cpu" or "cuda". Raises UserError."""
     import torch

@@ -133,9 +133,8 @@ class TwoHot(nn.Module):
     def mean(self, logits: Tensor) -> Tensor:
         """symexp of the expected bin: (N, bins) -> (N,). Bins are paired so that rounding cannot break symmetry."""
         probabilities = F.softmax(logits.float(), -1)
-        half = len(self.centres) // 2
-        positive, negative = probabilities[..., half + 1 :], probabilities[..., :half].flip(-1)
-        return symexp(((positive - negative) * self.centres[half + 1 :]).sum(-1))
+        paired = probabilities - probabilities.flip(-1)  # not slices, whose gradient is a tensor of zeros each
+        return symexp((paired * (self.centres / 2)).sum(-1))
 
 
 class UnitNormal(nn.Module):
@@ -165,7 +164,7 @@ def clipped_normal_log_prob(value: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     """
     inside = -0.5 * ((value - mean) / std) ** 2 - std.log() - 0.5 * LOG_2PI
     # The tail beyond the end that the value lies at; where it lies inside, any finite number will do.
-    tail = torch.special.log_ndtr((value.sign() * mean - 1) / std)
+    tail = torch.special.log_ndtr((value.detach().sign() * mean - 1) / std)
     return torch.where(value.abs() >= 1, tail, inside).sum(-1)
 
 

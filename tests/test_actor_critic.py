@@ -104,7 +104,7 @@ def test_a_critic_that_runs_once_gives_the_gradients_of_two_passes(head):
     """Of logits to its weights and none to the feature; of values to the feature and none to its weights."""
     torch.manual_seed(0)
     agent = make(gradient="path", critic_head=head)
-    critic, feature = agent.critics["task"], torch.randn(4, 7, 3, requires_grad=True)
+    critic, feature = agent.critics["task"], torch.randn(4, 7, 2, requires_grad=True)
     torch.nn.init.normal_(critic.network[-1].weight)
     weights = list(critic.network.parameters())
     fixed = {name: weight.detach() for name, weight in critic.network.named_parameters()}
@@ -114,7 +114,7 @@ def test_a_critic_that_runs_once_gives_the_gradients_of_two_passes(head):
         assert torch.allclose(ours, slow, atol=1e-6)
         upstream = torch.randn_like(ours)
         one, two = (torch.autograd.grad(x, own, upstream, retain_graph=True) for x in (ours, slow))
-        assert all(torch.allclose(x, y, rtol=1e-4, atol=1e-6) for x, y in zip(one, two))
+        assert all(torch.allclose(x, y, rtol=1e-4, atol=1e-5) for x, y in zip(one, two))
         assert not any(
             x is not None and x.any() for x in torch.autograd.grad(ours, other, upstream, allow_unused=True, retain_graph=True)
         )

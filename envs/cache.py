@@ -1,6 +1,6 @@
 """Decoded clips on disk: written once, then memory-mapped by every process that plays them.
 
-What is read there is not trusted: whatever is not as it was written, by its SHA-256, is decoded anew.
+What is read there is not trusted: what is not as it was written, by its SHA-256, is decoded anew.
 """
 
 import contextlib
@@ -25,12 +25,13 @@ MAX_TOTAL_BYTES = 4 << 30  # the oldest decoded clips beyond this are deleted
 MIN_CLIP_FRAMES = 2
 MAX_INDEX_BYTES = 16 << 20  # a hundred thousand clips
 PIECE = "piece-"  # begins the names of clips that are kept one by one; they are the first that go
+Written = tuple[tuple[Clip, ...], tuple[str, ...]]  # clips, and the paths of what was left out
 OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 ABANDONED = 86_400.0  # seconds after which nobody writes to a temporary file any more
 
 
 def folder() -> Path:
-    """Return ``$XDG_CACHE_HOME/foreground/clips``, or a folder of this user's among the temporary files if that fails.
+    """Return ``$XDG_CACHE_HOME/foreground/clips``, or else a folder among the temporary files.
 
     Nobody else can write there; in the place for everybody's temporary files it is no link.
     """
@@ -41,13 +42,17 @@ def folder() -> Path:
     )
     for place in places:
         try:
-            candidate = place()  # where no temporary file can be written there is no folder of them, either
+            candidate = place()  # it has none where no temporary file can be written
             candidate.mkdir(mode=0o700, parents=True, exist_ok=True)
             if _is_ours_alone(candidate):
                 return candidate
         except (OSError, RuntimeError):  # the latter: a user without a home
             continue
-    raise UserError("no folder can be written for decoded clips", chosen or "~/.cache", "set XDG_CACHE_HOME to one")
+    raise UserError(
+        "no folder can be written for decoded clips",
+        chosen or "~/.cache",
+        "set XDG_CACHE_HOME to one",
+    )
 
 
 def _no_link(path: Path) -> Path:
@@ -82,7 +87,10 @@ def open_own(path: Path) -> BinaryIO:
 
 
 def open_regular(path: Path | str) -> BinaryIO:
-    """A regular file, open; links, pipes and devices are refused, and nothing waits for a writer. Errors: OSError."""
+    """A regular file, open; links, pipes and devices are refused, and nothing waits for a writer.
+
+    Errors: OSError.
+    """
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
@@ -103,10 +111,17 @@ def _bytes_of(file: BinaryIO, limit: int) -> bytes:
     return content
 
 
-def fetch(name: str, clips: Callable[[], Iterable], max_frames: int, frame_bytes: int, finish=tuple) -> tuple:
-    """Return the frame file `name`, its clips, and the paths of what was left out: (Path, tuple of Clip, tuple of str).
+def fetch(
+    name: str,
+    clips: Callable[[], Iterable],
+    max_frames: int,
+    frame_bytes: int,
+    finish: Callable[[], tuple[str, ...]] = tuple,
+) -> tuple[Path, tuple[Clip, ...], tuple[str, ...]]:
+    """Return the frame file `name`, its clips, and the paths of what was left out.
 
-    clips       where the file is not there, whole, it is called and yields (path, recording, sha256, (H, W, 3) uint8 frames)
+    clips       called where the file is not there, whole; yields (path, recording, sha256, frames),
+                a frame being (H, W, 3) uint8
     max_frames  frames in all; what is beyond is not written, and a warning says so
     finish      then called: returns what was left out, or raises what is wrong with it
     """
@@ -125,8 +140,8 @@ def _index_path(path: Path) -> Path:
     return path.with_suffix(".json")
 
 
-def _read_index(path: Path, frame_bytes: int) -> tuple[tuple[Clip, ...], tuple[str, ...]] | None:
-    """Return the clips of frames that are as they were written, and what was left out, else None."""
+def _read_index(path: Path, frame_bytes: int) -> Written | None:
+    """Return the clips of frames that are as they were written, and what was left out, or None."""
     try:
         index = json.loads(read_own(_index_path(path), MAX_INDEX_BYTES))
         clips, left_out = _contents(index)
@@ -146,7 +161,7 @@ def _sum(digest, clips: Sequence[Clip], left_out: Sequence[str]) -> str:
     return digest.hexdigest()
 
 
-def _contents(index) -> tuple[tuple[Clip, ...], tuple[str, ...]]:
+def _contents(index) -> Written:
     """Return what an index holds. Raise ValueError where it is not as `_write` makes it."""
     if not isinstance(index, dict) or set(index) != {"clips", "left_out", "sha256"}:
         raise ValueError("not an index")
@@ -158,8 +173,8 @@ def _contents(index) -> tuple[tuple[Clip, ...], tuple[str, ...]]:
     return clips, tuple(index["left_out"])
 
 
-def _write(path: Path, clips: Callable[[], Iterable], max_frames: int, finish) -> tuple[tuple[Clip, ...], tuple[str, ...]]:
-    """Stream the frames to a new file beside `path` and rename it, so that no reader sees half of it."""
+def _write(path: Path, clips: Callable[[], Iterable], max_frames: int, finish) -> Written:
+    """Stream the frames to a new file beside `path` and rename it: no reader sees half of it."""
     descriptor, temporary = _temporary(path.parent)
     try:
         with os.fdopen(descriptor, "wb") as file:
@@ -193,7 +208,8 @@ def _write_clips(file: BinaryIO, clips: Iterable, room: int) -> tuple[list[Clip]
     written, digest, limit = [], hashlib.sha256(), room
     for name, recording, sha256, frames in clips:
         if room < MIN_CLIP_FRAMES:
-            warnings.warn(f"clips after the first {len(written)} are left out: {limit} frames", stacklevel=5)
+            what = f"clips after the first {len(written)} are left out: {limit} frames"
+            warnings.warn(what, stacklevel=5)
             break
         count = _write_clip(file, digest, frames, room)
         room -= count
@@ -202,7 +218,10 @@ def _write_clips(file: BinaryIO, clips: Iterable, room: int) -> tuple[list[Clip]
 
 
 def write_json(path: Path, value) -> None:
-    """Write a file of the cache whole. Where that fails the cache goes without: all is made anew the next time."""
+    """Write a file of the cache whole.
+
+    Where that fails the cache goes without: all is made anew the next time.
+    """
     temporary = None
     try:
         descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".writing-")
@@ -226,7 +245,7 @@ def _write_clip(file: BinaryIO, digest, frames: Iterator[np.ndarray], room: int)
 
 
 def _prune(keep: Path) -> None:
-    """Delete the least recently used frame files, single clips first, until all together are within MAX_TOTAL_BYTES.
+    """Delete the frame files least recently used, single clips first, beyond MAX_TOTAL_BYTES.
 
     Before that, delete what a kill left half written.
     """
@@ -237,8 +256,12 @@ def _prune(keep: Path) -> None:
         else:
             total += state.st_size
     files = _regular_files(keep.parent, "*.frames")
-    order = {path: (path == keep, not path.name.startswith(PIECE), state.st_mtime) for path, state in files}
-    for path, state in sorted(files, key=lambda file: order[file[0]], reverse=True):
+
+    def worth(file: tuple[Path, os.stat_result]) -> tuple:
+        path, state = file
+        return path == keep, not path.name.startswith(PIECE), state.st_mtime
+
+    for path, state in sorted(files, key=worth, reverse=True):
         total += state.st_size
         if total > MAX_TOTAL_BYTES and path != keep:
             _delete(path)

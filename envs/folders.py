@@ -1,4 +1,4 @@
-"""Clips in a folder: finding them, and splitting them into two sides that share no recording and no copy."""
+"""Clips in a folder: which there are, and on which side. Sides share no recording and no copy."""
 
 import hashlib
 import mimetypes
@@ -16,7 +16,8 @@ from envs.sums import Sums, state_of
 from envs.video import VIDEO_SUFFIXES, starts_like_a_video
 from errors import UserError
 
-# Folder names, beside train/, in the order in which they are taken; "Test_set", "val2017" and the like are meant as well.
+# Folder names, beside train/, in the order in which they are taken; "Test_set", "val2017" and the
+# like are meant as well.
 TRAIN = ("train", "training", "trn")
 HELDOUT = (
     ("heldout", "holdout"),
@@ -26,10 +27,30 @@ HELDOUT = (
 )
 SIDE_NAME = re.compile(r"([a-z]+?)(?:set|split|data)?(?:19\d\d|20\d\d)?")
 # What systems and programs leave among the clips, beside all names that begin with a dot.
-NOT_CLIPS = {"@eadir", "__macosx", "lost+found", "$recycle.bin", "system volume information", "#recycle", "thumbs.db"}
+NOT_CLIPS = {
+    "@eadir",
+    "__macosx",
+    "lost+found",
+    "$recycle.bin",
+    "system volume information",
+    "#recycle",
+    "thumbs.db",
+}
 # Folders of pictures that belong to videos and are none.
 NOT_FRAMES = {"thumbs", "thumbnails", "previews", "posters", "annotations", "masks", "depth"}
-MORE_SUFFIXES = (".h264", ".264", ".h265", ".hevc", ".265", ".ivf", ".m3u8", ".mpd", ".swf", ".part", ".crdownload")
+MORE_SUFFIXES = (
+    ".h264",
+    ".264",
+    ".h265",
+    ".hevc",
+    ".265",
+    ".ivf",
+    ".m3u8",
+    ".mpd",
+    ".swf",
+    ".part",
+    ".crdownload",
+)
 MIN_PICTURES = 2
 MAX_LIST_BYTES = 1 << 20  # of DAVIS's lists of names
 SHOWN = 3  # examples in a warning
@@ -48,21 +69,30 @@ class Found(NamedTuple):
 
 
 def split(root: Path, heldout_fraction: float) -> tuple[list[Found], list[Found]]:
-    """Return the (train, held-out) clips in `root` and below: video files, and folders of jpg or png frames.
+    """Return the (train, held-out) clips in `root` and below: video files and folders of frames.
 
-    Sides are the folders train/ and heldout/, test/, eval/ or val/, or DAVIS's own lists, or else decided by a hash of the
-    recording. One warning counts what looks like a video and is not taken. Raise UserError where a side is empty, or where both
-    have parts of one recording or copies of one clip.
+    Sides are the folders train/ and heldout/, test/, eval/ or val/, or DAVIS's own lists, or else
+    decided by a hash of the recording. One warning counts what looks like a video and is not taken.
+    Raise UserError where a side is empty, or where both have parts of one recording or copies of
+    one clip.
     """
     if not root.exists():
-        raise UserError("no such file or folder", str(root), "give a folder with videos, or use starter or procedural")
+        raise UserError(
+            "no such file or folder",
+            str(root),
+            "give a folder with videos, or use starter or procedural",
+        )
     if not root.is_dir():
         what = "one file cannot be split into a training and a held-out side"
         raise UserError(what, str(root), "give a folder with two or more videos")
     clips, passed = find(root)
     if not clips:
         told = f" ({_examples(passed, root)} are not taken)" if passed else ""
-        raise UserError(f"no clips{told}", str(root), "put mp4, webm, mkv or avi files there, or folders of jpg or png frames")
+        raise UserError(
+            f"no clips{told}",
+            str(root),
+            "put mp4, webm, mkv or avi files there, or folders of jpg or png frames",
+        )
     if (root / "JPEGImages").is_dir():
         train, heldout = _davis(root, heldout_fraction)
     elif any(_side_of(clip) for clip in clips):
@@ -75,7 +105,8 @@ def split(root: Path, heldout_fraction: float) -> tuple[list[Found], list[Found]
     _check_sides(train, heldout, root)
     if passed:
         what = f"{_examples(passed, root)}: looks like video, and is not taken"
-        warnings.warn(f"{root}: {what}: convert it to mp4, move it to a side's folder, or away", stacklevel=2)
+        remedy = "convert it to mp4, move it to a side's folder, or away"
+        warnings.warn(f"{root}: {what}: {remedy}", stacklevel=2)
     return train, heldout
 
 
@@ -89,8 +120,8 @@ def _no_second_side(clips: list[Found], root: Path) -> UserError:
     if len(clips) == 1:
         return UserError("no held-out side: there is one clip", str(root), remedy)
     names = ", ".join(clip.name for clip in clips[:SHOWN])
-    what = f"no held-out side: by their names all {len(clips)} clips are parts of one recording ({names})"
-    return UserError(what, str(root), remedy)
+    what = f"by their names all {len(clips)} clips are parts of one recording ({names})"
+    return UserError(f"no held-out side: {what}", str(root), remedy)
 
 
 def _check_sides(train: list[Found], heldout: list[Found], root: Path) -> None:
@@ -98,7 +129,8 @@ def _check_sides(train: list[Found], heldout: list[Found], root: Path) -> None:
     of_train = {clip.recording: clip for clip in train}
     both = next((clip for clip in heldout if clip.recording in of_train), None)
     if both:
-        what = f"{of_train[both.recording].name} and {both.name} are parts of one recording, and on two sides"
+        names = f"{of_train[both.recording].name} and {both.name}"
+        what = f"{names} are parts of one recording, and on two sides"
         raise UserError(what, str(root), "put both on one side, or remove one of the two")
     copied = next(_copies(train, heldout), None)
     if copied:
@@ -114,10 +146,12 @@ def _copies(train: list[Found], heldout: list[Found]) -> Iterator[tuple[Found, F
         of_size.setdefault(_sizes(clip.path), []).append(clip)
     pairs = [(clip, of_size.get(sizes, [])) for clip in heldout if any(sizes := _sizes(clip.path))]
     sums = Sums()
-    known = {_sum(clip, sums): clip for clip in dict.fromkeys(clip for _, same in pairs for clip in same)}
-    found = [(known[digest], clip) for clip, same in pairs if same and (digest := _sum(clip, sums)) in known and digest]
+    known = {_sum(clip, sums): clip for _, same in pairs for clip in same}
+    digests = {clip: _sum(clip, sums) for clip, same in pairs if same}
     sums.keep()
-    yield from found
+    for clip, digest in digests.items():
+        if digest and digest in known:
+            yield known[digest], clip
 
 
 def _sum(clip: Found, sums: Sums) -> str:
@@ -146,9 +180,10 @@ def identity(clip: Found) -> list:
 
 
 def find(root: Path) -> tuple[list[Found], list[Path]]:
-    """Return the clips in the folder `root` and below, sorted, and what looks like one and is not taken.
+    """Return the clips in `root` and below, and what looks like one and is not taken, sorted.
 
-    Links are followed, each folder is read once. In a folder that holds videos, there or below, pictures are no frames.
+    Links are followed, each folder is read once. In a folder that holds videos, there or below,
+    pictures are no frames.
     """
     videos, folders, passed = [], [], []
     for folder, names in _walk(root):
@@ -163,7 +198,8 @@ def find(root: Path) -> tuple[list[Found], list[Path]]:
                 (videos if taken else passed).append(folder / name)
     above = {parent for video in videos for parent in video.parents}
     passed += [picture for folder in folders if folder in above for picture in frame_files(folder)]
-    clips = [(path, False) for path in videos] + [(path, True) for path in folders if path not in above]
+    frames = [(path, True) for path in folders if path not in above]
+    clips = [(path, False) for path in videos] + frames
     return [_found(path, root, frames) for path, frames in sorted(clips)], sorted(passed)
 
 
@@ -173,7 +209,7 @@ def _found(path: Path, root: Path, frames: bool) -> Found:
 
 
 def _walk(root: Path) -> Iterator[tuple[Path, list[str]]]:
-    """Yield the folders from `root` on with the names of their files, without what is hidden or left by a system."""
+    """Yield the folders from `root` on with the names of their files, but for what is hidden."""
     seen = set()
     for folder, folders, names in os.walk(root, onerror=_cannot_be_read, followlinks=True):
         real = os.path.realpath(folder)
@@ -190,14 +226,18 @@ def _is_left(name: str) -> bool:
 
 
 def _cannot_be_read(error: OSError) -> None:
-    raise UserError(f"cannot be read ({error.strerror})", str(error.filename), "mend its permissions or remove it")
+    raise UserError(
+        f"cannot be read ({error.strerror})",
+        str(error.filename),
+        "mend its permissions or remove it",
+    )
 
 
 def _looks_like_a_video(path: Path) -> bool:
-    """Whether a file without one of our suffixes is a video or a picture, by its name or by its first bytes."""
+    """Whether a file of another suffix is a video or a picture, by its name or its first bytes."""
     kind = mimetypes.guess_type(path.name)[0] or ""
-    if kind.startswith(("video/", "image/")) or path.name.lower().endswith(MORE_SUFFIXES):
-        return True
+    if kind or path.name.lower().endswith(MORE_SUFFIXES):
+        return not kind or kind.startswith(("video/", "image/"))
     try:
         with open_regular(os.path.realpath(path)) as file:
             return starts_like_a_video(file.read(16))
@@ -206,7 +246,7 @@ def _looks_like_a_video(path: Path) -> bool:
 
 
 def _side_of(clip: Found) -> str:
-    """The side that a folder on the way to the clip names, as the first of its names ("train", "heldout", "test"...), or ""."""
+    """The side that a folder on the way to the clip names (train, heldout, test, ...), or ""."""
     parts = PurePosixPath(clip.name).parts
     for part in parts if clip.path.is_dir() else parts[:-1]:
         match = SIDE_NAME.fullmatch(re.sub(r"[ _.-]", "", part.lower()))
@@ -217,15 +257,20 @@ def _side_of(clip: Found) -> str:
 
 
 def _by_folders(clips: list[Found], root: Path) -> tuple[list[Found], list[Found], list[Path]]:
-    """(train, held-out, what is on no side) by the names of the folders. Raise UserError where a side has no clips."""
+    """(train, held-out, what is on no side) by the names of the folders.
+
+    Raise UserError where a side has no clips.
+    """
     sides = {clip: _side_of(clip) for clip in clips}
     there = set(sides.values())
     chosen = next((names[0] for names in HELDOUT if names[0] in there), None)
     if chosen is None or TRAIN[0] not in there:
         one = next(clip for clip in clips if sides[clip])
-        missing, partner = ("held-out", "heldout/ or test/") if chosen is None else ("training", "train/")
-        what = f"no {missing} side: {one.name} is in a folder for one side, and no folder {partner} has clips"
-        raise UserError(what, str(root), f"add a folder {partner} with clips, or rename the folder to have the clips split")
+        missing = "held-out" if chosen is None else "training"
+        partner = "heldout/ or test/" if chosen is None else "train/"
+        what = f"{one.name} is in a folder for one side, and no folder {partner} has clips"
+        remedy = f"add a folder {partner} with clips, or rename the folder to have the clips split"
+        raise UserError(f"no {missing} side: {what}", str(root), remedy)
     train = [clip for clip in clips if sides[clip] == TRAIN[0]]
     heldout = [clip for clip in clips if sides[clip] == chosen]
     return train, heldout, [clip.path for clip in clips if sides[clip] not in (TRAIN[0], chosen)]
@@ -234,12 +279,14 @@ def _by_folders(clips: list[Found], root: Path) -> tuple[list[Found], list[Found
 def by_hash(clips: list[Found], heldout_fraction: float) -> tuple[list[Found], list[Found]]:
     """Split by a hash of the recording: a clip's side does not depend on its neighbours.
 
-    Except that each side gets at least one recording where there are two; with one, the held-out side is empty.
+    Except that each side gets at least one recording where there are two; with one, the held-out
+    side is empty.
     """
     ranks = {recording: _hash_rank(recording) for recording in {clip.recording for clip in clips}}
     if len(ranks) < 2:
         return clips, []
-    heldout = {recording for recording, rank in ranks.items() if rank < heldout_fraction} or {min(ranks, key=ranks.get)}
+    heldout = {recording for recording, rank in ranks.items() if rank < heldout_fraction}
+    heldout = heldout or {min(ranks, key=ranks.get)}
     if len(heldout) == len(ranks):
         heldout.remove(max(ranks, key=ranks.get))
     return (
@@ -254,7 +301,10 @@ def _hash_rank(recording: str) -> float:
 
 def _davis(root: Path, heldout_fraction: float) -> tuple[list[Found], list[Found]]:
     resolutions = sorted(path for path in (root / "JPEGImages").iterdir() if path.is_dir())
-    pictures = next((path for path in resolutions if path.name == "480p"), resolutions[0] if resolutions else root)
+    pictures = next(
+        (path for path in resolutions if path.name == "480p"),
+        resolutions[0] if resolutions else root,
+    )
     lists = next((path for path in sorted(root.glob("ImageSets/*/train.txt"), reverse=True)), None)
     if lists is None or not lists.with_name("val.txt").is_file():
         clips = [_found(clip.path, root, True) for clip in find(pictures)[0]]
@@ -262,19 +312,28 @@ def _davis(root: Path, heldout_fraction: float) -> tuple[list[Found], list[Found
     else:
         sides = _listed(lists, pictures, root), _listed(lists.with_name("val.txt"), pictures, root)
     if not all(sides):
-        raise UserError("no held-out side" if sides[0] else "no training side", str(root), "mend its lists in ImageSets/")
+        raise UserError(
+            "no held-out side" if sides[0] else "no training side",
+            str(root),
+            "mend its lists in ImageSets/",
+        )
     return sides
 
 
 def _listed(path: Path, pictures: Path, root: Path) -> list[Found]:
     """The clips in the folder `pictures` that a list names; it names nothing elsewhere."""
     try:
-        names = read_regular(os.path.realpath(path), MAX_LIST_BYTES).decode(errors="replace").split()
+        content = read_regular(os.path.realpath(path), MAX_LIST_BYTES)
+        names = content.decode(errors="replace").split()
     except OSError as error:
         what = f"the list of clips cannot be read ({error.strerror})"
         raise UserError(what, str(path), "mend or remove it") from error
     there = {folder.name for folder in pictures.iterdir()}
     strange = next((name for name in names if name not in there), None)
     if strange is not None:
-        raise UserError(f"{strange[:60]!r} is not in {pictures}", str(path), "take it from the list, or put its pictures there")
+        raise UserError(
+            f"{strange[:60]!r} is not in {pictures}",
+            str(path),
+            "take it from the list, or put its pictures there",
+        )
     return [_found(pictures / name, root, True) for name in names]

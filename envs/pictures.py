@@ -12,22 +12,24 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from envs.damage import REMOVE, Damaged
+from envs.damage import REMOVE, Damaged, unreadable
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 MAX_PIXELS = 1 << 26  # a picture of 8192 x 8192
 MAX_BYTES = 64 << 20
+SCAN = b"\xff\xda"  # begins each scan of a jpg
 MAX_SCANS = 200  # of a jpg; a real one has about ten, and each costs the time of a whole picture
 
 
 def frame_files(folder: Path) -> list[Path]:
-    """Return the pictures of a folder by the number in their names, so that 10.jpg comes after 9.jpg."""
-    names = [path for path in folder.iterdir() if _is_picture_name(path.name)] if folder.is_dir() else []
-    return sorted(names, key=_natural_order)
+    """Return the pictures of a folder by the numbers in their names: 10.jpg after 9.jpg."""
+    if not folder.is_dir():
+        return []
+    return sorted(filter(_is_picture, folder.iterdir()), key=_natural_order)
 
 
-def _is_picture_name(name: str) -> bool:
-    return name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith(".")
+def _is_picture(path: Path) -> bool:
+    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
 
 
 def _natural_order(path: Path) -> list:
@@ -35,9 +37,10 @@ def _natural_order(path: Path) -> list:
 
 
 def pictures(folder: Path, limit: int) -> Iterator[np.ndarray]:
-    """Yield the first `limit` pictures of a folder, BGR (H, W, 3) uint8. Raise Damaged for what is no picture.
+    """Yield the first `limit` pictures of a folder, BGR (H, W, 3) uint8.
 
-    Values of 16 bits become eight by the largest value of the whole folder, since many hold 12 bits or 14.
+    Values of 16 bits become eight by the largest value of the whole folder, since many hold 12 bits
+    or 14. Raise Damaged for what is no picture.
     """
     paths = frame_files(folder)[:limit]
     bits = 0
@@ -53,15 +56,17 @@ def _picture(path: Path) -> np.ndarray:
     """Return a picture: BGR or, of 16 bits or with transparency, as it is stored."""
     data = _bytes_of(path)
     is_png, is_jpg = data[:4].tobytes() == b"\x89PNG", data[:3].tobytes() == b"\xff\xd8\xff"
-    if is_jpg and data.tobytes().count(b"\xff\xda") > MAX_SCANS:
-        raise Damaged(f"a jpg of more than {MAX_SCANS} scans", path, "save it again as an ordinary picture")
+    if is_jpg and data.tobytes().count(SCAN) > MAX_SCANS:
+        what = f"a jpg of more than {MAX_SCANS} scans"
+        raise Damaged(what, path, "save it again as an ordinary picture")
     try:
         transparent, size = _header(data) if is_png or is_jpg else (False, (0, 0))
         special = is_png and (transparent or data[24] == 16)
         limit = MAX_PIXELS // 4 if special else MAX_PIXELS
         if math.prod(size) > limit:  # before there is memory taken for them
             raise Damaged(f"more than {limit >> 20} million pixels", path, "scale the picture down")
-        frame = cv2.imdecode(data, cv2.IMREAD_UNCHANGED if special else cv2.IMREAD_COLOR) if is_png or is_jpg else None
+        how = cv2.IMREAD_UNCHANGED if special else cv2.IMREAD_COLOR
+        frame = cv2.imdecode(data, how) if is_png or is_jpg else None
     except (OSError, SyntaxError, cv2.error):  # the second is Pillow's for a broken PNG
         frame = None
     if frame is None:
@@ -70,7 +75,7 @@ def _picture(path: Path) -> np.ndarray:
 
 
 def over_black(frame: np.ndarray) -> np.ndarray:
-    """Return grey, BGR or BGRA (H, W) or (H, W, C) uint8 as BGR, with what is transparent over black."""
+    """Return grey (H, W), BGR or BGRA (H, W, C) uint8 as BGR, what is transparent over black."""
     if frame.ndim == 2:
         return cv2.cvtColor(frame, cv2.COLOR_GRAY2BGR)
     if frame.shape[2] == 4:
@@ -80,7 +85,10 @@ def over_black(frame: np.ndarray) -> np.ndarray:
 
 
 def _header(data: np.ndarray) -> tuple[bool, tuple[int, int]]:
-    """Return whether it has transparency, and width and height. Raise OSError or SyntaxError where it has no header."""
+    """Return whether it has transparency, and width and height.
+
+    Raise OSError or SyntaxError where it has no header.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # ours is the stricter
         try:
@@ -101,4 +109,4 @@ def _bytes_of(path: Path) -> np.ndarray:
             raise Damaged("not a picture file", path, "remove it from the folder")
         return np.fromfile(path, np.uint8)
     except OSError as error:
-        raise Damaged(f"cannot be read ({error.strerror})", path, "mend its permissions or remove it") from error
+        raise unreadable(error, path) from error

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from envs import cache, video
-from envs.damage import Damaged
+from envs.damage import Damaged, unreadable
 from envs.folders import Found, files
 from envs.playback import Frames
 from envs.sums import Sums
@@ -20,7 +20,7 @@ SHOWN = 10  # damaged clips that are named
 
 
 class Pieces:
-    """Clips for `cache.fetch`, which are decoded as they are asked for. `damaged` holds those that cannot be played."""
+    """Clips for `cache.fetch`, decoded as they are asked for; `damaged` has what cannot play."""
 
     def __init__(self, clips: list[Found], size: int):
         self.clips, self.size = clips, size
@@ -40,7 +40,7 @@ class Pieces:
             sums.keep()
 
     def look_through(self, max_frames: int) -> None:
-        """Decode what would play of at most `max_frames` frames, to know which clips are damaged."""
+        """Decode what would play of at most `max_frames` frames: `damaged` is known then."""
         for *_, frames in self:
             max_frames -= len(frames)
             if max_frames < video.MIN_FRAMES:
@@ -54,8 +54,7 @@ class Pieces:
             if sums.of(files(clip.path)) != digest:
                 raise Damaged("it changes while it is read", clip.path, "wait until it is whole")
         except OSError as error:
-            reason = f"cannot be read ({error.strerror or error})"
-            raise Damaged(reason, clip.path, "mend its permissions or remove it") from error
+            raise unreadable(error, clip.path) from error
         return digest, frames
 
     def _kept(self, digest: str, clip: Found) -> Frames:
@@ -65,7 +64,8 @@ class Pieces:
         def decoded() -> Iterator:
             yield clip.name, clip.recording, digest, video.decode(clip.path, self.size)
 
-        path, written, _ = cache.fetch(cache.PIECE + name, decoded, video.MAX_CLIP_FRAMES, frame_bytes)
+        most = video.MAX_CLIP_FRAMES
+        path, written, _ = cache.fetch(cache.PIECE + name, decoded, most, frame_bytes)
         return Frames(str(path), sum(piece.frames for piece in written), self.size)
 
 
@@ -75,5 +75,6 @@ def refusal(root: Path, damaged: dict[str, Damaged]) -> UserError:
         return next(iter(damaged.values()))
     names = [f"{name} ({error.reason})" for name, error in list(damaged.items())[:SHOWN]]
     more = f", and {len(damaged) - SHOWN} more" if len(damaged) > SHOWN else ""
-    remedy = "remove them, put whole copies in their place, or leave them out (--background.skip_damaged true)"
-    return UserError(f"{len(damaged)} clips cannot be played", str(root), f"{remedy}: {', '.join(names)}{more}")
+    remedy = "remove them, put whole copies there, or use --background.skip_damaged true"
+    told = f"{remedy}: {', '.join(names)}{more}"
+    return UserError(f"{len(damaged)} clips cannot be played", str(root), told)

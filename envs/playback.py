@@ -1,4 +1,4 @@
-"""How clips play: frames read from a file that all processes share, and the playback of one environment."""
+"""How clips play: frames in a file that all processes share, and the playback of an environment."""
 
 import errno
 import os
@@ -28,7 +28,8 @@ class Frames:
     def __getitem__(self, index: int) -> np.ndarray:
         """Return one frame, (size, size, 3) uint8, read-only.
 
-        It is read and not mapped: where the file was cut short, that is an OSError and not the end of the process.
+        It is read and not mapped: where the file was cut short, that is an OSError and not the end
+        of the process.
         """
         content = os.pread(self._file, self.bytes, index * self.bytes)
         if len(content) != self.bytes:
@@ -37,11 +38,11 @@ class Frames:
 
 
 class Background:
-    """The playback of one environment: a clip and a start frame drawn at random, one clip frame per agent step.
+    """The playback of one environment: clip and start drawn at random, a clip frame per agent step.
 
-    The draw is uniform over all frames of the side, so a clip comes up in proportion to its length. At a clip's end the
-    playback turns round and runs backwards (as in the Distracting Control Suite): no cut unless `redraw_every` makes
-    one.
+    The draw is uniform over all frames of the side, so a clip comes up in proportion to its length.
+    At a clip's end the playback turns round and runs backwards (as in the Distracting Control
+    Suite): no cut unless `redraw_every` makes one.
     """
 
     def __init__(self, clips, redraw_every: int = 0, window: int = 0):
@@ -73,12 +74,21 @@ class Background:
     @property
     def playback(self) -> dict[str, int]:
         """Where it is; see `go_on`."""
-        return {"first": self._first, "length": self._length, "position": self._position, "steps": self._steps}
+        return {
+            "first": self._first,
+            "length": self._length,
+            "position": self._position,
+            "steps": self._steps,
+        }
 
     def go_on(self, playback: dict[str, int], random: np.random.Generator) -> None:
         """Be where another one was; a clip that is no longer there is drawn anew."""
         self._random, self._steps = random, playback["steps"]
-        self._first, self._length, self._position = playback["first"], playback["length"], playback["position"]
+        self._first, self._length, self._position = (
+            playback["first"],
+            playback["length"],
+            playback["position"],
+        )
         if self._first not in self.clips.starts or self._first + self._length not in self.clips.starts:
             self._redraw()
 

@@ -1,7 +1,8 @@
 """Which recording a clip is a part of, by its name. Parts of one recording stay on one side.
 
-A name that tells an upload or a recording does so wherever the clip lies. Any other file goes by its
-name without a running number at the end, and by its folder. A folder of frames goes by its path.
+A name that tells an upload or a recording does so wherever the clip lies. Any other file goes by
+its name without a running number at the end, and by its folder. A folder of frames goes by its
+path.
 """
 
 import re
@@ -14,7 +15,8 @@ UCF = re.compile(r"(v_.+_g\d+)_c\d+", re.IGNORECASE)  # v_Biking_g01_c01: class,
 PLAIN_ID = re.compile(rf"(?:v_)?({ID})(?:_\d+)*")  # ID, ID_1, and v_ID_1 of ActivityNet
 # What looks like such an id and is made of words: Driving_Car, BlowDryHair, video_00012.
 WORDS = re.compile(r"[A-Za-z]?[a-z]+(?:[_-]?[A-Z]?[a-z]+)*[_-]?\d*")
-# A running number at the end, with the word before it: drive_000, ride-Scene-001, walk part 2, talk (3).
+# A running number at the end, with the word before it: drive_000, ride-Scene-001, walk part 2, talk
+# (3).
 PART = r"(?:scene|part|pt|chunk|segment|seg|shot|clip|split|piece|c)"
 RUNNING = re.compile(rf"(?P<base>.+?)[ _.-]+(?:{PART}[ _.-]*)?\(?\d+\)?", re.IGNORECASE)
 # IMG_0001, DSCF1234: a camera's counter, a recording each (the DCF standard).

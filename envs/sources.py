@@ -1,4 +1,7 @@
-"""What the clips of one side are: where they lie, and the SHA-256 of what they hold. Plain values, for files and checks."""
+"""What the clips of one side are: where they lie, and the SHA-256 of what they hold.
+
+Plain values, for files and checks.
+"""
 
 import hashlib
 import itertools
@@ -11,10 +14,11 @@ SOURCE_KEYS = {"source", "root", "clips", "left_out"}
 class Clip(NamedTuple):
     """One clip that plays.
 
-    path       below the root of its source, with "/"; of a shot, its file and frames ("bikes.mp4[0:30]")
+    path       below the root of its source, with "/"; of a shot, its file and frames ("a.mp4[0:30]")
     frames     how many of its frames play
     recording  clips of one recording are parts of one video, and are never on two sides
-    sha256     of the file's bytes, or of the pictures of a frame folder; of a made clip, of what it is made by
+    sha256     of the file's bytes, or of the pictures of a frame folder; of a made clip, of what it
+    is made by
     """
 
     path: str
@@ -29,7 +33,9 @@ class Clip(NamedTuple):
             raise ValueError("not a clip")
         clip = cls(**plain)
         texts = (clip.path, clip.recording, clip.sha256)
-        if type(clip.frames) is not int or clip.frames < 0 or not all(isinstance(text, str) for text in texts):
+        if type(clip.frames) is not int or clip.frames < 0:
+            raise ValueError("not a clip")
+        if not all(isinstance(text, str) for text in texts):
             raise ValueError("not a clip")
         return clip
 
@@ -51,7 +57,12 @@ class Source(NamedTuple):
     def plain(self) -> dict:
         """Return it as dicts, lists, strings and integers, for JSON; see `of`."""
         clips = [clip._asdict() for clip in self.clips]
-        return {"source": self.source, "root": self.root, "clips": clips, "left_out": list(self.left_out)}
+        return {
+            "source": self.source,
+            "root": self.root,
+            "clips": clips,
+            "left_out": list(self.left_out),
+        }
 
     @classmethod
     def of(cls, plain) -> "Source":
@@ -59,7 +70,11 @@ class Source(NamedTuple):
         if not isinstance(plain, dict) or set(plain) != SOURCE_KEYS:
             raise ValueError("not a source of clips")
         clips, left_out = plain["clips"], plain["left_out"]
-        texts = [plain["source"], plain["root"], *(left_out if isinstance(left_out, list) else [None])]
+        texts = [
+            plain["source"],
+            plain["root"],
+            *(left_out if isinstance(left_out, list) else [None]),
+        ]
         if not isinstance(clips, list) or not all(isinstance(text, str) for text in texts):
             raise ValueError("not a source of clips")
         return cls(plain["source"], plain["root"], tuple(map(Clip.of, clips)), tuple(left_out))
@@ -70,9 +85,10 @@ class Source(NamedTuple):
         return (0, *itertools.accumulate(clip.frames for clip in self.clips))
 
     def text(self) -> str:
-        """Return how many clips of how many recordings there are, as for the first lines of a run."""
+        """Return how many clips of how many recordings there are, for the first lines of a run."""
         clips, recordings = len(self.clips), len({clip.recording for clip in self.clips})
-        return f"{clips} clip{'s' * (clips != 1)} of {recordings} recording{'s' * (recordings != 1)}"
+        told = f"{clips} clip{'s' * (clips != 1)}"
+        return f"{told} of {recordings} recording{'s' * (recordings != 1)}"
 
 
 def sum_of_text(text: str) -> str:

@@ -1,4 +1,7 @@
-"""SHA-256 sums of clips. They are kept beside the decoded clips, so that a file is read for its sum once."""
+"""SHA-256 sums of clips.
+
+They are kept beside the decoded clips, so that a file is read for its sum once.
+"""
 
 import hashlib
 import json
@@ -14,12 +17,19 @@ CHUNK = 1 << 20
 
 
 def state_of(files: Iterable[Path]) -> list[list[int]]:
-    """Return size, modification time and inode of each file: another state means other contents. Errors: OSError."""
-    return [[state.st_size, state.st_mtime_ns, state.st_ino] for state in (path.stat() for path in files)]
+    """Return size, modification time and inode of each file: another state means other contents.
+
+    Errors: OSError.
+    """
+    states = (path.stat() for path in files)
+    return [[state.st_size, state.st_mtime_ns, state.st_ino] for state in states]
 
 
 class Sums:
-    """Sums of clips by the state of their files. Call `keep` at the end: the next process finds them."""
+    """Sums of clips by the state of their files.
+
+    Call `keep` at the end: the next process finds them.
+    """
 
     def __init__(self):
         self._path = cache.folder() / "sums.json"
@@ -31,12 +41,12 @@ class Sums:
 
         Raise OSError where one cannot be read, or changes meanwhile.
         """
-        state = hashlib.sha256(json.dumps([len(files), state_of(files)]).encode()).hexdigest()[:32]
+        state = _state(files)
         key = os.path.realpath(files[0])
         if key in self._known and self._known[key][0] == state:
             return self._known[key][1]
         digest = _sum_of_file(files[0]) if len(files) == 1 else _sum_of_all(files)
-        if hashlib.sha256(json.dumps([len(files), state_of(files)]).encode()).hexdigest()[:32] != state:
+        if _state(files) != state:
             raise OSError(None, "it changes while it is read", str(files[0]))
         self._known[key] = self._new[key] = [state, digest]
         return digest
@@ -47,6 +57,10 @@ class Sums:
             kept = {**_read(self._path), **self._new}
             cache.write_json(self._path, dict(list(kept.items())[-MAX_KEPT:]))
             self._new = {}
+
+
+def _state(files: list[Path]) -> str:
+    return hashlib.sha256(json.dumps(state_of(files)).encode()).hexdigest()[:32]
 
 
 def _sum_of_file(path: Path) -> str:
@@ -68,7 +82,9 @@ def _read(path: Path) -> dict[str, list[str]]:
         known = json.loads(cache.read_own(path, MAX_BYTES))
     except (OSError, ValueError, RecursionError):
         return {}
-    return {key: value for key, value in known.items() if _well_formed(value)} if isinstance(known, dict) else {}
+    if not isinstance(known, dict):
+        return {}
+    return {key: value for key, value in known.items() if _well_formed(value)}
 
 
 def _well_formed(value) -> bool:

@@ -1,11 +1,10 @@
-"""The frames of a clip: a video file, decoded by PyAV, or a folder of pictures. What is wrong with it is one line.
+"""The frames of a clip: a video file, decoded by PyAV, or a folder of pictures.
 
-Whether a file is whole is judged by the decoder's errors and by time stamps. The number of frames that a container declares is
-often a guess, and is not read.
+Whether a file is whole is judged by the decoder's errors and by time stamps. The number of frames
+that a container declares is often a guess, and is not read.
 """
 
 import contextlib
-import logging
 import stat
 import time
 from collections.abc import Iterator
@@ -15,8 +14,8 @@ import av
 import cv2
 import numpy as np
 
-from envs.damage import REMOVE, Damaged
-from envs.pictures import over_black, pictures
+from envs.damage import REMOVE, Damaged, unreadable
+from envs.pictures import MAX_SCANS, SCAN, over_black, pictures
 
 VIDEO_SUFFIXES = (
     ".mp4", ".m4v", ".mov", ".qt", ".3gp", ".3g2", ".f4v", ".webm", ".mkv", ".mk3d", ".avi",
@@ -25,21 +24,23 @@ VIDEO_SUFFIXES = (
 )  # fmt: skip
 # FFmpeg's readers of containers, and no network: a file that says it is a playlist leads nowhere.
 FORMATS = "mov,matroska,avi,mpeg,mpegvideo,mpegts,asf,flv,ogg,gif,mxf,dv,rm,nut,yuv4mpegpipe"
-# Of these a header tells the duration. Of others FFmpeg guesses it, or reads it off the last packet.
+# Of these a header tells the duration. Of others FFmpeg guesses it, or reads it off the last
+# packet.
 WITH_DURATION = ("mov", "matroska", "avi", "asf", "flv", "mxf")
 MIN_FRAMES = 2
 MAX_CLIP_FRAMES = 3_000  # two minutes at 25 frames a second; the rest of a longer file is not read
-MAX_PIXELS = 1 << 26  # a frame of 8192 x 8192
+MAX_PIXELS = 8192 * 4352  # of a frame: 8K; a decoder may hold sixteen
+TOO_LARGE = f"frames of more than {MAX_PIXELS // 1_000_000} million pixels"
 MAX_CLIP_PIXELS = 6_400_000_000  # of all frames: 3,000 of 1920 x 1080; the rest is not read
 MAX_SECONDS = 60.0  # of this thread's time that a clip may take
 LOST = 0.1  # share of the packets, or of the time, that may be lost; more is damage
-logging.getLogger("libav").setLevel(logging.CRITICAL)
 
 
 def decode(clip: Path, size: int) -> Iterator[np.ndarray]:
-    """Yield the frames of one clip, RGB (size, size, 3) uint8; each is cut and scaled as it arrives.
+    """Yield the frames of one clip, RGB (size, size, 3) uint8, each cut and scaled as it comes.
 
-    Raise Damaged where the clip is not a regular file, not a video, damaged, too large, too slow, or shorter than two frames.
+    Raise Damaged where the clip is not a regular file, not a video, damaged, too large, too slow,
+    or shorter than two frames.
     """
     frames = pictures(clip, MAX_CLIP_FRAMES) if clip.is_dir() else _video_frames(clip)
     count, pixels, began = 0, 0, time.thread_time()
@@ -48,11 +49,16 @@ def decode(clip: Path, size: int) -> Iterator[np.ndarray]:
         pixels += frame.shape[0] * frame.shape[1]
         yield _fitted(frame, size)
         if time.thread_time() - began > MAX_SECONDS:
-            raise Damaged(f"takes more than {MAX_SECONDS:.0f} seconds to decode", clip, "scale it down, or shorten it")
+            raise Damaged(
+                f"takes more than {MAX_SECONDS:.0f} seconds to decode",
+                clip,
+                "scale it down, or shorten it",
+            )
         if count >= MAX_CLIP_FRAMES or (pixels >= MAX_CLIP_PIXELS and count >= MIN_FRAMES):
             break
     if count < MIN_FRAMES:
-        raise Damaged(f"{count} frame{'s' * (count != 1)} can be decoded, 2 are needed", clip, REMOVE)
+        what = f"{count} frame{'s' * (count != 1)} can be decoded, 2 are needed"
+        raise Damaged(what, clip, REMOVE)
 
 
 def _fitted(frame: np.ndarray, size: int) -> np.ndarray:
@@ -61,8 +67,8 @@ def _fitted(frame: np.ndarray, size: int) -> np.ndarray:
     side = min(height, width)
     top, left = (height - side) // 2, (width - side) // 2
     square = frame[top : top + side, left : left + side]
-    shrinks = side >= size
-    scaled = cv2.resize(square, (size, size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    method = cv2.INTER_AREA if side >= size else cv2.INTER_LINEAR
+    scaled = cv2.resize(square, (size, size), interpolation=method)
     return cv2.cvtColor(scaled, cv2.COLOR_BGR2RGB)
 
 
@@ -70,12 +76,23 @@ def starts_like_a_video(start: bytes) -> bool:
     """Return whether the first 16 bytes of a file are those of a common container."""
     mp4 = start[4:8] in (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"styp")
     riff = start[:4] == b"RIFF" and start[8:12] == b"AVI "
-    others = (b"\x1a\x45\xdf\xa3", b"\x00\x00\x01\xba", b"\x00\x00\x01\xb3", b"OggS", b"FLV\x01", b"GIF8", b"\x30\x26\xb2\x75")
+    others = (
+        b"\x1a\x45\xdf\xa3",
+        b"\x00\x00\x01\xba",
+        b"\x00\x00\x01\xb3",
+        b"OggS",
+        b"FLV\x01",
+        b"GIF8",
+        b"\x30\x26\xb2\x75",
+    )
     return mp4 or riff or start.startswith(others)
 
 
 def _check_file(path: Path) -> None:
-    """Raise Damaged unless it is a regular, readable file with something in it. Open nothing that could block."""
+    """Raise Damaged unless it is a regular, readable file with something in it.
+
+    Open nothing that could block.
+    """
     try:
         str(path).encode()
     except UnicodeEncodeError:
@@ -89,17 +106,22 @@ def _check_file(path: Path) -> None:
         with path.open("rb"):
             pass
     except OSError as error:
-        raise Damaged(f"cannot be read ({error.strerror})", path, "mend its permissions or remove it") from error
+        raise unreadable(error, path) from error
 
 
 def _video_frames(path: Path) -> Iterator[np.ndarray]:
-    """Yield the frames of a video file, BGR (H, W, 3), turned as its metadata say. Raise Damaged where it is not whole."""
+    """Yield the frames of a video file, BGR (H, W, 3), turned as its metadata say.
+
+    Raise Damaged where it is not whole.
+    """
     _check_file(path)
     with contextlib.closing(_opened(path)) as container:
         stream = _video_stream(container, path)
         record = _Record()
         for packet in _packets(container, record):
             record.see(packet)
+            if stream.codec_context.name == "mjpeg" and bytes(packet).count(SCAN) > MAX_SCANS:
+                raise Damaged(f"a picture of more than {MAX_SCANS} scans", path, "encode it again")
             if packet.stream_index == stream.index:
                 for frame in _decoded(stream.codec_context, packet, record):
                     record.frames += 1
@@ -109,7 +131,11 @@ def _video_frames(path: Path) -> Iterator[np.ndarray]:
 
 def limits() -> dict[str, str]:
     """Return FFmpeg's options for files of others."""
-    return {"max_pixels": str(MAX_PIXELS), "protocol_whitelist": "file", "format_whitelist": FORMATS}
+    return {
+        "max_pixels": str(MAX_PIXELS),
+        "protocol_whitelist": "file",
+        "format_whitelist": FORMATS,
+    }
 
 
 def _opened(path: Path):
@@ -133,6 +159,8 @@ def _video_stream(container, path: Path):
     stream = stream if stream in streams else streams[0]
     if stream.codec_context is None:
         raise Damaged("FFmpeg has no decoder for its codec", path, "convert it to H.264")
+    if stream.codec_context.width * stream.codec_context.height > MAX_PIXELS:
+        raise Damaged(TOO_LARGE, path, "scale the video down")
     stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
     return stream
 
@@ -146,7 +174,10 @@ class _Record:
         self._last: dict[int, float] = {}
 
     def see(self, packet) -> None:
-        """Take note of a packet's time. Of its stream's packets the longest time between two counts as a gap."""
+        """Take note of a packet's time.
+
+        Of its stream's packets the longest time between two counts as a gap.
+        """
         moment = packet.pts if packet.pts is not None else packet.dts
         if moment is None or packet.stream.type not in ("video", "audio"):
             return
@@ -169,7 +200,8 @@ def _packets(container, record: _Record) -> Iterator:
 def _decoded(codec, packet, record: _Record) -> list:
     """Return the frames of a packet; count it as lost where the decoder has an error.
 
-    Packets before the first key frame need what was before the file: a stream that was cut out of another may have some.
+    Packets before the first key frame need what was before the file: a stream that was cut out of
+    another may have some.
     """
     record.has_begun |= packet.is_keyframe
     record.packets += packet.size > 0
@@ -186,34 +218,47 @@ def _decoded(codec, packet, record: _Record) -> list:
 
 
 def _check_whole(container, stream, record: _Record, path: Path) -> None:
-    """Raise Damaged where no frame came, where too much was lost, or where the file ends long before its time."""
+    """Raise Damaged where no frame came, too much was lost, or the file ends before its time."""
     codec = stream.codec_context.name
     if not record.frames:
-        if isinstance(record.error, (av.error.PatchWelcomeError, av.error.DecoderNotFoundError, av.error.NotImplementedError)):
+        if isinstance(
+            record.error,
+            (
+                av.error.PatchWelcomeError,
+                av.error.DecoderNotFoundError,
+                av.error.NotImplementedError,
+            ),
+        ):
             raise Damaged(f"FFmpeg cannot decode its codec ({codec})", path, "convert it to H.264")
-        raise Damaged(f"damaged: no frame of its {codec} video can be decoded", path, REMOVE)
+        what = f"damaged, or {TOO_LARGE}: no frame of its {codec} video can be decoded"
+        raise Damaged(what, path, REMOVE)
     if record.lost > LOST * record.packets:
-        raise Damaged(f"damaged: {record.lost} of {record.packets} packets cannot be decoded", path, REMOVE)
+        what = f"damaged: {record.lost} of {record.packets} packets cannot be decoded"
+        raise Damaged(what, path, REMOVE)
     whole = _declared_seconds(container, stream)
-    end = record.end - (container.start_time or 0) / av.time_base
+    end = record.end - min(container.start_time or 0, 0) / av.time_base
     if whole - end > max(LOST * whole, 2 * record.longest):
         raise Damaged(f"damaged: it ends after {end:.1f} of {whole:.1f} seconds", path, REMOVE)
     if record.cut and not whole:
-        raise Damaged(f"damaged: it breaks off after {end:.1f} seconds ({record.error.strerror})", path, REMOVE)
+        raise Damaged(
+            f"damaged: it breaks off after {end:.1f} seconds ({record.error.strerror})",
+            path,
+            REMOVE,
+        )
 
 
 def _declared_seconds(container, stream) -> float:
-    """Return the duration that the header tells; 0 where there is none, and FFmpeg would guess one."""
-    if container.format.name == "avi":  # its unit of time is one frame, and FFmpeg shortens the duration of a short file
+    """Return the duration in the header; 0 where there is none, and FFmpeg would guess one."""
+    if container.format.name == "avi":  # counts time in frames; FFmpeg shortens a short file's
         return float(stream.frames * stream.time_base)
     told = container.format.name.startswith(WITH_DURATION)
     return (container.duration or 0) / av.time_base if told else 0.0
 
 
 def _upright(frame) -> np.ndarray:
-    """Return a frame as BGR (H, W, 3), turned as the file's metadata say, with what is transparent over black."""
+    """Return a frame as BGR (H, W, 3), turned upright, with what is transparent over black."""
     transparent = any(component.is_alpha for component in frame.format.components)
     picture = frame.to_ndarray(format="bgra" if transparent else "bgr24")
     if transparent:
         picture = over_black(picture)
-    return np.ascontiguousarray(np.rot90(picture, round(frame.rotation / 90))) if frame.rotation else picture
+    return np.ascontiguousarray(np.rot90(picture, round(frame.rotation / 90)))

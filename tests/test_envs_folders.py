@@ -132,7 +132,10 @@ def davis(root: Path, train: str | bytes, val: str | bytes = "boat") -> Path:
     return lists
 
 
-@pytest.mark.parametrize("train", ["../../secret", "/etc", "..", "bear/../bear", "absent", b"\xff\x00\x1f\x8b", "a" * 5000])
+@pytest.mark.parametrize(
+    "train",
+    ["../../secret", "/etc", "..", "bear/../bear", "absent", b"\xff\x00\x1f\x8b", "a" * 5000],
+)
 def test_davis_lists_name_clips_of_their_own_pictures_alone(tmp_path, train):
     write_frames(tmp_path / "secret", pictures(2))
     davis(tmp_path / "davis", train)
@@ -161,13 +164,19 @@ def test_davis_lists_that_are_no_lists(tmp_path):
         (["notes.txt"], "no clips"),
         (["a.mp4"], "no held-out side"),
         (["aaaaaaaaaaa_000000_000010.mp4", "aaaaaaaaaaa_000010_000020.mp4"], "no held-out side"),
-        (["drive_000.mp4", "drive_001.mp4"], "all 2 clips are parts of one recording (drive_000.mp4, drive_001.mp4)"),
+        (
+            ["drive_000.mp4", "drive_001.mp4"],
+            "all 2 clips are parts of one recording (drive_000.mp4, drive_001.mp4)",
+        ),
         (
             ["train/x/AgE11af6BGs_000000_000010.mp4", "test/AgE11af6BGs.mp4"],
             "train/x/AgE11af6BGs_000000_000010.mp4 and test/AgE11af6BGs.mp4 are parts of one recording",
         ),
         (["train/v_Run_g01_c01.avi", "test/v_Run_g01_c02.avi"], "are parts of one recording"),
-        (["train/a.mp4", "test/notes.txt"], "no held-out side: train/a.mp4 is in a folder for one side"),
+        (
+            ["train/a.mp4", "test/notes.txt"],
+            "no held-out side: train/a.mp4 is in a folder for one side",
+        ),
         (["Train/a.mp4", "b.mp4"], "no held-out side: Train/a.mp4 is in a folder for one side"),
         (["test/a.mp4", "b.mp4"], "no training side: test/a.mp4"),
     ],
@@ -183,7 +192,12 @@ def test_folders_without_two_sides_are_refused(tmp_path, layout, words):
 def test_a_copy_under_another_name_on_the_other_side_is_refused(tmp_path, write):
     """As a file copied once more comes to two sides of a folder that is split by names."""
     end = ".mp4" if write is write_video else ""
-    for name, shade in ((f"train/a{end}", 0), (f"train/b{end}", 50), (f"test/c{end}", 50), (f"test/d{end}", 90)):
+    for name, shade in (
+        (f"train/a{end}", 0),
+        (f"train/b{end}", 50),
+        (f"test/c{end}", 50),
+        (f"test/d{end}", 90),
+    ):
         write(tmp_path / name, pictures(3, shade))
     message = refusal(folders.split, tmp_path, 0.25)
     assert f"train/b{end} and test/c{end} are the same video" in message
@@ -220,7 +234,11 @@ def all_names(root: Path) -> list[str]:
     return [name for side in split_names(root) for name in side]
 
 
-SUFFIXES = [f"c{index}{suffix}" for index, suffix in enumerate(video.VIDEO_SUFFIXES)] + ["d.MOV", "e.MP4", "f.Mkv"]
+SUFFIXES = [f"c{index}{suffix}" for index, suffix in enumerate(video.VIDEO_SUFFIXES)] + [
+    "d.MOV",
+    "e.MP4",
+    "f.Mkv",
+]
 
 
 def test_all_containers_are_taken_whatever_the_case(tmp_path):
@@ -259,7 +277,13 @@ def test_linked_folders_are_followed_once(tmp_path):
     (store / "loop").symlink_to(root)
     (root / "self").symlink_to(root)
     train, heldout = split_names(root)
-    assert sorted(train + heldout) == ["a.mp4", "b.mp4", "class/c.mp4", "class/d.mp4", "class/deep/e.mp4"]
+    assert sorted(train + heldout) == [
+        "a.mp4",
+        "b.mp4",
+        "class/c.mp4",
+        "class/d.mp4",
+        "class/deep/e.mp4",
+    ]
 
 
 def test_pictures_beside_or_above_videos_are_no_frames(tmp_path):
@@ -269,7 +293,15 @@ def test_pictures_beside_or_above_videos_are_no_frames(tmp_path):
     names = ["1.jpg", "2.jpg", "x/a0.mp4", "x/a1.mp4"]
     with pytest.warns(UserWarning, match="1.jpg, 2.jpg"):
         assert sorted(all_names(touched(tmp_path / "above", *names))) == ["x/a0.mp4", "x/a1.mp4"]
-    names = ["cover.jpg", "x/1.jpg", "x/2.jpg", "y/1.jpg", "y/2.jpg", "thumbs/1.jpg", "thumbs/2.jpg"]
+    names = [
+        "cover.jpg",
+        "x/1.jpg",
+        "x/2.jpg",
+        "y/1.jpg",
+        "y/2.jpg",
+        "thumbs/1.jpg",
+        "thumbs/2.jpg",
+    ]
     with pytest.warns(UserWarning, match="cover.jpg, thumbs/1.jpg, thumbs/2.jpg"):
         assert sorted(all_names(touched(tmp_path / "one", *names))) == ["x", "y"]
 
@@ -308,7 +340,10 @@ def test_layouts_of_kitti_and_mot(tmp_path):
     assert heldout
     for shade, name in enumerate(("train/MOT-02", "train/MOT-04", "test/MOT-01")):
         write_frames(tmp_path / "mot" / name / "img1", pictures(2, 9 * shade), ".jpg")
-    assert split_names(tmp_path / "mot") == (["train/MOT-02/img1", "train/MOT-04/img1"], ["test/MOT-01/img1"])
+    assert split_names(tmp_path / "mot") == (
+        ["train/MOT-02/img1", "train/MOT-04/img1"],
+        ["test/MOT-01/img1"],
+    )
 
 
 def test_a_folder_that_cannot_be_read_is_told(tmp_path, monkeypatch):

@@ -292,6 +292,13 @@ def test_a_codec_that_is_not_known_is_told_as_the_cause(tmp_path):
     assert "FFmpeg has no decoder for its codec" in refusal(video.decode, path, 16)
 
 
+def test_a_later_beginning_is_no_loss(tmp_path):
+    """As where an mkv or webm was cut without encoding, and its times go on from where they were."""
+    times = range(500, 540)
+    for name, codec in (("a.mkv", "libx264"), ("a.webm", "libvpx"), ("a.mp4", "libx264")):
+        assert len(list(video.decode(encode(tmp_path / name, codec, times), 16))) == 40
+
+
 def test_sound_alone_is_no_video(tmp_path):
     with av.open(str(tmp_path / "a.mp4"), "w") as file:
         stream = file.add_stream("aac", rate=48_000, layout="mono")
@@ -361,7 +368,9 @@ def test_long_and_large_videos_are_capped(tmp_path, monkeypatch):
     monkeypatch.setattr(video, "MAX_CLIP_PIXELS", 5 * 48 * 64)
     assert len(list(video.decode(path, 8))) == 5
     monkeypatch.setattr(video, "MAX_PIXELS", 48 * 64 - 1)
-    assert "damaged" in refusal(video.decode, path, 8)
+    assert "frames of more than 35 million pixels" in refusal(video.decode, path, 8)
+    path = encode(tmp_path / "a.webm", "libvpx-vp9")  # whose size its packets tell alone
+    assert "no frame of its vp9 video can be decoded" in refusal(video.decode, path, 8)
 
 
 def test_a_clip_that_takes_too_long_is_refused(tmp_path, monkeypatch):
@@ -382,6 +391,12 @@ def test_a_later_picture_that_is_too_large_is_refused_before_it_takes_memory(tmp
             content[place + 5 : place + 9] = (9000).to_bytes(2, "big") * 2
     path.write_bytes(content)
     assert "4 of 6 packets cannot be decoded" in refusal(video.decode, path, 8)
+
+
+def test_a_video_of_jpgs_with_many_scans_is_refused(tmp_path, monkeypatch):
+    path = write_video(tmp_path / "a.avi", pictures(6))
+    monkeypatch.setattr(video, "MAX_SCANS", 0)
+    assert "a picture of more than 0 scans" in refusal(video.decode, path, 8)
 
 
 def test_a_jpg_of_many_scans_is_refused(tmp_path):

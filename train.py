@@ -21,7 +21,7 @@ from configs import run as runs  # noqa: E402
 from envs import backgrounds  # noqa: E402
 from errors import UserError, run_main, say  # noqa: E402
 from evaluation import interrupt, report  # noqa: E402
-from training import checkpoint, lock, options  # noqa: E402
+from training import board, checkpoint, lock, options  # noqa: E402
 from training.files import remove_abandoned, write_atomic  # noqa: E402
 from training.logger import Logger  # noqa: E402
 from training.progress import Progress  # noqa: E402
@@ -126,6 +126,7 @@ def train(config: runs.RunConfig, folder: Path, device, held: lock.Lock) -> None
             say(line, sys.stdout)
         with Logger(folder, resume_step=trainer.env_frame) as logger:
             logger.text("config", f"```yaml\n{options.to_yaml(config)}```")
+            logger.options({key: options.value_of(config, key) for key in board.OPTIONS})
             evaluator.logger = logger
             progress = Progress(config.frames, trainer.env_frame, config.training.prefill)
             listen(trainer)

@@ -20,14 +20,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
-from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
-from tensorboard.compat.proto.tensor_pb2 import TensorProto
-from tensorboard.compat.proto.tensor_shape_pb2 import TensorShapeProto
-from tensorboard.compat.proto.types_pb2 import DT_STRING
+from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.record_writer import RecordWriter
 from tqdm import tqdm
 
 from errors import clean
+from training import board
 from training.files import MAX_LINE, lines, write_atomic
 
 RETRY_SECONDS = 10.0
@@ -135,6 +133,7 @@ class Logger:
         self.folder = Path(folder)
         self._events_folder = self.folder / run_name
         self._quiet = quiet
+        self._known: set[str] = set()  # tags that TensorBoard has a description of
         # Made now or never: a folder that is missing later was moved away, and what comes would go into a new one.
         self._guarded(lambda: self._events_folder.mkdir(parents=True, exist_ok=True))
         metrics = self.folder / "metrics.jsonl"
@@ -160,7 +159,7 @@ class Logger:
         line = {"step": int(step), "wall": round(time.time(), 3)}
         line |= {name: value if math.isfinite(value) else None for name, value in values.items()}
         self._lines.write(json.dumps(line, allow_nan=False).encode() + b"\n")
-        self._summary(step, [Summary.Value(tag=name, simple_value=value) for name, value in values.items()])
+        self._summary(step, board.scalars(values, self._known))
 
     def video(self, step: int, name: str, frames: np.ndarray, fps: float) -> None:
         """An animated GIF that TensorBoard plays: frames (T,H,W,3) uint8, `fps` frames a second (at most 50)."""
@@ -176,11 +175,12 @@ class Logger:
 
     def text(self, name: str, markdown: str, step: int = 0) -> None:
         """A text for TensorBoard's Text page."""
-        tensor = TensorProto(
-            dtype=DT_STRING, string_val=[markdown.encode()], tensor_shape=TensorShapeProto(dim=[TensorShapeProto.Dim(size=1)])
-        )
-        metadata = SummaryMetadata(plugin_data=SummaryMetadata.PluginData(plugin_name="text"))
-        self._summary(step, [Summary.Value(tag=f"{name}/text_summary", metadata=metadata, tensor=tensor)])
+        self._summary(step, [board.text(name, markdown)])
+
+    def options(self, options: dict[str, str | float | int | bool]) -> None:
+        """Tell TensorBoard the options of the run, and what to show first."""
+        self._summary(0, [board.layout()])
+        self._summary(0, board.hparams(self.folder.resolve().name, options))
 
     def flush(self) -> None:
         """Nothing waits in a buffer but what a full disk refused; this tries that again."""

@@ -16,7 +16,7 @@ from agents.agent import Agent
 from agents.optimiser import Divergence, not_finite
 from errors import UserError, unforeseen
 from option import option
-from training import checkpoint, pictures, system
+from training import board, checkpoint, pictures, system
 from training import replay as replays
 from training.best import Best
 from training.files import Damaged, NotSaved, Unreadable
@@ -217,7 +217,7 @@ class Trainer:
             panels = pictures.latent_panels(batch["image"].cpu().numpy(), kept.cpu().numpy())  # three of (2, T, H, W, C)
             tiles = [panel[row] for row in range(len(kept)) for panel in panels]
             shown = pictures.pages(tiles, pictures.LABELS * len(kept), columns=3, side=pictures.GIF)
-            logger.video(self.env_frame, "latent/observation_beside_latent", np.stack(list(shown)), self.render_fps)
+            logger.video(self.env_frame, board.KEPT, np.stack(list(shown)), self.render_fps)
         if self.film:
             shown = pictures.pages([np.stack(self.film)], ["training episode, with exploration"])
             logger.video(self.env_frame, "training/rollout", np.stack(list(shown)), self.render_fps)

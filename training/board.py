@@ -1,0 +1,109 @@
+"""What TensorBoard shows first, and beside each curve: records for `Logger` to write.
+
+A few curves have a second name that comes first in the alphabet, since TensorBoard opens on the first group. The same and
+some more are laid out on its page Custom Scalars; options and returns stand on its page HParams.
+"""
+
+from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
+from tensorboard.compat.proto.tensor_pb2 import TensorProto
+from tensorboard.compat.proto.tensor_shape_pb2 import TensorShapeProto
+from tensorboard.compat.proto.types_pb2 import DT_STRING
+
+from training import described
+
+FIRST = {  # key -> its second name
+    "evaluation/return_heldout": "at_a_glance/return_heldout",
+    "evaluation/return_clean": "at_a_glance/return_clean",
+    "episode/return": "at_a_glance/return_training",
+    "model/reward/explained": "at_a_glance/reward_explained",
+}
+KEPT = "at_a_glance/what_the_latent_keeps"  # the picture among them
+LAYOUT = {  # page -> chart -> patterns of keys
+    "return": {
+        "return of the deterministic policy": ["evaluation/return_.*"],
+        "return of training episodes": ["episode/return"],
+    },
+    "latent": {
+        "reward explained": ["model/reward/explained", "model/games/explained", "evaluation/latent/reward_explained"],
+        "KL of posterior and prior, nats": ["model/predictability/kl"],
+        "what a probe reads from it, R2": ["evaluation/latent/(state|background)/network/(mean|pixels)"],
+    },
+    "skills": {
+        "nats of the skill, and the most there is": ["evaluation/skills/identifiability/(nats|cap)"],
+        "violations": ["evaluation/skills/violation/mean"],
+    },
+    "policy": {
+        "entropy, nats": ["policy/entropy"],
+        "imagined return and value": ["policy/.*/(return|value)"],
+        "means beyond 0.9": ["policy/saturation"],
+    },
+}
+OPTIONS = (  # of a run, on the page HParams
+    "agent",
+    "task",
+    "size",
+    "seed",
+    "frames",
+    "background.source",
+    "environment.action_repeat",
+    "environment.image_size",
+    "training.batch_size",
+    "training.batch_length",
+    "training.train_ratio",
+    "optimiser.model_rate",
+    "optimiser.actor_rate",
+    "optimiser.critic_rate",
+    "actor_critic.horizon",
+    "actor_critic.discount",
+    "actor_critic.entropy",
+)
+RESULTS = ("evaluation/return_heldout", "evaluation/return_train", "evaluation/return_clean", "episode/return")
+
+
+def scalars(values: dict[str, float], known: set[str]) -> list[Summary.Value]:
+    """Return the values as TensorBoard has them, those of `FIRST` twice; a tag that is not `known` comes with its sentence."""
+    found = []
+    for key, value in values.items():
+        for tag in (key, FIRST[key]) if key in FIRST else (key,):
+            metadata = None
+            if tag not in known:
+                known.add(tag)
+                metadata = SummaryMetadata(summary_description=described.sentence(key))
+            found.append(Summary.Value(tag=tag, simple_value=value, metadata=metadata))
+    return found
+
+
+def text(name: str, markdown: str) -> Summary.Value:
+    """Return a text for TensorBoard's page Text."""
+    return _of_plugin(f"{name}/text_summary", "text", markdown.encode())
+
+
+def layout() -> Summary.Value:
+    """Return what the page Custom Scalars shows."""
+    from tensorboard.plugins.custom_scalar import layout_pb2, metadata
+
+    pages = []
+    for page, charts in LAYOUT.items():
+        lines = [
+            layout_pb2.Chart(title=title, multiline=layout_pb2.MultilineChartContent(tag=[f"^{key}$" for key in keys]))
+            for title, keys in charts.items()
+        ]
+        pages.append(layout_pb2.Category(title=page, chart=lines))
+    content = layout_pb2.Layout(category=pages).SerializeToString()
+    return _of_plugin(metadata.CONFIG_SUMMARY_TAG, metadata.PLUGIN_NAME, content)
+
+
+def hparams(run: str, options: dict[str, str | float | int | bool]) -> list[Summary.Value]:
+    """Return what the page HParams shows of a run: its options, and which of its curves are results."""
+    from tensorboard.plugins.hparams import summary_v2
+
+    metrics = [summary_v2.Metric(key, display_name=key, description=described.sentence(key)) for key in RESULTS]
+    config = summary_v2.hparams_config_pb([summary_v2.HParam(name) for name in options], metrics)
+    return [*config.value, *summary_v2.hparams_pb(options, trial_id=run).value]
+
+
+def _of_plugin(tag: str, plugin: str, content: bytes) -> Summary.Value:
+    one = TensorShapeProto(dim=[TensorShapeProto.Dim(size=1)])
+    tensor = TensorProto(dtype=DT_STRING, string_val=[content], tensor_shape=one if plugin == "text" else None)
+    metadata = SummaryMetadata(plugin_data=SummaryMetadata.PluginData(plugin_name=plugin))
+    return Summary.Value(tag=tag, metadata=metadata, tensor=tensor)

@@ -1,0 +1,52 @@
+"""What every logged key means: the rows of metrics.yaml, for TensorBoard and for docs/metrics.md."""
+
+import functools
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+TABLE = Path(__file__).with_name("metrics.yaml")
+ANY = re.compile("[A-Z]{4,}")  # a part of a key that stands for any word
+
+
+@dataclass(frozen=True)
+class Row:
+    """Keys that one sentence is about; `alarm`: what a part that learned nothing reaches, or what to look out for."""
+
+    keys: tuple[str, ...]
+    unit: str
+    text: str
+    alarm: str = ""
+
+    @functools.cached_property
+    def pattern(self) -> re.Pattern:
+        """Match the keys themselves."""
+        return re.compile("|".join(ANY.sub(r"[\\w+]+", re.escape(key)) for key in self.keys))
+
+    @property
+    def sentence(self) -> str:
+        """Return what TensorBoard shows beside the curve."""
+        unit = f" Unit: {self.unit}." if self.unit else ""
+        alarm = f" Trivial, or an alarm: {self.alarm}." if self.alarm else ""
+        return f"{self.text}{unit}{alarm}"
+
+    @property
+    def in_the_docs(self) -> str:
+        """Return the line of docs/metrics.md."""
+        keys = ", ".join(f"`{key}`" for key in self.keys)
+        return f"| {keys} | {self.unit} | {self.text} | {self.alarm} |".replace("  ", " ")
+
+
+@functools.cache
+def rows() -> tuple[Row, ...]:
+    """Return the table, in its order."""
+    found = yaml.safe_load(TABLE.read_text(encoding="utf-8"))
+    return tuple(Row(tuple(row["keys"]), row["unit"], row["text"], row.get("alarm", "")) for row in found)
+
+
+@functools.cache
+def sentence(key: str) -> str:
+    """Return what TensorBoard says of a key, or nothing for a key that has no row."""
+    return next((row.sentence for row in rows() if row.pattern.fullmatch(key)), "")

@@ -246,13 +246,17 @@ def _begins(name: str) -> bool:
 
 
 def find_run(path: Path) -> tuple[Path, Path]:
-    """A run folder or a checkpoint folder -> (run folder, checkpoint). Errors: UserError where there is none."""
+    """Return run folder and checkpoint of a run folder (the newest one), its `best` folder, or a checkpoint folder.
+
+    Errors: UserError where there is none.
+    """
     folder = folder_of(path)
     if not (folder / "config.yaml").is_file():
         raise UserError("this is no run folder", str(path), "give a folder that train.py wrote (it holds config.yaml)")
-    if folder != path.resolve():
-        return folder, path.resolve()
-    newest, sentences = checkpoint.latest(folder / "checkpoints")
+    here = path.resolve()
+    if folder != here and here != folder / "best":
+        return folder, here
+    newest, sentences = checkpoint.latest(folder / "checkpoints" if here == folder else here)
     for sentence in sentences:
         say(f"warning: {sentence}")
     if newest is None:

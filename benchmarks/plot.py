@@ -1,9 +1,10 @@
 """Draw returns over env frames: ``python benchmarks/plot.py results/SUITE OUTPUT.png``. One panel a task and background.
 
-Reads the result files of benchmarks/returns.py. A line is the interquartile mean over seeds of the returns of training
-episodes (mean of the last five), in a band of the 95 % stratified bootstrap interval; a dot the held-out return of the
-deterministic policy at the end; the dashed line the random policy. Where there are several tasks the last panel is over all
-of them, in thousandths of the largest possible return. Prints the tables in Markdown, also what the latents hold where the
+Reads the result files of benchmarks/returns.py. The legend below the panels says what is drawn. A line is the interquartile
+mean over seeds of the returns of training episodes (mean of the last five), in a band of the 95 % stratified bootstrap
+interval. Small dots are the held-out return of the deterministic policy in evaluations during training, the large dot is
+that at the end. The dashed line is the random policy. Where there are several tasks the last panel is over all of them, in
+thousandths of the largest possible return. Prints the tables in Markdown, also what the latents hold where the
 files say it (benchmarks/latent.py), and one JSON line last.
 """
 
@@ -21,6 +22,7 @@ matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt  # noqa: E402
 import numpy as np  # noqa: E402
+from matplotlib.lines import Line2D  # noqa: E402
 
 from benchmarks import result_files  # noqa: E402
 from errors import UserError, run_main  # noqa: E402
@@ -43,6 +45,14 @@ PAIRED = {  # the same, over all tasks
     "(diffusion)": "state/nats/diffusion",
     "background nats (kNN)": "background/nats/knn",
     "(diffusion) ": "background/nats/diffusion",
+}
+
+STYLES = {  # what is drawn -> how the legend shows it
+    "line": ("return of training episodes, mean of the last 5", {"color": "0.3", "lw": 1.6}),
+    "band": ("95 % interval over seeds", {"color": "0.3", "alpha": 0.25, "lw": 8}),
+    "evaluation": ("held-out return during training", {"color": "0.3", "marker": "o", "ms": 3, "lw": 0.8, "ls": ":"}),
+    "end": ("held-out return at the end", {"color": "0.3", "marker": "o", "ms": 6, "ls": "none"}),
+    "random": ("random policy", {"color": "0.6", "ls": "--", "lw": 0.8}),
 }
 
 Panel = dict[str, list[dict]]  # agent -> results, one a seed
@@ -92,37 +102,74 @@ def seed_means(results: list[dict]) -> dict[str, list[float]]:
     return means
 
 
-def line(axes, agent: str, grid: np.ndarray, tasks: list[np.ndarray], colour: str) -> None:
-    """Interquartile mean over seeds and tasks at every frame; `tasks`: one (seeds, n) a task."""
+def evaluations(results: list[dict]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the env frames (n,) at which every seed was evaluated during training, and the held-out returns (seeds, n).
+
+    On the clean task where there are no clips.
+    """
+    curves = []
+    for result in results:
+        found = result.get("evaluations", {})
+        curve = found.get("return_heldout") or found.get("return_clean") or {"xs": [], "ys": []}
+        curves.append(dict(zip(curve["xs"], curve["ys"])))
+    frames = sorted(set.intersection(*(set(curve) for curve in curves)))
+    return np.array(frames), np.array([[curve[frame] for frame in frames] for curve in curves])
+
+
+def line(axes, agent: str, grid: np.ndarray, tasks: list[np.ndarray], colour: str) -> set[str]:
+    """Draw the interquartile mean over seeds and tasks at every frame; `tasks`: one (seeds, n) a task.
+
+    Return which of `STYLES` were drawn.
+    """
     rows = [estimate([curve[:, index] for curve in tasks], draws=300) for index in range(len(grid))]
     middle, low, high = np.array(rows).T
     axes.plot(grid, middle, color=colour, lw=1.6, label=agent)
-    if max(len(curve) for curve in tasks) > 1:
-        axes.fill_between(grid, low, high, color=colour, alpha=0.2, lw=0)
+    if max(len(curve) for curve in tasks) < 2:
+        return {"line"}
+    axes.fill_between(grid, low, high, color=colour, alpha=0.2, lw=0)
+    return {"line", "band"}
 
 
-def draw(axes, name: tuple[str, str], panel: Panel, colour: dict[str, str]) -> None:
+def draw(axes, name: tuple[str, str], panel: Panel, colour: dict[str, str]) -> set[str]:
+    """Draw one task and background; return which of `STYLES` were drawn."""
+    drawn = {"end"}
     for agent, results in panel.items():
         xs, ys = curves(results)
-        line(axes, agent, xs, [ys], colour[agent])
+        drawn |= line(axes, agent, xs, [ys], colour[agent])
+        frames, returns = evaluations(results)
+        if len(frames):
+            middle = [interquartile_mean(column) for column in returns.T]
+            axes.plot(frames, middle, **STYLES["evaluation"][1] | {"color": colour[agent]})
+            drawn.add("evaluation")
         side = next(iter(results[0]["scores"]))
         frame = np.mean([result["env_frame"] for result in results])
         axes.plot([frame], [interquartile_mean(seed_means(results)[side])], "o", color=colour[agent], clip_on=False)
     random = seed_means([result for results in panel.values() for result in results])["random policy"]
     if random:
-        axes.axhline(np.mean(random), color="0.6", ls="--", lw=0.8)
+        axes.axhline(np.mean(random), **STYLES["random"][1])
+        drawn.add("random")
     finish(axes, f"{name[0]}, {name[1]}")
+    return drawn
 
 
-def draw_all(axes, panels: Panels, colour: dict[str, str]) -> None:
-    """All tasks of one background together, for the agents that every one of them has."""
+def explain(figure, drawn: set[str]) -> None:
+    """Put a legend below the panels that says what each style means."""
+    shown = [(words, style) for name, (words, style) in STYLES.items() if name in drawn]
+    handles = [Line2D([], [], label=words, **style) for words, style in shown]
+    figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 3), frameon=False, fontsize=8)
+
+
+def draw_all(axes, panels: Panels, colour: dict[str, str]) -> set[str]:
+    """Draw all tasks of one background together, for the agents that every one of them has; return what was drawn."""
+    drawn = set()
     for agent in shared_agents(panels):
         pairs = [curves(panel[agent]) for panel in panels.values()]
         grid = np.unique(np.concatenate([xs for xs, _ in pairs]))
         grid = grid[(grid >= max(xs[0] for xs, _ in pairs)) & (grid <= min(xs[-1] for xs, _ in pairs))]
         tasks = [np.stack([np.interp(grid, xs, row) for row in ys]) / 1000 for xs, ys in pairs]
-        line(axes, agent, grid, tasks, colour[agent])
+        drawn |= line(axes, agent, grid, tasks, colour[agent])
     finish(axes, f"{len(panels)} tasks, share of the largest return")
+    return drawn
 
 
 def finish(axes, title: str) -> None:
@@ -248,16 +295,18 @@ def main(argv: list[str]) -> None:
     number = len(panels) + len(groups)
     columns = number if number < 4 else 3 if number in (3, 5, 6, 9) else 2
     rows = -(-number // columns)
-    figure, axes = plt.subplots(rows, columns, figsize=(4.2 * columns, 3.2 * rows), squeeze=False)
+    size = (4.2 * columns, 3.2 * rows + 0.5)
+    figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained")
+    drawn = set()
     for ax, (name, panel) in zip(axes.flat, panels.items()):
-        draw(ax, name, panel, colour)
+        drawn |= draw(ax, name, panel, colour)
     for ax, chosen in zip(axes.flat[len(panels) :], groups.values()):
-        draw_all(ax, chosen, colour)
+        drawn |= draw_all(ax, chosen, colour)
     for ax in axes.flat[number:]:
         ax.set_visible(False)
     for ax in axes[:, 0]:
         ax.set_ylabel("return")
-    figure.tight_layout()
+    explain(figure, drawn)
     figure.savefig(argv[1], dpi=130)
     print(table(panels))
     for text in (*map(aggregate_table, groups.values()), latent_table(panels), *map(latent_pairs, groups.values())):

@@ -30,6 +30,7 @@ from training.presets import load_yaml  # noqa: E402
 
 RESULTS = ROOT / "results"
 PLACE = {"folder", "device", "threads", "compile", "cuda_graphs"}  # where a run runs; all other options are what it is
+PLACE |= {"training.evaluate_every"}  # how often it is looked at, which does not change it
 
 
 def jobs(suite: dict) -> list[tuple[str, list[str]]]:
@@ -100,7 +101,8 @@ def outdated(kept: dict, words: list[str]) -> list[str]:
     if "settings" not in kept:
         return ["settings"]
     now = settings(runs.read(words, torch.cuda.is_available())[0])
-    return sorted(key for key, value in (runs.BEFORE | kept["settings"]).items() if now.get(key) != value)
+    before = runs.BEFORE | kept["settings"]
+    return sorted(key for key, value in before.items() if key not in PLACE and now.get(key) != value)
 
 
 def command_of(words: list[str]) -> str:

@@ -201,13 +201,18 @@ def written(path: Path) -> RunConfig:
 
 
 def folder_of(run: Path) -> Path:
-    """The run folder of a run folder or of a checkpoint in it. Errors: UserError for a path that leads nowhere."""
+    """Return the run folder of a run folder, of its `best` folder or of a checkpoint.
+
+    Errors: UserError for a path that leads nowhere.
+    """
     try:
         run = run.resolve()
     except (OSError, RuntimeError, ValueError) as error:  # links in a circle, a folder that may not be read
         remedy = "give a folder that train.py wrote (it holds config.yaml)"
         raise UserError("this is no run folder", str(run), remedy) from error
-    return run.parent.parent if (run / "MANIFEST.json").exists() else run
+    if (run / "MANIFEST.json").exists():
+        return run.parent.parent
+    return run.parent if run.name == "best" and (run.parent / "config.yaml").exists() else run
 
 
 # ---------------------------------------------------------------------------------------- runs that begin with another

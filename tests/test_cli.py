@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 
+import build
 from benchmarks.fault import runs, start
 from errors import UserError
 from evaluation import films
@@ -163,7 +164,10 @@ def test_what_the_latent_holds_is_read_when_asked_for(tmp_path):
     assert cv2.imread(str(folder / "information_plane.png")).std() > 5
     assert b"latent/information_plane" in next(folder.glob("events.*")).read_bytes()
     assert "position[0]" in json.dumps(json.loads((folder / "latent.json").read_text())["readings"]["heldout"])
-    result = run("eval.py", best, "--episodes", 1, "--latent", "true", "--latent_episodes", 4, "--background", "clean")
+    assert build.find_run(folder / "best") == build.find_run(best) == (folder, best)
+    result = run(
+        "eval.py", folder / "best", "--episodes", 1, "--latent", "true", "--latent_episodes", 4, "--background", "clean"
+    )
     assert result.returncode == 0, result.stderr
     assert "clean task: the latent holds " in result.stdout
     assert "R2 (network probe)" in result.stdout

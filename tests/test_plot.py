@@ -44,6 +44,31 @@ def test_every_agent_has_a_colour_of_its_own(tmp_path):
     assert len({chosen[agent] for agent in (*runs.AGENTS, "of_another_house")}) == len(runs.AGENTS) + 1
 
 
+def test_evaluations_during_training_are_drawn_and_the_legend_says_what_is_what(tmp_path):
+    for seed, level in enumerate((10.0, 20.0)):
+        curve = {"xs": [1000, 2000 + seed, 3000], "ys": [level, 99.0, 2 * level]}  # each seed has a frame that no other has
+        write(tmp_path, "repo", seed, level, evaluations={"return_heldout": curve})
+    [(name, panel)] = plot.read(tmp_path).items()
+    figure, axes = plt.subplots(layout="constrained")
+    drawn = plot.draw(axes, name, panel, {"repo": "#123456"})
+    assert drawn == {"line", "band", "evaluation", "end", "random"}
+    dots = axes.lines[1]
+    assert dots.get_xydata().tolist() == [[1000, 15.0], [3000, 30.0]]
+    assert dots.get_color() == "#123456"
+    plot.explain(figure, drawn)
+    [legend] = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == [words for words, _ in plot.STYLES.values()]
+    plt.close()
+
+
+def test_the_legend_is_of_what_is_there(tmp_path):
+    write(tmp_path, "repo", 0, 10.0)  # one seed, as results were before evaluations came with them
+    [(name, panel)] = plot.read(tmp_path).items()
+    _, axes = plt.subplots()
+    assert plot.draw(axes, name, panel, {"repo": "C0"}) == {"line", "end", "random"}
+    plt.close()
+
+
 def test_the_program_writes_picture_and_table(tmp_path, capsys):
     write(tmp_path, "repo", 0, 10.0)
     plot.main([str(tmp_path), str(tmp_path / "out.png")])

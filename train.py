@@ -126,7 +126,7 @@ def train(config: runs.RunConfig, folder: Path, device, held: lock.Lock) -> None
             say(line, sys.stdout)
         with Logger(folder, resume_step=trainer.env_frame) as logger:
             logger.text("config", f"```yaml\n{options.to_yaml(config)}```")
-            logger.options({key: options.value_of(config, key) for key in board.OPTIONS})
+            logger.options({key: options.value_of(config, key) for key in board.OPTIONS}, skills=config.skill.size > 0)
             evaluator.logger = logger
             progress = Progress(config.frames, trainer.env_frame, config.training.prefill)
             listen(trainer)

@@ -73,12 +73,9 @@ def latent(results: Mapping[str, Row], title: str) -> np.ndarray:
     marks(left, range(5), [0, 0, 0, 0, _first(results, "background/clip_chance")], "chance", "k:")
     marks(left, range(5), [1] * 5, "at most", "k-")
     left.set_xlim(0, 1.15)
-    steps = (1, 5, 10)
-    ahead = {
-        f"{what}, {step} steps ahead": f"ahead/{step}/{key}"
-        for what, key in (("state", "state"), ("reward", "reward_explained"))
-        for step in steps
-    }
+    ahead = {}
+    for what, key in (("state", "state"), ("reward", "reward_explained")):
+        ahead |= {f"{what}, imagined steps ahead: {step}": f"ahead/{step}/{key}" for step in (1, 5, 10)}
     columns = {side: np.clip(values, 0, 1) for side, values in _column(results, list(ahead.values())).items()}
     bars(right, list(ahead), columns, "0: nothing, 1: all of it", "what imagination foresees")
     right.set_xlim(0, 1.15)

@@ -38,7 +38,7 @@ def agent_policy(agent: Agent, kept: list[np.ndarray] | None = None, skill: torc
 
 
 DURING = 5  # episodes of an evaluation during training, at most
-IN_TENSORBOARD = 128  # frames of a film that TensorBoard gets
+IN_TENSORBOARD = 64  # frames of a film that TensorBoard gets
 
 
 def panels_of(film: np.ndarray, kept: list[np.ndarray]) -> tuple[tuple[np.ndarray, ...], tuple[str, ...]]:

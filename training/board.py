@@ -4,7 +4,7 @@ A few curves have a second name that comes first in the alphabet, since TensorBo
 some more are laid out on its page Custom Scalars; options and returns stand on its page HParams.
 """
 
-from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
+from tensorboard.compat.proto.summary_pb2 import DATA_CLASS_SCALAR, Summary, SummaryMetadata
 from tensorboard.compat.proto.tensor_pb2 import TensorProto
 from tensorboard.compat.proto.tensor_shape_pb2 import TensorShapeProto
 from tensorboard.compat.proto.types_pb2 import DT_STRING
@@ -13,7 +13,7 @@ from training import described
 
 FIRST = {  # key -> its second name
     "evaluation/return_heldout": "at_a_glance/return_heldout",
-    "evaluation/return_clean": "at_a_glance/return_clean",
+    "evaluation/return_clean": "at_a_glance/return_without_video",
     "episode/return": "at_a_glance/return_training",
     "model/reward/explained": "at_a_glance/reward_explained",
 }
@@ -46,16 +46,12 @@ OPTIONS = (  # of a run, on the page HParams
     "frames",
     "background.source",
     "environment.action_repeat",
-    "environment.image_size",
     "training.batch_size",
     "training.batch_length",
     "training.train_ratio",
     "optimiser.model_rate",
     "optimiser.actor_rate",
     "optimiser.critic_rate",
-    "actor_critic.horizon",
-    "actor_critic.discount",
-    "actor_critic.entropy",
 )
 RESULTS = ("evaluation/return_heldout", "evaluation/return_train", "evaluation/return_clean", "episode/return")
 
@@ -68,7 +64,10 @@ def scalars(values: dict[str, float], known: set[str]) -> list[Summary.Value]:
             metadata = None
             if tag not in known:
                 known.add(tag)
-                metadata = SummaryMetadata(summary_description=described.sentence(key))
+                plugin = SummaryMetadata.PluginData(plugin_name="scalars")  # else the data server drops the sentence
+                metadata = SummaryMetadata(
+                    summary_description=described.sentence(key), plugin_data=plugin, data_class=DATA_CLASS_SCALAR
+                )
             found.append(Summary.Value(tag=tag, simple_value=value, metadata=metadata))
     return found
 
@@ -78,12 +77,14 @@ def text(name: str, markdown: str) -> Summary.Value:
     return _of_plugin(f"{name}/text_summary", "text", markdown.encode())
 
 
-def layout() -> Summary.Value:
-    """Return what the page Custom Scalars shows."""
+def layout(skills: bool) -> Summary.Value:
+    """Return what the page Custom Scalars shows; of skills only where a run has any."""
     from tensorboard.plugins.custom_scalar import layout_pb2, metadata
 
     pages = []
     for page, charts in LAYOUT.items():
+        if page == "skills" and not skills:
+            continue
         lines = [
             layout_pb2.Chart(title=title, multiline=layout_pb2.MultilineChartContent(tag=[f"^{key}$" for key in keys]))
             for title, keys in charts.items()

@@ -177,9 +177,9 @@ class Logger:
         """A text for TensorBoard's Text page."""
         self._summary(step, [board.text(name, markdown)])
 
-    def options(self, options: dict[str, str | float | int | bool]) -> None:
+    def options(self, options: dict[str, str | float | int | bool], skills: bool) -> None:
         """Tell TensorBoard the options of the run, and what to show first."""
-        self._summary(0, [board.layout()])
+        self._summary(0, [board.layout(skills)])
         self._summary(0, board.hparams(self.folder.resolve().name, options))
 
     def flush(self) -> None:

@@ -15,7 +15,7 @@ TERMINAL_SECONDS, LINE_SECONDS = 1.0, 30.0
 MEASURED = 20.0  # seconds of learning before the time left is told
 WINDOW = 300  # seconds over which the speed is measured
 UNKNOWN = "time left: measuring"
-FORMAT = "{desc}{percentage:3.0f}%|{bar:20}| {n_fmt}/{total_fmt} {unit}{postfix}"
+FORMAT = "{desc}{percentage:3.0f}%|{bar:20}| {n_fmt}/{total_fmt} {unit}s{postfix}"
 
 
 def has_width(stream) -> bool:

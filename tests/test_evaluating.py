@@ -1,0 +1,64 @@
+"""Evaluations during training: they change nothing, keep the best checkpoint, and stop nothing when they fail."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmarks.fault import lacking
+from configs import run as runs
+from errors import UserError
+from evaluation.report import Evaluator
+from training import checkpoint
+
+FEW = ["--evaluation.episodes", "2", "--evaluation.skills", "4", "--skill.hold", "5", "--environment.time_limit", "60"]
+WORDS = ["--task", "reacher-easy", "--agent", "slim", *lacking.WORDS, *FEW]
+
+
+def trained(folder: Path, words: list[str], evaluate=None) -> dict[str, str]:
+    """Everything at the end of a small run in this process."""
+    torch.set_num_threads(1)
+    trainer = lacking.make(folder, words)
+    if evaluate is None:
+        config, _ = runs.read([*lacking.SMALL, *words], cuda=False)
+        evaluate = Evaluator(config, trainer.agent, folder).during_training
+    trainer.evaluate = evaluate
+    return lacking.run_to(trainer, lacking.END)
+
+
+def test_an_evaluation_leaves_no_trace_in_the_run(tmp_path):
+    seen = trained(tmp_path / "seen", [*WORDS, "--training.evaluate_every", "70"])
+    unseen = trained(tmp_path / "unseen", [*WORDS, "--training.evaluate_every", "0"])
+    assert seen == unseen
+    assert (tmp_path / "seen" / "evaluation-heldout.mp4").exists()
+    best = json.loads((tmp_path / "seen" / "best.json").read_text())
+    assert best["env_frame"] in (70, 140, 210)
+    assert checkpoint.peek(tmp_path / "seen" / best["checkpoint"], "clocks", "agent_step") * 2 == best["env_frame"]
+    assert not (tmp_path / "unseen" / "best").exists()
+
+
+def test_the_best_evaluation_is_kept_while_older_checkpoints_go(tmp_path):
+    returns = {40: 1.0, 80: 9.0, 120: 3.0, 160: 4.0, 200: 5.0}
+    words = [*WORDS, "--training.evaluate_every", "40", "--training.checkpoint_every", "1000"]
+    trained(tmp_path, words, lambda frame: {"return_heldout": returns[frame]})
+    assert json.loads((tmp_path / "best.json").read_text())["env_frame"] == 80
+    assert [path.name for path in (tmp_path / "best").iterdir()] == ["step-000000000080"]
+    assert [int(path.name[5:]) for path in checkpoint.steps(tmp_path / "checkpoints")] == [200, 230]
+
+
+def test_the_agent_is_saved_before_it_is_evaluated(tmp_path):
+    def failing(frame: int) -> dict:
+        raise UserError("no such clip", "clips", "put it back")
+
+    words = [*WORDS, "--training.evaluate_every", "70", "--training.checkpoint_every", "1000"]
+    with pytest.raises(UserError):
+        trained(tmp_path, words, failing)
+    assert [int(path.name[5:]) for path in checkpoint.steps(tmp_path / "checkpoints")] == [70]
+
+
+def test_a_run_shorter_than_the_default_period_is_evaluated_at_its_end_only():
+    config, _ = runs.read(["--frames", "20000"], cuda=False)
+    assert config.training.evaluate_every == 25_000
+    for agent in ("slim", "metra", "diayn", "slim_sum"):  # there an evaluation measures skills, too
+        assert runs.read(["--agent", agent], cuda=False)[0].training.evaluate_every == 100_000

@@ -48,5 +48,6 @@ def rows() -> tuple[Row, ...]:
 
 @functools.cache
 def sentence(key: str) -> str:
-    """Return what TensorBoard says of a key, or nothing for a key that has no row."""
-    return next((row.sentence for row in rows() if row.pattern.fullmatch(key)), "")
+    """Return what TensorBoard says of a key, or nothing for a key that has no row. A row that names it goes first."""
+    fitting = [row for row in rows() if key in row.keys] + [row for row in rows() if row.pattern.fullmatch(key)]
+    return fitting[0].sentence if fitting else ""

@@ -1,8 +1,6 @@
 """Films and pictures as files: whole, or not there. Films are H.264 in mp4, which browsers, notebooks and chats play."""
 
 import os
-import tempfile
-import time
 from collections.abc import Iterable
 from fractions import Fraction
 from pathlib import Path
@@ -13,10 +11,8 @@ import numpy as np
 
 from errors import say
 from training import pictures
-from training.files import fsync_folder, write_atomic
+from training.files import fsync_folder, temporary_name, write_atomic
 
-TEMPORARY = ".film-"
-ABANDONED = 3600.0  # seconds after which a temporary film is nobody's
 # One thread: the file is then the same on every machine. A key frame each second, so that a player can seek.
 ENCODER = {"crf": "22", "preset": "ultrafast", "threads": "1"}
 BT709 = 1  # the number of this standard for primaries, transfer and matrix alike
@@ -44,8 +40,10 @@ def write_film(path: Path, frames: Iterable[np.ndarray], fps: float) -> None:
 
     A film that was there stays until the new one is whole.
     """
+    temporary = temporary_name(path.parent.resolve() / path.name)
     try:
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent.resolve(), prefix=TEMPORARY, suffix=".mp4")
+        # Made here, so that no link or pipe of that name is written to.
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
     except OSError as error:
         say(f"warning: no film could be written to {path} ({error.strerror})")
         return
@@ -54,17 +52,16 @@ def write_film(path: Path, frames: Iterable[np.ndarray], fps: float) -> None:
         os.fsync(descriptor)
         if length(temporary) < count:  # what the encoder held back may have met a full disk
             raise OSError(0, "the disk may be full")
-        os.fchmod(descriptor, 0o644)
         os.replace(temporary, path)
         fsync_folder(path.parent)
     except OSError as error:  # av's errors of files are such
         say(f"warning: no film could be written to {path} ({error.strerror})")
     finally:
         os.close(descriptor)
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
-def _encode(path: str, frames: Iterable[np.ndarray], fps: float) -> int:
+def _encode(path: Path, frames: Iterable[np.ndarray], fps: float) -> int:
     """Return how many frames were written. The index comes first in the file, so that it plays while it is loaded."""
     rate, count, stream = Fraction(fps).limit_denominator(1001), 0, None
     with av.open(f"file:{path}", "w", format="mp4", options={"movflags": "+faststart"}) as container:
@@ -103,14 +100,3 @@ def length(path: str | Path) -> int:
             return sum(1 for _ in container.decode(video=0))
     except (OSError, av.FFmpegError, IndexError):
         return 0
-
-
-def remove_abandoned(folder: Path) -> None:
-    """Delete the temporary films that a killed process left here, not those that another one writes now."""
-    late = time.time() - ABANDONED
-    for path in [*folder.glob(f"{TEMPORARY}*.mp4"), *folder.glob(".tmp-*.mp4")]:
-        try:
-            if path.lstat().st_mtime < late:
-                path.unlink()
-        except OSError as error:
-            say(f"warning: {path} was not deleted ({error.strerror})")

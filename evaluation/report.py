@@ -16,7 +16,7 @@ from errors import say
 from evaluation import films, interrupt, progress, verdicts
 from evaluation.episodes import SIDE_BY_SIDE, Scores, play
 from training import pictures, system
-from training.files import write_json
+from training.files import remove_abandoned, write_json
 from training.rollout import random_policy
 
 
@@ -63,7 +63,7 @@ class Evaluator:
     def __init__(self, config: RunConfig, agent: Agent, folder: Path):
         self.config, self.agent, self.folder = config, agent, Path(folder)
         self.logger = None
-        films.remove_abandoned(self.folder)
+        remove_abandoned(self.folder)
 
     def score(self, side: str, episodes: int, background=None, policy=None) -> Scores:
         """Play on a side ("clean", "train", "heldout"); the agent's random state is left as it was."""

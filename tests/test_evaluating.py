@@ -3,12 +3,10 @@
 import json
 from pathlib import Path
 
-import pytest
 import torch
 
 from benchmarks.fault import lacking
 from configs import run as runs
-from errors import UserError
 from evaluation.report import Evaluator
 from training import checkpoint
 
@@ -45,16 +43,6 @@ def test_the_best_evaluation_is_kept_while_older_checkpoints_go(tmp_path):
     assert json.loads((tmp_path / "best.json").read_text())["env_frame"] == 80
     assert [path.name for path in (tmp_path / "best").iterdir()] == ["step-000000000080"]
     assert [int(path.name[5:]) for path in checkpoint.steps(tmp_path / "checkpoints")] == [200, 230]
-
-
-def test_the_agent_is_saved_before_it_is_evaluated(tmp_path):
-    def failing(frame: int) -> dict:
-        raise UserError("no such clip", "clips", "put it back")
-
-    words = [*WORDS, "--training.evaluate_every", "70", "--training.checkpoint_every", "1000"]
-    with pytest.raises(UserError):
-        trained(tmp_path, words, failing)
-    assert [int(path.name[5:]) for path in checkpoint.steps(tmp_path / "checkpoints")] == [70]
 
 
 def test_a_run_shorter_than_the_default_period_is_evaluated_at_its_end_only():

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from evaluation import films
-from training import pictures
+from training import files, pictures
 
 COLOURS = [(250, 40, 10), (0, 200, 90), (30, 90, 210)]
 
@@ -104,15 +104,19 @@ def test_a_disk_that_refuses_is_a_warning(tmp_path, capsys, monkeypatch):
     assert os.listdir(tmp_path) == []
 
 
-def test_films_of_killed_writers_are_removed_and_those_under_way_stay(tmp_path):
-    old = [tmp_path / name for name in (".film-abc.mp4", ".tmp-abc.mp4")]
-    others = [tmp_path / name for name in (".film-new.mp4", "evaluation-heldout.mp4", ".film-notes.txt")]
-    for path in (*old, *others):
-        path.write_bytes(b"x")
-    for path in (*old, *others[1:]):
-        os.utime(path, (time.time() - 7200,) * 2)
-    films.remove_abandoned(tmp_path)
-    assert sorted(tmp_path.iterdir()) == sorted(others)
+def test_a_film_of_a_killed_writer_is_removed_and_one_under_way_stays(tmp_path, monkeypatch):
+    """The writer dies before it can tidy up."""
+    with monkeypatch.context() as patched:
+        patched.setattr(films.os, "replace", lambda *_: (_ for _ in ()).throw(SystemExit))
+        patched.setattr(Path, "unlink", lambda *_, **__: None)
+        with pytest.raises(SystemExit):
+            films.write_film(tmp_path / "evaluation-heldout.mp4", plain(COLOURS[0]), 20.0)
+    (left,) = tmp_path.iterdir()
+    files.remove_abandoned(tmp_path)
+    assert left.exists()
+    os.utime(left, (time.time() - 2 * files.ABANDONED,) * 2)
+    files.remove_abandoned(tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_is_no_film_has_no_length(tmp_path):

@@ -36,6 +36,7 @@ ITEMS = [
     "clocks/agent_step",
     "clocks/owed",
     "clocks/update",
+    "clocks/evaluated",
     "episodes/count",
     "episodes/diverged",
     "episodes/score",

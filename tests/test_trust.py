@@ -74,6 +74,26 @@ def test_what_cannot_be_read_this_moment_costs_no_chunk(trainer, monkeypatch, ho
     assert trainer.resume() == []
 
 
+def test_what_was_set_aside_keeps_its_chunks_until_two_newer_ones_verify(trainer):
+    """A person may know better, and put the whole file back in its place."""
+    root, said = trainer.folder / "checkpoints", Said()
+    newest = checkpoint.steps(root)[-1]
+    listed = {
+        listing["name"] for chunk in checkpoint.peek(newest, "replay", "manifest")["chunks"] for listing in chunk["files"]
+    }
+    (newest / "tensors.safetensors").write_bytes(b"damaged")
+    resumed = lacking.make(trainer.folder, lacking.WORDS)
+    assert "is damaged" in resumed.resume()[0]
+    [aside] = checkpoint.rejected(root)
+    resumed.save(said)
+    assert listed <= chunks(resumed)
+    assert len(listed) > len(checkpoint.peek(checkpoint.steps(root)[-1], "replay", "manifest")["chunks"])
+    lacking.run_to(resumed, lacking.CUT + 80)
+    assert not aside.exists()
+    assert len(checkpoint.steps(root)) == 2
+    assert said == []
+
+
 @pytest.mark.parametrize("what", ["", "chunk", "line", "film"])
 def test_what_a_full_disk_left_in_pieces_is_found(trainer, what):
     """The look of `faults.py full` at a run's files."""

@@ -96,7 +96,7 @@ def _even(frame: np.ndarray) -> np.ndarray:
 def length(path: str | Path) -> int:
     """Return how many frames can be decoded; 0 for what is no film."""
     try:
-        with av.open(f"file:{Path(path).resolve()}") as container:
+        with av.open(f"file:{Path(path).absolute()}") as container:  # /proc/PID/root must not be resolved
             return sum(1 for _ in container.decode(video=0))
     except (OSError, av.FFmpegError, IndexError):
         return 0

@@ -87,4 +87,6 @@ def ended(run: Path, words: list[str]) -> dict[str, str]:
     process = begin(run, *words, chunk_rows=CHUNK_ROWS)
     if process.wait(600):
         raise RuntimeError(f"the run failed: {log_of(run).read_text()[-500:]}")
-    return described(checkpoint.load(checkpoint.steps(run / "checkpoints")[-1]))
+    found = described(checkpoint.load(checkpoint.steps(run / "checkpoints")[-1]))
+    found.pop("/provenance/commit")  # the source may be edited while this runs
+    return found

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from agents.policy import Policy
+from agents.regulariser import make_regulariser
 from errors import UserError
 from option import option
 from world_models.distributions import SCALAR_HEADS, clipped_normal_log_prob
@@ -43,16 +44,32 @@ class ActorCriticConfig:
         "Weight, within the entropy, of ln(1 - mean^2), what tanh leaves of it (SAC); 0: a mean in a corner stays there.",
         ge=0.0,
     )
+    target_std: tuple[float, ...] = option(
+        (),
+        "Targets, first and last, for the standard deviation of the clipped action. The weight of the entropy is then"
+        " learned, and `entropy` is its initial value; empty: the weight is fixed.",
+        gt=0.0,
+        le=0.57,
+    )
+    target_updates: tuple[int, ...] = option(
+        (2500, 8000), "Updates between which the target falls from first to last, geometrically.", ge=0
+    )
     gradient: str = option(
         "score",
         "The actor's gradient: by the score function (cheap), or along the path through model and critics (Dreamer).",
         choices=("score", "path"),
     )
-    closed_loop: bool = option(
-        True, "Whether the path also goes through what the policy sees of its own effects; Dreamer cuts it there."
+    feedback: float = option(
+        1.0,
+        "Share of the actor's gradient along the path through the states that the policy reads; 0: none (Dreamer).",
+        ge=0.0,
+        le=1.0,
     )
     initial_std: float = option(0.6, "Deviation that the policy starts with.", gt=0.0, le=1.0)
     critic_head: str = option("two_hot", "Distribution of the value.", choices=("two_hot", "unit_normal"))
+    value_limit: float = option(
+        6.5, "Largest symlog of a value that a two-hot critic can represent: 6.5 is a value of 664.", gt=0.0, le=20.0
+    )
     slow_rate: float = option(1.0, "Rate at which slow copies of the critics follow; 1: no copies.", gt=0.0, le=1.0)
     slow_every: int = option(1, "Updates between two steps of the slow copies; with slow_rate 1 they are copied whole.", ge=1)
     scale_floor: float = option(1.0, "Smallest scale by which returns are divided, in units of return.", gt=0.0)
@@ -104,7 +121,7 @@ class Critic(nn.Module):
     def __init__(self, config: ActorCriticConfig, inputs: int, trunk: nn.Module | None = None):
         """trunk   (N, F) -> (N, `trunk.outputs`), before all else; none: nothing"""
         super().__init__()
-        self.head = SCALAR_HEADS[config.critic_head]()
+        self.head = SCALAR_HEADS[config.critic_head](limit=config.value_limit)
         width = inputs if trunk is None else trunk.outputs
         head = MLP(width, config.units, config.layers, self.head.parameter_size, output_scale=0.0)
         self.network = head if trunk is None else nn.Sequential(trunk, head)
@@ -306,6 +323,7 @@ class ActorCritic(nn.Module):
         self.scales = nn.ModuleDict({name: ReturnScale(config, games) for name in config.rewards})
         units = {name: RewardUnit(config) if config.normalise else nn.Identity() for name in config.rewards}
         self.units = nn.ModuleDict(units)
+        self.regulariser = make_regulariser(config)
         if config.slow_every > 1:
             self.register_buffer("followed", torch.zeros((), dtype=torch.long))
 
@@ -318,7 +336,8 @@ class ActorCritic(nn.Module):
         """Roll policy and prior out for H steps from start (N, ...)."""
         states, features, actions, policies = [start], [self.inputs(start, condition)], [], []
         for _ in range(self.config.horizon):
-            policy = self.actor(features[-1] if self.config.closed_loop else features[-1].detach())
+            # Equal to the feature in value; `feedback` scales its gradient.
+            policy = self.actor(torch.lerp(features[-1].detach(), features[-1], self.config.feedback))
             policies.append(policy)
             actions.append(policy.sample())
             # The environment, too, clips an action out of range.
@@ -365,7 +384,9 @@ class ActorCritic(nn.Module):
         if not by_path:
             metrics["advantage_std"] = gain.std()
             gain = self._surrogate(policy.log_prob(imagined.action), imagined.behaviour, gain)
-        gain = gain + self.config.entropy * (entropy + self.config.squash * policy.room())
+        bonus, extra = self.regulariser(policy)
+        metrics |= extra
+        gain = gain + bonus
         gain = gain if imagined.weight is None else gain * imagined.weight
         losses = {"actor": -gain.mean(), "critic": critic_loss}
         metrics |= {

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from agents.actor_critic import ActorCritic
+from agents.average import WeightAverage
 from agents.config import AgentConfig, OptimiserConfig
 from agents.discovery import make_discovery
 from agents.memory import Memory, initial_memory, next_noise, some_of
@@ -24,7 +25,7 @@ from agents.rewards import make_rewards, parts
 from agents.skills import Skills
 from errors import UserError
 from world_models.rssm import RSSM, State
-from world_models.world_model import Spaces, WorldModel
+from world_models.world_model import Spaces, WorldModel, known_rows
 
 
 def policy_of(config: AgentConfig, rssm: RSSM, spaces: Spaces) -> ActorCritic:
@@ -70,6 +71,7 @@ class Agent(nn.Module):
         rewards, factors = list(config.actor_critic.rewards), config.actor_critic.factors
         self.rewards = make_rewards(rewards, self.world_model, self.discovery, factors)
         self.optimisers = self._make_optimisers(config.optimiser)
+        self.average = WeightAverage(self, config.optimiser.average)
         records, plain = self._records(config.cuda_graphs), (self._of_model, self._of_policy)
         self._model_gradients, self._policy_gradients = map(Recorded, plain) if records else plain
         if self._compiles(config.compile, records):
@@ -119,7 +121,8 @@ class Agent(nn.Module):
             rows["pictures"] = (pictures, config.model_rate, config.model_clip)
         if self.discovery is not None:
             rows["discovery"] = (list(self.discovery.parameters()), self.config.discovery.rate, config.policy_clip)
-        return {name: Optimiser(name, *row, config.epsilon, config.warmup) for name, row in rows.items()}
+        schedule = config.epsilon, config.warmup, config.decay_after
+        return {name: Optimiser(name, *row, *schedule) for name, row in rows.items()}
 
     @property
     def draws(self) -> bool:
@@ -171,7 +174,8 @@ class Agent(nn.Module):
         batch = {name: tensor.to(self.device, non_blocking=True) for name, tensor in batch.items()}
         state, metrics = self.learn_model(batch)
         metrics |= self._discover(state, batch)
-        metrics |= self.learn_policy(*self._starts(state))
+        metrics |= self.learn_policy(*self._starts(state, batch["is_first"]))
+        self.average.follow()
         return detached(metrics)
 
     def learn_model(self, batch: dict[str, Tensor]) -> tuple[State, dict[str, Tensor]]:
@@ -222,12 +226,14 @@ class Agent(nn.Module):
         norm = descend(self.optimisers, {"discovery": loss})["discovery"]
         return {f"discovery/{key}": value for key, value in (metrics | {"gradient": norm}).items()}
 
-    def _starts(self, state: State) -> tuple[State, Tensor | None]:
+    def _starts(self, state: State, is_first: Tensor | None = None) -> tuple[State, Tensor | None]:
         """Where imagination begins: a random subset of the batch's states (N, ...), each with a skill of its own.
 
         The skill is drawn anew, not the one that led there: where it led to its end it has nothing more to teach.
         """
-        start = some_of(state, self.config.actor_critic.starts)
+        context = self.config.world_model.context
+        known = known_rows(is_first, context) if context and is_first is not None else None
+        start = some_of(state, self.config.actor_critic.starts, known)
         return start, self.skills.draw(len(start.deterministic), self.device) if self.spaces.condition else None
 
     @uncompiled
@@ -249,8 +255,11 @@ class Agent(nn.Module):
 
     def training_state(self) -> dict:
         """Everything that learning changes, as plain types and tensors."""
-        return training_state(self, self.optimisers)
+        return training_state(self, self.optimisers) | self.average.state()
 
     def load_training_state(self, state: dict, optimisers: bool = True) -> None:
-        """Take over what `training_state` gave; without optimisers for evaluation."""
+        """Take over what `training_state` gave; without optimisers, the averaged weights, for evaluation."""
         load_training_state(self, self.optimisers if optimisers else {}, state)
+        self.average.load(state)
+        if not optimisers:
+            self.average.apply()

@@ -19,6 +19,12 @@ class OptimiserConfig:
     warmup: int = option(
         200, "Updates over which the rates rise from zero; without them a posterior can collapse for good.", ge=0
     )
+    decay_after: int = option(
+        0, "Updates after which the rates fall with one over the square root of the updates; 0: they stay.", ge=0
+    )
+    average: float = option(
+        0.0, "Decay, per update, of the moving average of the weights that is evaluated; 0: none.", ge=0.0, lt=1.0
+    )
     epsilon: float = option(1e-8, "Epsilon of Adam.", gt=0.0)
 
 

@@ -12,14 +12,14 @@ from torch import Tensor, nn
 from agents.actor_critic import ActorCritic
 from agents.agent import Agent
 from agents.config import AgentConfig
-from agents.memory import Memory
+from agents.memory import Memory, some_rows
 from agents.modes import Modes
 from agents.optimiser import load_training_state, training_state
 from agents.recorded import uncompiled
 from agents.relation import LatentSlots, RelationActor
 from errors import UserError
 from world_models.rssm import RSSM, State
-from world_models.world_model import Spaces
+from world_models.world_model import Spaces, known_rows
 
 
 def check(config: AgentConfig, spaces: Spaces) -> None:
@@ -118,8 +118,10 @@ class LatentPolicy(nn.Module):
     def _starts(self, state: State, batch: dict[str, Tensor]) -> tuple[State, Tensor]:
         """Where imagination begins, (N, ...), and in which game (N, D): any, where all share the physics, else its own."""
         flat, game = state.detach().map(lambda x: x.flatten(0, 1)), batch["game"].flatten(0, 1)
-        number = self.config.actor_critic.starts or len(game)
-        index = torch.randperm(len(game), device=self.device)[:number]
+        number, context = self.config.actor_critic.starts or len(game), self.config.world_model.context
+        known = known_rows(batch["is_first"], context) if context else None
+        index = some_rows(len(game), number, known, self.device)
+        index = torch.randperm(len(game), device=self.device) if index is None else index
         if "signals" in batch:
             games = self.modes.games
             return flat.map(lambda x: x[index]), games[torch.randint(len(games), (len(index),), device=self.device)]

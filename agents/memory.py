@@ -58,10 +58,21 @@ def next_noise(noise: Tensor, correlation: float) -> Tensor:
     return correlation * noise + math.sqrt(1 - correlation**2) * torch.randn_like(noise)
 
 
-def some_of(state: State, number: int) -> State:
-    """A random subset of a batch's states (B, T, ...) -> (N, ...), detached; all of them for 0."""
+def some_of(state: State, number: int, known: Tensor | None = None) -> State:
+    """A random subset of a batch's states (B, T, ...) -> (N, ...), detached; all of them for 0.
+
+    known   bool (B, T): states to be preferred; others are taken only where there are fewer than N of these
+    """
     flat = state.detach().map(lambda x: x.flatten(0, 1))
-    if not 0 < number < len(flat.deterministic):
-        return flat
-    index = torch.randperm(len(flat.deterministic), device=flat.deterministic.device)[:number]
-    return flat.map(lambda x: x[index])
+    index = some_rows(len(flat.deterministic), number, known, flat.deterministic.device)
+    return flat if index is None else flat.map(lambda x: x[index])
+
+
+def some_rows(rows: int, number: int, known: Tensor | None, device: torch.device) -> Tensor | None:
+    """Indices (N,) of `number` random rows, those that are `known` first; None where all are taken."""
+    if not 0 < number < rows:
+        return None
+    if known is None:
+        return torch.randperm(rows, device=device)[:number]
+    order = torch.rand(rows, device=device) + (~known.flatten()).float()
+    return order.argsort()[:number]

@@ -1,5 +1,7 @@
 """Adam with clipped gradients and a warm-up, and a guard that stops before a broken gradient reaches the weights."""
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -15,10 +17,23 @@ class Divergence(Exception):
 
 
 class Optimiser:
-    """One Adam over one module; its rate rises over the first `warmup` steps. See `descend`."""
+    """One Adam over one module. See `descend`.
 
-    def __init__(self, name: str, parameters: list[nn.Parameter], rate: float, clip: float, epsilon: float, warmup: int = 0):
-        self.name, self.clip, self.rate, self.warmup, self.steps = name, clip, rate, warmup, 0
+    Its rate rises over the first `warmup` steps and falls with 1 / sqrt(steps) after `decay_after` of them, 0: never.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        parameters: list[nn.Parameter],
+        rate: float,
+        clip: float,
+        epsilon: float,
+        warmup: int = 0,
+        decay_after: int = 0,
+    ):
+        self.name, self.clip, self.rate, self.steps = name, clip, rate, 0
+        self.warmup, self.decay_after = warmup, decay_after
         self.parameters = [parameter for parameter in parameters if parameter.requires_grad]
         self.adam = torch.optim.Adam(self.parameters, lr=rate, eps=epsilon, fused=not self.parameters[0].is_meta)
 
@@ -44,9 +59,15 @@ class Optimiser:
         """One step of Adam; the gradients are then gone."""
         self.steps += 1
         for group in self.adam.param_groups:
-            group["lr"] = self.rate * min(1.0, self.steps / max(1, self.warmup))
+            group["lr"] = self.rate * self.share()
         self.adam.step()
         self.adam.zero_grad(set_to_none=True)
+
+    def share(self) -> float:
+        """Share of the rate at this step."""
+        rising = min(1.0, self.steps / max(1, self.warmup))
+        falling = min(1.0, math.sqrt(self.decay_after / self.steps)) if self.decay_after else 1.0
+        return rising * falling
 
     def state_dict(self) -> dict:
         """Adam's moments, by the parameter's number, and the steps; rates are the config's."""

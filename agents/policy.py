@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from world_models.distributions import normal_entropy, normal_log_prob
+from world_models.distributions import clipped_normal_std, normal_entropy, normal_log_prob
 
 
 class Policy(NamedTuple):
@@ -25,6 +25,10 @@ class Policy(NamedTuple):
     def entropy(self) -> Tensor:
         """(N,) in nats."""
         return normal_entropy(self.std)
+
+    def clipped_std(self) -> Tensor:
+        """Standard deviation (N, A) of the sample after clipping to [-1, 1]."""
+        return clipped_normal_std(self.mean, self.std)
 
     def room(self) -> Tensor:
         """ln(1 - mean^2), (N,) in nats, at most 0: what tanh adds to the entropy at the mean (SAC, arXiv 1801.01290, Eq. 21).

@@ -3,6 +3,7 @@
 What few evaluations ask for, probes and skills, is imported there: its libraries would be a third of the start of train.py.
 """
 
+import contextlib
 import sys
 from pathlib import Path
 
@@ -52,6 +53,12 @@ def panels_of(film: np.ndarray, kept: list[np.ndarray]) -> tuple[tuple[np.ndarra
     return pictures.latent_panels(film[:length], np.stack(kept[:length])), pictures.LABELS
 
 
+def averaged(agent: Agent):
+    """The agent with the average of its weights, where it keeps one, within a `with` block."""
+    average = getattr(agent, "average", None)
+    return average.applied() if average else contextlib.nullcontext()
+
+
 def uniform_policy(seed: int):
     """A maker of the random policy for `play`: the floor that every score is held against."""
     return lambda envs: (random_policy(envs, np.random.default_rng(seed)), None)
@@ -72,7 +79,8 @@ class Evaluator:
         environment = self.config.environment
         rounds = -(-episodes // min(SIDE_BY_SIDE, episodes))
         steps = rounds * (environment.time_limit // environment.action_repeat + 1)
-        with torch.random.fork_rng(), progress.stage(name, episodes, "episode", steps):
+        watched = progress.stage(name, episodes, "episode", steps)
+        with torch.random.fork_rng(), averaged(self.agent), watched:
             torch.manual_seed(self.config.evaluation.seed)  # of the skills that are drawn
             return play(maker, policy or agent_policy(self.agent), episodes, self.config.evaluation.seed)
 

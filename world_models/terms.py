@@ -28,6 +28,14 @@ class Rollout(NamedTuple):
     states: Posterior
     signals: Tensor | None = None  # (B, T, K), came with image[t]
     game: Tensor | None = None  # (B, T, D), what describes the game that was played
+    known: Tensor | None = None  # float (B, T), 1 where the state has enough history to be judged, else 0; none: all
+
+    def mean(self, value: Tensor) -> Tensor:
+        """Return the mean of (B, T, ...) over the rows whose state has enough history."""
+        if self.known is None:
+            return value.mean()
+        known = self.known.view(*self.known.shape, *[1] * (value.dim() - 2)).expand_as(value)
+        return (known * value).sum() / known.sum().clamp(min=1)
 
 
 class Contrastive(nn.Module):
@@ -74,7 +82,7 @@ class Predictability(nn.Module):
         with torch.no_grad():
             entropies = {"prior_entropy": self.entropy(states.prior).mean()}
             entropies["posterior_entropy"] = self.entropy(states.posterior).mean()
-        return -kl.mean(), {"kl": raw.mean(), **entropies}
+        return -rollout.mean(kl), {"kl": rollout.mean(raw), **entropies}
 
 
 class Reward(nn.Module):
@@ -86,7 +94,7 @@ class Reward(nn.Module):
     def __init__(self, config, feature: int, pick: Callable[[Rollout], Tensor] = lambda rollout: rollout.reward):
         super().__init__()
         self.pick = pick
-        self.head = SCALAR_HEADS[config.reward_head]()
+        self.head = SCALAR_HEADS[config.reward_head](limit=config.reward_limit)
         # Not zero at the start: behind zero weights no gradient reaches the state, and under video that costs hundreds
         # of updates (explained variance of the reward after 250: 0.24 against 0.02, encoder and head alone).
         self.network = MLP(feature, config.units, config.layers, self.head.parameter_size)
@@ -96,20 +104,20 @@ class Reward(nn.Module):
         return self.head.mean(self.network(feature))
 
     def forward(self, rollout: Rollout) -> tuple[Tensor, dict[str, Tensor]]:
-        return self.judge(rollout.states.state.feature, self.pick(rollout))
+        return self.judge(rollout, rollout.states.state.feature, self.pick(rollout))
 
-    def judge(self, feature: Tensor, true: Tensor, across: bool = False) -> tuple[Tensor, dict[str, Tensor]]:
-        """Features (..., F), what came (...) -> log-likelihood per step, metrics.
+    def judge(self, rollout: Rollout, feature: Tensor, true: Tensor, across: bool = False) -> tuple[Tensor, dict[str, Tensor]]:
+        """Features (B, T, ..., F), what came (B, T, ...) -> log-likelihood per step, metrics.
 
         across   the last axis of what came is games: what explains is within each, not that they differ
         """
         logits = self.network(feature)
         log_prob = self.head.log_prob(logits, true)
         with torch.no_grad():
-            residual = (self.head.mean(logits) - true).square().mean()
+            residual = rollout.mean((self.head.mean(logits) - true).square())
             variance = true.flatten(0, -2).var(0).mean() if across else true.var()
             explained = 1 - residual / variance.clamp(min=1e-6)
-        return log_prob.mean(), {"explained": explained}
+        return rollout.mean(log_prob), {"explained": explained}
 
 
 class GameReward(nn.Module):
@@ -132,7 +140,7 @@ class GameReward(nn.Module):
         if rollout.signals is not None:
             game = self.games.expand(*feature.shape[:2], *self.games.shape)  # (B, T, M, D)
             feature, true = feature.unsqueeze(2).expand(*game.shape[:3], -1), rollout.signals  # (B, T, M, F), (B, T, M)
-        return self.reward.judge(torch.cat([feature, game], -1), true, across=rollout.signals is not None)
+        return self.reward.judge(rollout, torch.cat([feature, game], -1), true, across=rollout.signals is not None)
 
 
 class Empowerment(nn.Module):

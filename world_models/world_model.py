@@ -30,6 +30,16 @@ class WorldModelConfig:
     units: int = option(256, "Units of the reward head.", ge=8, le=65536)
     layers: int = option(1, "Layers of the reward head.", ge=1, le=100)
     reward_head: str = option("two_hot", "Distribution of the reward.", choices=("two_hot", "unit_normal"))
+    reward_limit: float = option(
+        3.0, "Largest symlog of a reward that a two-hot head can represent: 3 is a reward of 19.", gt=0.0, le=20.0
+    )
+    context: int = option(
+        0,
+        "First rows of a training sequence whose states lack history: they are context, with no loss of their own for"
+        " reward and predictability, and imagination starts from none of them. Rows since a reset have all history.",
+        ge=0,
+        le=10_000,
+    )
     free_nats: float = option(1.0, "KL below this is not pushed further down.", ge=0.0)
     kl_balance: float = option(0.9, "Share of the KL gradient that goes to the prior.", ge=0.0, le=1.0)
     random_shift: int = option(0, "Images are shifted by up to so many pixels, the same within a sequence.", ge=0, le=64)
@@ -64,6 +74,16 @@ def random_shift(image: Tensor, pixels: int) -> Tensor:
     index = torch.arange(batch, device=image.device)[:, None, None]
     shifted = image.transpose(1, 2).transpose(2, 3)[index, rows[:, :, None], columns[:, None, :]]  # (B, H, W, T, C)
     return shifted.permute(0, 3, 1, 2, 4).contiguous()
+
+
+def known_rows(is_first: Tensor, context: int) -> Tensor:
+    """Rows of sequences whose states have history: the episode began in the sequence, or `context` rows come before.
+
+    is_first bool (B, T) -> bool (B, T). A sequence of at most `context` rows has only its last one.
+    """
+    begun = is_first.long().cummax(1).values.bool()
+    late = torch.arange(is_first.shape[1], device=is_first.device) >= min(context, is_first.shape[1] - 1)
+    return begun | late
 
 
 class WorldModel(nn.Module):
@@ -104,7 +124,8 @@ class WorldModel(nn.Module):
         image = random_shift(batch["image"], self.config.random_shift) if self.config.random_shift else batch["image"]
         embedding, states = self.observe(image, batch["action"], batch["is_first"])
         seen = image, batch["action"], batch["reward"], batch["is_first"]
-        rollout = terms.Rollout(*seen, embedding, states, batch.get("signals"), batch.get("game"))
+        known = known_rows(batch["is_first"], self.config.context).float() if self.config.context else None
+        rollout = terms.Rollout(*seen, embedding, states, batch.get("signals"), batch.get("game"), known)
         values, metrics = {}, {}
         for name, term in self.terms.items():
             values[name], extra = term(rollout)

@@ -1,0 +1,73 @@
+"""A moving average of an agent's weights, with which it is evaluated (Polyak and Juditsky 1992).
+
+Actor and critics chase each other and the latent code moves under both, so that the policy of one update is a lottery
+ticket: at constant rates held-out returns of one run went from 177 to 367 within 60,000 frames.
+"""
+
+import contextlib
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+
+class WeightAverage:
+    """The average of a module's parameters over the last 1 / (1 - decay) updates; decay 0: the parameters themselves."""
+
+    def __init__(self, module: nn.Module, decay: float):
+        self.decay, self.updates = decay, 0
+        self.weights = dict(module.named_parameters()) if decay else {}
+        self.values: dict[str, Tensor] = {}
+
+    @torch.no_grad()
+    def follow(self) -> None:
+        """Take the parameters of now in. Early averages are over few updates, so that they do not hold the first weights."""
+        if not self.decay:
+            return
+        self.updates += 1
+        if not self.values:
+            self.values = {name: weight.detach().clone() for name, weight in self.weights.items()}
+            return
+        rate = max(1 - self.decay, 10 / (10 + self.updates))
+        torch._foreach_lerp_(list(self.values.values()), [self.weights[name] for name in self.values], rate)
+
+    @torch.no_grad()
+    def apply(self) -> None:
+        """Write the average into the parameters."""
+        for name, value in self.values.items():
+            self.weights[name].copy_(value)
+
+    @contextlib.contextmanager
+    def applied(self) -> Iterator[None]:
+        """The average within the block, the parameters of now after it."""
+        kept = {name: self.weights[name].detach().clone() for name in self.values}
+        self.apply()
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                for name, value in kept.items():
+                    self.weights[name].copy_(value)
+
+    def state(self) -> dict:
+        """Everything that a resumed run needs: {"average": ...}, or nothing where there is no average yet."""
+        return {"average": {"values": dict(self.values), "updates": self.updates}} if self.values else {}
+
+    @torch.no_grad()
+    def load(self, state: dict) -> None:
+        """Take over what `state` gave; without it the average begins with the parameters of now.
+
+        Errors: ValueError where it is not of these parameters.
+        """
+        kept = state.get("average") if self.decay else None
+        if kept is None:
+            self.values, self.updates = {}, 0
+            return
+        values, updates = kept["values"], kept["updates"]
+        same = values.keys() == self.weights.keys()
+        if not same or any(values[name].shape != weight.shape for name, weight in self.weights.items()):
+            raise ValueError("the averaged weights are not those of this agent")
+        if type(updates) is not int or updates < 0:
+            raise ValueError("the average counts no updates")
+        self.values = {name: torch.empty_like(w, requires_grad=False).copy_(values[name]) for name, w in self.weights.items()}
+        self.updates = updates

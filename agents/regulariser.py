@@ -1,0 +1,63 @@
+"""What keeps a policy exploring: an entropy bonus of fixed weight, or one whose weight holds a target deviation.
+
+Shapes: N any leading axes, A action.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from agents.policy import Policy
+
+RATE = 0.01  # step of the logarithm of the weight, per unit of error in the logarithm of the deviation
+SMALLEST, LARGEST = 1e-4, 1.0  # of the learned weight
+CORNER = 3e-3  # weight of ln(1 - mean^2) beside a learned weight: only a saturated mean feels it
+
+
+class FixedEntropy(nn.Module):
+    """entropy x (H + squash x ln(1 - mean^2)), H the entropy of the Gaussian before clipping."""
+
+    def __init__(self, entropy: float, squash: float):
+        super().__init__()
+        self.entropy, self.squash = entropy, squash
+
+    def forward(self, policy: Policy) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the bonus (N,) and metrics."""
+        return self.entropy * (policy.entropy() + self.squash * policy.room()), {}
+
+
+class TargetDeviation(nn.Module):
+    """weight x sum_A ln(deviation of the clipped action), the weight a dual variable (SAC, arXiv 1812.05905, Eq. 18).
+
+    The deviation of the action that the environment takes, after clipping, is small both for a small deviation of the
+    Gaussian and for a mean near a limit. So one target bounds how far the policy commits itself, in units that do not
+    depend on the scale of the returns. The target falls from `first` to `last` between two numbers of updates.
+    """
+
+    def __init__(self, weight: float, target: tuple[float, ...], updates: tuple[int, ...]):
+        super().__init__()
+        self.first, self.last = math.log(target[0]), math.log(target[-1])
+        self.begin, self.end = updates
+        self.register_buffer("log_weight", torch.tensor(math.log(max(weight, SMALLEST))))
+        self.register_buffer("updates", torch.zeros(()))
+
+    def forward(self, policy: Policy) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the bonus (N,) and metrics; take one step of the weight."""
+        deviation = policy.clipped_std().log()  # (N, A)
+        weight = self.log_weight.exp()
+        with torch.no_grad():
+            share = ((self.updates - self.begin) / max(self.end - self.begin, 1)).clamp(0, 1)
+            target = self.first + share * (self.last - self.first)
+            self.log_weight.add_(RATE * (target - deviation.mean()))
+            self.log_weight.clamp_(math.log(SMALLEST), math.log(LARGEST))
+            self.updates += 1
+            metrics = {"entropy_weight": weight, "target_std": target.exp(), "clipped_std": deviation.mean().exp()}
+        return weight * deviation.sum(-1) + CORNER * policy.room(), metrics
+
+
+def make_regulariser(config) -> nn.Module:
+    """Return the bonus that the actor-critic's config asks for."""
+    if config.target_std:
+        return TargetDeviation(config.entropy, config.target_std, config.target_updates)
+    return FixedEntropy(config.entropy, config.squash)

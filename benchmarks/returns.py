@@ -94,14 +94,14 @@ def settings(config: runs.RunConfig) -> dict:
 def outdated(kept: dict, words: list[str]) -> list[str]:
     """What a kept result has that these words would not give today; empty: it is what would be measured.
 
-    An option that did not exist then counts as the run had it (configs/run.py:BEFORE), or as it is.
+    An option that did not exist then counts as the run had it (configs/run.py:of_today), or as it is.
     """
     if kept.get("command") != command_of(words):
         return ["command"]
     if "settings" not in kept:
         return ["settings"]
     now = settings(runs.read(words, torch.cuda.is_available())[0])
-    before = runs.BEFORE | kept["settings"]
+    before = runs.of_today(kept["settings"])
     return sorted(key for key, value in before.items() if key not in PLACE and now.get(key) != value)
 
 

@@ -187,16 +187,33 @@ def load(run: Path) -> RunConfig:
 
 
 # Options that came later -> what runs and results that do not name them were made with, where that is not today's default.
-BEFORE = {"actor_critic.squash": 0.0, "actor_critic.noise_correlation": 0.0}
+BEFORE = {
+    "actor_critic.squash": 0.0,
+    "actor_critic.noise_correlation": 0.0,
+    "actor_critic.value_limit": 8.0,
+    "world_model.reward_limit": 8.0,
+}
+# Old name of an option -> its name today, and the conversion of its value.
+RENAMED = {"actor_critic.closed_loop": ("actor_critic.feedback", float)}
+
+
+def of_today(flat: dict) -> dict:
+    """Dotted key -> value of an older run or result, with today's names and the values that it was made with."""
+    named = {}
+    for key, value in flat.items():
+        name, convert = RENAMED.get(key, (key, lambda kept: kept))
+        named[name] = convert(value)
+    return BEFORE | named
 
 
 def written(path: Path) -> RunConfig:
     """The config.yaml of a run; options that did not exist when it was written are as the run had them."""
     mapping = load_yaml(path)
-    for key, value in BEFORE.items():
-        section, name = key.split(".")
+    for section in {key.split(".")[0] for key in (*BEFORE, *RENAMED)}:
         if isinstance(mapping.get(section), dict):
-            mapping[section].setdefault(name, value)
+            flat = of_today({f"{section}.{name}": value for name, value in mapping[section].items()})
+            own = {key.split(".")[1]: value for key, value in flat.items() if key.split(".")[0] == section}
+            mapping[section] = own
     return options.from_dict(RunConfig, mapping, str(path))
 
 

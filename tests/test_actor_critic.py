@@ -74,9 +74,9 @@ def plain_losses(agent: ActorCritic, imagined, reward: torch.Tensor) -> tuple[to
     )
     advantage = (returns - value[:-1]) / (high - low).clamp(min=config.scale_floor)
     mean, std = agent.actor(feature[:-1])
+    log_prob = (-0.5 * ((imagined.action - mean) / std) ** 2 - std.log() - 0.5 * math.log(2 * math.pi)).sum(-1)
     entropy = (std.log() + 0.5 * (1 + math.log(2 * math.pi))).sum(-1)
     entropy = entropy + (1 - mean.square() + 1e-6).log().sum(-1)
-    log_prob = (-0.5 * ((imagined.action - mean) / std) ** 2 - std.log() - 0.5 * math.log(2 * math.pi)).sum(-1)
     actor = -(log_prob * advantage + config.entropy * entropy).mean()
     return actor, -critic.head.log_prob(logits[:-1], returns).mean()
 
@@ -133,9 +133,9 @@ def open_loop(agent: ActorCritic, imagined, reward) -> torch.Tensor:
     return -(slope * (mean + std * ((imagined.action - mean) / std).detach())).sum()
 
 
-@pytest.mark.parametrize("closed", [False, True])
-def test_the_path_stops_or_goes_on_where_the_policy_sees_what_it_did(closed):
-    agent = make(gradient="path", entropy=0.0, closed_loop=closed, scale_floor=1e-3)
+@pytest.mark.parametrize("feedback", [0.0, 1.0])
+def test_the_path_stops_or_goes_on_where_the_policy_sees_what_it_did(feedback):
+    agent = make(gradient="path", entropy=0.0, feedback=feedback, scale_floor=1e-3)
     learn(agent, {"task": towards(0.3)}, updates=3)
     agent.scales["task"] = ReturnScale(agent.config)
     imagined = agent.imagine(Point(), start(), None)
@@ -145,7 +145,22 @@ def test_the_path_stops_or_goes_on_where_the_policy_sees_what_it_did(closed):
     weights = list(agent.actor.parameters())
     own, written = (torch.cat([x.flatten() for x in torch.autograd.grad(one, weights)]) for one in (losses["actor"], reference))
     apart = float((own - written).norm() / written.norm())
-    assert apart > 0.05 if closed else apart < 1e-4
+    assert apart > 0.05 if feedback else apart < 1e-4
+
+
+def test_feedback_weighs_the_gradient_of_one_loop_linearly():
+    """With two steps the loop is closed once, so that the gradient is linear in its share."""
+    found = []
+    for feedback in (0.0, 0.3, 1.0):
+        agent = make(gradient="path", entropy=0.0, feedback=feedback, horizon=2, scale_floor=1e-3)
+        with torch.no_grad():
+            agent.actor.network[-1].weight.normal_()
+        torch.manual_seed(1)
+        losses, _ = agent.loss(Point(), start(), {"task": towards(0.3)})
+        gradient = torch.autograd.grad(losses["actor"], list(agent.actor.parameters()))
+        found.append(torch.cat([x.flatten() for x in gradient]))
+    assert float((found[2] - found[0]).norm()) > 0.01 * float(found[0].norm())
+    torch.testing.assert_close(found[1], 0.7 * found[0] + 0.3 * found[2], rtol=1e-3, atol=1e-6)
 
 
 def learn(agent: ActorCritic, rewards: dict, updates=300, rows: list | None = None) -> Policy:
@@ -206,6 +221,20 @@ def test_trap_11_a_corner_that_a_rising_critic_drove_into_is_left_again(squash, 
     learn(make(gradient="path", entropy=3e-2, squash=squash), {"task": constant}, 300, rows)
     assert max(row["saturation"] for row in rows) > 0.5
     assert ends[0] <= rows[-1]["saturation"] <= ends[1]
+
+
+@pytest.mark.parametrize("factor", [1.0, 10.0, 100.0])
+def test_a_target_deviation_is_held_whatever_the_scale_of_the_rewards(factor):
+    """The best action is in the corner; the clipped deviation stays at its target, and the mean where that leaves it."""
+    rows: list[dict] = []
+    fields = {"entropy": 3e-2, "target_std": (0.5, 0.2), "target_updates": (300, 500), "max_std": 1.0}
+    learn(make(gradient="path", **fields), {"task": scaled(linear, factor)}, 1200, rows)
+    assert sum(row["clipped_std"] for row in rows[250:300]) / 50 == pytest.approx(0.5, abs=0.1)
+    assert sum(row["clipped_std"] for row in rows[-50:]) / 50 == pytest.approx(0.2, abs=0.05)
+    assert rows[0]["target_std"] == pytest.approx(0.5)
+    assert rows[400]["target_std"] == pytest.approx(math.sqrt(0.5 * 0.2), rel=0.01)  # geometric
+    assert rows[-1]["target_std"] == pytest.approx(0.2)
+    assert rows[-1]["mean_action"] > 0.6
 
 
 def test_trap_11_entropy_alone_keeps_the_mean_in_the_middle():

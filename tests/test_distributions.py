@@ -20,7 +20,7 @@ def test_two_hot_uniform_logits_decode_to_exactly_zero():
 
 
 def test_two_hot_weights_of_the_neighbours():
-    head = d.TwoHot(11, 5.0)  # unit bins from -5 to 5
+    head = d.TwoHot(5.0, 11)  # unit bins from -5 to 5
     value = d.symexp(torch.tensor(2.3))
     logits = torch.randn(11)
     log = logits.log_softmax(-1)
@@ -38,8 +38,35 @@ def test_two_hot_learns_a_value():
     assert float(head.mean(logits.detach())) == pytest.approx(7.3, rel=0.02)
 
 
+def test_two_hot_has_the_mean_of_a_rare_large_value():
+    """30 with a probability of 0.1: 3, where the symexp of the mean symlog is 0.41."""
+    head = d.TwoHot(limit=5.2)
+    logits = torch.zeros(head.parameter_size, requires_grad=True)
+    adam = torch.optim.Adam([logits], 0.1)
+    for _ in range(800):
+        adam.zero_grad()
+        likelihood = 0.1 * head.log_prob(logits, torch.tensor(30.0)) + 0.9 * head.log_prob(logits, torch.tensor(0.0))
+        (-likelihood).backward()
+        adam.step()
+    assert float(head.mean(logits.detach())) == pytest.approx(3.0, abs=0.2)
+
+
+@pytest.mark.parametrize(("mean", "std"), [(0.0, 0.6), (0.7, 0.7), (-0.95, 0.1), (0.9, 0.6), (0.0, 0.1)])
+def test_clipped_normal_std_is_that_of_samples(mean, std):
+    torch.manual_seed(0)
+    samples = (mean + std * torch.randn(400_000)).clamp(-1, 1)
+    found = d.clipped_normal_std(torch.tensor(mean), torch.tensor(std))
+    assert float(found) == pytest.approx(float(samples.std()), rel=0.01)
+
+
+def test_clipped_normal_std_has_the_slopes_of_finite_differences():
+    mean = torch.tensor([0.0, 0.5, -0.9, 0.99], dtype=torch.float64, requires_grad=True)
+    std = torch.tensor([0.6, 0.3, 0.5, 0.2], dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(d.clipped_normal_std, (mean, std))
+
+
 def test_two_hot_at_the_ends_is_finite():
-    head = d.TwoHot(11, 2.0)
+    head = d.TwoHot(2.0, 11)
     values = torch.tensor([-1e6, -7.0, 0.0, 7.0, 1e6])
     assert torch.isfinite(head.log_prob(torch.zeros(5, 11), values)).all()
 

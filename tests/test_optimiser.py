@@ -8,9 +8,9 @@ from agents.optimiser import Divergence, Optimiser, descend
 from training import checkpoint
 
 
-def make(warmup: int, rate: float = 0.1) -> tuple[torch.nn.Parameter, Optimiser]:
+def make(warmup: int, rate: float = 0.1, decay_after: int = 0) -> tuple[torch.nn.Parameter, Optimiser]:
     weight = torch.nn.Parameter(torch.zeros(1))
-    return weight, Optimiser("toy", [weight], rate, 100.0, 1e-8, warmup)
+    return weight, Optimiser("toy", [weight], rate, 100.0, 1e-8, warmup, decay_after)
 
 
 def moves(weight: torch.nn.Parameter, optimiser: Optimiser, steps: int) -> list[float]:
@@ -26,6 +26,11 @@ def moves(weight: torch.nn.Parameter, optimiser: Optimiser, steps: int) -> list[
 def test_the_rate_rises_over_the_warm_up_and_stays():
     assert moves(*make(4), 6) == pytest.approx([0.025, 0.05, 0.075, 0.1, 0.1, 0.1], rel=1e-4)
     assert moves(*make(0), 2) == pytest.approx([0.1, 0.1], rel=1e-4)
+
+
+def test_the_rate_falls_with_the_square_root_of_the_updates():
+    expected = [0.05, 0.1, 0.1, 0.1, 0.1 * (4 / 5) ** 0.5, 0.1 * (4 / 6) ** 0.5]
+    assert moves(*make(2, decay_after=4), 6) == pytest.approx(expected, rel=1e-4)
 
 
 @pytest.mark.parametrize("name", ["infopower", "dreamer"])

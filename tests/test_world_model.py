@@ -388,3 +388,46 @@ def test_unknown_term_and_reward_are_refused():
         make_agent(FIXED, (), rewards={"empowerment": 1.0})
     with pytest.raises(UserError, match="the constraint names"):
         make_agent(FIXED, ("empowerment",))
+
+
+def test_rows_with_history():
+    is_first = torch.zeros(3, 6, dtype=torch.bool)
+    is_first[1, 2] = is_first[2, 0] = True
+    expected = [[0, 0, 0, 0, 1, 1], [0, 0, 1, 1, 1, 1], [1, 1, 1, 1, 1, 1]]
+    assert w.known_rows(is_first, 4).int().tolist() == expected
+    assert w.known_rows(is_first, 0).all()
+    assert w.known_rows(is_first, 50).int().tolist()[0] == [0, 0, 0, 0, 0, 1]  # one row is always left
+
+
+def test_rows_without_history_are_context_of_the_others():
+    """What is told in them of the reward teaches nothing; that of the rows after them does."""
+    torch.manual_seed(0)
+    agent = make_agent(context=3)
+    batch = make_batch()
+    batch["is_first"][:] = False
+
+    def value(**changed) -> dict[str, float]:
+        torch.manual_seed(1)
+        values = agent.world_model.loss(batch | changed)[2]
+        return {name: number.item() for name, number in values.items()}
+
+    before, reward = value(), batch["reward"].clone()
+    reward[:, :3] += 0.5
+    assert value(reward=reward) == before
+    reward[:, 3] += 0.5
+    assert value(reward=reward)["reward"] != before["reward"]
+    torch.manual_seed(1)
+    _, states, values, _ = agent.world_model.loss(batch)
+    kl = agent.world_model.rssm.kl(states.posterior, states.prior, 0.9, agent.config.world_model.free_nats)
+    assert values["predictability"].item() == pytest.approx(-kl[:, 3:].mean().item(), rel=1e-5)
+
+
+def test_imagination_starts_from_rows_with_history():
+    agent = make_agent(context=5)
+    batch = make_batch()
+    batch["is_first"][:] = False
+    state = agent.world_model.observe(batch["image"], batch["action"], batch["is_first"])[1].state
+    start, _ = agent._starts(state, batch["is_first"])
+    known = state.deterministic[:, 5:].flatten(0, 1)  # 12 of the 32 rows, and 16 are asked for
+    found = (start.deterministic[:, None] == known[None]).all(-1).any(-1)
+    assert found.tolist() == [True] * 12 + [False] * 4

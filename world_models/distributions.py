@@ -113,9 +113,10 @@ class TwoHot(nn.Module):
     The scale of a target then has no influence on the size of its gradient. Logits are (N, bins).
     """
 
-    def __init__(self, bins: int = 101, limit: float = 8.0):
-        """limit   largest symlog of a value"""
+    def __init__(self, limit: float = 8.0, bins: int = 0):
+        """limit   largest symlog of a value; bins: an odd number, 0 for one each 0.16"""
         super().__init__()
+        bins = bins or 2 * round(limit / 0.16) + 1
         self.parameter_size = bins
         # Symmetric by construction, so that uniform logits decode to exactly zero.
         half = torch.linspace(0, limit, bins // 2 + 1)

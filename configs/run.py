@@ -12,7 +12,7 @@ from agents.actor_critic import ActorCriticConfig
 from agents.config import AgentConfig, HierarchyConfig, ModesConfig, OptimiserConfig
 from agents.discovery import DiscoveryConfig
 from agents.skills import SkillConfig
-from envs import SIGNALS
+from envs import SIGNALS, action_repeat_of
 from envs.backgrounds import BackgroundConfig
 from envs.families import Family, FamilyConfig, make_family
 from errors import UserError, nearest
@@ -38,7 +38,9 @@ SIZES = ("auto", "cpu", "12m", "25m", "50m", "100m")
 @dataclass(frozen=True)
 class EnvironmentConfig:
     image_size: int = option(64, "Height and width of the observations in pixels.", ge=32, le=256)
-    action_repeat: int = option(2, "Env frames for which an action is held.", ge=1)
+    action_repeat: int = option(
+        0, "Env frames for which an action is held; 0: 40 ms of them, at least 2 (envs.action_repeat_of).", ge=0
+    )
     number: int = option(1, "Environments that run side by side; more than one get a process each.", ge=1, le=64)
     mask: str = option(
         "sky_and_floor",
@@ -96,12 +98,13 @@ class RunConfig:
     modes: ModesConfig = option(ModesConfig, "Modes of a policy for a family of games")
 
     def __post_init__(self):
-        steps = self.frames // self.environment.action_repeat // self.environment.number
+        repeat = self.environment.action_repeat or action_repeat_of(self.task)
+        steps = self.frames // repeat // self.environment.number
         if self.training.batch_length > steps:
             what = f"sequences of {self.training.batch_length} steps are longer than the run, {steps} in each environment"
             raise UserError(what, "training.batch_length", f"choose {max(steps, 2)} or less, or more --frames")
-        if self.environment.action_repeat > self.environment.time_limit:
-            what = f"an action of {self.environment.action_repeat} frames is longer than an episode"
+        if repeat > self.environment.time_limit:
+            what = f"an action of {repeat} frames is longer than an episode"
             raise UserError(what, "environment.action_repeat", f"choose {self.environment.time_limit} or less")
         if self.training.prefill >= self.frames:
             what = f"all {self.frames} frames would be noise, and nothing learned"
@@ -129,6 +132,21 @@ class RunConfig:
         if self.games and self.games.relabels:
             return tuple(game.name for game in self.games.train)
         return tuple(name for name in SIGNALS if name in self.world_model.objective.terms)
+
+
+REPLAYED_PER_FRAME = 8.0  # steps, where the train ratio follows from the action repeat
+
+
+def by_rule(config: RunConfig) -> RunConfig:
+    """Return the config with numbers in place of each 0 that means "by the rule".
+
+    The action repeat follows from the task's control interval, the train ratio from the action repeat: the updates for
+    each environment frame are then the same on all tasks.
+    """
+    repeat = config.environment.action_repeat or action_repeat_of(config.task)
+    ratio = config.training.train_ratio or REPLAYED_PER_FRAME * repeat
+    environment = replace(config.environment, action_repeat=repeat)
+    return replace(config, environment=environment, training=replace(config.training, train_ratio=ratio))
 
 
 def _given_text(argv: list[str], name: str) -> str:
@@ -173,7 +191,7 @@ def read(argv: list[str], cuda: bool) -> tuple[RunConfig, dict[str, str]]:
         raise UserError(
             f"skills {config.skills} stands in a file", "--config (skills)", f"give --skills {config.skills} instead"
         )
-    config = replace(config, size=size)
+    config = by_rule(replace(config, size=size))
     check_skills(config, there)
     return config, provenance
 

@@ -26,6 +26,25 @@ TASKS = (
     "swimmer-swimmer6", "swimmer-swimmer15", "walker-stand", "walker-walk", "walker-run",
 )  # fmt: skip
 
+# Seconds of an environment frame, by domain: dm_control's control_timestep, here so that no simulator must be loaded.
+CONTROL_INTERVALS = {
+    "acrobot": 0.01, "ball_in_cup": 0.02, "cartpole": 0.01, "cheetah": 0.01, "finger": 0.02, "fish": 0.04,
+    "hopper": 0.02, "humanoid": 0.025, "manipulator": 0.01, "pendulum": 0.02, "point_mass": 0.02, "reacher": 0.02,
+    "swimmer": 0.03, "walker": 0.025,
+}  # fmt: skip
+ACTION_SECONDS = 0.04  # for which an action is held by `action_repeat_of`
+
+
+def action_repeat_of(task: str) -> int:
+    """Return the environment frames for which an action is held by default: 40 ms of them, and at least 2.
+
+    So agents of all tasks act at 20 to 25 Hz, and one discount means one horizon in seconds: 4 frames on cartpole and
+    cheetah, 2 on finger, reacher and walker. 2 for a domain whose interval is not known.
+    """
+    interval = CONTROL_INTERVALS.get(task.split("-")[0], ACTION_SECONDS)
+    return max(2, round(ACTION_SECONDS / interval))
+
+
 # What an environment can tell besides the reward (envs/signals.py): for rewards, never in the observation.
 SIGNALS = ("use", "safety")
 VIOLATIONS = ("fall", "limit", "saturation", "contact")  # what safety is minus the mean of
@@ -44,7 +63,7 @@ _HOME_OF = {
     "renderer_name": "envs.rendering",
 }
 
-__all__ = ["SIGNALS", "TASKS", "VIOLATIONS", *_HOME_OF]
+__all__ = ["SIGNALS", "TASKS", "VIOLATIONS", "action_repeat_of", *_HOME_OF]
 
 
 def __getattr__(name: str):

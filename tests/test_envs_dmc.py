@@ -355,3 +355,11 @@ torch.optim.Adam([weight]).step()
 environment.step(environment.action_space.sample())
 """
     assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[1], check=False).returncode == 0
+
+
+def test_control_intervals_are_those_of_the_simulator():
+    domains = {task.split("-")[0]: task.split("-")[1] for task in envs.TASKS}
+    assert domains.keys() == envs.CONTROL_INTERVALS.keys()
+    for domain, name in domains.items():
+        environment = suite.load(domain, name)
+        assert environment.control_timestep() == pytest.approx(envs.CONTROL_INTERVALS[domain]), domain

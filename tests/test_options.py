@@ -355,6 +355,20 @@ def test_size_follows_the_device():
     assert runs.read([], cuda=False)[0].size == "cpu"
 
 
+@pytest.mark.parametrize(
+    ("task", "repeat"), [("cheetah-run", 4), ("cartpole-swingup", 4), ("walker-run", 2), ("reacher-easy", 2), ("fish-swim", 2)]
+)
+def test_action_repeat_and_train_ratio_follow_from_the_control_interval(task, repeat):
+    config, _ = runs.read(["--size", "cpu", "--task", task], cuda=False)
+    assert config.environment.action_repeat == repeat
+    assert config.training.train_ratio == 8 * repeat
+    chosen, _ = runs.read(["--size", "cpu", "--task", task, "--environment.action_repeat", "3"], cuda=False)
+    assert (chosen.environment.action_repeat, chosen.training.train_ratio) == (3, 24)
+    chosen, _ = runs.read(["--size", "cpu", "--task", task, "--training.train_ratio", "5"], cuda=False)
+    assert (chosen.environment.action_repeat, chosen.training.train_ratio) == (repeat, 5)
+    assert runs.by_rule(config) == config
+
+
 def test_any_command_line_gives_a_config_or_one_line(presets):
     rng = random.Random(0)
     keys = ["task", "agent", "rewards", "compile", "frames", "limit", "world_model.strides", "config", "world_model"]

@@ -25,6 +25,8 @@ SMALL = [
     "32",
     "--environment.time_limit",
     "100",
+    "--environment.action_repeat",
+    "2",
     "--background.source",
     "procedural",
     "--training.prefill",

@@ -418,7 +418,7 @@ def test_rows_without_history_are_context_of_the_others():
     assert value(reward=reward)["reward"] != before["reward"]
     torch.manual_seed(1)
     _, states, values, _ = agent.world_model.loss(batch)
-    kl = agent.world_model.rssm.kl(states.posterior, states.prior, 0.9, agent.config.world_model.free_nats)
+    kl, _ = agent.world_model.rssm.kl(states.posterior, states.prior, 0.9, agent.config.world_model.free_nats)
     assert values["predictability"].item() == pytest.approx(-kl[:, 3:].mean().item(), rel=1e-5)
 
 

@@ -29,11 +29,11 @@ from benchmarks import result_files  # noqa: E402
 from configs import run as runs  # noqa: E402
 from errors import run_main  # noqa: E402
 from option import option  # noqa: E402
-from training import options  # noqa: E402
+from training import options, rollout  # noqa: E402
 from training.rollout import Rollout  # noqa: E402
 from training.trainer import Trainer  # noqa: E402
 
-WATCHED = ((optimiser, "guard"), (optimiser.Optimiser, "guard"), (Rollout, "_check"), (Rollout, "_check_action"))
+WATCHED = ((optimiser, "guard"), (optimiser.Optimiser, "guard"), (rollout, "_narrowed"), (Rollout, "_check_action"))
 
 
 @dataclass(frozen=True)
@@ -72,9 +72,9 @@ def make(config: CostConfig, folder: Path) -> Trainer:
     envs = build.training_environments(run)
     agent = build.make_agent(run, envs.single_action_space, torch.device("cpu"))
     replay, _ = build.make_replay(run, envs.single_action_space, "cpu")
-    rollout = Rollout(envs, agent.initial_state(1), run.seed)
+    steps = Rollout(envs, agent.initial_state(1), run.seed)
     repeat = run.environment.action_repeat
-    return Trainer(run.training, 0, repeat, agent, rollout, replay, folder, 20, lambda _: {})
+    return Trainer(run.training, 0, repeat, agent, steps, replay, folder, 20, lambda _: {})
 
 
 def measure(config: CostConfig, folder: Path) -> dict:

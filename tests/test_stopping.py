@@ -1,10 +1,13 @@
 """What tells a run to stop: six signals, two of them at once, ignored ones; and an evaluation that was broken off or fails."""
 
+import contextlib
+import fcntl
 import os
 import random
 import signal
 import subprocess
 import sys
+import termios
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -114,6 +117,41 @@ def test_each_signal_that_warns_is_a_save(tmp_path, number):
     assert "stopped and saved at frame" in said
     assert "Traceback" not in said
     assert runs.good(run) >= 100
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+def test_a_terminal_that_closes_is_a_save(tmp_path):
+    """The kernel sends HUP to all processes there, and whatever they print from then on is refused."""
+    folder, (ours, theirs) = tmp_path / "run", os.openpty()
+    words = runs.command(folder, *runs.ENDLESS, "--environment.number", "2", "--training.checkpoint_every", "100000000")
+    process = subprocess.Popen(
+        words,
+        cwd=ROOT,
+        env=runs.variables(tmp_path),
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+    )
+    try:
+        os.close(theirs)
+        os.set_blocking(ours, False)
+
+        def learning() -> bool:
+            with contextlib.suppress(BlockingIOError):
+                os.read(ours, 1 << 16)
+            return (folder / "metrics.jsonl").exists() and "clock" in runs.text(folder)
+
+        assert runs.wait_for(process, learning) == ""
+        os.close(ours)
+        assert process.wait(30) == 128 + signal.SIGHUP
+        assert runs.orphans(process.pid) == []
+    finally:
+        process.kill()
+        process.wait()
+    assert runs.good(folder) >= 100
 
 
 def test_a_signal_that_was_ignored_at_the_start_stays_ignored():

@@ -5,7 +5,8 @@ of the process over updates), wall_seconds, replayed_steps_per_s (by wall clock)
 Options are train.py's. The batch is the size's own, 8x32 at `cpu`: `--training.batch_size 16` makes it 16x32.
 
 ``--against CHECKOUT`` compares this version with another one. A process of each runs updates by turns, a few at a time,
-so that noise of the machine meets both. The JSON line then holds both medians and their ratio.
+so that noise of the machine meets both. The JSON line then holds both medians and their ratio. ``--matmul`` is for this
+version alone: ``--against . --matmul bfloat16`` measures what it is worth.
 """
 
 import json
@@ -91,15 +92,21 @@ def turn(process: subprocess.Popen) -> list[list[float]]:
     return json.loads(line)
 
 
+def without(argv: list[str], name: str) -> list[str]:
+    """A command line without an option and its value."""
+    places = {index + step for index, word in enumerate(argv) if word == name for step in (0, 1)}
+    return [word for index, word in enumerate(argv) if index not in places]
+
+
 def compare(other: Path, argv: list[str]) -> dict:
     """Median seconds of this version and the other, and the median over turns of their ratio."""
     if not (other / "agents" / "agent.py").is_file():
         raise UserError("no checkout of Foreground is there", str(other), "give the folder of another version")
-    command = [sys.executable, __file__, "--serve", *argv]
     sources = {"this": HERE, "other": other.resolve()}
+    words = {"this": argv, "other": without(argv, "--matmul")}
     processes = {
         name: subprocess.Popen(
-            command,
+            [sys.executable, __file__, "--serve", *words[name]],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

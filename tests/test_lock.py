@@ -150,6 +150,23 @@ def test_a_process_that_ended_holds_nothing(tmp_path, lockless):
     refused(tmp_path, f"in use by process {int(ended)} on another-host")
 
 
+def test_two_that_find_a_left_over_file_are_not_both_let_in(tmp_path, lockless, monkeypatch):
+    """The second one read it before the first took it over, and removes it after that."""
+    ended = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True).stdout
+    (tmp_path / ".lock-exclusive").write_text(f"{int(ended)} {locks.socket.gethostname()}\n")
+    named, first = locks.files.temporary_name, []
+
+    def meanwhile(path):
+        monkeypatch.setattr(locks.files, "temporary_name", named)
+        first.append(lock(tmp_path))
+        return named(path)
+
+    monkeypatch.setattr(locks.files, "temporary_name", meanwhile)
+    refused(tmp_path, f"in use by process {os.getpid()}, and its file system cannot lock")
+    first[0].release()
+    assert os.listdir(tmp_path) == [".lock"]
+
+
 def test_a_folder_that_cannot_be_locked_has_a_file_that_can(tmp_path, monkeypatch, capsys):
     """As on NFS, where a folder answers EBADF."""
     flock = fcntl.flock

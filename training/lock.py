@@ -67,15 +67,10 @@ class Lock:
         return descriptor
 
     def _exclusive_file(self) -> None:
-        """Take the place of a lock by a file that one process alone can create.
-
-        A file of a process of this host that has ended is taken over; of another host nobody can tell.
-        """
+        """Take the place of a lock by a file that one process alone can create."""
         path = self.folder / ".lock-exclusive"
         with contextlib.suppress(OSError, ValueError):
-            number, host = path.read_text()[:300].split()
-            if host == socket.gethostname() and not Path(f"/proc/{int(number)}").exists():
-                path.unlink()
+            _remove_left_over(path)
         try:
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
         except FileExistsError:
@@ -126,6 +121,22 @@ class Lock:
 
     def __exit__(self, *_) -> None:
         self.release()
+
+
+def _remove_left_over(path: Path) -> None:
+    """Remove the lock file of a process of this host that has ended; of another host nobody can tell.
+
+    Errors: OSError, ValueError where it is none, or is gone.
+    """
+    content = path.read_bytes()[:300]
+    number, host = content.decode().split()
+    if host != socket.gethostname() or Path(f"/proc/{int(number)}").exists():
+        return
+    aside = files.temporary_name(path)
+    path.rename(aside)
+    if aside.read_bytes()[:300] != content:  # another process has taken it over since it was read
+        os.link(aside, path)
+    aside.unlink()
 
 
 def _holder(content: bytes) -> str:

@@ -150,8 +150,10 @@ class Trainer:
         try:
             return call()
         except Exception as error:
-            said = error if isinstance(error, UserError | OSError) else unforeseen(error)
-            sentence = str(said).removeprefix("error: ")
+            sentence = "out of memory"
+            if not system.is_memory(error):
+                said = error if isinstance(error, UserError | OSError) else unforeseen(error)
+                sentence = str(said).removeprefix("error: ")
             progress.message(f"warning: {what} at frame {self.env_frame} failed ({sentence}); training goes on")
             return {}
 

@@ -174,7 +174,8 @@ class Agent(nn.Module):
         batch = {name: tensor.to(self.device, non_blocking=True) for name, tensor in batch.items()}
         state, metrics = self.learn_model(batch)
         metrics |= self._discover(state, batch)
-        metrics |= self.learn_policy(*self._starts(state, batch["is_first"]))
+        seen = (state, batch["reward"], batch["is_first"]) if self.config.actor_critic.replay_value else None
+        metrics |= self.learn_policy(*self._starts(state, batch["is_first"]), replayed=seen)
         self.average.follow()
         return detached(metrics)
 
@@ -203,17 +204,36 @@ class Agent(nn.Module):
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
             return self.actor_critic.loss(self.world_model, start, self.rewards, condition, weight, member)
 
-    def learn_policy(self, start: State, condition: Tensor | None, member: Tensor | None = None) -> dict[str, Tensor]:
-        """One step of actor and critics from start (N, ...) under condition (N, C), in games (N, M): metrics."""
-        losses, found, metrics = self._policy_gradients(start, condition, member)
+    def learn_policy(
+        self,
+        start: State,
+        condition: Tensor | None,
+        member: Tensor | None = None,
+        replayed: tuple[State, Tensor, Tensor] | None = None,
+    ) -> dict[str, Tensor]:
+        """One step of actor and critics from start (N, ...) under condition (N, C), in games (N, M): metrics.
+
+        replayed   states (B, T, ...), rewards and is_first (B, T) that the task's critic learns from as well
+        """
+        losses, found, metrics = self._policy_gradients(start, condition, member, replayed)
         norms = step(self.optimisers, losses, found)
         self.actor_critic.follow()
         metrics = {f"policy/{key}": value for key, value in (metrics | losses).items()}
         return metrics | {f"gradient/{key}": value for key, value in norms.items()}
 
-    def _of_policy(self, start: State, condition: Tensor | None, member: Tensor | None) -> tuple[dict, dict, dict]:
+    def _of_policy(
+        self,
+        start: State,
+        condition: Tensor | None,
+        member: Tensor | None,
+        replayed: tuple[State, Tensor, Tensor] | None = None,
+    ) -> tuple[dict, dict, dict]:
         """Losses of actor and critics and their gradients; metrics."""
         losses, metrics = self.judge(start, condition, member=member)
+        if replayed is not None:
+            known = known_rows(replayed[2], self.config.world_model.context)
+            loss, metrics["task/over_replay"] = self.actor_critic.replayed(*replayed, known)
+            losses["critic"] = losses["critic"] + self.config.actor_critic.replay_value * loss
         return detached(losses), gradients(self.optimisers, losses), detached(metrics)
 
     def _discover(self, state: State, batch: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -7,8 +7,9 @@ import torch
 from torch import nn
 from torch.func import functional_call
 
-from agents.actor_critic import ActorCritic, ActorCriticConfig, ReturnScale, lambda_returns
+from agents.actor_critic import ActorCritic, ActorCriticConfig
 from agents.policy import Policy
+from agents.returns import ReturnScale, lambda_returns
 from world_models.rssm import State
 
 CONFIG = ActorCriticConfig(rewards={"task": 1.0}, units=32, layers=1, horizon=4)
@@ -382,3 +383,54 @@ def test_one_game_is_no_games():
     returns, one = torch.randn(6, 9), torch.ones(9, 1)
     with_games, without = (ReturnScale(ActorCriticConfig(scale_floor=1e-3), games) for games in (1, 0))
     torch.testing.assert_close(with_games.update(returns, one), without.update(returns).expand(9))
+
+
+def slow_returns(agent: ActorCritic, value, reward, is_first) -> list[list[float | None]]:
+    """By the definition, row by row from behind; None where the row teaches nothing."""
+    config, rows = agent.config, []
+    for b in range(len(reward)):
+        following, row = float(value[b, -1]), []
+        for t in reversed(range(reward.shape[1] - 1)):
+            if is_first[b, t + 1]:
+                following = float(value[b, t])
+                row.insert(0, None)
+                continue
+            mixed = (1 - config.trace) * float(value[b, t + 1]) + config.trace * following
+            following = float(reward[b, t + 1]) + config.discount * mixed
+            row.insert(0, following)
+        rows.append(row)
+    return rows
+
+
+def test_replayed_returns_end_with_the_episode_and_rows_without_history_teach_nothing():
+    agent = make(discount=0.9)
+    learn(agent, {"task": towards(0.3)}, updates=20)
+    state = State(torch.randn(3, 6, 1), torch.randn(3, 6, 1))
+    reward, is_first, known = torch.rand(3, 6), torch.zeros(3, 6, dtype=torch.bool), torch.ones(3, 6, dtype=torch.bool)
+    is_first[1, 3], known[2, :2] = True, False
+    critic = agent.critics["task"]
+    logits, value = critic(state.feature)
+    losses, over = [], []
+    for b, row in enumerate(slow_returns(agent, value, reward, is_first)):
+        for t, expected in enumerate(row):
+            if expected is not None and known[b, t]:
+                losses.append(-float(critic.head.log_prob(logits[b, t], torch.tensor(expected)).detach()))
+                over.append(float(value[b, t]) - expected)
+    loss, exceeds = agent.replayed(state, reward, is_first, known)
+    assert len(losses) == 12
+    assert float(loss.detach()) == pytest.approx(sum(losses) / 12, rel=1e-4)
+    assert float(exceeds) == pytest.approx(sum(over) / 12, abs=1e-4)
+
+
+def test_a_critic_learns_the_value_from_replayed_rows_alone():
+    """A reward of 1 at every step and a discount of 0.9: 10."""
+    agent = make(discount=0.9)
+    adam = torch.optim.Adam(agent.critics.parameters(), 6e-3)
+    nothing = torch.zeros(8, 12, dtype=torch.bool)
+    for _ in range(400):
+        state = State(torch.randn(8, 12, 1), torch.randn(8, 12, 1))
+        loss, _ = agent.replayed(state, torch.ones(8, 12), nothing, ~nothing)
+        adam.zero_grad()
+        loss.backward()
+        adam.step()
+    assert float(agent.critics["task"](state.feature)[1].mean()) == pytest.approx(10, rel=0.05)

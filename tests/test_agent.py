@@ -43,6 +43,23 @@ def test_update_changes_every_module_and_nothing_else():
     assert {name for name in still if "offset" not in name} == set()
 
 
+def test_replayed_rows_move_the_critic_of_the_task_and_nothing_else():
+    """Against the same update without them."""
+    found = []
+    for weight in (0.0, 1.0):
+        agent = make_agent()
+        policy = replace(agent.config.actor_critic, replay_value=weight)
+        torch.manual_seed(0)
+        agent = Agent(replace(agent.config, actor_critic=policy), agent.spaces)
+        torch.manual_seed(1)
+        metrics = agent.update(make_batch())
+        assert ("policy/task/over_replay" in metrics) == bool(weight)
+        found.append({name: value.clone() for name, value in agent.named_parameters()})
+    moved = {name for name, value in found[0].items() if not torch.equal(value, found[1][name])}
+    assert moved
+    assert all(name.startswith("actor_critic.critics.task") for name in moved)
+
+
 def test_deterministic_policy_is_deterministic_and_actions_are_in_range():
     agent = make_agent()
     image, first = make_batch()["image"][:, 0], torch.ones(4, dtype=torch.bool)

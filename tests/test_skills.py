@@ -7,10 +7,11 @@ import pytest
 import torch
 from small import INFOPOWER, make_batch, world_config
 
-from agents.actor_critic import ActorCritic, ActorCriticConfig, Imagined, RewardUnit
+from agents.actor_critic import ActorCritic, ActorCriticConfig, Imagined
 from agents.agent import Agent
 from agents.config import AgentConfig, OptimiserConfig
 from agents.discovery import FORMS, DiscoveryConfig, make_discovery
+from agents.returns import RewardUnit
 from agents.rewards import make_rewards
 from agents.skills import SkillConfig, Skills
 from errors import UserError

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from agents.actor_critic import lambda_returns
+from agents.returns import lambda_returns
 from training.replay import Replay
 
 pytestmark = pytest.mark.outside

@@ -313,7 +313,7 @@ def test_names_joined_by_a_plus_are_one_reward_and_factors_reach_inside():
     model = SimpleNamespace(
         terms={"use": None, "safety": None}, reward=lambda feature, name: {"use": 2.0, "safety": -1.0}[name]
     )
-    imagined = SimpleNamespace(following=SimpleNamespace(feature=None))
+    imagined = SimpleNamespace(reached=None)
     made = make_rewards(["use+safety", "use"], model, factors={"use": 10.0})
     assert made["use+safety"](imagined) == 19.0
     assert made["use"](imagined) == 20.0

@@ -8,6 +8,7 @@ import signal
 import sys
 import tempfile
 import traceback
+import warnings
 from collections.abc import Callable, Iterable
 
 LONGEST = 600  # letters of a part of the line
@@ -63,6 +64,11 @@ def say(text: str, stream=None) -> None:
         return
 
 
+def say_warning(message, category, filename, lineno, file=None, line=None) -> None:
+    """Say a warning in one line, without the place in the code that Python shows."""
+    say(f"warning: {' '.join(str(message).split())}", file)
+
+
 def _encodable(text: str, stream) -> str:
     """With escapes for what the stream's alphabet lacks."""
     encoding = getattr(stream, "encoding", None) or "utf-8"
@@ -97,6 +103,9 @@ def run_main(main: Callable[[list[str]], None], argv: list[str]) -> None:
     """
     debug = "--debug" in argv
     open_streams()
+    warnings.showwarning = say_warning
+    if not sys.warnoptions:  # packages that are imported may silence all warnings, ours with them
+        warnings.simplefilter("default", UserWarning)
     if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
         signal.signal(signal.SIGINT, signal.default_int_handler)  # imports are over, see train.py
     try:

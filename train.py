@@ -201,6 +201,7 @@ def first_lines(config, agent, replay_text, device, folder, trainer) -> list[str
     lines = [
         f"environment  {config.task}, {config.environment.image_size} pixels, action repeat {repeat}, "
         f"background {config.background.source}",
+        *clips_line(config),
         f"agent        {config.agent}: maximise {', '.join(world.objective.terms)}"
         + (f"; under one multiplier: {', '.join(world.objective.constraint)}" if world.objective.constraint else ""),
         f"sizes        {rssm.deterministic} deterministic, {agent.world_model.rssm.latent.size} stochastic, "
@@ -214,6 +215,14 @@ def first_lines(config, agent, replay_text, device, folder, trainer) -> list[str
     if trainer.env_frame:
         lines.append(f"resumed      at frame {trainer.env_frame}, update {trainer.update}, {len(trainer.replay)} steps held")
     return lines
+
+
+def clips_line(config: runs.RunConfig) -> list[str]:
+    """Return the line that says how many clips there are on each side; none where there are no clips."""
+    sides = backgrounds.sources(config.background, config.environment.image_size)
+    if not sides:
+        return []
+    return [f"clips        {sides['train'].text()} to train on, {sides['heldout'].text()} held out"]
 
 
 if __name__ == "__main__":

@@ -356,8 +356,14 @@ def test_a_run_goes_on_where_its_clips_lie_elsewhere(tmp_path):
     for name in ("train", "heldout"):
         (clips / name).mkdir(parents=True)
         write_video(clips / name / f"{name}.mp4")
+    (clips / "train" / "other.h264").write_bytes(b"passed over")
     words = [*SMALL, "--folder", folder, "--background.source"]
-    assert run("train.py", *words, clips, "--frames", 300).returncode == 0
+    first = run("train.py", *words, clips, "--frames", 300)
+    assert first.returncode == 0
+    assert "1 clip of 1 recording to train on, 1 clip of 1 recording held out" in first.stdout
+    assert first.stderr.count("is not taken") == 1
+    assert f"warning: {clips}: train/other.h264: looks like video" in first.stderr
+    assert "UserWarning" not in first.stderr
     shutil.copytree(clips, moved)
     assert_one_line(run("train.py", *words, moved, "--frames", 400), f"background.source is {clips} there, {moved} here")
     shutil.rmtree(clips)

@@ -156,7 +156,8 @@ def explain(figure, drawn: set[str]) -> None:
     """Put a legend below the panels that says what each style means."""
     shown = [(words, style) for name, (words, style) in STYLES.items() if name in drawn]
     handles = [Line2D([], [], label=words, **style) for words, style in shown]
-    figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 3), frameon=False, fontsize=8)
+    columns = max(1, int(figure.get_figwidth() / 3.4))  # inches that the longest words take
+    figure.legend(handles=handles, loc="outside lower center", ncols=columns, frameon=False, fontsize=8)
 
 
 def draw_all(axes, panels: Panels, colour: dict[str, str]) -> set[str]:
@@ -295,7 +296,7 @@ def main(argv: list[str]) -> None:
     number = len(panels) + len(groups)
     columns = number if number < 4 else 3 if number in (3, 5, 6, 9) else 2
     rows = -(-number // columns)
-    size = (4.2 * columns, 3.2 * rows + 0.5)
+    size = (4.2 * columns, 3.2 * rows + (1.0 if columns == 1 else 0.6))
     figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained")
     drawn = set()
     for ax, (name, panel) in zip(axes.flat, panels.items()):

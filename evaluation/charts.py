@@ -18,9 +18,11 @@ def bars(axes, groups: Sequence[str], columns: Mapping[str, Sequence[float]], un
     for index, (name, values) in enumerate(columns.items()):
         places = np.arange(len(groups)) + (index - (len(columns) - 1) / 2) * height
         drawn = axes.barh(places, values, 0.9 * height, color=COLOURS[index % len(COLOURS)], label=name)
-        axes.bar_label(drawn, ["" if np.isnan(value) else f"{value:.2f}" for value in values], padding=3, fontsize=7)
+        numbers = ["" if np.isnan(value) else f"{value:.2f}" for value in values]
+        box = {"facecolor": "white", "lw": 0, "pad": 0.5}  # over the line of the most that there is
+        axes.bar_label(drawn, numbers, padding=3, fontsize=7, bbox=box, zorder=3)
     axes.set_yticks(range(len(groups)), groups, fontsize=8)
-    axes.invert_yaxis()
+    axes.set_ylim(len(groups) - 0.5, -0.5)
     axes.set_xlabel(unit, fontsize=8)
     axes.set_title(title, fontsize=9, loc="left")
     axes.spines[["top", "right"]].set_visible(False)
@@ -111,7 +113,7 @@ def games(results: Mapping[str, Mapping[str, Row]], title: str) -> np.ndarray:
         axes.plot([row["best_of"] for row in played.values()], places, "|", color="k", ms=14, label="best mode found by trying")
         names = [name + (" (held out)" if row["kind"] == "heldout" else "") for name, row in played.items()]
         axes.set_yticks(places, names, fontsize=8)
-        axes.invert_yaxis()
+        axes.set_ylim(len(played) - 0.5, -0.5)
         axes.set_xlim(left=0)
         axes.set_xlabel("return", fontsize=8)
         axes.set_title(side_in_words(side), fontsize=9, loc="left")
@@ -125,9 +127,9 @@ def adaptation(results: Mapping[str, Mapping], title: str) -> np.ndarray:
     for index, (side, row) in enumerate(results.items()):
         steps = sorted(map(int, row["returns"]))
         colour = COLOURS[index % len(COLOURS)]
-        axes.plot(steps, [row["returns"][str(step)] for step in steps], "o-", color=colour, label=side_in_words(side))
+        axes.plot([row["returns"][str(step)] for step in steps], "o-", color=colour, label=side_in_words(side))
+        axes.set_xticks(range(len(steps)), steps)
         axes.axhline(row["best_of"], color=colour, ls="--", lw=1, label=f"best mode by trying, {side_in_words(side)}")
-    axes.set_xscale("symlog", linthresh=1)
     axes.set_ylim(bottom=0)
     axes.set_xlabel("steps of adaptation", fontsize=8)
     axes.set_ylabel("return", fontsize=8)

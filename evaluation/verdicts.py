@@ -14,8 +14,8 @@ Row = Mapping[str, float]
 
 
 def side_in_words(name: str) -> str:
-    """Return what --background names, in words; a path is its own name."""
-    return SIDES.get(name, name)
+    """Return what --background names, in words, behind "untrained, " too; a path is its own name."""
+    return ", ".join(SIDES.get(part, part) for part in name.split(", "))
 
 
 def of_returns(results: Mapping[str, tuple[float, tuple[float, float]]]) -> str:

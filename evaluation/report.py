@@ -84,20 +84,24 @@ class Evaluator:
             torch.manual_seed(self.config.evaluation.seed)  # of the skills that are drawn
             return play(maker, policy or agent_policy(self.agent), episodes, self.config.evaluation.seed)
 
-    def show(self, frame: int, side: str, label: str, episodes: int, background=None, skill=None) -> Scores:
+    def show(self, frame: int, side: str, label: str, episodes: int, background=None, skill=None, brief=False) -> Scores:
         """`score`, and the first episode as films: evaluation-LABEL.mp4; where the agent draws latent-LABEL.mp4 and .png, too.
 
         TensorBoard gets the beginning of it.
+
+        brief   one film, the one with the most in it: an encoder takes as long as some episodes
         """
         kept: list[np.ndarray] = []
         scores = self.score(side, episodes, background, agent_policy(self.agent, kept, skill))
         panels, labels = panels_of(scores.film, kept)
         title = f"{self.config.task}, {verdicts.side_in_words(label)}, return {scores.returns[0]:.1f}"
-        films.write_film(self.folder / f"evaluation-{label}.mp4", pictures.pages([scores.film], [title]), scores.render_fps)
         if kept:
             films.write_strip(self.folder / f"latent-{label}.png", panels, title)
             shown = pictures.pages(panels, labels, title=title)
             films.write_film(self.folder / f"latent-{label}.mp4", shown, scores.render_fps)
+        if not kept or not brief:
+            alone = pictures.pages([scores.film], [title])
+            films.write_film(self.folder / f"evaluation-{label}.mp4", alone, scores.render_fps)
         if self.logger:
             panels = [panel[:IN_TENSORBOARD] for panel in panels]
             shown = pictures.pages(panels, labels, side=pictures.GIF if kept else pictures.FILM)
@@ -113,7 +117,7 @@ class Evaluator:
 
     def looked_at(self, frame: int, side: str) -> dict[str, float]:
         """Metrics of a few episodes on a side, and films."""
-        scores = self.show(frame, side, side, self.during)
+        scores = self.show(frame, side, side, self.during, brief=True)
         row = {f"return_{side}": scores.mean} | self.skills(frame, side)
         return row | self.read(frame, side)
 
@@ -126,7 +130,7 @@ class Evaluator:
         number = self.config.evaluation.skills
         row, film, fps = skill_report.show(self.config, self.agent, self.folder, side, side, number=number)
         if self.logger:
-            self.logger.video(frame, f"skills/{side}", film, fps)
+            self.logger.video(frame, f"skills/{side}", film[:IN_TENSORBOARD], fps)
         return {f"skills/{key}": value for key, value in row.items()}
 
     @property

@@ -31,7 +31,7 @@ def test_an_evaluation_leaves_no_trace_in_the_run(tmp_path):
     assert seen.pop("/clocks/evaluated") == "210"
     unseen.pop("/clocks/evaluated", None)
     assert seen == unseen
-    assert (tmp_path / "seen" / "evaluation-heldout.mp4").exists()
+    assert (tmp_path / "seen" / "latent-heldout.mp4").exists()
     best = json.loads((tmp_path / "seen" / "best.json").read_text())
     assert best["env_frame"] in (70, 140, 210)
     assert checkpoint.peek(tmp_path / "seen" / best["checkpoint"], "clocks", "agent_step") * 2 == best["env_frame"]

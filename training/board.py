@@ -4,7 +4,7 @@ A few curves have a second name that comes first in the alphabet, since TensorBo
 some more are laid out on its page Custom Scalars; options and returns stand on its page HParams.
 """
 
-from tensorboard.compat.proto.summary_pb2 import DATA_CLASS_SCALAR, Summary, SummaryMetadata
+from tensorboard.compat.proto.summary_pb2 import DATA_CLASS_BLOB_SEQUENCE, DATA_CLASS_SCALAR, Summary, SummaryMetadata
 from tensorboard.compat.proto.tensor_pb2 import TensorProto
 from tensorboard.compat.proto.tensor_shape_pb2 import TensorShapeProto
 from tensorboard.compat.proto.types_pb2 import DT_STRING
@@ -70,6 +70,20 @@ def scalars(values: dict[str, float], known: set[str]) -> list[Summary.Value]:
                 )
             found.append(Summary.Value(tag=tag, simple_value=value, metadata=metadata))
     return found
+
+
+def picture(tag: str, encoded: bytes, shape: tuple[int, ...], known: set[str]) -> Summary.Value:
+    """Return a PNG or GIF of a shape (H, W, C), with its sentence where the tag is not `known`."""
+    metadata = None
+    if tag not in known:
+        known.add(tag)
+        plugin = SummaryMetadata.PluginData(plugin_name="images")
+        metadata = SummaryMetadata(
+            summary_description=described.sentence(tag), plugin_data=plugin, data_class=DATA_CLASS_BLOB_SEQUENCE
+        )
+    height, width, channels = shape
+    image = Summary.Image(height=height, width=width, colorspace=channels, encoded_image_string=encoded)
+    return Summary.Value(tag=tag, image=image, metadata=metadata)
 
 
 def text(name: str, markdown: str) -> Summary.Value:

@@ -13,12 +13,17 @@ ANY = re.compile("[A-Z]{4,}")  # a part of a key that stands for any word
 
 @dataclass(frozen=True)
 class Row:
-    """Keys that one sentence is about; `alarm`: what a part that learned nothing reaches, or what to look out for."""
+    """Keys that one sentence is about.
+
+    alarm   what a part that learned nothing reaches, or what to look out for
+    shown   what it is where it is no number: GIF or picture
+    """
 
     keys: tuple[str, ...]
-    unit: str
     text: str
+    unit: str = ""
     alarm: str = ""
+    shown: str = ""
 
     @functools.cached_property
     def pattern(self) -> re.Pattern:
@@ -36,14 +41,16 @@ class Row:
     def in_the_docs(self) -> str:
         """Return the line of docs/metrics.md."""
         keys = ", ".join(f"`{key}`" for key in self.keys)
+        if self.shown:
+            return f"| {keys} ({self.shown}) | {self.text} |"
         return f"| {keys} | {self.unit} | {self.text} | {self.alarm} |".replace("  ", " ")
 
 
 @functools.cache
 def rows() -> tuple[Row, ...]:
-    """Return the table, in its order."""
+    """Return the table, in its order: first the numbers, then what is TensorBoard's alone."""
     found = yaml.safe_load(TABLE.read_text(encoding="utf-8"))
-    return tuple(Row(tuple(row["keys"]), row["unit"], row["text"], row.get("alarm", "")) for row in found)
+    return tuple(Row(**row | {"keys": tuple(row["keys"])}) for row in found)
 
 
 @functools.cache

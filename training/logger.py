@@ -200,8 +200,7 @@ class Logger:
         self.close()
 
     def _picture(self, step: int, name: str, encoded: bytes, shape: tuple) -> None:
-        picture = Summary.Image(height=shape[0], width=shape[1], colorspace=shape[2], encoded_image_string=encoded)
-        self._summary(step, [Summary.Value(tag=name, image=picture)])
+        self._summary(step, [board.picture(name, encoded, shape, self._known)])
 
     def _summary(self, step: int, values: list) -> None:
         self._event(step=int(step), summary=Summary(value=values))

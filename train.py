@@ -30,7 +30,8 @@ from training.trainer import Trainer  # noqa: E402
 
 # A resumed run may be longer, and elsewhere; everything else must be as it was.
 MAY_CHANGE = {"frames", "folder", "device", "threads", "compile", "cuda_graphs", "training.log_every", "training.video_every"}
-MAY_CHANGE |= {"training.evaluate_every", "training.checkpoint_every", "evaluation.episodes"}
+MAY_CHANGE |= {"training.evaluate_every", "training.checkpoint_every"}
+MAY_CHANGE |= {"evaluation.episodes", "evaluation.training_episodes"}
 MAY_CHANGE |= {"optimiser.model_rate", "optimiser.actor_rate", "optimiser.critic_rate"}  # the way out of a divergence
 MAY_CHANGE |= {"matmul", "world_model.picture_frames"}
 MAY_CHANGE |= {"skills", "evaluation.skills"}  # what a run began with is in its checkpoints

@@ -53,6 +53,9 @@ class EnvironmentConfig:
 @dataclass(frozen=True)
 class EvaluationConfig:
     episodes: int = option(10, "Episodes per background in the evaluation at the end.", ge=1)
+    training_episodes: int = option(
+        5, "Episodes of an evaluation during training, and at most those of the one at the end.", ge=1
+    )
     seed: int = option(1000, "Seed of the first evaluation episode.", ge=0, le=2**31 - 1)
     latent: bool = option(False, "At every evaluation also fit probes: what of state and background the latent holds.")
     skills: int = option(48, "Skills that are measured at every evaluation, where a run has any; 0: none.", ge=0)

@@ -38,7 +38,6 @@ def agent_policy(agent: Agent, kept: list[np.ndarray] | None = None, skill: torc
     return lambda envs: (act, agent.initial_state(envs.num_envs))
 
 
-DURING = 5  # episodes of an evaluation during training, at most
 IN_TENSORBOARD = 64  # frames of a film that TensorBoard gets
 
 
@@ -135,8 +134,8 @@ class Evaluator:
 
     @property
     def during(self) -> int:
-        """How many episodes an evaluation during training has."""
-        return min(DURING, self.config.evaluation.episodes)
+        """Return how many episodes an evaluation during training has."""
+        return min(self.config.evaluation.training_episodes, self.config.evaluation.episodes)
 
     @property
     def fresh_side(self) -> str:

@@ -11,6 +11,7 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterable
 
+NEAR = 0.65  # how alike two names are, 0 to 1, where one may be meant by the other
 LONGEST = 600  # letters of a part of the line
 
 
@@ -39,7 +40,7 @@ class WorkerLost(Exception):
 def nearest(name: str, names: Iterable[str]) -> str:
     """The remedy for an unknown name: the closest known one, or the list of all."""
     names = sorted(names)
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    close = difflib.get_close_matches(name, names, n=1, cutoff=NEAR)
     return f"did you mean {close[0]}?" if close else "choose one of " + ", ".join(names)
 
 

@@ -27,6 +27,12 @@ from world_models.rssm import State
 RATIO = 0.2  # how far from 1 a ratio of policies counts, where a roll-out is used more than once (PPO's)
 
 
+ALONG_PATH = "where --actor_critic.gradient is path", lambda config: config.gradient == "path"
+ENTROPIC = "where --actor_critic.entropy is above 0", lambda config: config.entropy > 0
+TARGETED = "where --actor_critic.target_std is given", lambda config: config.target_std
+NORMALISED = "where --actor_critic.normalise is true", lambda config: config.normalise
+
+
 @dataclass(frozen=True)
 class ActorCriticConfig:
     rewards: dict[str, float] = option({"task": 1.0}, "Named rewards and the weights of their normalised advantages.", ge=0.0)
@@ -44,6 +50,7 @@ class ActorCriticConfig:
         1.0,
         "Weight, within the entropy, of ln(1 - mean^2), what tanh leaves of it (SAC); 0: a mean in a corner stays there.",
         ge=0.0,
+        read_if=ENTROPIC,
     )
     target_std: tuple[float, ...] = option(
         (),
@@ -53,7 +60,10 @@ class ActorCriticConfig:
         le=0.57,
     )
     target_updates: tuple[int, ...] = option(
-        (2500, 8000), "Updates between which the target falls from first to last, geometrically.", ge=0
+        (2500, 8000),
+        "Updates between which the target falls from first to last, geometrically.",
+        ge=0,
+        read_if=TARGETED,
     )
     gradient: str = option(
         "score",
@@ -65,6 +75,7 @@ class ActorCriticConfig:
         "Share of the actor's gradient along the path through the states that the policy reads; 0: none (Dreamer).",
         ge=0.0,
         le=1.0,
+        read_if=ALONG_PATH,
     )
     initial_std: float = option(0.6, "Deviation that the policy starts with.", gt=0.0, le=1.0)
     critic_head: str = option("two_hot", "Distribution of the value.", choices=("two_hot", "unit_normal"))
@@ -84,7 +95,7 @@ class ActorCriticConfig:
     normalise: bool = option(
         False, "Centre each reward and divide it by its moving deviation before its critic learns it: no unit matters (SLIM)."
     )
-    deviation_floor: float = option(1e-4, "Smallest deviation by which a reward is divided.", gt=0.0)
+    deviation_floor: float = option(1e-4, "Smallest deviation by which a reward is divided.", gt=0.0, read_if=NORMALISED)
     noise_correlation: float = option(
         0.5,
         "Correlation of the noise of one action with that of the next, while episodes are collected; 0: white. Choices of"

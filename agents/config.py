@@ -28,13 +28,17 @@ class OptimiserConfig:
     epsilon: float = option(1e-8, "Epsilon of Adam.", gt=0.0)
 
 
+HIERARCHICAL = "by agent hierarchical", lambda hierarchy: hierarchy.hold
+MODAL = "by agents with modes, such as mra", lambda modes: modes.number
+
+
 @dataclass(frozen=True)
 class HierarchyConfig:
     hold: int = option(
         0, "Agent steps for which a high-level policy holds a skill of --skills; 0: no hierarchy.", ge=0, le=10_000
     )
-    units: int = option(256, "Units of the skill policy, as in its run.", ge=8, le=65536)
-    layers: int = option(2, "Layers of the skill policy, as in its run.", ge=1, le=100)
+    units: int = option(256, "Units of the skill policy, as in its run.", ge=8, le=65536, read_if=HIERARCHICAL)
+    layers: int = option(2, "Layers of the skill policy, as in its run.", ge=1, le=100, read_if=HIERARCHICAL)
 
 
 @dataclass(frozen=True)
@@ -43,22 +47,36 @@ class ModesConfig:
         0, "Modes K of a policy for a family of games, picked by a latent; 0: a policy without.", ge=0, le=4096
     )
     sees_game: bool = option(
-        False, "Whether the policy also sees what describes the game: then modes are not needed (baseline)."
+        False, "Whether the policy also sees what describes the game: then modes are not needed (baseline).", read_if=MODAL
     )
     units: int = option(
-        64, "Units of the attention heads, of the modes given a game, and of the classifier of games.", ge=4, le=65536
+        64,
+        "Units of the attention heads, of the modes given a game, and of the classifier of games.",
+        ge=4,
+        le=65536,
+        read_if=MODAL,
     )
-    rate: float = option(1e-3, "Learning rate of relation, modes and classifier.", gt=0.0)
-    round: int = option(10, "Steps of policy and critics for one of relation and modes, and one of the classifier.", ge=1)
-    epsilon: float = option(0.2, "Share of the best return in its game that a mode may lack.", gt=0.0, lt=1.0)
+    rate: float = option(1e-3, "Learning rate of relation, modes and classifier.", gt=0.0, read_if=MODAL)
+    round: int = option(
+        10, "Steps of policy and critics for one of relation and modes, and one of the classifier.", ge=1, read_if=MODAL
+    )
+    epsilon: float = option(0.2, "Share of the best return in its game that a mode may lack.", gt=0.0, lt=1.0, read_if=MODAL)
     explore: float = option(
-        0.2, "Share of modes that are drawn uniformly, so that the return of each in each game is known.", ge=0.0, le=1.0
+        0.2,
+        "Share of modes that are drawn uniformly, so that the return of each in each game is known.",
+        ge=0.0,
+        le=1.0,
+        read_if=MODAL,
     )
-    action: float = option(1.0, "Weight of the information between relation and action.", ge=0.0)
-    game: float = option(1.0, "Weight of the information between game and relation.", ge=0.0)
-    dual_rate: float = option(0.05, "Step of the logarithm of a game's multiplier, where its slack is epsilon.", gt=0.0)
-    minimum: float = option(1.0, "Smallest multiplier: at 1 returns have half of the say when the constraint is met.", gt=0.0)
-    clip: float = option(1.0, "Largest gradient norm of relation, modes and classifier.", gt=0.0)
+    action: float = option(1.0, "Weight of the information between relation and action.", ge=0.0, read_if=MODAL)
+    game: float = option(1.0, "Weight of the information between game and relation.", ge=0.0, read_if=MODAL)
+    dual_rate: float = option(
+        0.05, "Step of the logarithm of a game's multiplier, where its slack is epsilon.", gt=0.0, read_if=MODAL
+    )
+    minimum: float = option(
+        1.0, "Smallest multiplier: at 1 returns have half of the say when the constraint is met.", gt=0.0, read_if=MODAL
+    )
+    clip: float = option(1.0, "Largest gradient norm of relation, modes and classifier.", gt=0.0, read_if=MODAL)
 
 
 @dataclass(frozen=True)

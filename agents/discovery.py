@@ -23,6 +23,13 @@ from world_models.networks import MLP
 PRIOR_DRAWS = 128  # M, what log-ratios of skills on the sphere are held against
 
 
+WASSERSTEIN = "where --discovery.form is wasserstein", lambda config: config.form == "wasserstein"
+SCORED = (
+    "where --discovery.form is classifier or contrastive",
+    lambda config: config.form in ("classifier", "contrastive"),
+)
+
+
 @dataclass(frozen=True)
 class DiscoveryConfig:
     form: str = option(
@@ -33,12 +40,22 @@ class DiscoveryConfig:
     units: int = option(256, "Units of the map.", ge=8, le=65536)
     layers: int = option(2, "Layers of the map.", ge=1, le=100)
     rate: float = option(1e-3, "Learning rate of the map.", gt=0.0)
-    slack: float = option(1e-3, "wasserstein: how much shorter than 1 a step may be before its constraint has no pull.", gt=0.0)
-    multiplier: float = option(
-        1.0, "wasserstein: what the constraint's multiplier starts with; METRA's 30 costs few-update runs the map.", gt=0.0
+    slack: float = option(
+        1e-3,
+        "wasserstein: how much shorter than 1 a step may be before its constraint has no pull.",
+        gt=0.0,
+        read_if=WASSERSTEIN,
     )
-    dual_rate: float = option(0.01, "wasserstein: step of the logarithm of the multiplier, per unit of slack.", gt=0.0)
-    temperature: float = option(1.0, "classifier, contrastive: by which scores are divided.", gt=0.0)
+    multiplier: float = option(
+        1.0,
+        "wasserstein: what the constraint's multiplier starts with; METRA's 30 costs few-update runs the map.",
+        gt=0.0,
+        read_if=WASSERSTEIN,
+    )
+    dual_rate: float = option(
+        0.01, "wasserstein: step of the logarithm of the multiplier, per unit of slack.", gt=0.0, read_if=WASSERSTEIN
+    )
+    temperature: float = option(1.0, "classifier, contrastive: by which scores are divided.", gt=0.0, read_if=SCORED)
 
 
 def along(direction: Tensor, skill: Tensor) -> Tensor:

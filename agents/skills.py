@@ -11,15 +11,23 @@ from torch.nn import functional as F
 
 from option import option
 
+SKILLED = "by agents with skills, such as slim, metra and diayn", lambda skill: skill.size
+
 
 @dataclass(frozen=True)
 class SkillConfig:
     size: int = option(0, "Size C of a skill; 0: the policy has no skills.", ge=0, le=4096)
     kind: str = option(
-        "sphere", "What skills are: directions on the unit sphere, or one of C, centred.", choices=("sphere", "one_hot")
+        "sphere",
+        "What skills are: directions on the unit sphere, or one of C, centred.",
+        choices=("sphere", "one_hot"),
+        read_if=SKILLED,
     )
     hold: int = option(
-        50, "Agent steps after which a skill is drawn anew: one that lasts as long as a clip is told by the clip.", ge=1
+        50,
+        "Agent steps after which a skill is drawn anew: one that lasts as long as a clip is told by the clip.",
+        ge=1,
+        read_if=SKILLED,
     )
 
     def __post_init__(self):

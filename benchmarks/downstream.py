@@ -66,7 +66,7 @@ def measured(folder: Path, result: dict) -> tuple[dict, dict]:
 
 
 def main(argv: list[str]) -> None:
-    reading.keep(argv, "downstream", "downstream", to_read, measured, table)
+    reading.keep(argv, __doc__, "downstream", to_read, measured, table)
 
 
 if __name__ == "__main__":

@@ -65,7 +65,7 @@ def measured(folder: Path, result: dict) -> tuple[dict, dict]:
 
 
 def main(argv: list[str]) -> None:
-    reading.keep(argv, "games", "games", to_read, measured, table)
+    reading.keep(argv, __doc__, "games", to_read, measured, table)
 
 
 if __name__ == "__main__":

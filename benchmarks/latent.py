@@ -15,8 +15,8 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 from benchmarks import reading, result_files, returns  # noqa: E402
-from benchmarks.returns import jobs, read_suite  # noqa: E402
-from errors import UserError, run_main  # noqa: E402
+from benchmarks.returns import jobs  # noqa: E402
+from errors import run_main  # noqa: E402
 from evaluation.probes import summary  # noqa: E402
 
 EPISODES = 32  # for probes, half to fit, half to score
@@ -48,10 +48,8 @@ def take(run: Path, path: Path, side: str, actors: list[Path]) -> dict:
 
 
 def main(argv: list[str]) -> None:
-    if len(argv) != 1:
-        raise UserError("one suite is expected", "command line", "python benchmarks/latent.py SUITE.yaml")
-    suite = read_suite(argv[0])
-    results, todo = returns.RESULTS / Path(argv[0]).stem, {}
+    _, suite, results = returns.opened(argv, __doc__)
+    todo = {}
     for name, run, side, actors in readers(suite):
         path = results / f"{name}.json"
         if not path.exists():

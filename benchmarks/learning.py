@@ -159,7 +159,7 @@ def decided(agent: Agent, starts: int = 4) -> float:
 def learn(name: str, words: list[str]) -> dict:
     """Train one agent; its returns."""
     torch.set_num_threads(1)
-    config, _ = runs.read(["--agent", name, *SMALL.split(), "--frames", str(FRAMES), *words], cuda=False)
+    config, _ = runs.read(["--agent", name, *words], cuda=False, ours=[*SMALL.split(), "--frames", str(FRAMES)])
     began = time.process_time()
     games = GAMES if config.modes.number else ()
     signals = ("left", "right") if games else config.signals

@@ -8,7 +8,6 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks import pool, result_files, returns
-from errors import UserError
 
 ROOT = Path(__file__).parents[1]
 Job = tuple[Path, list[str]]  # run folder, arguments of eval.py
@@ -45,7 +44,7 @@ def read(jobs: dict[str, Job], places: int, log: str, take: Callable[[str], dict
 
 def keep(
     argv: list[str],
-    program: str,
+    description: str | None,
     key: str,
     to_read: Callable[[dict, Path], dict[str, Job]],
     measured: Callable[[Path, dict], tuple[dict, dict]],
@@ -53,12 +52,10 @@ def keep(
 ) -> None:
     """A whole program: read the runs of a suite, put what is measured into their result files, print the table and JSON line.
 
-    measured   (a run's evaluation folder, its result) -> (what goes into the result, what is printed of it)
-    Errors: UserError for another command line than one suite.
+    description   what --help says first
+    measured      (a run's evaluation folder, its result) -> (what goes into the result, what is printed of it)
     """
-    if len(argv) != 1:
-        raise UserError("one suite is expected", "command line", f"python benchmarks/{program}.py SUITE.yaml")
-    suite, results = returns.read_suite(argv[0]), returns.RESULTS / Path(argv[0]).stem
+    _, suite, results = returns.opened(argv, description)
     todo = to_read(suite, results)
 
     def take(name: str) -> dict:

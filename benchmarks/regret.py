@@ -21,7 +21,7 @@ Returns = dict[str, dict[str, list[float]]]  # agent -> game -> one a seed
 def zero_shots(suite: str) -> Returns:
     """Returns of the likeliest mode, of what has been read. Errors: UserError when nothing has."""
     found: Returns = {}
-    for row in result_files.read_all(returns.RESULTS / Path(suite).stem):
+    for row in result_files.read_all(returns.results_of(suite, returns.read_suite(suite))):
         for name, game in row.get("games", {}).items():
             if name != "information":
                 found.setdefault(row["method"], {}).setdefault(name, []).append(game["zero_shot"])

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from errors import UserError
 from training import system
+from training.presets import load_yaml
 
 
 def origin(program: str, argv: list[str]) -> dict:
@@ -29,6 +30,55 @@ def read(path: Path) -> dict:
     if not isinstance(row, dict):
         raise UserError("this is no whole result", str(path), "delete it, and it is measured again")
     return row
+
+
+def of_run(folder: Path) -> dict:
+    """Return a run folder as a result: its scores, the returns of training and the evaluations during it.
+
+    A run that is not finished has no scores yet; task, agent, seed and background then come from its config.
+
+    xs, ys        env frames and returns of training episodes
+    evaluations   name of a metric -> {"xs": env frames, "ys": values}, of every evaluation of the run
+    clips         what played in each score: number of clips and the SHA-256 of each
+    """
+    scores, metrics = folder / "scores.json", folder / "metrics.jsonl"
+    lines = [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines()] if metrics.exists() else []
+    if scores.exists():
+        row = read(scores)
+    else:
+        config = load_yaml(folder / "config.yaml")
+        row = {key: config[key] for key in ("task", "agent", "seed")} | {"scores": {}}
+        row |= {"background": config["background"]["source"], "env_frame": max([line["step"] for line in lines], default=0)}
+    row["method"] = row.pop("agent")
+    row["xs"], row["ys"] = curve(lines, "episode/return")
+    row["evaluations"] = evaluations(lines)
+    row["clips"] = {name: _sums(source) for name, source in row.pop("sources", {}).items()}
+    return row
+
+
+def curve(lines: list[dict], key: str) -> tuple[list[int], list[float]]:
+    """Return env frames and values of a metric."""
+    points = [(line["step"], line[key]) for line in lines if line.get(key) is not None]
+    return [step for step, _ in points], [value for _, value in points]
+
+
+EVALUATION = "evaluation/"  # what the metrics of an evaluation begin with
+
+
+def evaluations(lines: list[dict]) -> dict[str, dict[str, list]]:
+    """Return the curve of every metric of the evaluations; of two at one frame the last, since a resumed run repeats it."""
+    found: dict[str, dict[int, float]] = {}
+    for line in lines:
+        for key, value in line.items():
+            if key.startswith(EVALUATION) and value is not None:
+                found.setdefault(key.removeprefix(EVALUATION), {})[line["step"]] = value
+    return {key: {"xs": list(points), "ys": list(points.values())} for key, points in found.items()}
+
+
+def _sums(source: dict) -> dict:
+    """Return what a result keeps of a background: not its path, which is the user's own."""
+    sums = sorted(source["clips"].values())
+    return {key: source[key] for key in ("sha256", "trained_on") if key in source} | {"number": len(sums), "sums": sums}
 
 
 def read_all(folder: Path, pattern: str = "*.json") -> list[dict]:

@@ -1,8 +1,11 @@
 """Train a table of tasks, agents, backgrounds and seeds: ``python benchmarks/returns.py benchmarks/video.yaml``.
 
 One process of one thread each, as many side by side as asked; each run is train.py with its options, so that a stopped
-table goes on where it was. Results: one JSON a run in results/<suite>/, the table on the terminal, one JSON line last.
-A result that is there already is kept while its command and every setting behind it, presets included, are as they were.
+table goes on where it was. Results: one JSON a run, the table on the terminal, one JSON line last. A result that is there
+already is kept while its command and every setting behind it, presets included, are as they were.
+
+The suites in benchmarks/ have their results in results/NAME/. Any other suite has them in FOLDER/results/, where FOLDER is
+the one that the suite names, or in the folder of --results.
 """
 
 import json
@@ -11,6 +14,7 @@ import re
 import shlex
 import subprocess
 import sys
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from reprlib import repr as short
@@ -24,6 +28,7 @@ from benchmarks import pool, result_files  # noqa: E402
 from configs import run as runs  # noqa: E402
 from errors import UserError, run_main  # noqa: E402
 from evaluation import plane  # noqa: E402
+from option import option  # noqa: E402
 from training import options  # noqa: E402
 from training.files import valid_name  # noqa: E402
 from training.presets import load_yaml  # noqa: E402
@@ -46,7 +51,7 @@ def jobs(suite: dict) -> list[tuple[str, list[str]]]:
         for task, own in suite["tasks"].items():
             for label, source in suite["backgrounds"].items():
                 for agent, chosen in agents.items():
-                    source = os.path.expandvars(str(source))
+                    source = os.path.expanduser(os.path.expandvars(str(source)))
                     words = [*shlex.split(chosen), "--task", task, "--seed", str(seed), "--background.source", source]
                     words += shlex.split(suite["options"]) + shlex.split(own or "")
                     words = [word.replace("{seed}", str(seed)) for word in words]
@@ -61,19 +66,10 @@ def start(name: str, words: list[str], folder: Path, slot: int) -> subprocess.Po
         return subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, env=pool.environment(slot))
 
 
-def curve(folder: Path, key: str) -> tuple[list[int], list[float]]:
-    """Env frames and values of a metric of a run."""
-    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    rows = [(row["step"], row[key]) for row in rows if row.get(key) is not None]
-    return [step for step, _ in rows], [value for _, value in rows]
-
-
 def collect(name: str, words: list[str], folder: Path, results: Path) -> dict:
-    """A finished run's scores and curve as one small file."""
-    row = json.loads((folder / name / "scores.json").read_text())
-    row.pop("agent")
+    """Write the scores and curves of a finished run as one small file."""
+    row = result_files.of_run(folder / name)
     row["method"] = name.removeprefix(f"{row['task']}-").rsplit("-", 2)[0]  # its label in the suite
-    row["xs"], row["ys"] = curve(folder / name, "episode/return")
     points = plane.points(folder / name / "metrics.jsonl")
     if points:  # the run read its latent during training
         row["plane"] = points
@@ -176,12 +172,38 @@ def check_sources(suite: dict, path: str) -> None:
             raise UserError(f"the variable {name} is not set", f"{path}: backgrounds", remedy)
 
 
+@dataclass(frozen=True)
+class SuiteConfig:
+    """Options of the programs that work on a suite."""
+
+    suite: str = option(help="File of a suite, such as benchmarks/video.yaml.", path=True)
+    results: str = option(
+        "",
+        "Folder of the result files; empty: results/NAME for the suites in benchmarks/, FOLDER/results for others.",
+        path=True,
+    )
+
+
+def opened(argv: list[str], description: str | None) -> tuple[SuiteConfig, dict, Path]:
+    """Return the options of a program that works on a suite, the suite, and where its results are.
+
+    description   what --help says first
+    """
+    config, _ = options.parse(SuiteConfig, argv, None, positional="suite", description=(description or "").strip())
+    suite = read_suite(config.suite)
+    return config, suite, Path(config.results) if config.results else results_of(config.suite, suite)
+
+
+def results_of(path: str, suite: dict) -> Path:
+    """Return where results of a suite are kept: the published ones are those of the project's own suites alone."""
+    ours = Path(path).resolve().parent == ROOT / "benchmarks"
+    return RESULTS / Path(path).stem if ours else ROOT / suite["folder"] / "results"
+
+
 def main(argv: list[str]) -> None:
-    if len(argv) != 1:
-        raise UserError("one suite is expected", "command line", "python benchmarks/returns.py SUITE.yaml")
-    suite = read_suite(argv[0])
-    check_sources(suite, argv[0])
-    folder, results = ROOT / suite["folder"], RESULTS / Path(argv[0]).stem
+    config, suite, results = opened(argv, __doc__)
+    check_sources(suite, config.suite)
+    folder = ROOT / suite["folder"]
     folder.mkdir(parents=True, exist_ok=True)
     results.mkdir(parents=True, exist_ok=True)
     table, failed, words_of = {}, [], dict(jobs(suite))

@@ -91,7 +91,7 @@ def measured(folder: Path, result: dict) -> tuple[dict, dict]:
 
 
 def main(argv: list[str]) -> None:
-    reading.keep(argv, "skills", "skills", to_read, measured, lambda rows: f"{table(rows)}\n\n{gaps(rows)}")
+    reading.keep(argv, __doc__, "skills", to_read, measured, lambda rows: f"{table(rows)}\n\n{gaps(rows)}")
 
 
 if __name__ == "__main__":

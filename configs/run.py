@@ -4,6 +4,7 @@
 NAME is configs/NAME.yaml, in that order, then each --config, then single options.
 """
 
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from reprlib import repr as short
@@ -11,7 +12,7 @@ from reprlib import repr as short
 from agents.actor_critic import ActorCriticConfig
 from agents.config import AgentConfig, HierarchyConfig, ModesConfig, OptimiserConfig
 from agents.discovery import DiscoveryConfig
-from agents.skills import SkillConfig
+from configs.manual import manual
 from envs import SIGNALS, action_repeat_of
 from envs.backgrounds import BackgroundConfig
 from envs.families import Family, FamilyConfig, make_family
@@ -35,6 +36,15 @@ FOLLOWING = ("hierarchical", "finetune")  # those that begin with another run, -
 SIZES = ("auto", "cpu", "12m", "25m", "50m", "100m")
 
 
+# What decides whether a section, or an option of it, has an effect; the tests get the RunConfig.
+DISCOVERING = (
+    "where discovery is among --actor_critic.rewards, as for slim, metra and diayn",
+    lambda run: any("discovery" in name.split("+") for name in run.actor_critic.rewards),
+)
+MEASURING = SKILLED[0], lambda run: run.skill.size and not run.hierarchy.hold
+FLAT = "by every agent but hierarchical", lambda run: not run.hierarchy.hold
+
+
 @dataclass(frozen=True)
 class EnvironmentConfig:
     image_size: int = option(64, "Height and width of the observations in pixels.", ge=32, le=256)
@@ -50,6 +60,9 @@ class EnvironmentConfig:
     time_limit: int = option(1000, "Env frames of an episode.", ge=10)
 
 
+PROBED = "where --evaluation.latent is true", lambda evaluation: evaluation.latent
+
+
 @dataclass(frozen=True)
 class EvaluationConfig:
     episodes: int = option(10, "Episodes per background in the evaluation at the end.", ge=1)
@@ -59,7 +72,7 @@ class EvaluationConfig:
     seed: int = option(1000, "Seed of the first evaluation episode.", ge=0, le=2**31 - 1)
     latent: bool = option(False, "At every evaluation also fit probes: what of state and background the latent holds.")
     skills: int = option(48, "Skills that are measured at every evaluation, where a run has any; 0: none.", ge=0)
-    latent_episodes: int = option(32, "Episodes for these probes, half to fit, half to score.", ge=4)
+    latent_episodes: int = option(32, "Episodes for these probes, half to fit, half to score.", ge=4, read_if=PROBED)
 
 
 @dataclass(frozen=True)
@@ -74,8 +87,16 @@ class RunConfig:
     skills: str = option(
         "",
         "Run to begin with: its world model, and for hierarchical its skills, frozen. Sizes and camera are those of that run.",
+        path=True,
     )
-    folder: str = option("", "Run folder; empty: runs/<task>-<agent>-<background>-seed<seed>.")
+    folder: str = option(
+        "",
+        "Run folder; empty: runs/<task>-<agent>-<background>-seed<seed>, with the run of --skills behind the agent.",
+        path=True,
+    )
+    accept_changes: bool = option(
+        False, "Go on although clips or --skills are not those that the run began with; what changed is written down."
+    )
     device: str = option("auto", "Where to learn.", choices=("auto", "cpu", "cuda"))
     threads: int = option(0, "Threads of torch on the CPU; 0: one for each core.", ge=0, le=4096)
     matmul: str = option(
@@ -91,12 +112,12 @@ class RunConfig:
     background: BackgroundConfig = option(BackgroundConfig, "Background")
     family: FamilyConfig = option(FamilyConfig, "Family of games")
     training: TrainingConfig = option(TrainingConfig, "Training")
-    evaluation: EvaluationConfig = option(EvaluationConfig, "Evaluation")
-    world_model: WorldModelConfig = option(WorldModelConfig, "World model")
-    actor_critic: ActorCriticConfig = option(ActorCriticConfig, "Actor and critics")
+    evaluation: EvaluationConfig = option(EvaluationConfig, "Evaluation", read_if={"skills": MEASURING})
+    world_model: WorldModelConfig = option(WorldModelConfig, "World model", read_if={"random_shift": FLAT})
+    actor_critic: ActorCriticConfig = option(ActorCriticConfig, "Actor and critics", read_if={"noise_correlation": FLAT})
     optimiser: OptimiserConfig = option(OptimiserConfig, "Optimisers")
     skill: SkillConfig = option(SkillConfig, "Skills")
-    discovery: DiscoveryConfig = option(DiscoveryConfig, "Discovery of skills")
+    discovery: DiscoveryConfig = option(DiscoveryConfig, "Discovery of skills", read_if=DISCOVERING)
     hierarchy: HierarchyConfig = option(HierarchyConfig, "High-level policy over the skills of another run")
     modes: ModesConfig = option(ModesConfig, "Modes of a policy for a family of games")
 
@@ -155,7 +176,7 @@ def by_rule(config: RunConfig) -> RunConfig:
 def _given_text(argv: list[str], name: str) -> str:
     """The text of --name on a command line; empty where it is not there."""
     for index, word in enumerate(argv):
-        if word == f"--{name}" and index + 1 < len(argv):
+        if word == f"--{name}" and index + 1 < len(argv) and not argv[index + 1].startswith("--"):
             return argv[index + 1]
         if word.startswith(f"--{name}="):
             return word.partition("=")[2]
@@ -170,22 +191,26 @@ def _given(argv: list[str], name: str, default: str, choices: tuple[str, ...]) -
     return value
 
 
-def read(argv: list[str], cuda: bool) -> tuple[RunConfig, dict[str, str]]:
-    """A command line -> (config, where each value comes from); `cuda`: whether there is a GPU, for --size auto.
+def read(argv: list[str], cuda: bool, ours: list[str] | tuple[str, ...] = ()) -> tuple[RunConfig, dict[str, str]]:
+    """A command line -> (config, where each value comes from).
 
+    cuda   whether there is a GPU, for --size auto
+    ours   flags of a program's own, below those of argv; they may name options that the agent does not read
     Errors: UserError in one line for every mistake.
     """
-    agent = _given(argv, "agent", "infopower", AGENTS)
-    size = _given(argv, "size", "auto", SIZES)
+    every = [*argv, *ours]
+    agent = _given(every, "agent", "infopower", AGENTS)
+    size = _given(every, "size", "auto", SIZES)
     if size == "auto":
-        size = "12m" if cuda and _given(argv, "device", "auto", ("auto", "cpu", "cuda")) != "cpu" else "cpu"
-    given = _given_text(argv, "skills")
+        size = "12m" if cuda and _given(every, "device", "auto", ("auto", "cpu", "cuda")) != "cpu" else "cpu"
+    given = os.path.expanduser(_given_text(argv, "skills"))
     there = shared(Path(given), agent) if given else {}
-    size = there.get("size", size) if _given_text(argv, "size") in ("", "auto") else size
+    size = there.get("size", size) if _given_text(every, "size") in ("", "auto") else size
     # The size comes first: a method of another era (infopower_paper) brings its own.
     words = ["--config", f"size_{size}", "--config", agent, *argv]
     description = (RunConfig.__doc__ or "").strip()
-    config, provenance = options.parse(RunConfig, words, PRESETS, description=description, after={f"size_{size}": there})
+    after, book = {f"size_{size}": {"size": size} | there}, manual(PRESETS, AGENTS)
+    config, provenance = options.parse(RunConfig, words, PRESETS, None, description, after, book, ours)
     for name, chosen in (("agent", agent), ("size", size)):
         value = getattr(config, name)
         if value not in (chosen, "auto"):

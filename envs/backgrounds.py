@@ -32,6 +32,7 @@ class BackgroundConfig:
         "starter",
         "Clips: starter (bundled natural video), procedural, agent:<task> (recorded motion), none, "
         "or a path to videos or frame folders.",
+        path=True,
     )
     redraw_every: int = option(
         0,

@@ -15,11 +15,16 @@ import numpy as np
 
 from envs import TASKS
 from errors import UserError, nearest
-from option import option
+from option import Rule, option
 
 SPEEDS = (0.0, 10.0)  # m/s, the range of the family of speeds
 ALIKE = ("walker", "hopper", "humanoid")  # whose tasks share body, start and physics; only the reward differs
 SCALES = ("mass", "friction", "gain")  # of all bodies, of all surfaces, of all motors
+
+
+def _of(kind: str) -> Rule:
+    """The rule of an option that one kind of family reads."""
+    return f"where --family.kind is {kind}", lambda family: family.kind == kind
 
 
 @dataclass(frozen=True)
@@ -29,19 +34,22 @@ class FamilyConfig:
         "What games differ in: tasks of one body, the target speed of a walker, or dynamics (mass, friction, motor gain).",
         choices=("none", "tasks", "speed", "dynamics"),
     )
-    tasks: tuple[str, ...] = option((), "tasks: the games, with commas between.")
+    tasks: tuple[str, ...] = option((), "tasks: the games, with commas between.", read_if=_of("tasks"))
     speeds: tuple[float, ...] = option(
-        (0.0, 1.0, 8.0), "speed: those of training, in m/s; 0, 1, 8 are stand, walk, run.", ge=0.0
+        (0.0, 1.0, 8.0), "speed: those of training, in m/s; 0, 1, 8 are stand, walk, run.", ge=0.0, read_if=_of("speed")
     )
-    heldout_speeds: tuple[float, ...] = option((3.0,), "speed: those that are held out.", ge=0.0)
-    number: int = option(6, "dynamics: games of training.", ge=1, le=4096)
-    heldout_number: int = option(3, "dynamics: games that are held out.", ge=0, le=4096)
-    low: float = option(0.75, "dynamics: the smallest factor in training.", gt=0.0)
-    high: float = option(1.5, "dynamics: the largest factor in training.", gt=0.0)
+    heldout_speeds: tuple[float, ...] = option((3.0,), "speed: those that are held out.", ge=0.0, read_if=_of("speed"))
+    number: int = option(6, "dynamics: games of training.", ge=1, le=4096, read_if=_of("dynamics"))
+    heldout_number: int = option(3, "dynamics: games that are held out.", ge=0, le=4096, read_if=_of("dynamics"))
+    low: float = option(0.75, "dynamics: the smallest factor in training.", gt=0.0, read_if=_of("dynamics"))
+    high: float = option(1.5, "dynamics: the largest factor in training.", gt=0.0, read_if=_of("dynamics"))
     heldout_low: float = option(
-        0.5, "dynamics: the smallest factor of all; what is held out lies below low or above high.", gt=0.0
+        0.5,
+        "dynamics: the smallest factor of all; what is held out lies below low or above high.",
+        gt=0.0,
+        read_if=_of("dynamics"),
     )
-    heldout_high: float = option(2.0, "dynamics: the largest factor of all.", gt=0.0)
+    heldout_high: float = option(2.0, "dynamics: the largest factor of all.", gt=0.0, read_if=_of("dynamics"))
 
     def __post_init__(self):
         if not self.heldout_low < self.low < self.high < self.heldout_high:

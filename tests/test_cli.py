@@ -25,7 +25,8 @@ ROOT = Path(__file__).parents[1]
 CACHE = tempfile.mkdtemp(prefix="foreground-test-cache-")  # decoded clips of tests, away from the user's
 atexit.register(shutil.rmtree, CACHE, ignore_errors=True)
 # Slower in what is written than the job that faults are tried on.
-SMALL = [*runs.SMALL, "--training.prefill", "200", "--training.checkpoint_every", "200", "--evaluation.episodes", "2"]
+SLOWER = ["--training.prefill", "200", "--training.checkpoint_every", "200", "--evaluation.episodes", "2"]
+SMALL, PLAIN = [*runs.SMALL, *SLOWER], [*runs.PLAIN, *SLOWER]  # of infopower, of any agent
 
 
 def run(program: str, *words, **variables) -> subprocess.CompletedProcess:
@@ -185,7 +186,7 @@ def test_what_the_latent_holds_is_read_when_asked_for(tmp_path):
 
 def test_another_objective_on_the_same_experience(trained):
     folder, _ = trained
-    small = [word for word in SMALL if word not in ("--task", "cartpole-balance")]
+    small = [word for word in PLAIN if word not in ("--task", "cartpole-balance")]
     result = run("benchmarks/representation.py", folder, "--updates", 5, "--episodes", 4, "--policy", *small, "--agent", "repo")
     assert result.returncode == 0, result.stderr
     row = json.loads(result.stdout.splitlines()[-1])
@@ -390,7 +391,7 @@ def test_eval_of_no_run(tmp_path):
 
 
 def test_help_is_sentences():
-    result = run("train.py", "--help")
+    result = run("train.py", "--help", "all")
     assert result.returncode == 0
     assert "No description" not in result.stdout
     for preset in ("infopower", "c_dreamer", "dreamer", "size_cpu", "size_12m"):
@@ -406,5 +407,5 @@ def test_environments_in_processes_of_their_own(tmp_path):
 
 @pytest.mark.parametrize("agent", ["dreamer", "c_dreamer"])
 def test_the_other_agents_train_by_script(tmp_path, agent):
-    result = run("train.py", "--agent", agent, *SMALL, "--frames", 400, "--folder", tmp_path / "run")
+    result = run("train.py", "--agent", agent, *PLAIN, "--frames", 400, "--folder", tmp_path / "run")
     assert result.returncode == 0, result.stderr

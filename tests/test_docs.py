@@ -49,8 +49,8 @@ SMALL = """--environment.image_size 32 --world_model.depth 4 --world_model.embed
 @pytest.mark.parametrize("gradient", ["path", "score"])
 @pytest.mark.parametrize("name", sorted(set(runs.AGENTS) - set(runs.FOLLOWING)))
 def test_every_key_that_an_update_logs_is_on_the_page(name, gradient):
-    words = ["--agent", name, "--size", "cpu", *SMALL.split(), "--actor_critic.gradient", gradient]
-    config, _ = runs.read(words, cuda=False)
+    words = ["--agent", name, "--size", "cpu", "--actor_critic.gradient", gradient]
+    config, _ = runs.read(words, cuda=False, ours=SMALL.split())
     spaces = build.spaces_of(config, Box(-1, 1, (2,)))
     agent = build.make_agent(config, Box(-1, 1, (2,)), "cpu")
     batch = make_batch(condition=spaces.condition, signals=len(spaces.signals), games=spaces.games)

@@ -4,14 +4,14 @@ import json
 from pathlib import Path
 
 import pytest
-from test_cli import SMALL
+from test_cli import PLAIN
 
 from benchmarks import downstream, latent, pool, reading, returns, skills
 from benchmarks.fault import start
 from configs import run as runs
 from errors import UserError
 
-OPTIONS = [word for index, word in enumerate(SMALL) if "--task" not in (word, SMALL[index - 1])]
+OPTIONS = [word for index, word in enumerate(PLAIN) if "--task" not in (word, PLAIN[index - 1])]
 OPTIONS = [word for index, word in enumerate(OPTIONS) if "--background.source" not in (word, OPTIONS[index - 1])]
 OPTIONS = [word for index, word in enumerate(OPTIONS) if "--threads" not in (word, OPTIONS[index - 1])]
 
@@ -33,9 +33,8 @@ def write_suite(folder: Path, **changes) -> str:
 
 @pytest.fixture
 def results(tmp_path, monkeypatch) -> Path:
-    monkeypatch.setattr(returns, "RESULTS", tmp_path)
     monkeypatch.setattr(latent, "EPISODES", 8)
-    return tmp_path / "small_suite"
+    return tmp_path / "runs" / "results"
 
 
 @pytest.fixture
@@ -67,7 +66,8 @@ def test_runs_are_made_once_read_once_and_a_failure_is_told(tmp_path, results, m
     rows = [json.loads(path.read_text()) for path in files]
     assert [row["method"] for row in rows] == ["c_dreamer", "repo"]
     assert set(rows[0]) == {
-        "task", "method", "seed", "env_frame", "background", "hardware", "commit", "scores", "xs", "ys", "command", "settings"
+        "task", "method", "seed", "env_frame", "background", "hardware", "commit", "scores", "xs", "ys", "command", "settings",
+        "evaluations", "clips"
     }  # fmt: skip
     assert len(rows[0]["xs"]) == len(rows[0]["ys"]) == 4  # episodes of 100 frames
     assert rows[0]["command"].startswith("python train.py --agent c_dreamer --task cartpole-balance --seed 0")

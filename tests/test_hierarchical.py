@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from small import make_batch, world_config
-from test_cli import SMALL, assert_one_line, run
+from test_cli import PLAIN, assert_one_line, run
 from test_docs import documented
 
 import build
@@ -146,7 +146,7 @@ def test_its_metrics_are_on_the_page():
 
 # ------------------------------------------------------------------------------------------------------- command line
 
-WORDS = [word for index, word in enumerate(SMALL) if "--task" not in (word, SMALL[index - 1])]
+WORDS = [word for index, word in enumerate(PLAIN) if "--task" not in (word, PLAIN[index - 1])]
 
 
 @pytest.fixture(scope="module")
@@ -196,7 +196,7 @@ def test_skills_are_measured_and_planned_with(skill_run):
 @pytest.mark.parametrize("agent", runs.FOLLOWING)
 def test_a_run_begins_with_the_world_model_of_a_skill_run(skill_run, tmp_path, agent):
     words = ["--device", "cpu", "--threads", "1", "--training.prefill", "100", "--background.source", "procedural"]
-    words += ["--evaluation.episodes", "1", "--evaluation.skills", "0", "--training.batch_length", "8"]
+    words += ["--evaluation.episodes", "1", "--training.batch_length", "8"]
     words += ["--training.train_ratio", "1", "--task", "cartpole-swingup", "--frames", "300"]
     words += ["--environment.time_limit", "100"]
     words += ["--agent", agent, "--skills", skill_run, "--folder", tmp_path / "run"]

@@ -12,9 +12,11 @@ import pytest
 import yaml
 
 from configs import run as runs
+from configs.manual import ELSEWHERE, FIRST
 from errors import UserError
 from option import option
-from training.options import differences, from_dict, help_text, load_yaml, parse, to_dict, to_yaml
+from training.options import differences, from_dict, help_text, leaves, load_yaml, parse, to_dict, to_yaml, value_of
+from training.values import shown
 
 
 @dataclass(frozen=True)
@@ -281,6 +283,157 @@ def test_help(presets, capsys):
         "A small world model.",
     ):
         assert sentence in text, sentence
+
+
+def helped(capsys, *argv: str) -> str:
+    """What train.py --help says, its lines joined."""
+    with pytest.raises(SystemExit) as end:
+        runs.read([*argv, "--help"] if "--help" not in argv else list(argv), cuda=False)
+    assert end.value.code == 0
+    return " ".join(capsys.readouterr().out.split())
+
+
+def test_help_shows_what_this_command_line_would_use(capsys):
+    text = helped(capsys, "--size", "cpu", "--seed", "7")
+    assert re.search(r"--training\.batch_size a whole number .{,80} Value: 8, by size_cpu\.yaml\.", text)
+    assert "Value: 7, by --seed." in text
+    assert "--size a text" in text
+    assert "Value: 12m, by after" not in text
+    assert re.search(
+        r"--training\.batch_size a whole number .{,80} Value: 16, by size_12m\.yaml\.", helped(capsys, "--size", "12m")
+    )
+    assert "Value: contrastive=1.0,predictability=1.0,reward=20.0, by c_dreamer.yaml" in helped(capsys, "--agent", "c_dreamer")
+
+
+def test_help_has_what_people_touch_first_and_all_when_asked(capsys):
+    short, long = helped(capsys), helped(capsys, "--help", "all")
+    options = re.findall(r" --([\w.]+) ", short.partition("Tasks, for")[0])
+    assert 20 <= len(set(options) - {"help"}) <= 30
+    assert "more with --help all" in short
+    assert "--world_model.kl_balance" not in short
+    assert "Tasks, for --task: acrobot-swingup, " in short
+    assert "walker-run" in short
+    for agent in runs.AGENTS:
+        assert f" {agent} " in short.partition("Agents, for --agent:")[2]
+    keys = leaves(runs.RunConfig)
+    assert all(f"--{key} " in long for key in keys)
+    assert "Options of world_model.contrastive: Contrastive term (read with the information term contrastive)" in long
+    assert "Read where --world_model.contrastive.bound is nce or nwj. Default: 0.1." in long
+    assert "Read by every agent but hierarchical. Default: 0.5." in long
+    assert set(FIRST) <= set(keys)
+
+
+@pytest.mark.parametrize(
+    ("name", "answer"),
+    [
+        ("env", "--task"),
+        ("env_id", "--task"),
+        ("learning_rate", "--optimiser.model_rate"),
+        ("lr", "--optimiser.model_rate"),
+        ("total_timesteps", "--frames"),
+        ("total-timesteps", "--frames"),
+        ("steps", "--frames"),
+        ("num_envs", "--environment.number"),
+        ("wandb", "TensorBoard"),
+        ("batch_size", "did you mean --training.batch_size?"),
+        ("sed", "did you mean --seed?"),
+        ("quantum_flux", ": see --help all"),
+        ("zzz", ": see --help all"),
+    ],
+)
+def test_options_of_other_programs_have_an_answer_and_nothing_is_guessed(name, answer):
+    with pytest.raises(UserError) as caught:
+        runs.read([f"--{name}", "1"], cuda=False)
+    assert answer in str(caught.value)
+
+
+def test_every_answer_names_options_that_exist_and_stands_for_none_that_does():
+    keys = leaves(runs.RunConfig)
+    for names, answer in ELSEWHERE.items():
+        assert not set(names) & set(keys)
+        assert [key for key in re.findall(r"--([\w.]+\w)", answer) if key not in keys] == []
+
+
+@pytest.mark.parametrize(
+    ("agent", "key", "value", "when"),
+    [
+        ("dreamer", "world_model.contrastive.bound", "nwj", "the information term contrastive"),
+        ("dreamer", "world_model.objective.minimum", "2", "constraint names terms"),
+        ("dreamer", "world_model.empowerment.units", "64", "the information term empowerment"),
+        ("dreamer", "world_model.picture_frames", "4", "without the information term reconstruction"),
+        ("infopower", "discovery.units", "64", "discovery is among --actor_critic.rewards"),
+        ("infopower", "modes.round", "3", "agents with modes"),
+        ("infopower", "skill.hold", "10", "agents with skills"),
+        ("infopower", "hierarchy.units", "64", "agent hierarchical"),
+        ("infopower", "family.speeds", "1,2", "--family.kind is speed"),
+        ("mra", "family.number", "3", "--family.kind is dynamics"),
+        ("infopower", "evaluation.latent_episodes", "8", "--evaluation.latent is true"),
+        ("infopower", "evaluation.skills", "0", "agents with skills"),
+        ("infopower_redundancy", "world_model.contrastive.temperature", "1", "bound is nce or nwj"),
+        ("diayn", "discovery.multiplier", "2", "--discovery.form is wasserstein"),
+        ("infopower", "world_model.rssm.gaussian_size", "8", "latent is gaussian"),
+        ("infopower_paper", "world_model.rssm.groups", "8", "latent is categorical"),
+    ],
+)
+def test_an_option_that_the_agent_does_not_read_is_refused(tmp_path, agent, key, value, when):
+    words = ["--agent", agent, "--size", "cpu"]
+    with pytest.raises(UserError) as caught:
+        runs.read([*words, f"--{key}", value], cuda=False)
+    assert f"{key} is not read by agent {agent}: --{key}: leave it out; it is read" in str(caught.value)
+    assert when in str(caught.value)
+    nested = value
+    for name in reversed(key.split(".")):
+        nested = {name: nested}
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(nested))
+    with pytest.raises(UserError, match=f"mine.yaml: {key}: leave it out"):
+        runs.read([*words, "--config", str(tmp_path / "mine.yaml")], cuda=False)
+    assert value_of(runs.read(words, cuda=False, ours=[f"--{key}", value])[0], key) is not None
+
+
+def test_a_value_that_is_there_anyway_is_no_choice():
+    runs.read(["--agent", "dreamer", "--size", "cpu", "--world_model.contrastive.bound", "nce"], cuda=False)
+    runs.read(["--agent", "infopower", "--size", "cpu", "--actor_critic.gradient", "path"], cuda=False)
+    with pytest.raises(UserError, match="closed_loop is not read"):
+        runs.read(["--actor_critic.gradient", "score", "--actor_critic.closed_loop", "false"], cuda=False)
+    runs.read(["--size", "cpu", "--actor_critic.closed_loop", "false"], cuda=False)  # the size's gradient is the path's
+
+
+def test_a_config_that_was_written_with_options_that_nothing_reads_is_loaded(tmp_path):
+    config = dataclasses.replace(runs.RunConfig(), agent="dreamer")
+    mapping = to_dict(config)
+    mapping["modes"]["round"] = 3
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(mapping))
+    assert runs.load(tmp_path).modes.round == 3
+
+
+@dataclass(frozen=True)
+class Paths:
+    place: str = option("", "A folder.", path=True)
+    places: tuple[str, ...] = option((), "Some folders.", path=True)
+    text: str = option("", "No path.")
+
+
+def test_the_home_folder_is_known_in_every_path(presets, monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    read = parse(Paths, ["--place=~/r", "--places", "~/a,b,~/c", "--text", "~/t"], presets)[0]
+    assert read == Paths("/home/me/r", ("/home/me/a", "b", "/home/me/c"), "~/t")
+    (presets / "mine.yaml").write_text("place: ~/x\nplaces: [~/y]\n")
+    monkeypatch.setenv("HOME", str(presets))
+    assert parse(Paths, ["--config", "~/mine.yaml"], "nowhere")[0] == Paths(f"{presets}/x", (f"{presets}/y",))
+
+
+@pytest.mark.parametrize("key", ["folder", "skills", "background.source"])
+def test_the_paths_of_a_run_are_paths(key):
+    assert leaves(runs.RunConfig)[key].metadata["path"]
+
+
+def test_a_comma_behind_a_backslash_is_part_of_a_name(presets):
+    places = ("/x/my,clips", "clean")
+    read = parse(Paths, ["--places", r"/x/my\,clips, clean"], presets)[0]
+    assert read.places == places
+    assert from_dict(Paths, yaml.safe_load(to_yaml(read))) == read
+    assert parse(Paths, ["--places", shown(places)], presets)[0] == read
+    assert parse(Paths, ["a,b", "c"], presets, positional="places")[0].places == ("a,b", "c")
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from benchmarks import latent, plot, reading, result_files, returns
+from benchmarks import downstream, games, latent, plot, reading, result_files, returns, skills
 from configs import run as runs
 from errors import UserError
+from training import options
 
 SUITE = {
     "tasks": {"walker-stand": None},
@@ -71,12 +72,93 @@ def test_keys_of_any_type_that_are_unknown_are_named(tmp_path):
         returns.read_suite(str(path))
 
 
-def test_the_suites_of_the_project_are_right():
-    paths = [path for path in sorted(Path(returns.__file__).parent.glob("*.yaml")) if "tasks:" in path.read_text()]
-    assert len(paths) > 8
-    for path in paths:
+def suites() -> list[Path]:
+    return [path for path in sorted(Path(returns.__file__).parent.glob("*.yaml")) if "tasks:" in path.read_text()]
+
+
+def test_the_suites_of_the_project_are_right(tmp_path, monkeypatch):
+    """Every command of every suite gives a config: none has an option that its agent does not read."""
+    skilled = tmp_path / "runs" / "skills"
+    for seed in range(3):
+        words = ["--agent", "slim", "--size", "cpu", "--environment.action_repeat", "4", "--seed", str(seed)]
+        run = skilled / f"walker-stand-slim-video-seed{seed}"
+        run.mkdir(parents=True)
+        (run / "config.yaml").write_text(options.to_yaml(runs.read(words, cuda=False)[0]))
+    monkeypatch.chdir(tmp_path)  # where the runs of skills are that others begin with
+    assert len(suites()) > 8
+    for path in suites():
         for name, words in returns.jobs(returns.read_suite(str(path))):
             assert name.endswith(f"seed{words[words.index('--seed') + 1]}")
+            assert runs.read(words, cuda=False)[0].task in name
+
+
+def test_results_of_a_suite_of_ones_own_are_kept_in_its_folder(tmp_path, monkeypatch):
+    """Also where it has the name of a published one."""
+    ours = Path(returns.__file__).parent / "video.yaml"
+    assert returns.opened([str(ours)], "")[2] == returns.RESULTS / "video"
+    own = tmp_path / "video.yaml"
+    own.write_text(yaml.safe_dump(SUITE | {"folder": str(tmp_path / "mine")}))
+    assert returns.opened([str(own)], "")[2] == tmp_path / "mine" / "results"
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert returns.opened([str(own), "--results", "~/kept"], "")[2] == tmp_path / "kept"
+    assert returns.opened([f"--suite={own}", "--results=~/kept"], "")[2] == tmp_path / "kept"
+
+
+def write_run(folder: Path, **scores) -> Path:
+    """A run folder as train.py leaves it: config, metrics and scores."""
+    folder.mkdir(parents=True)
+    words = ["--agent", "dreamer", "--task", "walker-walk", "--size", "cpu", "--background.source", "procedural"]
+    (folder / "config.yaml").write_text(options.to_yaml(runs.read(words, cuda=False)[0]))
+    lines = [
+        {"step": 400, "episode/return": 10.0},
+        {"step": 500, "evaluation/return_heldout": 1.0, "evaluation/latent/similarity": None},
+        {"step": 800, "episode/return": 20.0},
+        {"step": 1000, "evaluation/return_heldout": 2.0, "evaluation/return_train": 3.0},
+        {"step": 1000, "evaluation/return_heldout": 2.5},
+    ]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    if scores:
+        row = {"task": "walker-walk", "agent": "dreamer", "seed": 0, "env_frame": 1000, "background": "procedural"}
+        (folder / "scores.json").write_text(json.dumps(row | scores))
+    return folder
+
+
+def test_a_result_has_the_evaluations_of_its_run_and_the_sums_of_its_clips(tmp_path):
+    played = {
+        "path": "/home/me/clips",
+        "sha256": "c" * 64,
+        "trained_on": False,
+        "clips": {"b.mp4": "b" * 64, "a.mp4": "a" * 64},
+    }
+    rows = {"heldout": {"mean": 2.5, "interval": [1, 4], "returns": [2.5]}}
+    row = result_files.of_run(write_run(tmp_path / "run", scores=rows, sources={"heldout": played}))
+    assert row["evaluations"] == {
+        "return_heldout": {"xs": [500, 1000], "ys": [1.0, 2.5]},
+        "return_train": {"xs": [1000], "ys": [3.0]},
+    }
+    assert (row["xs"], row["ys"]) == ([400, 800], [10.0, 20.0])
+    kept = {"sha256": "c" * 64, "trained_on": False, "number": 2, "sums": ["a" * 64, "b" * 64]}
+    assert row["clips"] == {"heldout": kept}
+    assert "/home/me" not in json.dumps(row)
+
+
+def test_a_run_that_is_not_finished_has_curves_and_no_scores(tmp_path):
+    row = result_files.of_run(write_run(tmp_path / "run"))
+    assert (row["task"], row["method"], row["seed"], row["env_frame"]) == ("walker-walk", "dreamer", 0, 1000)
+    assert row["scores"] == {}
+    assert row["clips"] == {}
+    assert row["ys"] == [10.0, 20.0]
+
+
+@pytest.mark.parametrize("program", [returns, latent, skills, downstream, games])
+def test_help_of_a_program_for_suites(program, capsys):
+    with pytest.raises(SystemExit) as end:
+        program.main(["--help"])
+    assert end.value.code == 0
+    said = capsys.readouterr().out
+    assert program.__doc__.splitlines()[0] in said
+    assert "--results" in said
+    assert "--config" not in said
 
 
 def test_a_variable_that_is_not_set_is_named_before_runs_begin(tmp_path, monkeypatch):
@@ -102,17 +184,16 @@ def test_a_result_from_before_an_option_is_what_was_measured_then():
 
 @pytest.mark.parametrize("content", ["", '{"task": "walker-st', "[1]", "[" * 100_000, "\0\0"])
 def test_a_result_by_halves_is_one_line_that_says_what_to_do(tmp_path, monkeypatch, content):
-    monkeypatch.setattr(returns, "RESULTS", tmp_path)
-    suite = written(tmp_path, folder=str(tmp_path / "runs"))
+    suite, results = written(tmp_path, folder=str(tmp_path / "runs")), tmp_path / "runs" / "results"
     [(name, _)] = returns.jobs(returns.read_suite(suite))
-    (tmp_path / "tried").mkdir()
-    (tmp_path / "tried" / f"{name}.json").write_text(content)
+    results.mkdir(parents=True)
+    (results / f"{name}.json").write_text(content)
     (tmp_path / "runs" / name / "checkpoints").mkdir(parents=True)
     programs = {
         "returns": lambda: returns.main([suite]),
         "latent": lambda: latent.main([suite]),
-        "reading": lambda: list(reading.unread(returns.read_suite(suite), tmp_path / "tried", "skills")),
-        "plot": lambda: plot.main([str(tmp_path / "tried"), str(tmp_path / "curve.png")]),
+        "reading": lambda: list(reading.unread(returns.read_suite(suite), results, "skills")),
+        "plot": lambda: plot.main([str(results), str(tmp_path / "curve.png")]),
     }
     for program in programs.values():
         with pytest.raises(UserError, match=rf"no whole result: .*{name}\.json: delete it"):

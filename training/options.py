@@ -5,11 +5,9 @@ Order of precedence: the classes' defaults < preset files (--config, in the orde
 """
 
 import dataclasses
-import math
-import re
 import sys
-import types
 import typing
+from collections.abc import Iterator
 from pathlib import Path
 from reprlib import repr as short
 from typing import Any
@@ -18,12 +16,12 @@ import yaml
 
 from errors import UserError, nearest, say
 from option import REQUIRED
-from training.presets import find_preset, first_comment, load_yaml, preset_names
+from training import option_help
+from training.option_help import NO_MANUAL, Manual
+from training.presets import find_preset, load_yaml
+from training.values import convert, describe
 
 Config = typing.TypeVar("Config")
-
-# What counters and float32 tensors can hold; options with bounds of their own have narrower ones.
-LARGEST = {int: 2**53, float: 3.4e38}
 
 
 # ------------------------------------------------------------------------------------------------------- the classes
@@ -118,7 +116,21 @@ def _build(cls: type[Config], values: dict[str, Any], where: str, prefix: str = 
         raise UserError(str(error), prefix.rstrip(".") or where, "change one of these options") from error
 
 
-# -------------------------------------------------------------------------------------------------- values and checks
+def unread(config: Any, prefix: str = "", when: str = "") -> Iterator[tuple[str, str]]:
+    """Yield (dotted key, when it is read) of every option that has no effect in a config, by its `read_if`.
+
+    when   why the section above has no effect; empty: it has one
+    """
+    for field in dataclasses.fields(config):
+        key, value = prefix + field.name, getattr(config, field.name)
+        rules = field.metadata.get("read_if") or {}
+        failed = {key + "." * bool(below) + below: words for below, (words, test) in rules.items() if not test(config)}
+        why = when or failed.get(key, "")
+        if dataclasses.is_dataclass(value):
+            yield from unread(value, key + ".", why)
+        elif why:
+            yield key, why
+        yield from ((below, words) for below, words in failed.items() if below != key)
 
 
 def _take(cls: type, mapping: Any, where: str, values: dict, provenance: dict, prefix: str = "") -> None:
@@ -142,247 +154,160 @@ def _place(where: str, prefix: str) -> str:
     return f"{where}: {prefix.rstrip('.')}" if prefix else where
 
 
-def convert(value: Any, kind: Any, metadata: typing.Mapping, where: str) -> Any:
-    """A value of YAML, JSON or a flag (a string) as the declared type, checked against range and choices.
-
-    Types: bool, int, float, str, tuple[X, ...], dict[str, X], and X | None. Raises UserError.
-    """
-    origin, inner = typing.get_origin(kind), typing.get_args(kind)
-    if origin in (typing.Union, types.UnionType):
-        if value is None or value in ("none", "null", ""):
-            return None
-        return convert(value, next(each for each in inner if each is not type(None)), metadata, where)
-    if origin is tuple:
-        return tuple(convert(each, inner[0], metadata, where) for each in _elements(value, kind, where))
-    if origin is dict:
-        return {name: convert(each, inner[1], metadata, where) for name, each in _pairs(value, kind, where).items()}
-    try:
-        converted = _SCALARS[kind](value)
-    except (ValueError, TypeError, OverflowError):
-        raise UserError(f"{short(value)} is not {_describe(kind)}", where, f"give {_describe(kind)}") from None
-    _check(converted, metadata, where)
-    if kind in LARGEST and abs(converted) > LARGEST[kind]:
-        remedy = f"give a value at most {LARGEST[kind]}" if converted > 0 else f"give a value at least -{LARGEST[kind]}"
-        raise UserError(f"{short(converted)} is out of range", where, remedy)
-    return converted
-
-
-def _elements(value: Any, kind: Any, where: str) -> list:
-    if isinstance(value, str):
-        return [part.strip() for part in value.split(",")] if value.strip() else []
-    if isinstance(value, list | tuple):
-        return list(value)
-    if isinstance(value, int | float):
-        return [value]
-    raise UserError(f"{short(value)} is not {_describe(kind)}", where, f"give {_describe(kind)}")
-
-
-def _pairs(value: Any, kind: Any, where: str) -> dict:
-    if isinstance(value, str):
-        pairs = [part.partition("=") for part in value.split(",") if part.strip()]
-        if all(equals and name.strip() for name, equals, _ in pairs):
-            return {name.strip(): each.strip() for name, _, each in pairs}
-    elif isinstance(value, dict) and all(isinstance(name, str) for name in value):
-        return value
-    raise UserError(f"{short(value)} is not {_describe(kind)}", where, f"give {_describe(kind)}")
-
-
-def _bool(value: Any) -> bool:
-    if isinstance(value, bool):
-        return value
-    return {"true": True, "false": False}[value.lower()] if value in ("true", "false", "True", "False") else _refuse()
-
-
-def _int(value: Any) -> int:
-    if type(value) is int:
-        return value
-    if isinstance(value, str) and re.fullmatch(r"[+-]?[0-9_]{1,30}", value):
-        return int(value)
-    number = _float(value)  # 1e6 and 500_000.0 are whole numbers too
-    return int(number) if number.is_integer() else _refuse()
-
-
-def _float(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        _refuse()
-    number = float(value)
-    return number if math.isfinite(number) else _refuse()
-
-
-def _str(value: Any) -> str:
-    if isinstance(value, str) and value.isprintable():
-        return value
-    return str(value) if type(value) in (int, float) else _refuse()
-
-
-def _refuse() -> typing.NoReturn:
-    raise ValueError
-
-
-_SCALARS = {bool: _bool, int: _int, float: _float, str: _str}
-
-
-def _describe(kind: Any) -> str:
-    origin, inner = typing.get_origin(kind), typing.get_args(kind)
-    if origin in (typing.Union, types.UnionType):
-        return f"{_describe(next(each for each in inner if each is not type(None)))}, or none"
-    if origin is tuple:
-        return {int: "whole numbers like 1,2,3", float: "numbers like 0.1,0.2"}.get(inner[0], "names like one,two")
-    if origin is dict:
-        return "names with values like task=1,other=0.5" if inner[1] in (int, float) else "names with values like a=b"
-    return {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}[kind]
-
-
-def _check(value: Any, metadata: typing.Mapping, where: str) -> None:
-    if metadata.get("choices") and value not in metadata["choices"]:
-        raise UserError(f"unknown value {short(value)}", where, nearest(str(value), map(str, metadata["choices"])))
-    tests = {
-        "ge": lambda bound: value >= bound,
-        "gt": lambda bound: value > bound,
-        "le": lambda bound: value <= bound,
-        "lt": lambda bound: value < bound,
-    }
-    for name, test in tests.items():
-        if metadata.get(name) is not None and not test(metadata[name]):
-            raise UserError(f"{short(value)} is out of range", where, f"give a value {allowed(metadata)}")
-
-
-def allowed(metadata: typing.Mapping) -> str:
-    """The range of an option in words: "at least 1 and less than 2"; empty when there is none."""
-    words = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less than"}
-    return " and ".join(f"{word} {metadata[name]}" for name, word in words.items() if metadata.get(name) is not None)
-
-
 # ------------------------------------------------------------------------------------------------------ command line
 
 
-def _take_preset(cls: type, path: Path, folder: Path | str, values: dict, provenance: dict, above: tuple = ()) -> None:
-    """Put a preset's values over those before it; its `base` comes first."""
-    if path.resolve() in above:
-        raise UserError("presets that are each other's base", str(path), "remove one `base`")
-    mapping = load_yaml(path)
-    base = mapping.pop("base", None)
-    if base is not None:
-        parent = find_preset(base if isinstance(base, str) else short(base), folder)
-        _take_preset(cls, parent, folder, values, provenance, (*above, path.resolve()))
-    _take(cls, mapping, str(path), values, provenance)
+class _Line:
+    """What a command line has said so far.
+
+    values       dotted key -> value
+    provenance   dotted key -> "default", file or flag
+    own          dotted key -> the value without the user's flags and files, by defaults and the project's presets
+    """
+
+    def __init__(self, cls: type, presets: Path | str | None):
+        self.cls, self.presets = cls, presets
+        self.known = leaves(cls)
+        self.values = {key: leaf.default for key, leaf in self.known.items()}
+        self.provenance = dict.fromkeys(self.known, "default")
+        self.own = dict(self.values)
+
+    def take(self, mapping: dict, where: str, ours: bool) -> None:
+        """Put the values of a mapping over those before; `ours`: it is no choice of the user's."""
+        _take(self.cls, mapping, where, self.values, self.provenance)
+        if ours:
+            _take(self.cls, mapping, where, self.own, {})
+
+    def take_preset(self, path: Path, above: tuple = ()) -> None:
+        """Put a preset's values over those before it; its `base` comes first."""
+        if path.resolve() in above:
+            raise UserError("presets that are each other's base", str(path), "remove one `base`")
+        mapping = load_yaml(path)
+        base = mapping.pop("base", None)
+        if base is not None:
+            parent = find_preset(base if isinstance(base, str) else short(base), self.presets)
+            self.take_preset(parent, (*above, path.resolve()))
+        self.take(mapping, str(path), path.parent == Path(self.presets))
+
+    def take_flag(self, key: str, text: str, ours: bool = False) -> None:
+        """Put the value of a flag over the one before; `ours`: as in `take`."""
+        leaf = self.known[key]
+        self.values[key] = convert(text, leaf.kind, leaf.metadata, f"--{key}")
+        self.provenance[key] = f"--{key}"
+        if ours:
+            self.own[key] = self.values[key]
+
+    def check_read(self, config: Any) -> None:
+        """Errors: UserError for a value of the user's that has no effect, unless it would be the same without it."""
+        for key, when in unread(config):
+            if self.values[key] != self.own[key]:
+                agent = getattr(config, "agent", "")
+                what = f"{key} is not read by agent {agent}" if agent else f"{key} has no effect here"
+                where = self.provenance[key]
+                place = where if where.startswith("--") else f"{where}: {key}"
+                raise UserError(what, place, f"leave it out; it is read {when}")
 
 
 def parse(
     cls: type[Config],
     argv: list[str],
-    presets: Path | str,
+    presets: Path | str | None,
     positional: str | None = None,
     description: str = "",
     after: dict[str, dict] | None = None,
+    manual: Manual = NO_MANUAL,
+    ours: list[str] | tuple[str, ...] = (),
 ) -> tuple[Config, dict[str, str]]:
     """A config from the command line, and where each value comes from (dotted key -> "default", file or flag).
 
     cls          a frozen dataclass, its fields declared with `option`
     argv         the arguments after the program's name
-    presets      folder of NAME.yaml files for --config NAME
-    positional   the key that takes an argument without a flag
+    presets      folder of NAME.yaml files for --config NAME; none: the program has no --config
+    positional   the key that takes an argument without a flag; any number of them where it is a tuple
     after        preset -> values, nested, that go over it and below those that follow
+    manual       what --help says besides the options
+    ours         flags of the program's own, below those of argv; they may name options that have no effect
     Raises UserError for every mistake, SystemExit(0) after --help.
     """
-    known = leaves(cls)
-    chosen, flags = _split(argv, known, positional, cls, presets, description)
-    values = {key: leaf.default for key, leaf in known.items()}
-    provenance = dict.fromkeys(known, "default")
-    for name in chosen:
-        _take_preset(cls, find_preset(name, presets), presets, values, provenance)
-        _take(cls, (after or {}).get(name, {}), f"after {name}", values, provenance)
-    for key, text in flags.items():
-        values[key] = convert(text, known[key].kind, known[key].metadata, f"--{key}")
-        provenance[key] = f"--{key}"
-    return _build(cls, values, "command line"), provenance
+    line = _Line(cls, presets)
+    words = _Words(line.known, positional, presets, manual)
+    words.read(argv)
+    for name in words.presets_chosen:
+        line.take_preset(find_preset(name, presets))
+        line.take((after or {}).get(name, {}), f"after {name}", ours=True)
+    common = _Words(line.known, None, None, manual)
+    common.read(ours)
+    for key, text in common.flags.items():
+        line.take_flag(key, text, ours=True)
+    for key, text in words.flags.items():
+        line.take_flag(key, text)
+    if words.help:
+        description = description.strip()
+        shown = option_help.text(cls, line, positional, description, manual, everything=words.help == "all")
+        say(shown.rstrip(), sys.stdout)
+        raise SystemExit(0)
+    config = _build(cls, line.values, "command line")
+    line.check_read(config)
+    return config, line.provenance
 
 
-def _split(
-    argv: list[str], known: dict, positional: str | None, cls: type, presets: Path | str, description: str
-) -> tuple[list[str], dict[str, str]]:
-    """(presets in order, key -> text) of a command line."""
-    chosen, flags = [], {}
-    words = list(argv)
-    while words:
-        word = words.pop(0)
-        if word in ("--help", "-h"):
-            say(help_text(cls, presets, positional, description).rstrip(), sys.stdout)
-            raise SystemExit(0)
-        name, equals, text = word.removeprefix("--").partition("=")
-        if not word.startswith("--"):
-            if positional is None or positional in flags:
-                raise UserError(f"{short(word)} belongs to no option", "command line", "write --option value")
-            flags[positional] = word
-            continue
-        if name != "config" and name not in known:
-            raise UserError(f"unknown option --{short(name)[1:-1]}", "command line", _nearest_flag(name, known))
-        if not equals:
-            ends = not words or words[0].startswith("--")
-            if ends and name in known and known[name].kind is bool:
-                text = "true"  # --latent alone
-            elif ends:
-                kind = "a preset" if name == "config" else _describe(known[name].kind)
-                raise UserError("a value is missing", f"--{name}", f"write --{name} and {kind}")
+class _Words:
+    """The words of a command line, sorted.
+
+    presets_chosen   names after --config, in order
+    flags            key -> text
+    help             "", "short" or "all"
+    """
+
+    def __init__(self, known: dict[str, Leaf], positional: str | None, presets: Path | str | None, manual: Manual):
+        self.known, self.positional, self.manual = known, positional, manual
+        self.named = [*known, *(["config"] if presets else [])]
+        self.presets_chosen: list[str] = []
+        self.flags: dict[str, str] = {}
+        self.help = ""
+
+    def read(self, argv: list[str] | tuple[str, ...]) -> None:
+        """Sort the words. Errors: UserError for a word that belongs to no option, or an option without a value."""
+        words = list(argv)
+        while words:
+            word = words.pop(0)
+            if word in ("--help", "-h"):
+                self.help = words.pop(0) if words[:1] == ["all"] else "short"
+                continue
+            if not word.startswith("--"):
+                self._plain(word)
+                continue
+            name, equals, text = word.removeprefix("--").partition("=")
+            if name not in self.named:
+                what = f"unknown option --{short(name)[1:-1]}"
+                raise UserError(what, "command line", option_help.remedy_for(name, self.named, self.manual))
+            text = text if equals else self._value(name, words)
+            if name == "config":
+                self.presets_chosen.append(text)
             else:
-                text = words.pop(0)
-        if name == "config":
-            chosen.append(text)
-        else:
-            flags[name] = text
-    return chosen, flags
+                self.flags[name] = text
+
+    def _plain(self, word: str) -> None:
+        """A word without a flag."""
+        key = self.positional
+        several = key is not None and typing.get_origin(self.known[key].kind) is tuple
+        if key is None or (key in self.flags and not several):
+            raise UserError(f"{short(word)} belongs to no option", "command line", "write --option value")
+        if several:
+            word = word.replace(",", "\\,")
+            word = f"{self.flags[key]},{word}" if key in self.flags else word
+        self.flags[key] = word
+
+    def _value(self, name: str, words: list[str]) -> str:
+        """The word behind a flag; "true" for a switch that stands alone."""
+        if words and not words[0].startswith("--"):
+            return words.pop(0)
+        if name in self.known and self.known[name].kind is bool:
+            return "true"  # --latent alone
+        kind = "a preset" if name == "config" else describe(self.known[name].kind)
+        raise UserError("a value is missing", f"--{name}", f"write --{name} and {kind}")
 
 
-def _nearest_flag(name: str, known: dict) -> str:
-    ends = [key for key in known if key.rpartition(".")[2] == name.replace("-", "_")]
-    remedy = f"did you mean {ends[0]}?" if ends else nearest(name[:80], [*known, "config"])
-    return remedy.replace("did you mean ", "did you mean --") if "did you mean" in remedy else "see --help"
-
-
-# --------------------------------------------------------------------------------------------------------------- help
-
-
-def help_text(cls: type, presets: Path | str, positional: str | None = None, description: str = "") -> str:
-    """The text of --help: every option by section with its sentence, range and default; then the presets."""
-    lines = [description or (cls.__doc__ or "").strip(), ""]
-    section = None
-    for key, leaf in leaves(cls).items():
-        if key.rpartition(".")[0] != section:
-            section = key.rpartition(".")[0]
-            lines += ["", _heading(cls, section)]
-        plain = ", or without the flag" if key == positional else ""
-        lines += [f"  --{key}  {_describe(leaf.kind)}{plain}", f"      {_sentences(leaf)}"]
-    lines += ["", "Presets, given as --config NAME or --config PATH.yaml; later ones go over earlier ones:"]
-    lines += [f"  {name:<24} {first_comment(Path(presets) / f'{name}.yaml')}" for name in preset_names(presets)]
-    return "\n".join(lines).strip() + "\n"
-
-
-def _heading(cls: type, section: str) -> str:
-    """The line above a section's options: its name, and the help that its declaration gives."""
-    text = ""
-    for name in section.split(".") if section else ():
-        field = next(field for field in dataclasses.fields(cls) if field.name == name)
-        cls, text = typing.get_type_hints(cls)[name], field.metadata.get("help", "")
-    return f"Options of {section}: {text}".rstrip(": ") if section else "Options"
-
-
-def _sentences(leaf: Leaf) -> str:
-    """Help, choices, range and default of an option."""
-    parts = [leaf.metadata.get("help") or "No description."]
-    if leaf.metadata.get("choices"):
-        parts.append(f"One of {', '.join(map(str, leaf.metadata['choices']))}.")
-    if allowed(leaf.metadata):
-        parts.append(f"Must be {allowed(leaf.metadata)}.")
-    parts.append("Must be given." if leaf.default is REQUIRED else f"Default: {shown(leaf.default)}.")
-    return " ".join(parts)
-
-
-def shown(value: Any) -> str:
-    """A value as one would write it behind its flag."""
-    if isinstance(value, dict):
-        return ",".join(f"{name}={shown(each)}" for name, each in value.items()) or "empty"
-    if isinstance(value, tuple):
-        return ",".join(map(shown, value)) or "empty"
-    if value is None or isinstance(value, bool):
-        return str(value).lower()
-    return str(value) or "empty"
+def help_text(cls: type, presets: Path | str | None, positional: str | None = None, description: str = "") -> str:
+    """The text of --help all without other arguments."""
+    return option_help.text(cls, _Line(cls, presets), positional, description, NO_MANUAL, everything=True)

@@ -1,5 +1,6 @@
 """YAML files of options: read strictly, found by name in the presets folder. `training/options.py` checks values."""
 
+import os
 import re
 from pathlib import Path
 from reprlib import repr as short
@@ -79,6 +80,7 @@ def preset_names(folder: Path | str) -> list[str]:
 
 def find_preset(name: str, folder: Path | str) -> Path:
     """The file of a preset: a name in the folder, or a path to a YAML file. Raises UserError with the nearest name."""
+    name = os.path.expanduser(name)
     inside = Path(folder) / f"{name}.yaml"
     if re.fullmatch(r"[A-Za-z0-9._-]+", name) and inside.is_file():
         return inside

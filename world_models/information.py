@@ -148,6 +148,13 @@ def reconstruction(decoded: Tensor, image: Tensor) -> tuple[Tensor, dict[str, Te
     return -error.unflatten(0, image.shape[:-3]), {"pixel_error": error.mean() / target[0].numel()}
 
 
+SCORING = "where --world_model.contrastive.bound is nce or nwj", lambda config: config.bound in ("nce", "nwj")
+PROJECTING = (
+    "by every --world_model.contrastive.bound but redundancy_reduction",
+    lambda config: config.bound != "redundancy_reduction",
+)
+
+
 @dataclass(frozen=True)
 class ContrastiveConfig:
     bound: str = option(
@@ -159,8 +166,10 @@ class ContrastiveConfig:
         "What is matched with the image: the state that has seen it, or the prediction from past states and actions.",
         choices=("state", "prediction"),
     )
-    projection: int = option(128, "Size of the space in which state and image are compared.", ge=2, le=65536)
-    temperature: float = option(0.1, "Divisor of the cosine.", gt=0.0)
+    projection: int = option(
+        128, "Size of the space in which state and image are compared.", ge=2, le=65536, read_if=PROJECTING
+    )
+    temperature: float = option(0.1, "Divisor of the cosine.", gt=0.0, read_if=SCORING)
 
 
 BOUNDS: dict[str, Callable[[int, int, ContrastiveConfig], nn.Module]] = {

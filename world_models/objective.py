@@ -13,6 +13,12 @@ from torch import Tensor, nn
 from errors import UserError, nearest
 from option import option
 
+CONSTRAINED = "where --world_model.objective.constraint names terms", lambda config: config.constraint
+PILOTED = (
+    "where --world_model.objective.constraint names terms and threshold is none",
+    lambda config: config.constraint and config.threshold is None,
+)
+
 
 @dataclass(frozen=True)
 class ObjectiveConfig:
@@ -24,15 +30,27 @@ class ObjectiveConfig:
         ("predictability", "reward", "empowerment"),
         "Terms whose weighted sum C is held above a threshold c0 by one Lagrange multiplier; none: fixed weights.",
     )
-    dual_rate: float = option(0.003, "Step of the logarithm of the multiplier, per nat of slack.", gt=0.0)
+    dual_rate: float = option(0.003, "Step of the logarithm of the multiplier, per nat of slack.", gt=0.0, read_if=CONSTRAINED)
     pilot_updates: int = option(
-        300, "Updates with multiplier 1, or minimum where that is higher; c0 is read off C in them.", ge=2, le=10_000_000
+        300,
+        "Updates with multiplier 1, or minimum where that is higher; c0 is read off C in them.",
+        ge=2,
+        le=10_000_000,
+        read_if=PILOTED,
     )
-    quantile: float = option(0.9, "c0 is this quantile of the smoothed C over the last half of the pilot.", ge=0.0, le=1.0)
-    threshold: float | None = option(None, "c0 in nats where it is known beforehand; none: read off by the quantile.")
-    minimum: float = option(1.0, "Smallest multiplier; below 1 clutter, which serves the objective best, gets the say.", gt=0.0)
-    maximum: float = option(100.0, "Largest multiplier.", gt=0.0)
-    smoothing: float = option(0.98, "Decay of the moving average of C that the dual step sees.", ge=0.0, lt=1.0)
+    quantile: float = option(
+        0.9, "c0 is this quantile of the smoothed C over the last half of the pilot.", ge=0.0, le=1.0, read_if=PILOTED
+    )
+    threshold: float | None = option(
+        None, "c0 in nats where it is known beforehand; none: read off by the quantile.", read_if=CONSTRAINED
+    )
+    minimum: float = option(
+        1.0, "Smallest multiplier; below 1 clutter, which serves the objective best, gets the say.", gt=0.0, read_if=CONSTRAINED
+    )
+    maximum: float = option(100.0, "Largest multiplier.", gt=0.0, read_if=CONSTRAINED)
+    smoothing: float = option(
+        0.98, "Decay of the moving average of C that the dual step sees.", ge=0.0, lt=1.0, read_if=CONSTRAINED
+    )
 
     def __post_init__(self):
         if self.minimum > self.maximum:

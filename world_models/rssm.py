@@ -13,10 +13,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from errors import UserError
-from option import option
+from option import Rule, option
 from world_models.distributions import Categorical, Gaussian
 from world_models.networks import MLP, BlockLinear, linear
 from world_models.unrolled import Unrolled
+
+
+def _of(latent: str) -> Rule:
+    """The rule of an option that one kind of latent reads."""
+    return f"where --world_model.rssm.latent is {latent}", lambda config: config.latent == latent
 
 
 @dataclass(frozen=True)
@@ -25,10 +30,12 @@ class RSSMConfig:
     hidden: int = option(256, "Units of the layers inside the recurrent model.", ge=8, le=65536)
     blocks: int = option(1, "Number of independent blocks of the recurrent weights; 1 is a dense layer.", ge=1, le=4096)
     latent: str = option("categorical", "Distribution of the stochastic state.", choices=("categorical", "gaussian"))
-    groups: int = option(16, "Categorical latent: number S of one-hot variables.", ge=1, le=4096)
-    classes: int = option(16, "Categorical latent: number K of classes of each.", ge=2, le=4096)
-    gaussian_size: int = option(30, "Gaussian latent: number of coordinates.", ge=1, le=65536)
-    unimix: float = option(0.01, "Categorical latent: share of a uniform distribution mixed in.", ge=0.0, le=0.5)
+    groups: int = option(16, "Categorical latent: number S of one-hot variables.", ge=1, le=4096, read_if=_of("categorical"))
+    classes: int = option(16, "Categorical latent: number K of classes of each.", ge=2, le=4096, read_if=_of("categorical"))
+    gaussian_size: int = option(30, "Gaussian latent: number of coordinates.", ge=1, le=65536, read_if=_of("gaussian"))
+    unimix: float = option(
+        0.01, "Categorical latent: share of a uniform distribution mixed in.", ge=0.0, le=0.5, read_if=_of("categorical")
+    )
     posterior_scale: float = option(16.0, "Variance of the posterior's first parameters; larger starts surer.", gt=0.0)
     posterior: str = option(
         "image",

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from errors import UserError, nearest
-from option import option
+from option import Rule, option
 from world_models import terms
 from world_models.empowerment import EmpowermentConfig
 from world_models.information import ContrastiveConfig
@@ -21,17 +21,33 @@ from world_models.objective import ObjectiveConfig, make_rule
 from world_models.rssm import RSSM, Posterior, RSSMConfig, State
 
 
+def _with(*terms: str) -> Rule:
+    """The rule of options that only these information terms read."""
+    words = " or ".join(terms)
+    return f"with the information term {words}", lambda config: set(terms) & set(config.objective.terms)
+
+
+DRAWING = "without the information term reconstruction", lambda config: "reconstruction" not in config.objective.terms
+HEADS = ("reward", "games", "use", "safety")
+
+
 @dataclass(frozen=True)
 class WorldModelConfig:
     depth: int = option(16, "Channels of the encoder's and decoder's convolutions are multiples of this.", ge=1, le=4096)
     stem: int = option(4, "Stride of the encoder's first convolution.", choices=(2, 4))
     frames: int = option(2, "Images that the encoder sees at once: 2 show velocity, 1 is the image alone.", choices=(1, 2))
     embedding: int = option(256, "Size E of the image embedding.", ge=8, le=65536)
-    units: int = option(256, "Units of the reward head.", ge=8, le=65536)
-    layers: int = option(1, "Layers of the reward head.", ge=1, le=100)
-    reward_head: str = option("two_hot", "Distribution of the reward.", choices=("two_hot", "unit_normal"))
+    units: int = option(256, "Units of the reward head.", ge=8, le=65536, read_if=_with(*HEADS))
+    layers: int = option(1, "Layers of the reward head.", ge=1, le=100, read_if=_with(*HEADS))
+    reward_head: str = option(
+        "two_hot", "Distribution of the reward.", choices=("two_hot", "unit_normal"), read_if=_with(*HEADS)
+    )
     reward_limit: float = option(
-        3.0, "Largest symlog of a reward that a two-hot head can represent: 3 is a reward of 19.", gt=0.0, le=20.0
+        3.0,
+        "Largest symlog of a reward that a two-hot head can represent: 3 is a reward of 19.",
+        gt=0.0,
+        le=20.0,
+        read_if=_with(*HEADS),
     )
     context: int = option(
         0,
@@ -40,13 +56,17 @@ class WorldModelConfig:
         ge=0,
         le=10_000,
     )
-    free_nats: float = option(1.0, "KL below this is not pushed further down.", ge=0.0)
-    kl_balance: float = option(0.9, "Share of the KL gradient that goes to the prior.", ge=0.0, le=1.0)
+    free_nats: float = option(1.0, "KL below this is not pushed further down.", ge=0.0, read_if=_with("predictability"))
+    kl_balance: float = option(
+        0.9, "Share of the KL gradient that goes to the prior.", ge=0.0, le=1.0, read_if=_with("predictability")
+    )
     random_shift: int = option(0, "Images are shifted by up to so many pixels, the same within a sequence.", ge=0, le=64)
-    picture_frames: int = option(16, "Frames an update on which the decoder for pictures is trained.", ge=0, le=100_000)
+    picture_frames: int = option(
+        16, "Frames an update on which the decoder for pictures is trained.", ge=0, le=100_000, read_if=DRAWING
+    )
     rssm: RSSMConfig = option(RSSMConfig, "Recurrent state-space model")
-    contrastive: ContrastiveConfig = option(ContrastiveConfig, "Contrastive term")
-    empowerment: EmpowermentConfig = option(EmpowermentConfig, "Inverse model")
+    contrastive: ContrastiveConfig = option(ContrastiveConfig, "Contrastive term", read_if=_with("contrastive"))
+    empowerment: EmpowermentConfig = option(EmpowermentConfig, "Inverse model", read_if=_with("empowerment"))
     objective: ObjectiveConfig = option(ObjectiveConfig, "Objective")
 
 

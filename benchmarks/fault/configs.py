@@ -16,7 +16,7 @@ from benchmarks.fault.clips import CONTAINERS, written
 from configs import run as runs
 from envs import TASKS
 from errors import run_main
-from training import options
+from training import options, values
 
 TEXTS = ["", " ", "0", "-1", "1", "2", "0.5", "-0.5", "1e9", "1e400", "nan", "inf", "-inf", "true", "false", "none", "null"]
 TEXTS += [
@@ -94,7 +94,7 @@ def right(key: str, leaf: options.Leaf, clips: list[str], chance: random.Random)
     if leaf.kind is bool:
         return chance.choice(("true", "false"))
     if leaf.kind not in (int, float) or not leaf.default:
-        return options.shown(leaf.default)
+        return values.shown(leaf.default)
     low, high = (leaf.metadata.get(name) for name in ("ge", "le"))
     value = chance.choice([leaf.default * 2, leaf.default / 2, leaf.default, leaf.default + 1, low or 1, min(high or 99, 512)])
     return str(leaf.kind(value))

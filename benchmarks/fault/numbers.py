@@ -15,7 +15,7 @@ import build
 from agents.agent import Agent
 from agents.optimiser import Divergence, guard
 from benchmarks.fault import Tries
-from benchmarks.fault.runs import SMALL, trained
+from benchmarks.fault.runs import small, trained
 from configs import run as runs
 from errors import UserError
 from training.replay import Replay
@@ -113,7 +113,8 @@ def at_the_door(made: Learner, _: str, kind: str, chance: random.Random) -> str:
 
 def learner(name: str, folder: Path) -> Learner:
     """A small agent and the replay of some steps with random actions; some begin with a run of slim in the folder."""
-    words = [*SMALL, "--task", "walker-walk", "--agent", name, "--optimiser.warmup", "0"]
+    words = ["--task", "walker-walk", "--agent", name, "--optimiser.warmup", "0"]
+    words = [*small(words), *words]
     if name in runs.FOLLOWING:
         skills = folder / "skills"
         if not skills.exists():

@@ -11,10 +11,11 @@ from pathlib import Path
 
 from benchmarks.fault import Tries
 from benchmarks.fault.start import ROOT, Run
-from training import checkpoint
+from configs import run as run_configs
+from training import checkpoint, options
 from training.system import STOPPING
 
-SMALL = [
+PLAIN = [  # of any agent
     "--device",
     "cpu",
     "--size",
@@ -59,17 +60,25 @@ SMALL = [
     "8",
     "--threads",
     "1",
-    "--world_model.objective.pilot_updates",
-    "4",  # then the multiplier moves
 ]
+PILOT = ["--world_model.objective.pilot_updates", "4"]  # then the multiplier moves
+SMALL = [*PLAIN, *PILOT]  # of infopower
 LONGEST = 120.0  # seconds for a run to come to where it is killed
 EARLY = 3.0  # seconds within which a run starts or resumes
 ENDLESS = ["--frames", "100000000"]
 
 
 def command(run: Path, *words: str) -> list[str]:
-    """train.py on a small job."""
-    return [sys.executable, "train.py", *SMALL, *words, "--folder", str(run)]
+    """train.py on a small job, of the agent in the words."""
+    return [sys.executable, "train.py", *small(words), *words, "--folder", str(run)]
+
+
+def small(words: list[str] | tuple[str, ...]) -> list[str]:
+    """Return the options of a small job that the agent in the words reads."""
+    agent = words[words.index("--agent") + 1] if "--agent" in words else "infopower"
+    config, _ = options.parse(run_configs.RunConfig, ["--config", agent], run_configs.PRESETS)
+    objective = config.world_model.objective
+    return [*PLAIN, *(PILOT if objective.constraint and objective.threshold is None else [])]
 
 
 def variables(folder: Path, **more: str) -> dict[str, str]:

@@ -1,0 +1,62 @@
+"""What train.py --help says besides its options, and what options of other programs are called here."""
+
+import textwrap
+from collections.abc import Iterable
+from pathlib import Path
+
+from envs import TASKS
+from training.option_help import Manual, described
+
+# Options that --help shows first.
+FIRST = (
+    "agent", "task", "size", "frames", "seed", "skills", "folder", "device", "threads", "accept_changes",
+    "environment.action_repeat", "environment.number", "background.source", "training.batch_size", "training.train_ratio",
+    "training.prefill", "training.evaluate_every", "training.checkpoint_every", "evaluation.episodes", "evaluation.latent",
+    "world_model.objective.terms", "actor_critic.rewards", "actor_critic.entropy", "optimiser.model_rate",
+)  # fmt: skip
+
+# Names of options in other programs, and what they are here.
+ELSEWHERE = {
+    ("env", "env_id", "env_name", "environment_id", "domain", "domain_name"): "write --task, as in --task walker-walk",
+    ("algo", "algorithm", "method", "model", "alg"): "write --agent, as in --agent dreamer",
+    ("learning_rate", "lr"): "write --optimiser.model_rate, --optimiser.actor_rate or --optimiser.critic_rate",
+    ("model_lr", "world_model_lr"): "write --optimiser.model_rate",
+    ("actor_lr", "policy_lr"): "write --optimiser.actor_rate",
+    ("critic_lr", "value_lr"): "write --optimiser.critic_rate",
+    ("grad_clip", "max_grad_norm", "clip_grad"): "write --optimiser.model_clip or --optimiser.policy_clip",
+    (
+        "total_timesteps", "timesteps", "total_steps", "num_steps", "max_steps", "steps", "train_steps", "num_train_steps",
+        "num_timesteps", "num_train_frames", "total_frames", "num_frames",
+    ): "write --frames, in env frames: agent steps times --environment.action_repeat",
+    ("num_envs", "n_envs", "num_workers", "envs", "parallel"): "write --environment.number",
+    ("frame_skip", "frameskip", "repeat"): "write --environment.action_repeat",
+    ("img_size", "resolution", "render_size"): "write --environment.image_size",
+    ("gamma",): "write --actor_critic.discount",
+    ("gae_lambda", "lambda"): "write --actor_critic.trace",
+    ("ent_coef", "entropy_coef", "alpha"): "write --actor_critic.entropy",
+    ("buffer_size", "replay_size", "replay_capacity", "memory_size"): "write --training.capacity",
+    ("learning_starts", "seed_steps", "seed_frames", "num_seed_frames", "warmup_steps"): "write --training.prefill",
+    ("utd", "replay_ratio", "update_every"): "write --training.train_ratio, replayed steps per agent step",
+    ("eval_freq", "eval_interval", "eval_every", "eval_every_frames"): "write --training.evaluate_every",
+    ("eval_episodes", "num_eval_episodes", "n_eval_episodes"): "write --evaluation.episodes",
+    ("save_freq", "save_interval", "save_every", "checkpoint_interval"): "write --training.checkpoint_every",
+    ("logdir", "log_dir", "output", "outdir", "output_dir", "save_dir", "workdir", "work_dir", "exp_name", "run_name", "name"):
+        "write --folder",
+    ("resume", "checkpoint", "load", "load_checkpoint", "restore"): "the same command on the same --folder resumes",
+    ("video", "videos", "dataset", "data", "data_dir", "distractor", "distractors", "background"): "write --background.source",
+    ("gpu", "cuda", "use_cuda"): "write --device cuda",
+    ("cpu", "no_cuda"): "write --device cpu",
+    ("precision", "fp16", "amp", "bf16"): "leave it out: updates on CUDA are in bfloat16, on a CPU in float32",
+    ("wandb", "use_wandb", "wandb_project", "track", "logger", "tensorboard", "comet", "mlflow"):
+        "leave it out: TensorBoard files and metrics.jsonl are in the run folder (make tensorboard)",
+}  # fmt: skip
+
+
+def manual(presets: Path, agents: Iterable[str]) -> Manual:
+    """Return the manual of train.py; `presets`: the folder with the agents' files."""
+
+    def lists() -> dict[str, list[str]]:
+        tasks = textwrap.wrap(", ".join(TASKS), 110, break_on_hyphens=False)
+        return {"Tasks, for --task:": tasks, "Agents, for --agent:": described(presets, agents)}
+
+    return Manual(FIRST, lists, {name: answer for names, answer in ELSEWHERE.items() for name in names})

@@ -6,6 +6,7 @@ import signal
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import gymnasium
 import torch
@@ -22,6 +23,7 @@ from envs.families import Game
 from envs.workers import Workers, in_process
 from errors import UserError, nearest, say
 from training import checkpoint
+from training.checkpoint import Damaged
 from training.replay import Replay
 from training.system import STOPPING, free_memory
 from world_models.world_model import Spaces
@@ -212,27 +214,41 @@ def action_space(config: RunConfig) -> gymnasium.spaces.Box:
     return env.action_space
 
 
-def begin_with(agent: AnyAgent, config: RunConfig) -> str:
-    """The weights of --skills into a new agent: the world model but for its rule, and the skill policy where there is one.
+class Loaded(NamedTuple):
+    """A checkpoint as it was read, once: the run may delete it meanwhile.
 
-    Terms that the other run did not have start anew. A sentence about where they come from.
+    folder   of the run
+    path     of the checkpoint
+    sha256   of the file with its weights
+    state    what `Trainer.state` gave
+    """
+
+    folder: Path
+    path: Path
+    sha256: str
+    state: dict
+
+
+def begin_with(agent: AnyAgent, config: RunConfig) -> Loaded:
+    """Put the weights of --skills into a new agent: the world model but for its rule, and the skill policy where there is one.
+
+    Terms that the other run did not have start anew. Return where the weights come from.
     Errors: UserError when that run's actions are not these.
     """
-    folder, path = find_run(Path(config.skills))
-    other = load(folder)
+    loaded = load_run(Path(config.skills))
+    path, other = loaded.path, load(loaded.folder)
     here, there = agent.spaces.action, action_space(other).shape[0]
     if here != there:
         what = f"{config.task} takes {here} actions, and the skills of {other.task} give {there}"
         raise UserError(what, f"--skills {config.skills}", f"choose {other.task}, or a run on {config.task}")
-    state = checkpoint.load(path)
     with checkpoint.fits(path):
-        kept = {_here(name): value for name, value in state["agent"]["weights"].items()}
+        kept = {_here(name): value for name, value in loaded.state["agent"]["weights"].items()}
         own = agent.state_dict()
         taken = {name: value for name, value in kept.items() if name in own and _begins(name)}
         if not any(name.startswith("world_model.rssm.") for name in taken):
             raise ValueError("no world model is in it")
         agent.load_state_dict(own | taken)
-    return f"{other.agent} on {other.task}, {folder.name}/{path.parent.name}/{path.name}"
+    return loaded
 
 
 def _here(name: str) -> str:
@@ -245,15 +261,44 @@ def _begins(name: str) -> bool:
     return name.startswith(("world_model.", "skill_policy.")) and ".terms.reward." not in name and ".rule." not in name
 
 
+GONE = "a run keeps its newest two: give the run folder, or copy a checkpoint before the run goes on"
+TRIES = 10  # newest checkpoints that may go while they are read
+
+
+def load_run(path: Path) -> Loaded:
+    """Read the newest checkpoint of a run folder, or the checkpoint that is named.
+
+    A run that is training deletes old checkpoints: where the newest one goes before it is read, the next one is taken.
+    Errors: UserError where there is none.
+    """
+    for _ in range(TRIES):
+        folder, chosen = find_run(path)
+        try:
+            return Loaded(folder, chosen, checkpoint.weights_sum(chosen), checkpoint.load(chosen))
+        except Damaged:
+            if chosen.exists():
+                raise
+            if path.resolve() not in (folder, folder / "best"):
+                break
+    raise UserError("the checkpoint was deleted while it was read", str(path), GONE)
+
+
+def run_of(path: Path) -> Path:
+    """Return the run folder of a run folder or a checkpoint folder. Errors: UserError where there is none."""
+    folder = folder_of(path)
+    if not (folder / "config.yaml").is_file():
+        if path.parent.name == "checkpoints" and (path.parent.parent / "config.yaml").is_file():
+            raise UserError("there is no such checkpoint", str(path), GONE)
+        raise UserError("this is no run folder", str(path), "give a folder that train.py wrote (it holds config.yaml)")
+    return folder
+
+
 def find_run(path: Path) -> tuple[Path, Path]:
     """Return run folder and checkpoint of a run folder (the newest one), its `best` folder, or a checkpoint folder.
 
     Errors: UserError where there is none.
     """
-    folder = folder_of(path)
-    if not (folder / "config.yaml").is_file():
-        raise UserError("this is no run folder", str(path), "give a folder that train.py wrote (it holds config.yaml)")
-    here = path.resolve()
+    folder, here = run_of(path), path.resolve()
     if folder != here and here != folder / "best":
         return folder, here
     newest, sentences = checkpoint.latest(folder / "checkpoints" if here == folder else here)
@@ -299,4 +344,5 @@ def run_folder(config: RunConfig) -> Path:
         return Path(config.folder)
     background = Path(config.background.source).name or "video"
     family = "" if config.family.kind == "none" else f"-{config.family.kind}"
-    return Path("runs") / f"{config.task}-{config.agent}{family}-{background}-seed{config.seed}"
+    origin = f"-from-{folder_of(Path(config.skills)).name}" if config.skills else ""
+    return Path("runs") / f"{config.task}-{config.agent}{family}{origin}-{background}-seed{config.seed}"

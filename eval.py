@@ -9,6 +9,7 @@ mode, games.json. With --adapt GAME: how returns there rise by a few steps of le
 import difflib
 import signal
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -28,34 +29,55 @@ from configs import run as runs  # noqa: E402
 from envs import backgrounds  # noqa: E402
 from envs.families import Game  # noqa: E402
 from errors import UserError, run_main, say  # noqa: E402
-from evaluation import downstream, game_report, probes, progress, report, skill_report  # noqa: E402
+from evaluation import downstream, game_report, output, probes, progress, report, skill_report  # noqa: E402
+from evaluation.subject import Subject  # noqa: E402
 from option import option  # noqa: E402
-from training import checkpoint, options  # noqa: E402
+from training import checkpoint, identity, options  # noqa: E402
 
 SIDES = ("clean", *backgrounds.SIDES)  # what --background names; all else is a source of clips
+
+
+LATENT = "with --latent", lambda config: config.latent
+SKILLS = "with --skills", lambda config: config.skills
+PLAN = "with --plan", lambda config: config.plan
+ADAPT = "with --adapt", lambda config: config.adapt
+META = "with --adapt and --meta", lambda config: config.adapt and config.meta != "none"
 
 
 @dataclass(frozen=True)
 class EvalConfig:
     """Foreground: evaluate a run, with the deterministic policy."""
 
-    run: str = option(help="Run folder, or one checkpoint folder in it.")
+    run: str = option(help="Run folder, or one checkpoint folder in it.", path=True)
     episodes: int = option(10, "Episodes per background.", ge=1)
     background: tuple[str, ...] = option(
         ("heldout",),
         "What plays behind the robot: clean, train, heldout, or a path to other videos (its held-out side); several "
-        "with commas between.",
+        r"with commas between, and \, for a comma in a path.",
+        path=True,
+    )
+    output: str = option(
+        "",
+        "Folder of the results; empty: evaluation in the run folder. What an earlier evaluation wrote there goes.",
+        path=True,
+    )
+    accept_changes: bool = option(
+        False, "Score with the run's clips as they are now, although they are not those that it was trained with."
     )
     seed: int = option(1000, "Seed of the first episode.", ge=0, le=2**31 - 1)
     random: bool = option(
         False, "Play the random policy, too, and with --skills the untrained agent: the floor that a score is held against."
     )
     latent: bool = option(False, "Also fit probes: what of the simulator's state and of the clip the latent holds.")
-    latent_episodes: int = option(64, "Episodes for the probes, half to fit, half to score; few find too little.", ge=4)
+    latent_episodes: int = option(
+        64, "Episodes for the probes, half to fit, half to score; few find too little.", ge=4, read_if=LATENT
+    )
     latent_actors: tuple[str, ...] = option(
         (),
         "Runs whose policies move the robot in these episodes, with commas between; none: RUN's own. The same list for "
         "several runs makes their latents comparable: each reads the same episodes.",
+        path=True,
+        read_if=LATENT,
     )
     task: str = option("", "Play another task of the same body; empty: the run's own.")
     skill: int = option(-1, "Play one skill by its id, throughout; -1: as they are drawn.", ge=-1)
@@ -63,23 +85,29 @@ class EvalConfig:
         False,
         "Also measure the skills: identifiability, coverage, goals, the best one's return, gaps between backgrounds.",
     )
-    skill_number: int = option(48, "Skills that are measured; 3 rollouts each.", ge=2)
-    best_of: int = option(16, "Skills of which the best is looked for on the task; 0: none.", ge=0)
-    goals: int = option(50, "Goals that skills are sent to; 0: none.", ge=0)
+    skill_number: int = option(48, "Skills that are measured; 3 rollouts each.", ge=2, read_if=SKILLS)
+    best_of: int = option(16, "Skills of which the best is looked for on the task; 0: none.", ge=0, read_if=SKILLS)
+    goals: int = option(50, "Goals that skills are sent to; 0: none.", ge=0, read_if=SKILLS)
     plan: bool = option(False, "Also play by planning over skills: no policy is learned, a reward head is fitted.")
-    plan_episodes: int = option(8, "Episodes with random skills that this reward head is fitted on.", ge=1)
+    plan_episodes: int = option(8, "Episodes with random skills that this reward head is fitted on.", ge=1, read_if=PLAN)
     games: bool = option(False, "Also play every game of the run's family, held-out ones too, under every mode.")
     adapt: str = option("", "Adapt to a game: a name, or numbers that describe it, like speed=3 or mass=0.6,gain=1.2.")
-    steps: tuple[int, ...] = option((0, 1, 5, 10, 50), "Steps of adaptation after which it is played.", ge=0)
-    adapt_frames: int = option(4000, "Env frames of the game that these steps learn from.", ge=0)
+    steps: tuple[int, ...] = option((0, 1, 5, 10, 50), "Steps of adaptation after which it is played.", ge=0, read_if=ADAPT)
+    adapt_frames: int = option(4000, "Env frames of the game that these steps learn from.", ge=0, read_if=ADAPT)
     adapt_scope: str = option(
-        "relation", "What adaptation moves: relation and modes, or the whole actor.", choices=("relation", "actor")
+        "relation",
+        "What adaptation moves: relation and modes, or the whole actor.",
+        choices=("relation", "actor"),
+        read_if=ADAPT,
     )
-    adapt_rate: float = option(1e-3, "Learning rate of a step of adaptation.", gt=0.0)
+    adapt_rate: float = option(1e-3, "Learning rate of a step of adaptation.", gt=0.0, read_if=ADAPT)
     meta: str = option(
-        "none", "How to choose where adaptation begins, on the run's own games.", choices=("none", "reptile", "fomaml")
+        "none",
+        "How to choose where adaptation begins, on the run's own games.",
+        choices=("none", "reptile", "fomaml"),
+        read_if=ADAPT,
     )
-    meta_rounds: int = option(30, "Rounds of that choice.", ge=1)
+    meta_rounds: int = option(30, "Rounds of that choice.", ge=1, read_if=META)
     device: str = option("auto", "Where to run the networks.", choices=("auto", "cpu", "cuda"))
     threads: int = option(0, "Threads of torch on the CPU; 0: one for each core.", ge=0, le=4096)
 
@@ -87,38 +115,79 @@ class EvalConfig:
 def main(argv: list[str]) -> None:
     config, _ = options.parse(EvalConfig, argv, runs.PRESETS, positional="run", description=EvalConfig.__doc__)
     torch.set_num_threads(config.threads or torch.get_num_threads())
-    folder, path = build.find_run(Path(config.run))
-    run_config = runs.load(folder)
-    run_config = replace(run_config, evaluation=replace(run_config.evaluation, seed=config.seed))
-    run_config = in_task(run_config, config.task)
+    folder = build.run_of(Path(config.run))
+    own = runs.load(folder)
+    run_config = in_task(replace(own, evaluation=replace(own.evaluation, seed=config.seed)), config.task)
     if not config.background:
         raise UserError("no background is named", "--background", "choose clean, train, heldout, or a path to videos")
     for name in config.background:  # a damaged clip is found before the first episode, not after the last
         build.environment_maker(run_config, *side_of(name, run_config))
-    device = system.pick_device(config.device)
-    with system.one_line_without_memory(lambda: str(folder)):
-        agent, frame = load(run_config, path, device)
+    changed = check_clips(config, run_config, folder)
+    game, device = game_of(config, run_config), system.pick_device(config.device)
+    place = Path(config.output) if config.output else folder / "evaluation"
+    with system.one_line_without_memory(lambda: str(folder)), output.opened(place) as out:
+        loaded = build.load_run(Path(config.run))  # after the clips: a run that trains meanwhile deletes old checkpoints
+        agent, frame = load(run_config, loaded, device)
         actors = [load_actor(run, run_config, device) for run in config.latent_actors]
-        output = folder / "evaluation"
-        output.mkdir(exist_ok=True)
         check_skills(config, agent)
-        game = game_of(config, run_config)
-        results, readings = evaluate(config, run_config, agent, actors, frame, output)
-        tell(f"{run_config.agent} on {run_config.task}, frame {frame}, {path.name}")
+        subject = subject_of(run_config, loaded, folder)
+
+        def save(results: dict, complete: bool) -> None:
+            more = {"files": out.written(), "complete": complete, "changed": changed}
+            report.save(place / output.SCORES, run_config, frame, results, subject, **more)
+            out.tidy()
+
+        results, readings = evaluate(config, run_config, agent, actors, frame, place, subject, save)
+        tell(f"{run_config.agent} on {run_config.task}, frame {frame}, {loaded.path.name}")
         tell(report.verdict(results))
-        tell(report.table(results))
+        tell(report.table(results, subject))
         if readings:
             tell(f"what the latent holds (all of it: latent.json):\n{report.latent_text(readings)}")
         if config.skills:
-            measure_skills(config, run_config, agent, frame, output)
+            measure_skills(config, run_config, agent, frame, place)
         if config.games:
-            measure_games(config, run_config, agent, frame, output)
+            measure_games(config, run_config, agent, frame, place)
         if game:
             try:
-                adapt(config, run_config, path, device, game, output)
+                adapt(config, run_config, loaded, device, game, place)
             except Divergence as error:
                 raise UserError(str(error), "--adapt", "lower --adapt_rate", exit_code=3) from error
-    tell(f"written: {output}")
+        save(results, complete=True)
+    tell(f"written: {place}")
+
+
+def check_clips(config: EvalConfig, run_config: runs.RunConfig, folder: Path) -> list[str]:
+    """Compare the clips of the run's own sides that will play with those of the run.
+
+    Return what differs, where that is accepted. Errors: UserError where it is not.
+    """
+    made, size = identity.read(folder), run_config.environment.image_size
+    played = [side for side in backgrounds.SIDES if side in config.background]
+    if made is None or run_config.background.source == "none":
+        return []
+    now = {side: backgrounds.source_of(run_config.background, side, size) for side in played}
+    changes = [change.text() for side in played for change in identity.side_changes(side, made.sides, now)]
+    if changes and not config.accept_changes:
+        remedy = "give back the clips, name others by --background PATH, or score with these by --accept_changes"
+        raise UserError(f"the run's clips are not those it was trained with: {'; '.join(changes)}", str(folder), remedy)
+    for change in changes:
+        say(f"warning: {change}")
+    return changes
+
+
+def subject_of(run_config: runs.RunConfig, loaded: build.Loaded, folder: Path) -> Subject:
+    """Return what is scored. The clips of an old run, which did not write them down, are those of its source now."""
+    made, background = identity.read(folder), run_config.background
+    if made is not None:
+        trained = made.trained
+    elif background.source == "none":
+        trained = frozenset()
+    elif backgrounds.are_gone(background):
+        trained = None
+    else:
+        source = backgrounds.source_of(background, "train", run_config.environment.image_size)
+        trained = frozenset(clip.sha256 for clip in source.clips)
+    return Subject(loaded.path.name, loaded.sha256, trained)
 
 
 def tell(text: str) -> None:
@@ -126,37 +195,46 @@ def tell(text: str) -> None:
     say(text, sys.stdout)
 
 
-def load(run_config: runs.RunConfig, path: Path, device) -> tuple[Agent, int]:
-    """The agent of a checkpoint, and the env frame that it was kept at."""
+def load(run_config: runs.RunConfig, loaded: build.Loaded, device) -> tuple[Agent, int]:
+    """Return a new agent with what a checkpoint holds, and the env frame that it was kept at."""
     plain = replace(run_config, compile="false")  # nothing here is called often enough
-    agent, state = build.make_agent(plain, build.action_space(run_config), device), checkpoint.load(path)
-    with checkpoint.fits(path):
+    agent, state = build.make_agent(plain, build.action_space(run_config), device), loaded.state
+    with checkpoint.fits(loaded.path):
         agent.load_training_state(state["agent"], optimisers=False)
         return agent, int(state["clocks"]["agent_step"]) * run_config.environment.action_repeat
 
 
 def load_actor(run: str, run_config: runs.RunConfig, device) -> Agent:
     """The agent of another run. Errors: UserError when it sees or does other things than the run that is read."""
-    folder, path = build.find_run(Path(run))
-    other = runs.load(folder)
+    loaded = build.load_run(Path(run))
+    other = runs.load(loaded.folder)
     for key in ("task", "environment.image_size", "environment.action_repeat"):
         here, there = options.value_of(run_config, key), options.value_of(other, key)
         if here != there:
             what = f"{key} is {there} there and {here} in the run that is read"
             raise UserError(what, f"--latent_actors: {run}", "name runs of one task and one camera")
-    return load(other, path, device)[0]
+    return load(other, loaded, device)[0]
 
 
 def evaluate(
-    config: EvalConfig, run_config: runs.RunConfig, agent: Agent, actors: list[Agent], frame: int, output: Path
+    config: EvalConfig,
+    run_config: runs.RunConfig,
+    agent: Agent,
+    actors: list[Agent],
+    frame: int,
+    place: Path,
+    subject: Subject,
+    save: Callable[[dict, bool], None],
 ) -> tuple[dict, dict]:
-    """Scores and, when asked, what the latent holds, by background; what is there is saved after each."""
-    evaluator = report.Evaluator(run_config, agent, output)
+    """Return scores and, when asked, what the latent holds, by background; what is there is saved after each."""
+    evaluator = report.Evaluator(run_config, agent, place)
     skill = skill_report.skill_of(agent, config.skill) if config.skill >= 0 else None
     expected = reward_of(config, run_config, agent) if config.plan else None
     results, readings = {}, {}
     for name in config.background:
         side, source = side_of(name, run_config)
+        if warning := subject.plays(name, run_config, side, source):
+            say(f"warning: {warning}")
         results[name] = evaluator.show(frame, side, label_of(config, name), config.episodes, source, skill)
         if config.random:
             policy = report.uniform_policy(config.seed)
@@ -164,11 +242,11 @@ def evaluate(
         make_env = build.environment_maker(run_config, side, source)
         if config.latent:
             readings[name] = probes.inspect(agent, make_env, config.latent_episodes, config.seed, actors)
-            report.save_readings(output / "latent.json", frame, readings, report.title_of(run_config, frame))
+            report.save_readings(place / "latent.json", frame, readings, report.title_of(run_config, frame))
         if expected:
             with progress.stage(f"{name}, planned", config.episodes):
                 results[f"planned, {name}"] = downstream.planned(agent, make_env, expected, config.episodes, config.seed)
-        report.save(output / "scores.json", run_config, frame, results)
+        save(results, False)
     return results, readings
 
 
@@ -188,15 +266,15 @@ def reward_of(config: EvalConfig, run_config: runs.RunConfig, agent: Agent):
         return downstream.fit_reward(agent, make_env, config.plan_episodes, config.seed + 5000)
 
 
-def measure_skills(config: EvalConfig, run_config: runs.RunConfig, agent: Agent, frame: int, output: Path) -> None:
+def measure_skills(config: EvalConfig, run_config: runs.RunConfig, agent: Agent, frame: int, place: Path) -> None:
     """The table of measures by background, and skills.json."""
     results = {}
 
     def take(name: str, which: Agent, background: str, label: str) -> None:
         side, source = side_of(background, run_config)
-        row, *_ = skill_report.show(run_config, which, output, side, label, source, config.goals, config.skill_number)
+        row, *_ = skill_report.show(run_config, which, place, side, label, source, config.goals, config.skill_number)
         results[name] = row | skill_report.best_skill(run_config, which, side, source, config.best_of)
-        skill_report.save(output / "skills.json", frame, results, report.title_of(run_config, frame))
+        skill_report.save(place / "skills.json", frame, results, report.title_of(run_config, frame))
 
     for name in config.background:
         take(name, agent, name, label_of(config, name))
@@ -216,24 +294,24 @@ def game_of(config: EvalConfig, run_config: runs.RunConfig) -> Game | None:
     return run_config.games.game(config.adapt)
 
 
-def measure_games(config: EvalConfig, run_config: runs.RunConfig, agent, frame: int, output: Path) -> None:
+def measure_games(config: EvalConfig, run_config: runs.RunConfig, agent, frame: int, place: Path) -> None:
     """The table of games and modes by background, and games.json."""
     results = {}
     for name in config.background:
         side, source = side_of(name, run_config)
         results[name] = game_report.table_of(run_config, agent, side, source, config.episodes)
-        game_report.save(output / "games.json", frame, "games", results, report.title_of(run_config, frame))
+        game_report.save(place / "games.json", frame, "games", results, report.title_of(run_config, frame))
         tell(f"{name}: {game_report.text_of(results[name], run_config.modes.number)}")
 
 
-def adapt(config: EvalConfig, run_config: runs.RunConfig, path: Path, device, game: Game, output: Path) -> None:
+def adapt(config: EvalConfig, run_config: runs.RunConfig, loaded: build.Loaded, device, game: Game, place: Path) -> None:
     """The curve of adaptation by background, each from the agent as it was trained, and adaptation.json."""
     results = {}
     for name in config.background:
-        agent, frame = load(run_config, path, device)
+        agent, frame = load(run_config, loaded, device)
         how = config.steps, config.adapt_frames, config.adapt_scope, config.adapt_rate, config.meta, config.meta_rounds
-        results[name] = game_report.adapt(run_config, agent, path, game, *side_of(name, run_config), *how, config.episodes)
-        game_report.save(output / "adaptation.json", frame, "adaptation", results, report.title_of(run_config, frame))
+        results[name] = game_report.adapt(run_config, agent, loaded, game, *side_of(name, run_config), *how, config.episodes)
+        game_report.save(place / "adaptation.json", frame, "adaptation", results, report.title_of(run_config, frame))
         tell(f"{name}: {game_report.adaptation_text(results[name])}")
 
 
@@ -273,7 +351,10 @@ def side_of(name: str, config: runs.RunConfig):
     close = difflib.get_close_matches(name, SIDES, n=1)
     if close and not Path(name).exists():
         raise UserError("no such side, file or folder", name, f"did you mean {close[0]}?")
-    return "heldout", replace(config.background, source=name)
+    background = replace(config.background, source=name)
+    if backgrounds.are_gone(background):
+        raise UserError("no such file or folder", name, r"check the path, and write \, for a comma in it")
+    return "heldout", background
 
 
 if __name__ == "__main__":

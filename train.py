@@ -3,6 +3,7 @@
 import signal
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 if __name__ == "__main__":
@@ -21,20 +22,21 @@ from configs import run as runs  # noqa: E402
 from envs import backgrounds  # noqa: E402
 from errors import UserError, run_main, say  # noqa: E402
 from evaluation import interrupt, report  # noqa: E402
-from training import board, checkpoint, lock, options  # noqa: E402
+from training import board, checkpoint, identity, lock, options  # noqa: E402
 from training.files import remove_abandoned, write_atomic  # noqa: E402
 from training.logger import Logger  # noqa: E402
 from training.progress import Progress  # noqa: E402
 from training.rollout import Rollout  # noqa: E402
 from training.trainer import Trainer  # noqa: E402
+from training.values import shown  # noqa: E402
 
 # A resumed run may be longer, and elsewhere; everything else must be as it was.
 MAY_CHANGE = {"frames", "folder", "device", "threads", "compile", "cuda_graphs", "training.log_every", "training.video_every"}
 MAY_CHANGE |= {"training.evaluate_every", "training.checkpoint_every"}
 MAY_CHANGE |= {"evaluation.episodes", "evaluation.training_episodes"}
-MAY_CHANGE |= {"optimiser.model_rate", "optimiser.actor_rate", "optimiser.critic_rate"}  # the way out of a divergence
-MAY_CHANGE |= {"matmul", "world_model.picture_frames"}
-MAY_CHANGE |= {"skills", "evaluation.skills"}  # what a run began with is in its checkpoints
+RATES = {"optimiser.model_rate", "optimiser.actor_rate", "optimiser.critic_rate"}  # the way out of a divergence
+MAY_CHANGE |= RATES | {"matmul", "world_model.picture_frames", "evaluation.skills", "accept_changes"}
+KNOWN_BY_SUM = {"background.source", "skills"}  # compared by what they hold, see training/identity.py
 SHOWN = 8  # options that differ, of which a line says both values
 
 
@@ -48,9 +50,10 @@ def main(argv: list[str]) -> None:
     system.git_commit()
     with lock.lock(folder) as held, system.one_line_without_memory(lambda: str(folder)):
         check_same(config, folder)  # again: another run may have begun and ended there since
+        changes = check_made(config, folder)
         for each in (folder, folder / "evaluation"):
             remove_abandoned(each)
-        train(config, folder, device, held)
+        train(config, folder, device, held, changes)
 
 
 def ended(number: int, _) -> None:
@@ -63,6 +66,7 @@ def ended(number: int, _) -> None:
 def prepare(argv: list[str]) -> tuple[runs.RunConfig, Path]:
     """What is asked for, and where. Errors: UserError, before a file is made."""
     config, _ = runs.read(argv, torch.cuda.is_available())
+    config = replace(config, background=backgrounds.resolved(config.background))
     build.check_task(config)
     build.check_agent(config)
     folder = build.run_folder(config)
@@ -70,6 +74,7 @@ def prepare(argv: list[str]) -> tuple[runs.RunConfig, Path]:
     if begins_with_another(config, folder):
         build.find_run(Path(config.skills))
     build.check_background(config)  # last, since it may have clips to decode
+    check_made(config, folder)
     return config, folder
 
 
@@ -88,15 +93,58 @@ def check_same(config: runs.RunConfig, folder) -> None:
             raise UserError(what, str(folder), "choose another --folder")
         return
     old = runs.written(path)
-    may = MAY_CHANGE | ({"background.source"} if backgrounds.are_gone(old.background) else set())  # they lie elsewhere now
+    old = replace(old, background=backgrounds.resolved(old.background))
+    may = MAY_CHANGE | (KNOWN_BY_SUM if config.accept_changes or (folder / identity.SOURCES).exists() else set())
+    may |= {"background.source"} if backgrounds.are_gone(old.background) else set()  # they lie elsewhere now
     keys = [key for key in options.differences(old, config) if key not in may]
     if keys:
         pairs = [f"{key} is {options.value_of(old, key)} there, {options.value_of(config, key)} here" for key in keys[:SHOWN]]
-        shown = "; ".join(pairs) + (f"; and {len(keys) - SHOWN} more" if len(keys) > SHOWN else "")
-        raise UserError(f"another run lives here: {shown}", str(folder), "choose another --folder, or give the same options")
+        text = "; ".join(pairs) + (f"; and {len(keys) - SHOWN} more" if len(keys) > SHOWN else "")
+        raise UserError(f"another run lives here: {text}", str(folder), "choose another --folder, or give the same options")
 
 
-def train(config: runs.RunConfig, folder: Path, device, held: lock.Lock) -> None:
+def check_made(config: runs.RunConfig, folder: Path) -> identity.Changes:
+    """Compare the clips and the run of --skills with those that the run in the folder was made of.
+
+    Errors: UserError where they are others, unless that is accepted.
+    """
+    sides = backgrounds.sources(config.background, config.environment.image_size)
+    before = identity.read(folder) if checkpoint.steps(folder / "checkpoints") else None
+    changes = identity.compare(before, sides, Path(config.skills) if config.skills else None)
+    if changes.found and not config.accept_changes:
+        what = f"this is not what the run was made of: {'; '.join(change.text() for change in changes.found)}"
+        remedy = "give what it began with, choose another --folder, or go on with --accept_changes true"
+        raise UserError(what, str(folder), remedy)
+    return changes
+
+
+def write_down(config: runs.RunConfig, folder: Path, frame: int, changes: identity.Changes, origin) -> bool:
+    """Write down what the run is made of from this frame on, and its config; return whether it is finished already.
+
+    A finished run keeps its config. Errors: UserError for other rates or clips on a finished run, which learns nothing.
+    """
+    path, done = folder / "config.yaml", 0 < config.frames <= frame
+    old = runs.written(path) if frame and path.exists() else config
+    old, by_sum = replace(old, background=backgrounds.resolved(old.background)), KNOWN_BY_SUM if changes.known else set()
+    keys = [key for key in options.differences(old, config) if key not in by_sum | {"accept_changes", "folder"}]
+    given = [identity.Change(key, *(shown(options.value_of(each, key)) for each in (old, config))) for key in keys]
+    rates = [change for change in given if change.key in RATES]
+    if done and (others := [change.key for change in (*changes.found, *rates)]):
+        what = f"the run is finished at frame {frame}, so that another {others[0]} changes nothing"
+        raise UserError(what, str(folder), "leave it out, or give more --frames")
+    if frame and not changes.known:
+        say(f"warning: {folder} did not say what it was made of; what it is given now is written to {identity.SOURCES}")
+    for change in (*changes.found, *rates):
+        say(f"warning: from frame {frame} on {change.text()}")
+    identity.begin(folder, changes, frame, origin)
+    if done:
+        return True
+    identity.note(folder, frame, given if frame else ())
+    write_atomic(path, options.to_yaml(config).encode())
+    return False
+
+
+def train(config: runs.RunConfig, folder: Path, device, held: lock.Lock, changes: identity.Changes) -> None:
     envs = build.training_environments(config)
     try:
         space = envs.single_action_space
@@ -118,11 +166,10 @@ def train(config: runs.RunConfig, folder: Path, device, held: lock.Lock) -> None
             held.check,
             system.provenance(device) | {"renderer": build.renderer()},
         )
-        if begins_with_another(config, folder):
-            say(f"begins with  {build.begin_with(agent, config)}", sys.stdout)
+        origin = begin_with(agent, config) if begins_with_another(config, folder) else None
         for sentence in trainer.resume():
             say(f"warning: {sentence}")
-        write_atomic(folder / "config.yaml", options.to_yaml(config).encode())
+        done = write_down(config, folder, trainer.env_frame, changes, origin)
         for line in first_lines(config, agent, replay_text, device, folder, trainer):
             say(line, sys.stdout)
         with Logger(folder, resume_step=trainer.env_frame) as logger:
@@ -138,16 +185,22 @@ def train(config: runs.RunConfig, folder: Path, device, held: lock.Lock) -> None
                 remedy = "see to it (make room); the same command goes on from the checkpoint before"
                 raise UserError(f"the last checkpoint could not be written ({trainer.not_saved})", str(folder), remedy)
             if not trainer.stop_signal:
-                say(
-                    f"trained {trainer.env_frame} frames, {trainer.update} updates, {time.monotonic() - began:.0f} s",
-                    sys.stdout,
-                )
+                did = f"trained {trainer.env_frame} frames, {trainer.update} updates, {time.monotonic() - began:.0f} s"
+                say(f"finished at frame {trainer.env_frame}; nothing to train" if done else did, sys.stdout)
                 finish(evaluator, trainer, progress, folder)
             if trainer.stop_signal:
                 say(f"stopped and saved at frame {trainer.env_frame}; the same command goes on from there", sys.stdout)
                 raise SystemExit(128 + trainer.stop_signal)  # so that a script does not take it for done
     finally:
         envs.close()
+
+
+def begin_with(agent, config: runs.RunConfig) -> identity.Origin:
+    """Take the weights of --skills, and say and return where they come from."""
+    loaded = build.begin_with(agent, config)
+    other, folder, name = runs.load(loaded.folder), loaded.folder, loaded.path.name
+    say(f"begins with  {other.agent} on {other.task}, {folder.name}/{loaded.path.parent.name}/{name}", sys.stdout)
+    return identity.Origin(str(folder), name, loaded.sha256)
 
 
 def listen(trainer: Trainer) -> None:

@@ -17,20 +17,21 @@ matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt  # noqa: E402
 
-from benchmarks.plot import colours, read  # noqa: E402
+from benchmarks.plot import arguments, colours, read  # noqa: E402
 from errors import UserError, run_main  # noqa: E402
 from evaluation import plane  # noqa: E402
 
 
 def main(argv: list[str]) -> None:
-    if len(argv) != 2:
-        raise UserError("two arguments are expected", "command line", "python benchmarks/plane.py results/SUITE OUTPUT.png")
-    panels = read(Path(argv[0]))
+    places, picture = arguments(argv, __doc__)
+    panels = read(*map(Path, places))
     chosen = {
         task: panel for (task, _), panel in panels.items() if any("plane" in row for rows in panel.values() for row in rows)
     }
     if not chosen:
-        raise UserError("no run has read its latent", argv[0], "train with --evaluation.latent --training.evaluate_every N")
+        raise UserError(
+            "no run has read its latent", ", ".join(places), "train with --evaluation.latent --training.evaluate_every N"
+        )
     colour = colours(panels)
     figure, axes = plt.subplots(1, len(chosen), figsize=(4.6 * len(chosen), 3.6), squeeze=False)
     last = {}
@@ -45,7 +46,7 @@ def main(argv: list[str]) -> None:
         ax.set_ylim(bottom=0)
         ax.legend(frameon=False, fontsize=8)
     figure.tight_layout()
-    figure.savefig(argv[1], dpi=130)
+    figure.savefig(picture, dpi=130)
     print(json.dumps(last))
 
 

@@ -1,16 +1,18 @@
-"""Draw returns over env frames: ``python benchmarks/plot.py results/SUITE OUTPUT.png``. One panel a task and background.
+"""Draw returns over env frames: ``python benchmarks/plot.py results/SUITE runs/RUN OUTPUT.png``.
 
-Reads the result files of benchmarks/returns.py. The legend below the panels says what is drawn. A line is the interquartile
-mean over seeds of the returns of training episodes (mean of the last five), in a band of the 95 % stratified bootstrap
-interval. Small dots are the held-out return of the deterministic policy in evaluations during training, the large dot is
-that at the end. The dashed line is the random policy. Where there are several tasks the last panel is over all of them, in
-thousandths of the largest possible return. Prints the tables in Markdown, also what the latents hold where the
-files say it (benchmarks/latent.py), and one JSON line last.
+One panel a task and background. Reads folders with the result files of benchmarks/returns.py, and run folders, also of runs
+that are not finished. The legend below the panels says what is drawn. A line is the interquartile mean over seeds of the
+returns of training episodes (mean of the last five), in a band of the 95 % stratified bootstrap interval. Small dots are the
+held-out return of the deterministic policy in evaluations during training, the large dot is that at the end. The dashed line
+is the random policy. Where there are several tasks the last panel is over all of them, in thousandths of the largest possible
+return. Prints the tables in Markdown, also what the latents hold where the files say it (benchmarks/latent.py), and one JSON
+line last.
 """
 
 import json
 import sys
 from collections import defaultdict
+from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -27,6 +29,8 @@ from matplotlib.lines import Line2D  # noqa: E402
 from benchmarks import result_files  # noqa: E402
 from errors import UserError, run_main  # noqa: E402
 from evaluation.aggregate import interquartile_mean, probability_of_improvement, stratified_interval  # noqa: E402
+from option import option  # noqa: E402
+from training import options  # noqa: E402
 
 COLOURS = {"infopower": "#0b6e4f", "c_dreamer": "#d9822b", "dreamer": "#5b5ea6", "infopower_paper": "#8c8c8c"}
 LATENT = {  # what the latents hold: title -> key of evaluation/probes.py
@@ -55,19 +59,61 @@ STYLES = {  # what is drawn -> how the legend shows it
     "random": ("random policy", {"color": "0.6", "ls": "--", "lw": 0.8}),
 }
 
+SUFFIXES = (".png", ".pdf", ".svg", ".jpg")
 Panel = dict[str, list[dict]]  # agent -> results, one a seed
 Panels = dict[tuple[str, str], Panel]  # by (task, background)
 
 
-def read(folder: Path) -> Panels:
-    """Result files by (task, background) and agent."""
+@dataclass(frozen=True)
+class PlotConfig:
+    """Options of the program."""
+
+    places: tuple[str, ...] = option(
+        help="Folders of result files and run folders; the last one is the picture that is written.", path=True
+    )
+
+
+def arguments(argv: list[str], description: str | None) -> tuple[list[str], str]:
+    """Return the places that are read and the picture that is written, from a command line.
+
+    description   what --help says first
+    Errors: UserError for a command line without both.
+    """
+    config, _ = options.parse(PlotConfig, argv, None, positional="places", description=(description or "").strip())
+    *places, picture = config.places
+    if not places or not picture.endswith(SUFFIXES):
+        what = "places to read and, last, a picture to write are expected"
+        raise UserError(what, "command line", "write results/SUITE OUTPUT.png behind the program's name")
+    return places, picture
+
+
+def read(*places: Path) -> Panels:
+    """Return the results of folders of result files, and of run folders, by (task, background) and agent.
+
+    Errors: UserError for a place that has none.
+    """
     panels: Panels = defaultdict(lambda: defaultdict(list))
-    for row in result_files.read_all(folder):
-        background = "clean" if row["background"] == "none" else "video"
-        panels[row["task"], background][row["method"]].append(row)
-    if not panels:
-        raise UserError("no result files", str(folder), "run benchmarks/returns.py first")
+    for place in places:
+        is_run = (place / "config.yaml").is_file()
+        rows = [result_files.of_run(place)] if is_run else result_files.read_all(place)
+        if not rows:
+            raise UserError("no result files and no run", str(place), "run benchmarks/returns.py first, or give a run folder")
+        if is_run and not rows[0]["xs"]:
+            raise UserError("this run has not ended an episode yet", str(place), "wait for one, or leave it out")
+        for row in rows:
+            background = "clean" if row["background"] == "none" else "video"
+            panels[row["task"], background][row["method"]].append(row)
     return panels
+
+
+def finished(panels: Panels) -> Panels:
+    """Return the results that have scores: a run that is not finished has none."""
+    found: Panels = defaultdict(dict)
+    for name, panel in panels.items():
+        for agent, results in panel.items():
+            if scored := [result for result in results if result["scores"]]:
+                found[name][agent] = scored
+    return found
 
 
 def colours(panels: Panels) -> dict[str, str]:
@@ -132,7 +178,7 @@ def line(axes, agent: str, grid: np.ndarray, tasks: list[np.ndarray], colour: st
 
 def draw(axes, name: tuple[str, str], panel: Panel, colour: dict[str, str]) -> set[str]:
     """Draw one task and background; return which of `STYLES` were drawn."""
-    drawn = {"end"}
+    drawn = set()
     for agent, results in panel.items():
         xs, ys = curves(results)
         drawn |= line(axes, agent, xs, [ys], colour[agent])
@@ -141,9 +187,11 @@ def draw(axes, name: tuple[str, str], panel: Panel, colour: dict[str, str]) -> s
             middle = [interquartile_mean(column) for column in returns.T]
             axes.plot(frames, middle, **STYLES["evaluation"][1] | {"color": colour[agent]})
             drawn.add("evaluation")
-        side = next(iter(results[0]["scores"]))
-        frame = np.mean([result["env_frame"] for result in results])
-        axes.plot([frame], [interquartile_mean(seed_means(results)[side])], "o", color=colour[agent], clip_on=False)
+        if scored := [result for result in results if result["scores"]]:
+            side = next(iter(scored[0]["scores"]))
+            frame = np.mean([result["env_frame"] for result in scored])
+            axes.plot([frame], [interquartile_mean(seed_means(scored)[side])], "o", color=colour[agent], clip_on=False)
+            drawn.add("end")
     random = seed_means([result for results in panel.values() for result in results])["random policy"]
     if random:
         axes.axhline(np.mean(random), **STYLES["random"][1])
@@ -206,7 +254,8 @@ def interval_text(results: list[dict], side: str) -> str:
     if not means:
         return "-"
     if len(means) == 1:
-        middle, (low, high) = means[0], results[0]["scores"][side]["interval"]
+        scored = next(result for result in results if side in result["scores"])
+        middle, (low, high) = means[0], scored["scores"][side]["interval"]
     else:
         middle, low, high = estimate([np.array(means)])
     return f"{middle:.0f} [{low:.0f}, {high:.0f}]"
@@ -289,10 +338,9 @@ def latent_pairs(panels: Panels) -> str:
 
 
 def main(argv: list[str]) -> None:
-    if len(argv) != 2:
-        raise UserError("two arguments are expected", "command line", "python benchmarks/plot.py results/SUITE OUTPUT.png")
-    panels = read(Path(argv[0]))
-    groups, colour = by_background(panels), colours(panels)
+    places, picture = arguments(argv, __doc__)
+    panels = read(*map(Path, places))
+    groups, colour = by_background(finished(panels)), colours(panels)
     number = len(panels) + len(groups)
     columns = number if number < 4 else 3 if number in (3, 5, 6, 9) else 2
     rows = -(-number // columns)
@@ -308,13 +356,13 @@ def main(argv: list[str]) -> None:
     for ax in axes[:, 0]:
         ax.set_ylabel("return")
     explain(figure, drawn)
-    figure.savefig(argv[1], dpi=130)
+    figure.savefig(picture, dpi=130)
     print(table(panels))
     for text in (*map(aggregate_table, groups.values()), latent_table(panels), *map(latent_pairs, groups.values())):
         if text:
             print(f"\n{text}")
     runs = sum(len(results) for panel in panels.values() for results in panel.values())
-    print(json.dumps({"runs": runs, "picture": argv[1]}))
+    print(json.dumps({"runs": runs, "picture": picture}))
 
 
 if __name__ == "__main__":

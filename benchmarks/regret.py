@@ -7,6 +7,7 @@ over seeds. One JSON line last. Source: MRA (arXiv 2108.12988) is held against a
 
 import json
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -14,8 +15,17 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks import result_files, returns  # noqa: E402
 from errors import UserError, run_main  # noqa: E402
+from option import option  # noqa: E402
+from training import options  # noqa: E402
 
 Returns = dict[str, dict[str, list[float]]]  # agent -> game -> one a seed
+
+
+@dataclass(frozen=True)
+class RegretConfig:
+    """Options of the program."""
+
+    suites: tuple[str, ...] = option(help="The suite, and that of the experts.", path=True)
 
 
 def zero_shots(suite: str) -> Returns:
@@ -47,11 +57,12 @@ def mean(values: list[float]) -> float:
 
 
 def main(argv: list[str]) -> None:
-    if len(argv) != 2:
+    config, _ = options.parse(RegretConfig, argv, None, positional="suites", description=(__doc__ or "").strip())
+    if len(config.suites) != 2:
         raise UserError("two suites are expected", "command line", "python benchmarks/regret.py SUITE.yaml EXPERTS.yaml")
-    table = regrets(*map(zero_shots, argv))
+    table = regrets(*map(zero_shots, config.suites))
     if not table:
-        raise UserError("no game has an expert", argv[1], "name suites of one family")
+        raise UserError("no game has an expert", config.suites[1], "name suites of one family")
     for game, row in table.items():
         agents = [name for name in row if f"regret, {name}" in row]
         cells = [f"{name} {row[name]:.0f} ({row[f'regret, {name}']:.2f})" for name in agents]

@@ -49,6 +49,8 @@ def of_run(folder: Path) -> dict:
         config = load_yaml(folder / "config.yaml")
         row = {key: config[key] for key in ("task", "agent", "seed")} | {"scores": {}}
         row |= {"background": config["background"]["source"], "env_frame": max([line["step"] for line in lines], default=0)}
+    for key in ("complete", "files", "changed"):  # of the folder, not of the result
+        row.pop(key, None)
     row["method"] = row.pop("agent")
     row["xs"], row["ys"] = curve(lines, "episode/return")
     row["evaluations"] = evaluations(lines)

@@ -26,6 +26,7 @@ import torch  # noqa: E402
 
 from benchmarks import pool, result_files  # noqa: E402
 from configs import run as runs  # noqa: E402
+from envs import backgrounds  # noqa: E402
 from errors import UserError, run_main  # noqa: E402
 from evaluation import plane  # noqa: E402
 from option import option  # noqa: E402
@@ -34,7 +35,8 @@ from training.files import valid_name  # noqa: E402
 from training.presets import load_yaml  # noqa: E402
 
 RESULTS = ROOT / "results"
-PLACE = {"folder", "device", "threads", "compile", "cuda_graphs"}  # where a run runs; all other options are what it is
+# Where a run runs; all other options are what it is.
+PLACE = {"folder", "device", "threads", "compile", "cuda_graphs", "accept_changes"}
 PLACE |= {"training.evaluate_every"}  # how often it is looked at, which does not change it
 
 
@@ -83,7 +85,8 @@ def collect(name: str, words: list[str], folder: Path, results: Path) -> dict:
 def settings(config: runs.RunConfig) -> dict:
     """Dotted key -> value, plain as JSON, of every option that decides what a run is."""
     chosen = {key: options.value_of(config, key) for key in options.leaves(runs.RunConfig) if key not in PLACE}
-    chosen["background.source"] = shown(chosen["background.source"])
+    source = Path(backgrounds.resolved(config.background).source)  # of a run it is absolute, of a suite as it was typed
+    chosen["background.source"] = str(source.relative_to(ROOT)) if source.is_relative_to(ROOT) else shown(str(source))
     return json.loads(json.dumps(chosen))
 
 

@@ -12,6 +12,7 @@ from reprlib import repr as short
 from agents.actor_critic import ActorCriticConfig
 from agents.config import AgentConfig, HierarchyConfig, ModesConfig, OptimiserConfig
 from agents.discovery import DiscoveryConfig
+from agents.skills import SKILLED, SkillConfig
 from configs.manual import manual
 from envs import SIGNALS, action_repeat_of
 from envs.backgrounds import BackgroundConfig

@@ -148,6 +148,12 @@ def are_gone(config: BackgroundConfig) -> bool:
     return _is_path(config.source) and not _folder(config.source).exists()
 
 
+def resolved(config: BackgroundConfig) -> BackgroundConfig:
+    """Return it with an absolute path in place of one that is there: it means the same from every working directory."""
+    there = _is_path(config.source) and not are_gone(config)
+    return dataclasses.replace(config, source=str(_folder(config.source))) if there else config
+
+
 def forget() -> None:
     """Look at folders anew: within a process, the clips of a source are found once."""
     _loaded.clear()

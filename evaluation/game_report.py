@@ -62,7 +62,7 @@ def text_of(rows: dict[str, dict], modes: int) -> str:
 def adapt(
     config: RunConfig,
     agent: LatentPolicy,
-    path: Path,
+    loaded: build.Loaded,
     game: Game,
     side: str,
     source,
@@ -76,14 +76,14 @@ def adapt(
 ) -> dict:
     """Frames of a game, then steps on them: returns by number of steps. `agent` ends up adapted.
 
-    path   of the checkpoint, whose replay the meta-learning is done on
+    loaded   the checkpoint, whose replay the meta-learning is done on
     """
     adapting, seed = Adaptation(agent, scope, rate), config.evaluation.seed
     torch.manual_seed(seed)
     size = config.training.batch_size, config.training.batch_length
     make_env = build.environment_maker(config, side, source, (game,))
     if meta != "none":
-        own = games.batches_of(replay_of(config, path), *size)
+        own = games.batches_of(replay_of(config, loaded), *size)
         games.begin(adapting, meta, own, rounds, steps=5, rate=0.5 if meta == "reptile" else rate)
     tried = games.modes_in(agent, make_env, game, episodes, seed)
     batches = iter(())
@@ -99,11 +99,11 @@ def adapt(
     return head | {"returns": returns, "best_of": tried["best_of"], "best_of_frames": tries}
 
 
-def replay_of(config: RunConfig, path: Path) -> Replay:
+def replay_of(config: RunConfig, loaded: build.Loaded) -> Replay:
     """What the run has seen; what of it is lost is said. Errors: UserError when too little is left for a sequence."""
     replay, _ = build.make_replay(config, build.action_space(config), "cpu")
-    state, folder = checkpoint.load(path), path.parent.parent / "replay"
-    with checkpoint.fits(path):
+    state, folder = loaded.state, loaded.folder / "replay"
+    with checkpoint.fits(loaded.path):
         sentences = replay.load(folder, state["replay"]["manifest"], state["replay"]["tail"], salvage=True)
     for sentence in sentences:
         say(f"warning: {sentence}")

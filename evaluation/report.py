@@ -16,6 +16,7 @@ from configs.run import RunConfig
 from errors import say
 from evaluation import films, interrupt, progress, verdicts
 from evaluation.episodes import SIDE_BY_SIDE, Scores, play
+from evaluation.subject import Subject
 from training import pictures, system
 from training.files import remove_abandoned, write_json
 from training.rollout import random_policy
@@ -162,15 +163,17 @@ class Evaluator:
     def final(self, frame: int) -> dict:
         """Every background and the random policy; prints verdict and table, writes scores.json after each, and films."""
         sides = ["clean"] if self.fresh_side == "clean" else ["heldout", "train", "clean"]
+        subject, path = Subject.newest(self.folder), self.folder / "scores.json"
         results = {}
         for side in sides:
             results[side] = self.show(frame, side, side, self.config.evaluation.episodes)
-            save(self.folder / "scores.json", self.config, frame, results)
+            subject.plays(side, self.config, side)
+            save(path, self.config, frame, results, subject, complete=False)
         random = self.score(sides[0], self.config.evaluation.episodes, policy=uniform_policy(self.config.evaluation.seed))
         results[f"random policy, {sides[0]}"] = random
-        save(self.folder / "scores.json", self.config, frame, results)
+        save(path, self.config, frame, results, subject, complete=True)
         say(verdict(results), sys.stdout)
-        say(table(results), sys.stdout)
+        say(table(results, subject), sys.stdout)
         if self.logger:
             row = {f"return_{side}": results[side].mean for side in sides}
             self.logger.scalars(frame, row | self.skills(frame, sides[0]) | self.read(frame, sides[0]), "evaluation")
@@ -182,13 +185,14 @@ def title_of(config: RunConfig, frame: int) -> str:
     return f"{config.agent} on {config.task} after {frame:,} env frames"
 
 
-def table(results: dict[str, Scores]) -> str:
-    """Mean and 95 % interval per background, as text."""
-    width = max(24, *(len(name) + 2 for name in results))
+def table(results: dict[str, Scores], subject: Subject | None = None) -> str:
+    """Return mean and 95 % interval per background as text; backgrounds that were trained on are marked."""
+    names = {name: f"{name} (trained on)" if subject and subject.is_leaked(name) else name for name in results}
+    width = max(24, *(len(name) + 2 for name in names.values()))
     lines = [f"{'background':<{width}}{'return':>8}   95 % interval     episodes"]
     for name, scores in results.items():
         low, high = scores.interval()
-        lines.append(f"{name:<{width}}{scores.mean:>8.1f}   [{low:6.1f}, {high:6.1f}]  {len(scores.returns):>8}")
+        lines.append(f"{names[name]:<{width}}{scores.mean:>8.1f}   [{low:6.1f}, {high:6.1f}]  {len(scores.returns):>8}")
     return "\n".join(lines)
 
 
@@ -197,15 +201,18 @@ def verdict(results: dict[str, Scores]) -> str:
     return verdicts.of_returns({name: (scores.mean, scores.interval()) for name, scores in results.items()})
 
 
-def save(path: Path, config: RunConfig, frame: int, results: dict[str, Scores]) -> None:
-    """scores.json: what was played, and every return."""
+def save(path: Path, config: RunConfig, frame: int, results: dict[str, Scores], subject: Subject, **more) -> None:
+    """Write scores.json: what was scored, behind which clips, and every return.
+
+    more   other keys of it
+    """
     rows = {
         name: {"mean": scores.mean, "interval": scores.interval(), "returns": scores.returns}
         for name, scores in results.items()
     }
     head = {"task": config.task, "agent": config.agent, "seed": config.seed, "env_frame": frame}
     head |= {"background": config.background.source, "hardware": system.hardware(), "commit": system.git_commit()}
-    write_json(path, head | {"scores": rows})
+    write_json(path, head | subject.row(results) | more | {"scores": rows})
 
 
 def save_readings(path: Path, frame: int, readings: dict[str, dict[str, float]], title: str) -> None:

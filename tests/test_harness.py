@@ -67,7 +67,7 @@ def test_runs_are_made_once_read_once_and_a_failure_is_told(tmp_path, results, m
     assert [row["method"] for row in rows] == ["c_dreamer", "repo"]
     assert set(rows[0]) == {
         "task", "method", "seed", "env_frame", "background", "hardware", "commit", "scores", "xs", "ys", "command", "settings",
-        "evaluations", "clips"
+        "evaluations", "clips", "checkpoint", "checkpoint_sha256"
     }  # fmt: skip
     assert len(rows[0]["xs"]) == len(rows[0]["ys"]) == 4  # episodes of 100 frames
     assert rows[0]["command"].startswith("python train.py --agent c_dreamer --task cartpole-balance --seed 0")

@@ -227,7 +227,7 @@ def test_the_weights_of_the_other_run_are_where_learning_starts(skill_run):
     assert config.skill.size == 0
     agent = build.make_agent(config, build.action_space(config), "cpu")
     fresh = {name: value.clone() for name, value in agent.state_dict().items()}
-    assert "metra on cartpole-balance" in build.begin_with(agent, config)
+    assert build.begin_with(agent, config).folder == skill_run.resolve()
     old = checkpoint.load(checkpoint.latest(skill_run / "checkpoints")[0])["agent"]["weights"]
     for name, value in agent.state_dict().items():
         new = name.startswith(("world_model.terms.reward.", "world_model.rule.", "actor_critic."))

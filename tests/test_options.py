@@ -360,7 +360,7 @@ def test_every_answer_names_options_that_exist_and_stands_for_none_that_does():
         ("dreamer", "world_model.contrastive.bound", "nwj", "the information term contrastive"),
         ("dreamer", "world_model.objective.minimum", "2", "constraint names terms"),
         ("dreamer", "world_model.empowerment.units", "64", "the information term empowerment"),
-        ("dreamer", "world_model.picture_frames", "4", "without the information term reconstruction"),
+        ("dreamer", "world_model.picture_frames", "7", "without the information term reconstruction"),
         ("infopower", "discovery.units", "64", "discovery is among --actor_critic.rewards"),
         ("infopower", "modes.round", "3", "agents with modes"),
         ("infopower", "skill.hold", "10", "agents with skills"),
@@ -393,9 +393,9 @@ def test_an_option_that_the_agent_does_not_read_is_refused(tmp_path, agent, key,
 def test_a_value_that_is_there_anyway_is_no_choice():
     runs.read(["--agent", "dreamer", "--size", "cpu", "--world_model.contrastive.bound", "nce"], cuda=False)
     runs.read(["--agent", "infopower", "--size", "cpu", "--actor_critic.gradient", "path"], cuda=False)
-    with pytest.raises(UserError, match="closed_loop is not read"):
-        runs.read(["--actor_critic.gradient", "score", "--actor_critic.closed_loop", "false"], cuda=False)
-    runs.read(["--size", "cpu", "--actor_critic.closed_loop", "false"], cuda=False)  # the size's gradient is the path's
+    with pytest.raises(UserError, match="feedback is not read"):
+        runs.read(["--actor_critic.gradient", "score", "--actor_critic.feedback", "0"], cuda=False)
+    runs.read(["--size", "cpu", "--actor_critic.feedback", "0"], cuda=False)  # the size's gradient is the path's
 
 
 def test_a_config_that_was_written_with_options_that_nothing_reads_is_loaded(tmp_path):

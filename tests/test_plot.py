@@ -5,9 +5,11 @@ import json
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from test_suites import write_run
 
 from benchmarks import plot
 from configs import run as runs
+from errors import UserError
 
 
 def write(folder, agent: str, seed: int, level: float, frames: int = 4000, task: str = "walker-walk", **more) -> None:
@@ -114,3 +116,30 @@ def test_the_aggregate_curve_is_the_interquartile_mean_over_tasks(tmp_path):
     plot.draw_all(axes, panels, plot.colours(panels))
     assert np.allclose(axes.lines[0].get_ydata(), 0.4)  # of 100, 300, 500, 900 the middle two
     plt.close()
+
+
+def test_runs_are_drawn_beside_results_and_one_that_is_not_finished_has_no_score(tmp_path, capsys):
+    (tmp_path / "results").mkdir()
+    write(tmp_path / "results", "repo", 0, 10.0)
+    scores = {side: {"mean": 40.0, "interval": [38, 42], "returns": [40.0]} for side in ("heldout", "random policy, heldout")}
+    done, going = write_run(tmp_path / "done", scores=scores), write_run(tmp_path / "going")
+    places = [str(place) for place in (tmp_path / "results", done, going, tmp_path / "out.png")]
+    plot.main(places)
+    said = capsys.readouterr().out
+    assert "| walker-walk | video | repo | 1 | 4000 | 10 [8, 12] |" in said
+    assert "| walker-walk | video | dreamer | 2 | 1000 | 40 [38, 42] |" in said
+    assert '"runs": 3' in said
+    assert (tmp_path / "out.png").read_bytes()[:4] == b"\x89PNG"
+    plot.main([str(going), str(tmp_path / "alone.png")])
+    assert "| dreamer | 1 | 1000 | - |" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("argv", [[], ["results/video"], ["a", "b"]])
+def test_a_plot_without_a_picture_is_one_line(argv):
+    with pytest.raises(UserError, match=r"OUTPUT\.png|add --places"):
+        plot.main(argv)
+
+
+def test_a_place_without_results_is_named(tmp_path):
+    with pytest.raises(UserError, match="no result files and no run"):
+        plot.main([str(tmp_path), str(tmp_path / "out.png")])

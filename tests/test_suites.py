@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from benchmarks import downstream, games, latent, plot, reading, result_files, returns, skills
+from benchmarks import downstream, games, latent, plane, plot, reading, regret, result_files, returns, skills
 from configs import run as runs
 from errors import UserError
 from training import options
@@ -158,6 +158,16 @@ def test_help_of_a_program_for_suites(program, capsys):
     said = capsys.readouterr().out
     assert program.__doc__.splitlines()[0] in said
     assert "--results" in said
+    assert "--config" not in said
+
+
+@pytest.mark.parametrize("program", [plane, plot, regret])
+def test_help_of_a_program_for_results(program, capsys):
+    with pytest.raises(SystemExit) as end:
+        program.main(["--help"])
+    assert end.value.code == 0
+    said = capsys.readouterr().out
+    assert program.__doc__.splitlines()[0] in said
     assert "--config" not in said
 
 

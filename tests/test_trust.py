@@ -217,7 +217,7 @@ def test_a_foreign_checkpoint_is_one_line_for_those_who_only_read(trainer, tmp_p
     (trainer.folder / "config.yaml").write_text(program.options.to_yaml(config))
     path = checkpoint.save(trainer.folder / "checkpoints", 9999, put(lacking.state_of(trainer.folder), place, [1]))
     with pytest.raises(UserError, match="whole and does not fit"):
-        program.load(config, path, torch.device("cpu"))
+        program.load(config, build.load_run(path), torch.device("cpu"))
     if place != "/clocks":
         begun, _ = run_configs.read([*words, "--agent", "finetune", "--skills", str(trainer.folder)], cuda=False)
         with pytest.raises(UserError, match="whole and does not fit"):

@@ -39,6 +39,7 @@ __all__ = [
     "step_of",
     "steps",
     "verify",
+    "weights_sum",
 ]
 
 VERSION = 1
@@ -147,6 +148,14 @@ def load(path: Path | str) -> Any:
     if unused:
         raise Damaged(f"{len(unused)} tensors that the state does not name", path)
     return state
+
+
+def weights_sum(path: Path | str) -> str:
+    """Return the SHA-256 of a checkpoint's tensors, by its manifest; "" where that cannot be read."""
+    try:
+        return _manifest(Path(path))["tensors.safetensors"]["sha256"]
+    except (Damaged, files.Unreadable):
+        return ""
 
 
 def peek(path: Path | str, *keys: str | int) -> Any:

@@ -1,0 +1,72 @@
+"""What an evaluation is of: the checkpoint that was scored, the clips that played, and whether it had trained on them."""
+
+from pathlib import Path
+
+from configs.run import RunConfig
+from envs import backgrounds
+from envs.sources import Source
+from training import checkpoint, identity
+
+SHOWN = 3  # clips that a warning names
+
+
+class Subject:
+    """The checkpoint and the clips of scores.json.
+
+    checkpoint, sha256   its name, and the sum of the file with its weights
+    trained              sums of all clips that the run was trained on; none: not known
+    """
+
+    def __init__(self, name: str, sha256: str, trained: frozenset[str] | None):
+        self.checkpoint, self.sha256, self.trained = name, sha256, trained
+        self._sources: dict[str, tuple[Source, str]] = {}
+
+    @classmethod
+    def newest(cls, run: Path) -> "Subject":
+        """Return the newest checkpoint of a run, as it is evaluated at the end of training."""
+        paths, made = checkpoint.steps(run / "checkpoints"), identity.read(run)
+        name, sha256 = (paths[-1].name, checkpoint.weights_sum(paths[-1])) if paths else ("", "")
+        return cls(name, sha256, made and made.trained)
+
+    def plays(self, name: str, config: RunConfig, side: str, background=None) -> str:
+        """Take a background in: its name in the table, its side, and its config where it is not the run's own.
+
+        Return a warning where it is scored as held out and has clips that were trained on; "" otherwise.
+        """
+        chosen = background or config.background
+        if side == "clean" or chosen.source == "none":
+            return ""
+        source = backgrounds.source_of(chosen, side, config.environment.image_size)
+        self._sources[name] = source, side
+        if not self.is_leaked(name):
+            return ""
+        clips = self._shared(source)
+        shown = ", ".join(clips[:SHOWN]) + (", ..." if len(clips) > SHOWN else "")
+        return (
+            f"{name}: the run was trained on {len(clips)} of these {len(source.clips)} clips ({shown}); they are not held out"
+        )
+
+    def _shared(self, source: Source) -> list[str]:
+        """Return the clips of a source that were trained on."""
+        return [clip.path for clip in source.clips if clip.sha256 in (self.trained or ())]
+
+    def is_leaked(self, name: str) -> bool:
+        """Return whether a background that is not the training side has clips that were trained on."""
+        source, side = self._sources.get(name, (None, ""))
+        return source is not None and side != "train" and bool(self._shared(source))
+
+    def row(self, names) -> dict:
+        """Return the part of scores.json that is about it: the checkpoint, and the clips of the backgrounds among `names`."""
+        sources = {name: self._row(*self._sources[name]) for name in names if name in self._sources}
+        return {"checkpoint": self.checkpoint, "checkpoint_sha256": self.sha256, "sources": sources}
+
+    def _row(self, source: Source, side: str) -> dict:
+        known = self.trained is not None
+        return {
+            "path": source.root or source.source,
+            "side": side,
+            "sha256": identity.sum_of(source),
+            "trained_on": bool(self._shared(source)) if known else side == "train" or None,
+            "trained_clips": len(self._shared(source)) if known else None,
+            "clips": {clip.path: clip.sha256 for clip in source.clips},
+        }

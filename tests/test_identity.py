@@ -1,0 +1,355 @@
+"""What a run was made of is known by what it holds: clips by their sums, the run it began with by its checkpoint."""
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from test_cli import CACHE, ROOT, SMALL, assert_one_line, run
+
+import build
+from benchmarks.fault import disk
+from configs import run as runs
+from envs.sources import Clip, Source
+from errors import UserError
+from evaluation import output
+from training import checkpoint, identity
+
+FEW = [word for index, word in enumerate(SMALL) if "--background.source" not in (word, SMALL[index - 1])]
+FEW += ["--evaluation.episodes", "1"]
+
+
+def write_video(path: Path, seed: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), 25, (64, 64))
+    for row in np.random.default_rng(seed).integers(0, 256, (12, 8, 8, 3), np.uint8):
+        writer.write(cv2.resize(row, (64, 64), interpolation=cv2.INTER_NEAREST))
+    writer.release()
+
+
+def write_clips(folder: Path, *names: str) -> Path:
+    """Clips of other content for other names: those of the last name are held out."""
+    for name in names:
+        side = "heldout" if name == names[-1] else "train"
+        write_video(folder / side / f"{name}.mp4", int.from_bytes(name.encode()[:3]))
+    return folder
+
+
+def sum_of(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def called(program: str, folder: Path, *words) -> subprocess.CompletedProcess:
+    """A program in a working directory of its own."""
+    variables = os.environ | {"OMP_NUM_THREADS": "1", "XDG_CACHE_HOME": CACHE, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, str(ROOT / program), *map(str, words)]
+    return subprocess.run(command, cwd=folder, env=variables, capture_output=True, text=True, timeout=240)
+
+
+@pytest.fixture(scope="module")
+def places(tmp_path_factory) -> Path:
+    """Two working directories, each with other clips under one name, and a run that was trained in the first."""
+    place = tmp_path_factory.mktemp("identity")
+    write_clips(place / "one" / "clips", "ant", "bee", "cat")
+    write_clips(place / "two" / "clips", "dog", "elk", "fox")
+    words = [*FEW, "--frames", 300, "--folder", place / "run", "--background.source", "clips"]
+    done = called("train.py", place / "one", *words)
+    assert done.returncode == 0, done.stderr
+    return place
+
+
+@pytest.fixture
+def copy(places, tmp_path) -> Path:
+    """The run and its clips at another place, to be changed."""
+    shutil.copytree(places / "run", tmp_path / "run")
+    shutil.copytree(places / "one" / "clips", tmp_path / "clips")
+    return tmp_path
+
+
+def go_on(place: Path, *words, frames: int = 340) -> subprocess.CompletedProcess:
+    more = [] if "--background.source" in words else ["--background.source", place / "clips"]
+    return run("train.py", *FEW, "--frames", frames, "--folder", place / "run", *more, *words)
+
+
+def scores(place: Path) -> dict:
+    return json.loads((place / "scores.json").read_text())
+
+
+def test_a_run_keeps_the_path_and_the_sum_of_every_clip(places):
+    made = identity.read(places / "run")
+    assert [period.env_frame for period in made.periods] == [0]
+    clips = places / "one" / "clips"
+    for side, names in (("train", ["ant", "bee"]), ("heldout", ["cat"])):
+        source = made.sides[side]
+        assert source.root == str(clips.resolve())
+        assert {clip.path.rpartition("/")[2]: clip.sha256 for clip in source.clips} == {
+            f"{name}.mp4": sum_of(clips / side / f"{name}.mp4") for name in names
+        }
+    assert runs.load(places / "run").background.source == str(clips)
+
+
+def test_scores_say_which_checkpoint_and_which_clips(places):
+    row = scores(places / "run")
+    newest = checkpoint.steps(places / "run" / "checkpoints")[-1]
+    assert row["checkpoint"] == newest.name
+    assert row["checkpoint_sha256"] == sum_of(newest / "tensors.safetensors")
+    assert row["complete"] is True
+    assert set(row["sources"]) == {"heldout", "train"}
+    heldout, train = row["sources"]["heldout"], row["sources"]["train"]
+    assert (heldout["trained_on"], train["trained_on"]) == (False, True)
+    assert (heldout["trained_clips"], train["trained_clips"]) == (0, 2)
+    assert list(heldout["clips"].values()) == [sum_of(places / "one" / "clips" / "heldout" / "cat.mp4")]
+    assert heldout["path"] == str((places / "one" / "clips").resolve())
+
+
+def test_another_working_directory_means_the_same_clips_or_is_refused(places, tmp_path):
+    words = ("--episodes", 1, "--background", "heldout,train")
+    for name in ("one", "two"):
+        done = called("eval.py", places / name, places / "run", *words, "--output", tmp_path / name)
+        assert done.returncode == 0, done.stderr
+    assert scores(tmp_path / "one")["scores"] == scores(tmp_path / "two")["scores"]
+    words = [*FEW, "--frames", 340, "--folder", places / "run", "--background.source", "clips"]
+    refused = called("train.py", places / "two", *words)
+    there, here = ((places / name / "clips").resolve() for name in ("one", "two"))
+    assert_one_line(refused, "background.source (train) was", str(there), str(here), "dog.mp4", "--accept_changes")
+
+
+def test_clips_that_were_moved_are_the_same(copy):
+    done = go_on(copy)
+    assert done.returncode == 0, done.stderr
+    assert len(identity.read(copy / "run").periods) == 1
+    assert identity.history(copy / "run") != []  # the budget
+    assert {row["key"] for row in identity.history(copy / "run")} == {"frames"}
+
+
+def test_other_clips_are_refused_or_taken_and_written_down(copy):
+    assert go_on(copy).returncode == 0
+    (copy / "clips" / "train" / "ant.mp4").unlink()
+    write_video(copy / "clips" / "train" / "gnu.mp4", 99)
+    before = (copy / "run" / "sources.json").read_bytes()
+    refused = go_on(copy, frames=380)
+    assert_one_line(refused, "background.source (train) was", "1 (train/ant.mp4) not there any more", "1 (train/gnu.mp4) new")
+    assert (copy / "run" / "sources.json").read_bytes() == before
+    assert_one_line(run("eval.py", copy / "run", "--episodes", 1, "--background", "train"), "not those it was trained with")
+    taken = go_on(copy, "--accept_changes", "true", frames=380)
+    assert taken.returncode == 0, taken.stderr
+    assert "warning: from frame 340 on background.source (train) was" in taken.stderr
+    made = identity.read(copy / "run")
+    assert [period.env_frame for period in made.periods] == [0, 340]
+    assert made.trained == {sum_of(copy / "clips" / "train" / f"{name}.mp4") for name in ("bee", "gnu")} | {
+        clip.sha256 for clip in made.periods[0].sides["train"].clips
+    }
+    [row] = [row for row in identity.history(copy / "run") if row["key"].startswith("background")]
+    assert row["env_frame"] == 340
+    assert "gnu.mp4" in row["new"]
+    assert go_on(copy, frames=400).returncode == 0  # what was taken is the run's now
+
+
+def test_a_score_with_other_clips_says_what_changed(copy):
+    assert go_on(copy).returncode == 0
+    write_video(copy / "clips" / "heldout" / "owl.mp4", 7)
+    words = (copy / "run", "--episodes", 1, "--background", "heldout")
+    assert_one_line(run("eval.py", *words), "owl.mp4", "--accept_changes")
+    assert not (copy / "run" / "evaluation" / "scores.json").exists()
+    done = run("eval.py", *words, "--accept_changes")
+    assert done.returncode == 0, done.stderr
+    [change] = scores(copy / "run" / "evaluation")["changed"]
+    assert "owl.mp4" in change
+
+
+def test_clips_that_were_trained_on_are_not_scored_as_held_out(places, tmp_path):
+    """Also as copies under other names, and in a folder with others."""
+    folder = tmp_path / "my,clips"
+    shutil.copytree(places / "two" / "clips", folder)
+    shutil.copy(places / "one" / "clips" / "train" / "bee.mp4", folder / "heldout" / "yak.mp4")
+    words = (places / "run", "--episodes", 1, "--output", tmp_path / "out", "--background")
+    done = run("eval.py", *words, f"heldout,{str(folder).replace(',', chr(92) + ',')}")
+    assert done.returncode == 0, done.stderr
+    assert "the run was trained on 1 of these 2 clips (heldout/yak.mp4); they are not held out" in done.stderr
+    assert f"{folder} (trained on)" in done.stdout
+    assert "heldout (trained on)" not in done.stdout
+    sources = scores(tmp_path / "out")["sources"]
+    assert sources["heldout"]["trained_on"] is False
+    assert (sources[str(folder)]["trained_on"], sources[str(folder)]["trained_clips"]) == (True, 1)
+    assert_one_line(run("eval.py", *words, folder), f"{str(folder).partition(',')[0]}", r"write \, for a comma")
+
+
+def test_a_finished_run_says_so_and_stays_as_it_is(copy):
+    assert go_on(copy).returncode == 0
+    config = (copy / "run" / "config.yaml").read_bytes()
+    again = go_on(copy, "--evaluation.episodes", "2")
+    assert again.returncode == 0, again.stderr
+    assert "finished at frame 340; nothing to train" in again.stdout
+    assert "trained 340 frames" not in again.stdout
+    rate = ("--optimiser.model_rate", "1e-4")
+    assert_one_line(go_on(copy, *rate), "finished at frame 340", "optimiser.model_rate", "more --frames")
+    assert (copy / "run" / "config.yaml").read_bytes() == config
+    assert not [row for row in identity.history(copy / "run") if row["key"].startswith("optimiser")]
+    more = go_on(copy, *rate, frames=380)
+    assert more.returncode == 0, more.stderr
+    assert "from frame 340 on optimiser.model_rate was 0.002, and is 0.0001" in more.stderr
+    assert {"env_frame": 340, "key": "optimiser.model_rate", "old": "0.002", "new": "0.0001"} in identity.history(copy / "run")
+    assert runs.load(copy / "run").optimiser.model_rate == 1e-4
+
+
+def test_a_run_from_before_sources_is_written_down_with_a_note(copy):
+    (copy / "run" / "sources.json").unlink()
+    source = runs.load(copy / "run").background.source
+    done = go_on(copy, "--background.source", source)
+    assert done.returncode == 0, done.stderr
+    assert "did not say what it was made of" in done.stderr
+    assert identity.read(copy / "run").sides["train"].root == str(Path(source).resolve())
+
+
+def test_one_evaluation_leaves_one_set_of_files(places, tmp_path):
+    out = tmp_path / "out"
+    words = (places / "run", "--episodes", 1, "--output", out, "--background")
+    assert run("eval.py", *words, "clean,heldout").returncode == 0
+    (out / "notes.txt").write_text("mine")
+    first = set(os.listdir(out))
+    assert set(scores(out)["files"]) == first - {"notes.txt"}
+    assert {"evaluation-heldout.mp4", "latent-heldout.png"} <= first
+    assert run("eval.py", *words, "clean").returncode == 0
+    row = scores(out)
+    assert set(os.listdir(out)) == {name for name in first if "heldout" not in name}
+    assert set(row["files"]) == set(os.listdir(out)) - {"notes.txt"}
+    assert row["complete"] is True
+    assert row["sources"] == {}
+    assert not (places / "run" / "evaluation" / "scores.json").exists()
+
+
+def test_a_folder_that_cannot_be_written_is_found_before_anything_is_played(places):
+    done = run("eval.py", places / "run", "--episodes", 1, "--background", "clean", "--output", places / "run" / "config.yaml")
+    assert_one_line(done, "nothing can be written here", "--output")
+    assert done.stdout == ""
+
+
+@pytest.mark.skipif(
+    subprocess.run([*disk.space(), "true"], capture_output=True).returncode != 0, reason="no mounts of its own here"
+)
+def test_a_run_on_a_file_system_that_is_read_only(copy):
+    """Told before anything is played; another folder helps."""
+    script = 'mount --bind "$0" "$0" && mount -o remount,ro,bind "$0" && exec "$@"'
+    program = [sys.executable, str(ROOT / "eval.py"), str(copy / "run"), "--episodes", "1", "--background", "clean"]
+    variables = os.environ | {"OMP_NUM_THREADS": "1", "XDG_CACHE_HOME": CACHE}
+    for more, code in (([], 2), (["--output", str(copy / "out")], 0)):
+        words = [*disk.space(), "sh", "-c", script, str(copy / "run"), *program, *more]
+        done = subprocess.run(words, cwd=ROOT, env=variables, capture_output=True, text=True, timeout=240)
+        assert done.returncode == code, done.stderr
+        if not more:
+            assert_one_line(done, "nothing can be written here (Read-only file system)", "--output")
+            assert done.stdout == ""
+    assert scores(copy / "out")["complete"] is True
+
+
+def test_names_of_an_earlier_list_lead_nowhere_else(tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "kept.mp4").write_text("x")
+    names = ["../kept.mp4", "/etc/passwd", ".hidden", 3, "gone.mp4", "a\0b"]
+    (tmp_path / "out" / "scores.json").write_text(json.dumps({"files": names}))
+    with output.opened(tmp_path / "out") as out:
+        assert out.earlier == ["gone.mp4"]
+        out.tidy()
+    assert (tmp_path / "kept.mp4").exists()
+
+
+def test_a_checkpoint_that_goes_while_it_is_read_gives_way_to_the_newest(copy, monkeypatch):
+    folder = copy / "run"
+    old, new = checkpoint.steps(folder / "checkpoints")[-2:]
+    find, asked = build.find_run, []
+
+    def late(path):
+        asked.append(path)
+        if len(asked) == 1:
+            shutil.rmtree(old)
+            return folder, old
+        return find(path)
+
+    monkeypatch.setattr(build, "find_run", late)
+    loaded = build.load_run(folder)
+    assert loaded.path == new
+    assert loaded.sha256 == sum_of(new / "tensors.safetensors")
+    with pytest.raises(UserError, match="keeps its newest two"):
+        build.load_run(old)
+
+
+# ------------------------------------------------------------------------------------------------- the comparison alone
+
+
+def side(root: str, **sums: str) -> identity.Sides:
+    return {"train": Source(root, root, tuple(Clip(f"{name}.mp4", 10, name, sum_) for name, sum_ in sums.items()))}
+
+
+def test_sides_are_compared_by_what_they_hold():
+    old = side("/a", x="1", y="2")
+    assert identity.side_changes("train", old, side("/b", z="2", x="1")) == []
+    [change] = identity.side_changes("train", old, side("/b", x="1", y="3"))
+    assert change.old.startswith("/a, 2 clips, sum ")
+    assert "/b, 2 clips" in change.new
+    assert change.new.endswith("(1 (y.mp4) not there any more; 1 (y.mp4) new)")
+    [change] = identity.side_changes("train", old, {})
+    assert "without clips" in change.new
+    assert identity.side_changes("train", {}, {}) == []
+
+
+def test_what_is_written_is_read_again(tmp_path):
+    made = identity.Made(
+        (identity.Period(0, side("/a", x="1")), identity.Period(40, side("/b", y="2"))), identity.Origin("/r", "step-1", "ab")
+    )
+    identity.write(tmp_path, made)
+    assert identity.read(tmp_path) == made
+    assert made.trained == {"1", "2"}
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"version": 1, "periods": [], "skills": null}', "[" * 100_000])
+def test_a_file_of_sources_by_halves_is_one_line(tmp_path, content):
+    (tmp_path / "sources.json").write_text(content)
+    with pytest.raises(UserError, match="does not say what the run was made of"):
+        identity.read(tmp_path)
+
+
+def skill_run(folder: Path, weight: float) -> Path:
+    folder.mkdir(parents=True)
+    (folder / "config.yaml").write_text("")
+    checkpoint.save(folder / "checkpoints", 10, {"x": np.array([weight])})
+    return folder
+
+
+def test_a_run_that_another_began_with_is_known_by_its_weights(tmp_path):
+    one, two = skill_run(tmp_path / "one", 1.0), skill_run(tmp_path / "two", 2.0)
+    path = checkpoint.steps(one / "checkpoints")[-1]
+    before = identity.Made(origin=identity.Origin(str(one), path.name, checkpoint.weights_sum(path)))
+    for same in (one, path, shutil.copytree(one, tmp_path / "moved")):
+        assert identity.compare(before, {}, same).found == ()
+    for other in (two, checkpoint.steps(two / "checkpoints")[-1], None):
+        changes = identity.compare(before, {}, other)
+        [change] = changes.found
+        assert change.key == "skills"
+        assert str(one) in change.old
+        assert (str(two) if other else "none") in change.new
+    checkpoint.save(one / "checkpoints", 20, {"x": np.array([3.0])})
+    assert identity.compare(before, {}, one).found == ()  # the same run, trained further
+    [change] = identity.compare(before, {}, checkpoint.steps(one / "checkpoints")[-1]).found
+    assert change.key == "skills"
+
+
+def test_a_change_that_was_taken_is_noted_once(tmp_path):
+    before = identity.Made((identity.Period(0, side("/a", x="1")),))
+    identity.write(tmp_path, before)
+    changes = identity.compare(before, side("/a", x="2"), None)
+    for _ in range(2):
+        identity.begin(tmp_path, changes, 40)
+    assert [period.env_frame for period in identity.read(tmp_path).periods] == [0, 40]
+    assert len(identity.history(tmp_path)) == 1
+
+
+def test_the_default_folder_names_the_run_of_skills(tmp_path):
+    config = runs.RunConfig(agent="finetune", task="walker-walk", skills=str(tmp_path / "slim-a"))
+    assert build.run_folder(config).name == "walker-walk-finetune-from-slim-a-starter-seed0"
+    assert build.run_folder(runs.RunConfig(task="walker-walk")).name == "walker-walk-infopower-starter-seed0"

@@ -11,7 +11,7 @@ import torch
 import build
 from benchmarks.fault import Tries
 from benchmarks.fault.resume import AGENTS, options_of
-from benchmarks.fault.runs import small
+from benchmarks.fault.runs import SMALL
 from benchmarks.fault.states import described, differing, leaves_of, put, text_of
 from configs import run as runs
 from errors import UserError
@@ -30,7 +30,7 @@ CORRELATED = ["--actor_critic.noise_correlation", "0.5"]  # white noise owes not
 
 def make(folder: Path, words: list[str], seed: int = 0) -> Trainer:
     """The trainer of a small run in this process, new."""
-    config, _ = runs.read([*small(words), *words, "--seed", str(seed)], cuda=False)
+    config, _ = runs.read([*words, "--seed", str(seed)], cuda=False, ours=SMALL)
     torch.manual_seed(seed)
     envs = build.training_environments(config)
     agent = build.make_agent(config, envs.single_action_space, torch.device("cpu"))
@@ -96,7 +96,7 @@ def lacking(folder: Path, chance: random.Random) -> Tries:
         agent = AGENTS[number % len(AGENTS)]
         number += 1
         words = options_of(agent, folder, *WORDS)
-        config = runs.read([*small(words), *words], cuda=False)[0].actor_critic
+        config = runs.read(words, cuda=False, ours=SMALL)[0].actor_critic
         words += FOLLOWED if config.slow_every > 1 else []
         words += [] if config.noise_correlation else CORRELATED
         if agent not in stretches:

@@ -15,7 +15,7 @@ import build
 from agents.agent import Agent
 from agents.optimiser import Divergence, guard
 from benchmarks.fault import Tries
-from benchmarks.fault.runs import small, trained
+from benchmarks.fault.runs import SMALL, trained
 from configs import run as runs
 from errors import UserError
 from training.replay import Replay
@@ -114,13 +114,12 @@ def at_the_door(made: Learner, _: str, kind: str, chance: random.Random) -> str:
 def learner(name: str, folder: Path) -> Learner:
     """A small agent and the replay of some steps with random actions; some begin with a run of slim in the folder."""
     words = ["--task", "walker-walk", "--agent", name, "--optimiser.warmup", "0"]
-    words = [*small(words), *words]
     if name in runs.FOLLOWING:
         skills = folder / "skills"
         if not skills.exists():
             trained(skills, "--task", "walker-walk", "--agent", "slim", "--evaluation.skills", "0")
         words += ["--skills", str(skills)]
-    config, _ = runs.read(words, cuda=False)
+    config, _ = runs.read(words, cuda=False, ours=SMALL)
     envs = build.training_environments(config)
     agent = build.make_agent(config, envs.single_action_space, torch.device("cpu"))
     if config.skills:

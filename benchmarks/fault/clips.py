@@ -18,7 +18,7 @@ from benchmarks.fault import Tries
 from envs import video as videos
 from errors import UserError
 
-CONTAINERS = {"mp4": "mp4v", "avi": "MJPG", "mkv": "MJPG"}
+CONTAINERS = {"mp4": "mp4v", "avi": "MJPG", "mkv": "MJPG", "webm": "VP80", "mov": "mp4v"}
 SIZE, LONGEST, MOST_BYTES = 16, 30.0, 1 << 30
 FRAMES, SHARE = 60, 0.9  # of a whole clip; of which so many must come, or a refusal, where the rest is missing
 ODD_NAMES = [os.fsdecode(b"caf\xe9"), "1\u00b23"]  # not UTF-8; a digit to isdigit() that int() does not take

@@ -269,6 +269,7 @@ def test_a_root_that_is_hidden_has_clips(tmp_path):
     assert split_names(touched(tmp_path / ".data", "a.mp4", "b.mp4"))
 
 
+@pytest.mark.timeout(20)
 def test_linked_folders_are_followed_once(tmp_path):
     store = touched(tmp_path / "store", "c.mp4", "d.mp4", "deep/e.mp4")
     root = touched(tmp_path / "clips", "a.mp4", "b.mp4")

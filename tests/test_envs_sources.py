@@ -121,6 +121,15 @@ def test_a_folder_that_goes_or_changes_under_a_process_does_not_matter(folder):
         envs.load_background(config, "heldout", 16)
 
 
+def test_both_sides_are_those_of_the_first_look(folder):
+    """A copy that comes between the two looks would be an error, and another clip would play."""
+    config = envs.BackgroundConfig(str(folder))
+    backgrounds.source_of(config, "train", 16)
+    shutil.copytree(folder / "train" / "one", folder / "heldout" / "copy")
+    told = backgrounds.source_of(config, "heldout", 16)
+    assert [clip.path for clip in told.clips] == ["heldout/other"]
+
+
 def test_decoded_clips_that_are_cut_short_under_a_run_are_decoded_anew(folder):
     """A mapped file would end the process here."""
     clips = envs.load_clips(envs.BackgroundConfig(str(folder)), "train", 16)

@@ -301,7 +301,7 @@ def measure_games(config: EvalConfig, run_config: runs.RunConfig, agent, frame: 
         side, source = side_of(name, run_config)
         results[name] = game_report.table_of(run_config, agent, side, source, config.episodes)
         game_report.save(place / "games.json", frame, "games", results, report.title_of(run_config, frame))
-        tell(f"{name}: {game_report.text_of(results[name], run_config.modes.number)}")
+        tell(game_report.text_of(name, results[name], run_config.modes.number))
 
 
 def adapt(config: EvalConfig, run_config: runs.RunConfig, loaded: build.Loaded, device, game: Game, place: Path) -> None:

@@ -45,9 +45,9 @@ def table_of(config: RunConfig, agent: LatentPolicy, side: str, source, episodes
     return rows | {"information": games.information(agent, joined)}
 
 
-def text_of(rows: dict[str, dict], modes: int) -> str:
+def text_of(side: str, rows: dict[str, dict], modes: int) -> str:
     """Return the verdict, then a line a game. All numbers are in games.json."""
-    lines = ["; ".join(verdicts.of_games(rows))]
+    lines = [verdicts.paragraph(side, verdicts.of_games(rows))]
     lines += [
         f"{'game':<40}" + "".join(f"{f'mode {mode}':>9}" for mode in range(modes)) + f"{'zero-shot':>11}{'best of K':>11}"
     ]

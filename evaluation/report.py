@@ -225,5 +225,5 @@ def save_readings(path: Path, frame: int, readings: dict[str, dict[str, float]],
 
 def latent_text(readings: dict[str, dict[str, float]]) -> str:
     """Return what the latent holds: a verdict a background, then a short table. All numbers are in latent.json."""
-    lines = [f"{verdicts.side_in_words(name)}: {'; '.join(verdicts.of_latent(row))}" for name, row in readings.items()]
+    lines = [verdicts.paragraph(name, verdicts.of_latent(row)) for name, row in readings.items()]
     return "\n".join([*lines, verdicts.short_table(readings, verdicts.LATENT)])

@@ -115,7 +115,7 @@ GAINS = ("identifiability/nats", "identifiability/accuracy", "coverage/", "goals
 
 def text_of(results: dict[str, dict[str, float]]) -> str:
     """Return a verdict a background, then a short table with the gaps. All numbers are in skills.json."""
-    lines = [f"{verdicts.side_in_words(name)}: {'; '.join(verdicts.of_skills(row))}" for name, row in results.items()]
+    lines = [verdicts.paragraph(name, verdicts.of_skills(row)) for name, row in results.items()]
     tasks = dict.fromkeys(key for row in results.values() for key in row if key.endswith("/best_skill"))
     best = {f"best skill on {key.split('/')[1]}, share of the expert": key for key in tasks}
     columns = results | {f"gap, {name}": row for name, row in gaps(results).items()}

@@ -51,10 +51,13 @@ def of_latent(reading: Row) -> list[str]:
     ]
     if "background/network/clip_accuracy" in reading:
         told, chance = reading["background/network/clip_accuracy"], reading["background/clip_chance"]
-        sentences.append(
-            f"it holds {how_much(told, chance)} of the clip: a probe tells {told:.0%} of the clips right "
-            f"(chance {chance:.0%}, at most 100%)"
-        )
+        if chance >= 1:
+            sentences.append("one clip alone played in the episodes that score: ask for more --latent_episodes")
+        else:
+            sentences.append(
+                f"it holds {how_much(told, chance)} of the clip: a probe tells {told:.0%} of the clips right "
+                f"(chance {chance:.0%}, at most 100%)"
+            )
     if "background/network/pixels" in reading:
         pixels = reading["background/network/pixels"]
         sentences.append(
@@ -115,6 +118,11 @@ def of_adaptation(row: Mapping) -> list[str]:
         f"{steps[-1]} steps on {row['frames']} frames of {row['game']} {turn} the return: {first:.1f} after {steps[0]} steps, "
         f"{last:.1f} after {steps[-1]} (the best mode found by trying, on {row['best_of_frames']} frames: {row['best_of']:.1f})"
     ]
+
+
+def paragraph(name: str, sentences: list[str]) -> str:
+    """Return what was found on a background: its name, then a line a sentence."""
+    return "\n  ".join([f"{side_in_words(name)}:", *sentences])
 
 
 def table(rows: Mapping[str, Mapping[str, str]], columns: list[str]) -> str:

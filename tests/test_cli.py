@@ -170,7 +170,7 @@ def test_what_the_latent_holds_is_read_when_asked_for(tmp_path):
         "eval.py", folder / "best", "--episodes", 1, "--latent", "true", "--latent_episodes", 4, "--background", "clean"
     )
     assert result.returncode == 0, result.stderr
-    assert "clean task: the latent holds " in result.stdout
+    assert "clean task:\n  the latent holds " in result.stdout
     assert "R2 (network probe)" in result.stdout
     assert cv2.imread(str(folder / "evaluation" / "latent.png")).std() > 5
     other = tmp_path / "other"  # the same run, but for what its camera sees

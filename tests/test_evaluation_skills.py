@@ -303,7 +303,7 @@ def test_the_gap_is_the_share_that_is_lost():
     assert skill_report.gaps(results) == {"heldout": {key: 0.25}}
     results = {name: dict.fromkeys(MEASURED, 0.5) | row for name, row in results.items()}
     said = skill_report.text_of(results).splitlines()
-    assert "1.50 nats (chance 0, at most 0.50)" in said[1]
+    assert "1.50 nats (chance 0, at most 0.50)" in said[4]
     (row,) = [line for line in said if line.startswith("nats of the skill")]
     assert row.split()[-4:] == ["2.00", "1.50", "0.10", "0.25"]
 

@@ -180,7 +180,7 @@ def test_skills_are_measured_and_planned_with(skill_run):
     assert result.returncode == 0, result.stderr
     kept = json.loads((skill_run / "evaluation" / "skills.json").read_text())
     assert (skill_run / "evaluation" / "skills.png").stat().st_size > 5000
-    assert "clean task: " in result.stdout
+    assert "clean task:\n" in result.stdout
     assert "are told right from the robot's states (chance 25%, at most 100%)" in result.stdout
     assert set(kept["skills"]) == {"clean", "heldout", "untrained, clean"}
     measured = kept["skills"]["clean"]

@@ -45,6 +45,9 @@ def test_a_latent_that_holds_robot_and_clip():
     assert clip == "it holds most of the clip: a probe tells 92% of the clips right (chance 50%, at most 100%)"
     assert picture.startswith("it holds hardly any of the clip's picture: a probe reads its pixels with R2 0.04")
     assert "explains hardly any of the reward on fresh episodes: 0% of its variance" in reward
+    alone = verdicts.of_latent(LATENT | {"background/clip_chance": 1.0})
+    assert alone[1].startswith("one clip alone played")
+    assert verdicts.paragraph("heldout", alone).splitlines()[:2] == ["held-out clips:", f"  {state}"]
     assert len(verdicts.of_latent({key: LATENT[key] for key in ("state/network/mean", "reward_explained")})) == 2
 
 

@@ -96,6 +96,8 @@ def skills(results: Mapping[str, Row], title: str) -> np.ndarray:
     names = {"falls": "fall", "limits": "limit", "saturation": "saturation", "contacts": "contact", "all": "mean"}
     columns = _column(results, [f"violation/{key}" for key in names.values()])
     bars(right, list(names), columns, "mean a step, at best 0", "violations")
+    middle.margins(x=0.15)
+    right.set_xlim(0, max(0.1, 1.15 * right.get_xlim()[1]))
     return _picture(figure, left)
 
 

@@ -78,7 +78,7 @@ def of_skills(row: Row) -> list[str]:
     nats, most = row["identifiability/nats"], row["identifiability/cap"]
     differ = {"hardly any": "the skills do the same", "some": "some skills differ", "most": "the skills differ"}
     sentences = [
-        f"{differ[how_much(accuracy, chance)]}: {accuracy:.0%} are told right from the robot's states "
+        f"{differ[how_much(nats, 0, most)]}: {accuracy:.0%} are told right from the robot's states "
         f"(chance {chance:.0%}, at most 100%), {nats:.2f} nats (chance 0, at most {most:.2f})",
         f"they reach {row['coverage/postures']:.0f} bins of postures; "
         f"{row['violation/mean']:.1%} of what they do is a violation (at best 0%)",

@@ -64,6 +64,8 @@ def test_skills_that_do_the_same():
         "the skills do the same: 3% are told right from the robot's states (chance 2%, at most 100%), 0.01 nats"
     )
     assert "at most 3.87" in same
+    assert verdicts.of_skills(SKILLS | {"identifiability/accuracy": 0.5})[0].startswith("the skills do the same")  # by luck
+    assert verdicts.of_skills(SKILLS | {"identifiability/nats": 2.5})[0].startswith("the skills differ: ")
     assert "52 bins of postures; 12.5% of what they do is a violation" in reach
     assert hit == "40% of the goals are hit within one bin (at most 100%)"
 

@@ -203,7 +203,7 @@ def _decoded(codec, packet, record: _Record) -> list:
     Packets before the first key frame need what was before the file: a stream that was cut out of
     another may have some.
     """
-    record.has_begun |= packet.is_keyframe
+    record.has_begun |= packet.is_keyframe or record.frames > 0
     record.packets += packet.size > 0
     try:
         frames = codec.decode(packet)

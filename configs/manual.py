@@ -1,8 +1,9 @@
 """What train.py --help says besides its options, and what options of other programs are called here."""
 
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 from envs import TASKS
 from training.option_help import Manual, described
@@ -52,11 +53,15 @@ ELSEWHERE = {
 }  # fmt: skip
 
 
-def manual(presets: Path, agents: Iterable[str]) -> Manual:
-    """Return the manual of train.py; `presets`: the folder with the agents' files."""
+def manual(presets: Path, agents: Iterable[str], settle: Callable[[Any], Any]) -> Manual:
+    """Return the manual of train.py.
+
+    presets   the folder with the agents' files
+    settle    as in `Manual`
+    """
 
     def lists() -> dict[str, list[str]]:
         tasks = textwrap.wrap(", ".join(TASKS), 110, break_on_hyphens=False)
         return {"Tasks, for --task:": tasks, "Agents, for --agent:": described(presets, agents)}
 
-    return Manual(FIRST, lists, {name: answer for names, answer in ELSEWHERE.items() for name in names})
+    return Manual(FIRST, lists, {name: answer for names, answer in ELSEWHERE.items() for name in names}, settle)

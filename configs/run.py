@@ -210,7 +210,7 @@ def read(argv: list[str], cuda: bool, ours: list[str] | tuple[str, ...] = ()) ->
     # The size comes first: a method of another era (infopower_paper) brings its own.
     words = ["--config", f"size_{size}", "--config", agent, *argv]
     description = (RunConfig.__doc__ or "").strip()
-    after, book = {f"size_{size}": {"size": size} | there}, manual(PRESETS, AGENTS)
+    after, book = {f"size_{size}": {"size": size} | there}, manual(PRESETS, AGENTS, by_rule)
     config, provenance = options.parse(RunConfig, words, PRESETS, None, description, after, book, ours)
     for name, chosen in (("agent", agent), ("size", size)):
         value = getattr(config, name)

@@ -21,11 +21,13 @@ class Manual:
     first       keys that --help shows; the others are left to --help all. Empty: it shows every option.
     lists       title -> names, shown below the options
     elsewhere   names of options in other programs -> what it is here
+    settle      a config -> the config with values that follow from others, which --help shows
     """
 
     first: tuple[str, ...] = ()
     lists: Callable[[], dict[str, Iterable[str]]] = dict
     elsewhere: dict[str, str] = dataclasses.field(default_factory=dict)
+    settle: Callable[[Any], Any] = lambda config: config
 
 
 NO_MANUAL = Manual()
@@ -111,6 +113,7 @@ def _value(value: Any, origin: str) -> str:
     if origin == "default":
         return f"Default: {shown(value)}."
     name = origin if origin.startswith("--") else os.path.basename(origin)
+    name = "the other options" if origin == "rule" else name
     return f"Value: {shown(value)}, by {name}."
 
 

@@ -197,6 +197,15 @@ class _Line:
         if ours:
             self.own[key] = self.values[key]
 
+    def settle(self, manual: Manual) -> None:
+        """Put in the values that follow from others; where an option that must be given is missing, none do."""
+        if REQUIRED in self.values.values():
+            return
+        config = manual.settle(_build(self.cls, self.values, "command line"))
+        for key, before in self.values.items():
+            if (value := value_of(config, key)) != before:
+                self.values[key], self.provenance[key] = value, "rule"
+
     def check_read(self, config: Any) -> None:
         """Errors: UserError for a value of the user's that has no effect, unless it would be the same without it."""
         for key, when in unread(config):
@@ -242,6 +251,7 @@ def parse(
     for key, text in words.flags.items():
         line.take_flag(key, text)
     if words.help:
+        line.settle(manual)
         description = description.strip()
         shown = option_help.text(cls, line, positional, description, manual, everything=words.help == "all")
         say(shown.rstrip(), sys.stdout)

@@ -16,7 +16,6 @@ import numpy as np
 import pytest
 import torch
 
-import build
 from benchmarks.fault import runs, start
 from errors import UserError
 from evaluation import films
@@ -147,41 +146,6 @@ def test_eval_behind_other_clips(trained, tmp_path):
     assert found[0] == str(tmp_path / "clips")
     assert len(found[1]["returns"]) == 1
     assert (output / "evaluation-0-clips.mp4").stat().st_size > 1000
-
-
-def test_what_the_latent_holds_is_read_when_asked_for(tmp_path):
-    folder, asked = tmp_path / "run", ("--evaluation.latent", "true", "--evaluation.latent_episodes", 4)
-    result = run("train.py", *SMALL, "--frames", 600, "--folder", folder, "--training.evaluate_every", 300, *asked)
-    assert result.returncode == 0, result.stderr
-    kept = json.loads((folder / "best.json").read_text())
-    assert kept["env_frame"] in (300, 600)
-    best = folder / kept["checkpoint"]
-    assert f"best checkpoint: frame {kept['env_frame']}, return " in result.stdout
-    keys = ("state/linear/mean", "background/network/pixels", "state/nats/knn", "background/nats/diffusion", "similarity")
-    rows = {row["step"]: row for row in metrics(folder) if "evaluation/latent/similarity" in row}
-    assert list(rows) == [300, 600]
-    for key in keys:
-        assert all(np.isfinite(row[f"evaluation/latent/{key}"]) for row in rows.values()), key
-    assert cv2.imread(str(folder / "information_plane.png")).std() > 5
-    assert b"latent/information_plane" in next(folder.glob("events.*")).read_bytes()
-    assert "position[0]" in json.dumps(json.loads((folder / "latent.json").read_text())["readings"]["heldout"])
-    assert build.find_run(folder / "best") == build.find_run(best) == (folder, best)
-    result = run(
-        "eval.py", folder / "best", "--episodes", 1, "--latent", "true", "--latent_episodes", 4, "--background", "clean"
-    )
-    assert result.returncode == 0, result.stderr
-    assert "clean task:\n  the latent holds " in result.stdout
-    assert "R2 (network probe)" in result.stdout
-    assert cv2.imread(str(folder / "evaluation" / "latent.png")).std() > 5
-    other = tmp_path / "other"  # the same run, but for what its camera sees
-    shutil.copytree(folder, other)
-    text = (other / "config.yaml").read_text()
-    (other / "config.yaml").write_text(text.replace("  action_repeat: ", "  action_repeat: 1"))
-    for actor, what in ((other, "environment.action_repeat is 1"), (tmp_path / "nowhere", "no run folder")):
-        result = run("eval.py", folder, "--latent", "--latent_actors", f"{folder},{actor}")
-        assert result.returncode == 2
-        assert what in result.stderr
-        assert result.stderr.count("\n") == 1
 
 
 def test_another_objective_on_the_same_experience(trained):

@@ -1,10 +1,15 @@
 """Evaluations during training: they change nothing, keep the best checkpoint, and stop nothing when they fail."""
 
 import json
+import shutil
 from pathlib import Path
 
+import cv2
+import numpy as np
 import torch
+from test_cli import SMALL, metrics, run
 
+import build
 from benchmarks.fault import lacking
 from configs import run as runs
 from evaluation.report import Evaluator
@@ -52,3 +57,38 @@ def test_a_run_shorter_than_the_default_period_is_evaluated_at_its_end_only():
     assert config.training.evaluate_every == 25_000
     for agent in ("slim", "metra", "diayn", "slim_sum"):  # there an evaluation measures skills, too
         assert runs.read(["--agent", agent], cuda=False)[0].training.evaluate_every == 100_000
+
+
+def test_what_the_latent_holds_is_read_when_asked_for(tmp_path):
+    folder, asked = tmp_path / "run", ("--evaluation.latent", "true", "--evaluation.latent_episodes", 4)
+    result = run("train.py", *SMALL, "--frames", 600, "--folder", folder, "--training.evaluate_every", 300, *asked)
+    assert result.returncode == 0, result.stderr
+    kept = json.loads((folder / "best.json").read_text())
+    assert kept["env_frame"] in (300, 600)
+    best = folder / kept["checkpoint"]
+    assert f"best checkpoint: frame {kept['env_frame']}, return " in result.stdout
+    keys = ("state/linear/mean", "background/network/pixels", "state/nats/knn", "background/nats/diffusion", "similarity")
+    rows = {row["step"]: row for row in metrics(folder) if "evaluation/latent/similarity" in row}
+    assert list(rows) == [300, 600]
+    for key in keys:
+        assert all(np.isfinite(row[f"evaluation/latent/{key}"]) for row in rows.values()), key
+    assert cv2.imread(str(folder / "information_plane.png")).std() > 5
+    assert b"latent/information_plane" in next(folder.glob("events.*")).read_bytes()
+    assert "position[0]" in json.dumps(json.loads((folder / "latent.json").read_text())["readings"]["heldout"])
+    assert build.find_run(folder / "best") == build.find_run(best) == (folder, best)
+    result = run(
+        "eval.py", folder / "best", "--episodes", 1, "--latent", "true", "--latent_episodes", 4, "--background", "clean"
+    )
+    assert result.returncode == 0, result.stderr
+    assert "clean task:\n  the latent holds " in result.stdout
+    assert "R2 (network probe)" in result.stdout
+    assert cv2.imread(str(folder / "evaluation" / "latent.png")).std() > 5
+    other = tmp_path / "other"  # the same run, but for what its camera sees
+    shutil.copytree(folder, other)
+    text = (other / "config.yaml").read_text()
+    (other / "config.yaml").write_text(text.replace("  action_repeat: ", "  action_repeat: 1"))
+    for actor, what in ((other, "environment.action_repeat is 1"), (tmp_path / "nowhere", "no run folder")):
+        result = run("eval.py", folder, "--latent", "--latent_actors", f"{folder},{actor}")
+        assert result.returncode == 2
+        assert what in result.stderr
+        assert result.stderr.count("\n") == 1

@@ -305,6 +305,15 @@ def test_help_shows_what_this_command_line_would_use(capsys):
     assert "Value: contrastive=1.0,predictability=1.0,reward=20.0, by c_dreamer.yaml" in helped(capsys, "--agent", "c_dreamer")
 
 
+def test_help_shows_values_that_follow_from_others(capsys):
+    words = ["--size", "cpu", "--task", "cartpole-swingup"]
+    repeat = runs.read(words, cuda=False)[0].environment.action_repeat
+    assert repeat > 0
+    assert re.search(rf"--environment\.action_repeat .{{,150}} Value: {repeat}, by the other options\.", helped(capsys, *words))
+    text = helped(capsys, *words, "--environment.action_repeat", str(repeat + 3))
+    assert f"Value: {repeat + 3}, by --environment.action_repeat." in text
+
+
 def test_help_has_what_people_touch_first_and_all_when_asked(capsys):
     short, long = helped(capsys), helped(capsys, "--help", "all")
     options = re.findall(r" --([\w.]+) ", short.partition("Tasks, for")[0])

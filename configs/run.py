@@ -14,7 +14,7 @@ from agents.config import AgentConfig, HierarchyConfig, ModesConfig, OptimiserCo
 from agents.discovery import DiscoveryConfig
 from agents.skills import SKILLED, SkillConfig
 from configs.manual import manual
-from envs import SIGNALS, action_repeat_of
+from envs import SIGNALS, action_repeat_of, backgrounds
 from envs.backgrounds import BackgroundConfig
 from envs.families import Family, FamilyConfig, make_family
 from errors import UserError, nearest
@@ -43,6 +43,7 @@ DISCOVERING = (
     lambda run: any("discovery" in name.split("+") for name in run.actor_critic.rewards),
 )
 MEASURING = SKILLED[0], lambda run: run.skill.size and not run.hierarchy.hold
+PLAYING = backgrounds.PLAYING[0], lambda run: backgrounds.PLAYING[1](run.background)
 FLAT = "by every agent but hierarchical", lambda run: not run.hierarchy.hold
 
 
@@ -109,7 +110,7 @@ class RunConfig:
         "auto", "Compile the parts of an update; auto: where it is recorded.", choices=("auto", "true", "false")
     )
     cuda_graphs: str = option("auto", "Record an update's gradients as CUDA graphs; auto: on CUDA.", choices=("auto", "false"))
-    environment: EnvironmentConfig = option(EnvironmentConfig, "Environment")
+    environment: EnvironmentConfig = option(EnvironmentConfig, "Environment", read_if={"mask": PLAYING})
     background: BackgroundConfig = option(BackgroundConfig, "Background")
     family: FamilyConfig = option(FamilyConfig, "Family of games")
     training: TrainingConfig = option(TrainingConfig, "Training")

@@ -24,6 +24,15 @@ NO_STARTER = "procedural (no starter)"
 FORMAT = 2  # raise when decoding changes, so that old cache files are not read
 
 
+def _is_path(source: str) -> bool:
+    return source not in NAMED and source != NO_STARTER and not source.startswith("agent:")
+
+
+# What an option needs to have an effect; the tests get the BackgroundConfig.
+PLAYING = "where --background.source is not none", lambda background: background.source != "none"
+OF_A_PATH = "where --background.source is a path", lambda background: _is_path(background.source)
+
+
 @dataclasses.dataclass(frozen=True)
 class BackgroundConfig:
     """Which clips play behind the robot, and how."""
@@ -39,20 +48,28 @@ class BackgroundConfig:
         "Agent steps after which another clip and start frame are drawn; 0: at each reset only (InfoPower's paper: 50).",
         ge=0,
         le=1_000_000,
+        read_if=PLAYING,
     )
     window: int = option(
         0,
         "Side of the centred square that shows video, in pixels of a 64-pixel picture (InfoPower: 32, 40); 0 is all of it.",
         ge=0,
         le=64,
+        read_if=PLAYING,
     )
-    grey: bool = option(False, "Grey video, as in DBC, TIA and RePo.")
+    grey: bool = option(False, "Grey video, as in DBC, TIA and RePo.", read_if=PLAYING)
     heldout_fraction: float = option(
-        0.25, "Share of a folder's clips kept for evaluation, where it has no split of its own.", gt=0.0, lt=1.0
+        folders.HELDOUT_FRACTION,
+        "Share of a folder's clips kept for evaluation, where it has no split of its own.",
+        gt=0.0,
+        lt=1.0,
+        read_if=OF_A_PATH,
     )
-    max_frames: int = option(20_000, "Frames of one side that are decoded at most.", ge=2, le=10_000_000)
-    max_bytes: int = option(1 << 30, "Bytes of one side's decoded frames at most.", ge=1, le=1 << 40)
-    skip_damaged: bool = option(False, "Leave out clips that cannot be played, with a warning, in place of an error.")
+    max_frames: int = option(20_000, "Frames of one side that are decoded at most.", ge=2, le=10_000_000, read_if=PLAYING)
+    max_bytes: int = option(1 << 30, "Bytes of one side's decoded frames at most.", ge=1, le=1 << 40, read_if=PLAYING)
+    skip_damaged: bool = option(
+        False, "Leave out clips that cannot be played, with a warning, in place of an error.", read_if=OF_A_PATH
+    )
 
     def __post_init__(self):
         if not self.source:  # as a path it would be the current folder
@@ -184,10 +201,6 @@ def load_clips(config: BackgroundConfig, side: str, size: int = 64) -> Clips:
 
 _loaded: dict[tuple, Clips] = {}
 _found: dict[tuple, dict[str, list[folders.Found]]] = {}
-
-
-def _is_path(source: str) -> bool:
-    return source not in NAMED and source != NO_STARTER and not source.startswith("agent:")
 
 
 def _folder(source: str) -> Path:

@@ -54,6 +54,7 @@ MORE_SUFFIXES = (
 MIN_PICTURES = 2
 MAX_LIST_BYTES = 1 << 20  # of DAVIS's lists of names
 SHOWN = 3  # examples in a warning
+HELDOUT_FRACTION = 0.25  # of the recordings, where nothing else is asked for
 
 
 class Found(NamedTuple):
@@ -72,7 +73,8 @@ def split(root: Path, heldout_fraction: float) -> tuple[list[Found], list[Found]
     """Return the (train, held-out) clips in `root` and below: video files and folders of frames.
 
     Sides are the folders train/ and heldout/, test/, eval/ or val/, or DAVIS's own lists, or else
-    decided by a hash of the recording. One warning counts what looks like a video and is not taken.
+    decided by a hash of the recording. One warning counts what looks like a video and is not taken,
+    another says where a fraction was chosen and the folder has sides of its own.
     Raise UserError where a side is empty, or where both have parts of one recording or copies of
     one clip.
     """
@@ -94,15 +96,18 @@ def split(root: Path, heldout_fraction: float) -> tuple[list[Found], list[Found]
             "put mp4, webm, mkv or avi files there, or folders of jpg or png frames",
         )
     if (root / "JPEGImages").is_dir():
-        train, heldout = _davis(root, heldout_fraction)
+        train, heldout, by_names = _davis(root, heldout_fraction)
     elif any(_side_of(clip) for clip in clips):
         train, heldout, more = _by_folders(clips, root)
-        passed += more
+        passed, by_names = passed + more, True
     else:
-        train, heldout = by_hash(clips, heldout_fraction)
+        train, heldout, by_names = *by_hash(clips, heldout_fraction), False
         if not heldout:
             raise _no_second_side(clips, root)
     _check_sides(train, heldout, root)
+    if by_names and heldout_fraction != HELDOUT_FRACTION:
+        what = f"{root} has a training and a held-out side of its own"
+        warnings.warn(f"{what}: heldout_fraction has no effect: leave it out", stacklevel=2)
     if passed:
         what = f"{_examples(passed, root)}: looks like video, and is not taken"
         remedy = "convert it to mp4, move it to a side's folder, or away"
@@ -299,14 +304,16 @@ def _hash_rank(recording: str) -> float:
     return int(hashlib.sha256(os.fsencode(recording)).hexdigest()[:8], 16) / 2**32
 
 
-def _davis(root: Path, heldout_fraction: float) -> tuple[list[Found], list[Found]]:
+def _davis(root: Path, heldout_fraction: float) -> tuple[list[Found], list[Found], bool]:
+    """Return the clips of both sides, and whether DAVIS's lists name them."""
     resolutions = sorted(path for path in (root / "JPEGImages").iterdir() if path.is_dir())
     pictures = next(
         (path for path in resolutions if path.name == "480p"),
         resolutions[0] if resolutions else root,
     )
     lists = next((path for path in sorted(root.glob("ImageSets/*/train.txt"), reverse=True)), None)
-    if lists is None or not lists.with_name("val.txt").is_file():
+    listed = lists is not None and lists.with_name("val.txt").is_file()
+    if not listed:
         clips = [_found(clip.path, root, True) for clip in find(pictures)[0]]
         sides = by_hash(clips, heldout_fraction)
     else:
@@ -317,7 +324,7 @@ def _davis(root: Path, heldout_fraction: float) -> tuple[list[Found], list[Found
             str(root),
             "mend its lists in ImageSets/",
         )
-    return sides
+    return *sides, listed
 
 
 def _listed(path: Path, pictures: Path, root: Path) -> list[Found]:

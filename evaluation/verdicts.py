@@ -3,12 +3,14 @@
 The words are those of docs/metrics.md and docs/running.md.
 """
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
 
 SIDES = {"heldout": "held-out clips", "train": "training clips", "clean": "clean task"}
 LITTLE, MUCH = 0.1, 0.5  # shares of the way from chance to the most that there is
+UNKNOWN = "an unknown part"  # where a measurement is no number
 
 Row = Mapping[str, float]
 
@@ -16,6 +18,11 @@ Row = Mapping[str, float]
 def side_in_words(name: str) -> str:
     """Return what --background names, in words, behind "untrained, " too; a path is its own name."""
     return ", ".join(SIDES.get(part, part) for part in name.split(", "))
+
+
+def number(value: float, form: str = ".2f") -> str:
+    """Return a number as text, or "no number" for NaN and infinity."""
+    return format(value, form) if math.isfinite(value) else "no number"
 
 
 def of_returns(results: Mapping[str, tuple[float, tuple[float, float]]]) -> str:
@@ -28,8 +35,9 @@ def of_returns(results: Mapping[str, tuple[float, tuple[float, float]]]) -> str:
     for name, (mean, (low, high)) in results.items():
         if "," in name:
             continue
-        floor = f"; random policy {random[name]:.1f}" if name in random else ""
-        parts.append(f"{mean:.1f} on {_the(name)} (95 % interval {low:.1f} to {high:.1f}{floor})")
+        floor = f"; random policy {number(random[name], '.1f')}" if name in random else ""
+        interval = f"{number(low, '.1f')} to {number(high, '.1f')}"
+        parts.append(f"{number(mean, '.1f')} on {_the(name)} (95 % interval {interval}{floor})")
     return "return " + ", ".join(parts)
 
 
@@ -38,7 +46,12 @@ def _the(name: str) -> str:
 
 
 def how_much(value: float, chance: float = 0.0, most: float = 1.0) -> str:
-    """Return "hardly any", "some" or "most": where a value lies between chance and the most that there is."""
+    """Return "hardly any", "some" or "most": where a value lies between chance and the most that there is.
+
+    Return `UNKNOWN` where one of them is no number.
+    """
+    if not all(map(math.isfinite, (value, chance, most))):
+        return UNKNOWN
     share = (value - chance) / max(most - chance, 1e-9)
     return "hardly any" if share < LITTLE else "some" if share < MUCH else "most"
 
@@ -47,7 +60,8 @@ def of_latent(reading: Row) -> list[str]:
     """Return what a latent holds of the robot, of the clip and of the reward (`probes.read`)."""
     state = reading["state/network/mean"]
     sentences = [
-        f"the latent holds {how_much(state)} of the robot's state: a probe reads it with R2 {state:.2f} (chance 0, at most 1)"
+        f"the latent holds {how_much(state)} of the robot's state: "
+        f"a probe reads it with R2 {number(state)} (chance 0, at most 1)"
     ]
     if "background/network/clip_accuracy" in reading:
         told, chance = reading["background/network/clip_accuracy"], reading["background/clip_chance"]
@@ -55,18 +69,19 @@ def of_latent(reading: Row) -> list[str]:
             sentences.append("one clip alone played in the episodes that score: ask for more --latent_episodes")
         else:
             sentences.append(
-                f"it holds {how_much(told, chance)} of the clip: a probe tells {told:.0%} of the clips right "
-                f"(chance {chance:.0%}, at most 100%)"
+                f"it holds {how_much(told, chance)} of the clip: a probe tells {number(told, '.0%')} of the clips right "
+                f"(chance {number(chance, '.0%')}, at most 100%)"
             )
     if "background/network/pixels" in reading:
         pixels = reading["background/network/pixels"]
         sentences.append(
-            f"it holds {how_much(pixels)} of the clip's picture: a probe reads its pixels with R2 {pixels:.2f} "
+            f"it holds {how_much(pixels)} of the clip's picture: a probe reads its pixels with R2 {number(pixels)} "
             "(chance 0, at most 1)"
         )
     reward = reading["reward_explained"]
+    explained = number(max(reward, 0), ".0%")
     sentences.append(
-        f"the model explains {how_much(reward)} of the reward on fresh episodes: {max(reward, 0):.0%} of its variance"
+        f"the model explains {how_much(reward)} of the reward on fresh episodes: {explained} of its variance"
         " (chance 0%, at most 100%)"
     )
     return sentences
@@ -77,15 +92,16 @@ def of_skills(row: Row) -> list[str]:
     accuracy, chance = row["identifiability/accuracy"], row["identifiability/chance"]
     nats, most = row["identifiability/nats"], row["identifiability/cap"]
     differ = {"hardly any": "the skills do the same", "some": "some skills differ", "most": "the skills differ"}
+    differ[UNKNOWN] = "whether the skills differ is not known"
     sentences = [
-        f"{differ[how_much(nats, 0, most)]}: {accuracy:.0%} are told right from the robot's states "
-        f"(chance {chance:.0%}, at most 100%), {nats:.2f} nats (chance 0, at most {most:.2f})",
-        f"they reach {row['coverage/postures']:.0f} bins of postures; "
-        f"{row['violation/mean']:.1%} of what they do is a violation (at best 0%)",
+        f"{differ[how_much(nats, 0, most)]}: {number(accuracy, '.0%')} are told right from the robot's states "
+        f"(chance {number(chance, '.0%')}, at most 100%), {number(nats)} nats (chance 0, at most {number(most)})",
+        f"they reach {number(row['coverage/postures'], '.0f')} bins of postures; "
+        f"{number(row['violation/mean'], '.1%')} of what they do is a violation (at best 0%)",
     ]
     hit = row.get("goals/hit_1")
     if hit is not None:
-        sentences.append(f"{hit:.0%} of the goals are hit within one bin (at most 100%)")
+        sentences.append(f"{number(hit, '.0%')} of the goals are hit within one bin (at most 100%)")
     return sentences
 
 
@@ -97,14 +113,17 @@ def of_games(rows: Mapping[str, Row]) -> list[str]:
         if chosen:
             zero, best = (np.mean([row[key] for row in chosen]) for key in ("zero_shot", "best_of"))
             sentences.append(
-                f"{name}: the mode chosen without a frame returns {zero:.1f}, the best mode found by trying {best:.1f} "
+                f"{name}: the mode chosen without a frame returns {number(zero, '.1f')}, "
+                f"the best mode found by trying {number(best, '.1f')} "
                 f"(mean over {len(chosen)})"
             )
     differ = {"hardly any": "the modes do the same", "some": "the modes differ a little", "most": "the modes differ"}
+    differ[UNKNOWN] = "whether the modes differ is not known"
+    action, action_cap, game, game_cap = (told[key] for key in ("action", "action_cap", "game", "game_cap"))
     sentences.append(
-        f"{differ[how_much(told['action'], 0, told['action_cap'])]}: a mode tells {told['action']:.2f} nats of the action "
-        f"(chance 0, at most {told['action_cap']:.2f}), the rows {told['game']:.2f} nats of the game "
-        f"(chance 0, at most {told['game_cap']:.2f})"
+        f"{differ[how_much(action, 0, action_cap)]}: a mode tells {number(action)} nats of the action "
+        f"(chance 0, at most {number(action_cap)}), the rows {number(game)} nats of the game "
+        f"(chance 0, at most {number(game_cap)})"
     )
     return sentences
 
@@ -113,10 +132,12 @@ def of_adaptation(row: Mapping) -> list[str]:
     """Return what the steps of adaptation changed (`game_report.adapt`)."""
     steps = sorted(row["returns"], key=int)
     first, last = (row["returns"][step] for step in (steps[0], steps[-1]))
-    turn = "raise" if last > first else "do not raise"
+    known = math.isfinite(first) and math.isfinite(last)
+    turn = ("raise" if last > first else "do not raise") if known else "have an unknown effect on"
     return [
-        f"{steps[-1]} steps on {row['frames']} frames of {row['game']} {turn} the return: {first:.1f} after {steps[0]} steps, "
-        f"{last:.1f} after {steps[-1]} (the best mode found by trying, on {row['best_of_frames']} frames: {row['best_of']:.1f})"
+        f"{steps[-1]} steps on {row['frames']} frames of {row['game']} {turn} the return: "
+        f"{number(first, '.1f')} after {steps[0]} steps, {number(last, '.1f')} after {steps[-1]} "
+        f"(the best mode found by trying, on {row['best_of_frames']} frames: {number(row['best_of'], '.1f')})"
     ]
 
 
@@ -163,7 +184,7 @@ SKILLS = {
 def short_table(results: Mapping[str, Row], shown: Mapping[str, str]) -> str:
     """Return the measures that `shown` names, of the backgrounds that have them; all others are in the JSON file."""
     cells = {
-        name: {side_in_words(side): f"{row[key]:.2f}" for side, row in results.items() if key in row}
+        name: {side_in_words(side): number(row[key]) for side, row in results.items() if key in row}
         for name, key in shown.items()
     }
     return table({name: row for name, row in cells.items() if row}, [side_in_words(side) for side in results])

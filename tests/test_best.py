@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from training import best as module
-from training import checkpoint
+from training import checkpoint, files
 from training.best import Best
 
 
@@ -55,6 +55,36 @@ def test_a_record_that_is_none_is_no_best_one(tmp_path, text):
     Best(tmp_path).offer(saved(tmp_path, 20), 20, 9.0)
     (tmp_path / "best.json").write_text(text)
     assert Best(tmp_path).frame is None
+
+
+def test_a_record_that_cannot_be_read_this_time_is_kept(tmp_path, monkeypatch, capsys):
+    """EIO proves no damage: the checkpoint that the record names may be better than what is offered."""
+    Best(tmp_path).offer(saved(tmp_path, 20), 20, 9.0)
+    real = files.read
+
+    def fails(path, limit):
+        raise files.Unreadable("cannot be read (Input/output error)", path)
+
+    monkeypatch.setattr(files, "read", fails)
+    best = Best(tmp_path)
+    best.forget_after(30)
+    assert "best.json cannot be read (Input/output error)" in capsys.readouterr().err
+    with pytest.raises(OSError, match=r"best\.json cannot be read"):
+        best.offer(saved(tmp_path, 30), 30, 5.0)
+    assert kept(tmp_path) == ["step-000000000020"]
+    monkeypatch.setattr(files, "read", real)
+    assert not best.offer(saved(tmp_path, 40), 40, 5.0)
+    assert (best.frame, best.score) == (20, 9.0)
+    assert best.offer(saved(tmp_path, 50), 50, 10.0)
+
+
+def test_a_record_that_is_read_late_counts_only_up_to_the_resume(tmp_path, monkeypatch):
+    Best(tmp_path).offer(saved(tmp_path, 20), 20, 9.0)
+    with monkeypatch.context() as patched:
+        patched.setattr(module.files, "read", lambda path, limit: (_ for _ in ()).throw(files.Unreadable("x", path)))
+        best = Best(tmp_path)
+        best.forget_after(10)
+    assert best.offer(saved(tmp_path, 30), 30, 1.0)
 
 
 def test_a_record_without_its_checkpoint_is_no_best_one(tmp_path):

@@ -107,7 +107,19 @@ def test_recordings_of_folders_of_frames(name, recording):
 def test_folders_of_sides_are_used(tmp_path, heldout):
     first = write_video(tmp_path / "train" / "deep" / "a.mp4", pictures(3))
     second = write_frames(tmp_path / heldout / "b", pictures(3), ".jpg")
-    assert paths(folders.split(tmp_path, 0.5)) == ([first], [second])
+    assert paths(folders.split(tmp_path, 0.25)) == ([first], [second])
+
+
+@pytest.mark.parametrize("names", [("train/a.mp4", "test/b.mp4"), ("a.mp4", "b.mp4")])
+def test_a_fraction_that_the_folder_does_not_need_is_told(tmp_path, names):
+    for seed, name in enumerate(names):
+        write_video(tmp_path / name, pictures(3 + seed))
+    for fraction, told in ((0.25, 0), (0.5, len(names[0].split("/")) - 1)):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            folders.split(tmp_path, fraction)
+        assert len(caught) == told
+        assert all("heldout_fraction has no effect: leave it out" in str(warning.message) for warning in caught)
 
 
 def test_davis_lists_are_used(tmp_path):
@@ -117,7 +129,7 @@ def test_davis_lists_are_used(tmp_path):
     lists.mkdir(parents=True)
     (lists / "train.txt").write_text("bear\ncamel\n")
     (lists / "val.txt").write_text("boat\n")
-    train, heldout = folders.split(tmp_path, 0.5)
+    train, heldout = folders.split(tmp_path, 0.25)
     assert [clip.path.name for clip in train] == ["bear", "camel"]
     assert [clip.path.name for clip in heldout] == ["boat"]
 
@@ -154,7 +166,7 @@ def test_davis_lists_that_are_no_lists(tmp_path):
     (lists / "train.txt").unlink()
     (lists / "elsewhere").write_text("bear")
     (lists / "train.txt").symlink_to("elsewhere")  # as git-annex keeps them
-    assert [clip.path.name for clip in folders.split(tmp_path, 0.5)[0]] == ["bear"]
+    assert [clip.path.name for clip in folders.split(tmp_path, 0.25)[0]] == ["bear"]
 
 
 @pytest.mark.parametrize(

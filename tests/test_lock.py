@@ -12,7 +12,7 @@ import pytest
 
 from errors import UserError
 from training import lock as locks
-from training.files import NotSaved
+from training.files import Displaced
 from training.lock import IN_USE, lock
 
 
@@ -90,7 +90,8 @@ def test_a_folder_that_is_another_one_is_noticed(tmp_path, how):
         shutil.rmtree(run) if how == "deleted" else run.rename(tmp_path / "moved")
         if how == "replaced":
             run.mkdir()
-        with pytest.raises(NotSaved, match=r"renamed, moved or replaced: move it back"):
+        now = "it was deleted" if how == "deleted" else f"it is now {tmp_path / 'moved'}"
+        with pytest.raises(Displaced, match=rf"renamed, moved or replaced \({now}\): move it back"):
             held.check()
         if how == "renamed":
             (tmp_path / "moved").rename(run)
@@ -167,7 +168,22 @@ def test_two_that_find_a_left_over_file_are_not_both_let_in(tmp_path, lockless, 
     assert os.listdir(tmp_path) == [".lock"]
 
 
-def test_a_folder_that_cannot_be_locked_has_a_file_that_can(tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_deleted_file_that_stood_for_the_lock_is_noticed(tmp_path, lockless, replaced):
+    file = tmp_path / "run" / ".lock-exclusive"
+    with lock(tmp_path / "run") as held:
+        held.check()
+        file.unlink()
+        if replaced:
+            other = lock(tmp_path / "run")
+            other.check()
+        with pytest.raises(Displaced, match=r"\.lock-exclusive was deleted or replaced, so that another process"):
+            held.check()
+    assert file.exists() == replaced  # the other's lock is not taken away
+
+
+@pytest.fixture
+def folders_unlockable(monkeypatch):
     """As on NFS, where a folder answers EBADF."""
     flock = fcntl.flock
 
@@ -177,6 +193,21 @@ def test_a_folder_that_cannot_be_locked_has_a_file_that_can(tmp_path, monkeypatc
         flock(descriptor, how)
 
     monkeypatch.setattr(fcntl, "flock", of_files)
+
+
+def test_a_lock_file_that_is_the_only_lock_is_checked(tmp_path, folders_unlockable):
+    with lock(tmp_path) as held:
+        held.check()
+        (tmp_path / ".lock").unlink()
+        with pytest.raises(Displaced, match=r"\.lock was deleted or replaced, so that another process may train here"):
+            held.check()
+        with lock(tmp_path) as second:  # it got in
+            second.check()
+            with pytest.raises(Displaced, match="deleted or replaced"):
+                held.check()
+
+
+def test_a_folder_that_cannot_be_locked_has_a_file_that_can(tmp_path, folders_unlockable, capsys):
     with lock(tmp_path):
         refused(tmp_path, f"in use by process {os.getpid()}:")
     assert capsys.readouterr().err == ""

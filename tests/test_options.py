@@ -382,6 +382,8 @@ def test_every_answer_names_options_that_exist_and_stands_for_none_that_does():
         ("diayn", "discovery.multiplier", "2", "--discovery.form is wasserstein"),
         ("infopower", "world_model.rssm.gaussian_size", "8", "latent is gaussian"),
         ("infopower_paper", "world_model.rssm.groups", "8", "latent is categorical"),
+        ("infopower", "background.heldout_fraction", "0.5", "--background.source is a path"),
+        ("infopower", "background.skip_damaged", "true", "--background.source is a path"),
     ],
 )
 def test_an_option_that_the_agent_does_not_read_is_refused(tmp_path, agent, key, value, when):
@@ -397,6 +399,34 @@ def test_an_option_that_the_agent_does_not_read_is_refused(tmp_path, agent, key,
     with pytest.raises(UserError, match=f"mine.yaml: {key}: leave it out"):
         runs.read([*words, "--config", str(tmp_path / "mine.yaml")], cuda=False)
     assert value_of(runs.read(words, cuda=False, ours=[f"--{key}", value])[0], key) is not None
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("background.window", "32"),
+        ("background.redraw_every", "50"),
+        ("background.grey", "true"),
+        ("background.max_frames", "100"),
+        ("background.max_bytes", "100000"),
+        ("environment.mask", "sky"),
+    ],
+)
+def test_what_needs_clips_is_refused_where_none_play(key, value):
+    words = [f"--{key}", value, "--size", "cpu", "--background.source"]
+    with pytest.raises(UserError, match=f"{key} is not read.*leave it out; it is read where --background.source is not none"):
+        runs.read([*words, "none"], cuda=False)
+    for source in ("starter", "procedural", "agent:walker-walk", "/some/folder"):
+        assert shown(value_of(runs.read([*words, source], cuda=False)[0], key)) == value
+    runs.read(["--config", "protocol_infopower", "--background.source", "none"], cuda=False)  # a preset is no choice
+
+
+@pytest.mark.parametrize("source", ["none", "procedural", "agent:walker-walk"])
+def test_a_split_is_asked_for_where_there_is_a_folder(source):
+    words = ["--background.heldout_fraction", "0.5", "--background.source"]
+    with pytest.raises(UserError, match=r"heldout_fraction is not read.*--background\.source is a path"):
+        runs.read([*words, source], cuda=False)
+    assert runs.read([*words, "videos"], cuda=False)[0].background.heldout_fraction == 0.5
 
 
 def test_a_value_that_is_there_anyway_is_no_choice():

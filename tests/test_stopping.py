@@ -420,15 +420,36 @@ def test_a_folder_that_moved_is_not_made_again(trainer, tmp_path):
         trainer.check_folder = held.check
         run(trainer, 40)
         trainer.folder.rename(tmp_path / "moved")
-        told = run(trainer, 80)
+        told = run(trainer, 60)
         assert not trainer.folder.exists()
-        assert all("renamed, moved or replaced" in sentence for sentence in told.said)
-        assert len(told.said) == 2
+        (sentence,) = told.said
+        assert f"renamed, moved or replaced (it is now {tmp_path / 'moved'})" in sentence
         (tmp_path / "moved").rename(trainer.folder)
         assert run(trainer, 120).said == []
+        trainer.folder.rename(tmp_path / "moved")  # one failure now and one before are not two in a row
+        assert len(run(trainer, 140).said) == 1
+        (tmp_path / "moved").rename(trainer.folder)
     resumed = lacking.make(trainer.folder, OFTEN)
     assert resumed.resume() == []
     assert resumed.env_frame == 120
+
+
+def test_a_run_whose_folder_stays_away_ends_at_the_second_save(trainer, tmp_path):
+    from training.lock import lock
+
+    with lock(trainer.folder) as held:
+        trainer.check_folder = held.check
+        run(trainer, 40)
+        trainer.folder.rename(tmp_path / "moved")
+        with pytest.raises(UserError, match=f"2 saves in a row failed.*it is now {tmp_path / 'moved'}.*move it back") as error:
+            run(trainer, 400)
+    assert error.value.exit_code == 2
+    assert trainer.env_frame == 120
+    assert not trainer.folder.exists()
+    (tmp_path / "moved").rename(trainer.folder)
+    resumed = lacking.make(trainer.folder, OFTEN)
+    assert resumed.resume() == []
+    assert resumed.env_frame == 40
 
 
 def test_another_run_that_came_and_went_before_the_lock_is_noticed(tmp_path, monkeypatch):

@@ -1,5 +1,8 @@
 """Sentences about what was measured: known numbers, and the chance and the most beside them."""
 
+import math
+import re
+
 import numpy as np
 import pytest
 
@@ -56,6 +59,42 @@ def test_a_latent_that_holds_robot_and_clip():
 )
 def test_words_count_from_chance_to_the_most(value, chance, most, words):
     assert verdicts.how_much(value, chance, most) == words
+
+
+@pytest.mark.parametrize("position", [0, 1, 2])
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_what_is_no_number_is_said_to_be_unknown(position, value):
+    given = [0.5, 0.0, 1.0]
+    given[position] = value
+    assert verdicts.how_much(*given) == "an unknown part"
+
+
+def nothing_measured(row: dict) -> dict:
+    return {key: math.nan if isinstance(value, float) else value for key, value in row.items()}
+
+
+@pytest.mark.parametrize(
+    ("sentences", "first"),
+    [
+        (lambda: verdicts.of_latent(nothing_measured(LATENT)), "the latent holds an unknown part of the robot's state"),
+        (lambda: verdicts.of_skills(nothing_measured(SKILLS)), "whether the skills differ is not known: no number are told"),
+        (
+            lambda: verdicts.of_games({key: nothing_measured(row) for key, row in GAMES.items()}),
+            "games of training: the mode chosen without a frame returns no number",
+        ),
+        (
+            lambda: verdicts.of_adaptation(ADAPTED | {"returns": {"0": 10.0, "50": math.nan}, "best_of": math.nan}),
+            "50 steps on 4000 frames of speed=3 have an unknown effect on the return: 10.0 after 0 steps, no number after 50",
+        ),
+        (lambda: [verdicts.of_returns({"clean": (math.nan, (math.nan, math.nan))})], "return no number on the clean task"),
+        (lambda: [verdicts.short_table({"clean": {"reward_explained": math.nan}}, verdicts.LATENT)], " "),
+    ],
+)
+def test_no_sentence_judges_what_is_no_number(sentences, first):
+    told = sentences()
+    assert told[0].startswith(first)
+    assert all("no number" in sentence for sentence in told)
+    assert not any(re.search(r"\bnan\b|\binf\b|\bmost\b of", sentence) for sentence in told)
 
 
 def test_skills_that_do_the_same():

@@ -4,14 +4,16 @@ It is a second name for the same files (hard links), so that it costs nothing wh
 which one it is. Training never resumes from it.
 """
 
+import errno
 import json
 import math
 import os
 import shutil
 from pathlib import Path
 
+from errors import say
 from training import files
-from training.files import Damaged
+from training.files import Damaged, Unreadable
 
 LARGEST = 4096  # bytes of best.json
 
@@ -27,20 +29,30 @@ class Best:
         self.record, self.root = self.folder / "best.json", self.folder / "best"
         self.frame: int | None = None
         self.score = -math.inf
+        self._last = math.inf  # later ones do not count
+        self._unread = ""  # why best.json could not be read, which proves no damage
         self._read()
+        if self._unread:
+            say(f"warning: {self._unread}; the best checkpoint stays as it is until that file can be read")
 
     def _read(self) -> None:
         """Take best.json where it is whole and what it names is there; else there is no best one yet."""
+        self._unread = ""
         try:
             row = json.loads(files.read(self.record, LARGEST))
             frame, score = int(row["env_frame"]), float(row["return"])
+        except Unreadable as error:
+            self._unread = f"{self.record} {error.what}"
+            return
         except (Damaged, ValueError, TypeError, KeyError, OverflowError, RecursionError):
             return
-        if math.isfinite(score) and (self.root / _name(frame) / "MANIFEST.json").is_file():
+        there = frame <= self._last and (self.root / _name(frame) / "MANIFEST.json").is_file()
+        if math.isfinite(score) and there:
             self.frame, self.score = frame, score
 
     def forget_after(self, frame: int) -> None:
         """Forget a best checkpoint later than `frame`, from which a run goes on: that part of it is played again."""
+        self._last = frame
         if self.frame is not None and self.frame > frame:
             self.frame, self.score = None, -math.inf
 
@@ -49,6 +61,11 @@ class Best:
 
         Errors: OSError when the file system refuses; what was kept is then still there.
         """
+        if self._unread:
+            self._read()
+        if self._unread:  # the one that it names may be better
+            raise OSError(errno.EIO, self._unread)
+        self._last = math.inf
         if not score > self.score:
             return False
         temporary, target = self.root / f".tmp-{_name(frame)}", self.root / _name(frame)

@@ -40,6 +40,14 @@ class NotSaved(Exception):
     """A save failed (disk full, folder gone, permission): what was saved before is intact, training may go on."""
 
 
+class Displaced(NotSaved):
+    """The run folder's name does not lead to what was locked any more: what is written there may be another run's."""
+
+    def __init__(self, what: str, remedy: str):
+        super().__init__(f"{what}: {remedy}")
+        self.what, self.remedy = what, remedy
+
+
 class Damaged(UserError):
     """A file is proven to be missing, truncated, altered or not of our making."""
 
@@ -56,6 +64,7 @@ class Unreadable(UserError):
     def __init__(self, what: str, where: Path | str):
         remedy = "nothing was changed: try again; if it stays so, move that checkpoint away, and the one before it is taken"
         super().__init__(what, str(where), remedy)
+        self.what = what
 
 
 def valid_name(name) -> bool:

@@ -1,8 +1,8 @@
 """One writer for each run folder, for as long as the folder is the same one.
 
-The lock is on the folder itself (its inode): deleting a file in it frees nothing. The file RUN/.lock is locked as well. It
-names the holder, and it serves file systems such as NFS, where a folder cannot be locked. Where no lock is to be had, a file
-that only one process can create stands for it.
+The lock is on the folder itself (its inode), and deleting a file in it frees nothing. The file RUN/.lock is locked as well. It
+names the holder. On file systems such as NFS a folder cannot be locked, and this file is the only lock. Where neither can be
+locked, a file that only one process can create stands for the lock. `check` notices that such a file was deleted.
 """
 
 import contextlib
@@ -16,7 +16,7 @@ from pathlib import Path
 
 from errors import UserError, say
 from training import files
-from training.files import NotSaved
+from training.files import Displaced
 
 IN_USE = 6  # exit code
 LINKED = ("checkpoints", "replay", "best")  # folders in a run that may lie elsewhere
@@ -33,6 +33,7 @@ class Lock:
     def __init__(self, folder: Path, made: bool):
         self.folder, self._made = folder, made
         self._exclusive: Path | None = None  # the file that stands for a lock
+        self._only: tuple[Path, os.stat_result] | None = None  # the file that is the only lock
         self._stack = contextlib.ExitStack()
         self._folder_descriptor = self._opened(folder, os.O_RDONLY | os.O_DIRECTORY)
 
@@ -45,8 +46,10 @@ class Lock:
         """Errors: UserError where another process holds the folder (exit code 6), or a link in it leads into another run."""
         file = self._lock_file()
         try:
-            locked = [_flocked(descriptor) for descriptor in (self._folder_descriptor, file)]
-            if not any(locked):
+            folder_locked, file_locked = (_flocked(descriptor) for descriptor in (self._folder_descriptor, file))
+            if file_locked and not folder_locked:
+                self._only = self.folder / ".lock", os.fstat(file)
+            elif not folder_locked:
                 self._exclusive_file()
             if not self._is_here():
                 raise BlockingIOError  # its holder was refused, and removed the folder this moment
@@ -72,14 +75,13 @@ class Lock:
         with contextlib.suppress(OSError, ValueError):
             _remove_left_over(path)
         try:
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+            descriptor = self._opened(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL)  # open, so that its inode is not used again
         except FileExistsError:
             holder = _holder(path.read_bytes()[:300])
             what = f"the run folder is in use by {holder}, and its file system cannot lock"
             raise UserError(what, str(self.folder), f"wait for it; if it has ended, remove {path}", IN_USE) from None
-        self._exclusive = path
+        self._exclusive, self._only = path, (path, os.fstat(descriptor))
         os.write(descriptor, f"{os.getpid()} {socket.gethostname()}\n".encode())
-        os.close(descriptor)
         say(f"warning: the file system of {self.folder} cannot lock; {path.name} stands for the lock")
 
     def _check_link(self, path: Path) -> None:
@@ -97,19 +99,31 @@ class Lock:
             say(f"warning: {path.resolve()} cannot be locked; see to it that no other run writes there")
 
     def _is_here(self) -> bool:
-        """Whether the folder's name still leads to the folder that is locked."""
-        with contextlib.suppress(OSError):
-            return os.path.samestat(os.stat(self.folder), os.fstat(self._folder_descriptor))
-        return False
+        """Return whether the folder's name still leads to the folder that is locked."""
+        return _is_same(self.folder, os.fstat(self._folder_descriptor))
 
     def check(self) -> None:
-        """To be called before each save. Errors: NotSaved where the folder was renamed, moved, deleted or replaced."""
+        """Check before each save that the folder, and a file that is the only lock, are those that were locked.
+
+        Errors: Displaced where one of them was renamed, moved, deleted or replaced.
+        """
         if not self._is_here():
-            raise NotSaved(f"the run folder {self.folder} was renamed, moved or replaced: move it back to its place")
+            what = f"the run folder {self.folder} was renamed, moved or replaced{self._whereabouts()}"
+            raise Displaced(what, "move it back to its place")
+        if self._only and not _is_same(*self._only):
+            what = f"{self._only[0]} was deleted or replaced, so that another process may train here"
+            raise Displaced(what, "see to it that no other process does")
+
+    def _whereabouts(self) -> str:
+        """Return where the folder that is locked is now, as the end of a clause; "" where that is not known."""
+        with contextlib.suppress(OSError):
+            place = os.readlink(f"/proc/self/fd/{self._folder_descriptor}")
+            return " (it was deleted)" if place.endswith(" (deleted)") else f" (it is now {place})"
+        return ""
 
     def release(self) -> None:
         """Free the folder for others."""
-        if self._exclusive:
+        if self._exclusive and self._only and _is_same(*self._only):  # what replaced it is another process's
             self._exclusive.unlink(missing_ok=True)
         if self._made and self._is_here() and os.listdir(self.folder) == [".lock"]:
             shutil.rmtree(self.folder, ignore_errors=True)
@@ -137,6 +151,13 @@ def _remove_left_over(path: Path) -> None:
     if aside.read_bytes()[:300] != content:  # another process has taken it over since it was read
         os.link(aside, path)
     aside.unlink()
+
+
+def _is_same(path: Path, status: os.stat_result) -> bool:
+    """Return whether a name leads to the file or folder that has this status."""
+    with contextlib.suppress(OSError):
+        return os.path.samestat(os.stat(path), status)
+    return False
 
 
 def _holder(content: bytes) -> str:

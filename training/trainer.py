@@ -19,7 +19,7 @@ from option import option
 from training import board, checkpoint, pictures, system
 from training import replay as replays
 from training.best import Best
-from training.files import Damaged, NotSaved, Unreadable
+from training.files import Damaged, Displaced, NotSaved, Unreadable
 from training.logger import Logger
 from training.periodic import Every, Metrics
 from training.progress import Progress
@@ -58,6 +58,7 @@ def manifests_of_rejected(root: Path) -> list[dict]:
 
 
 FILM = 64  # rows
+MOST_DISPLACED = 2  # saves in a row that fail by a displaced folder, before the run ends
 
 
 class Trainer:
@@ -96,6 +97,7 @@ class Trainer:
         self.saved: Path | None = None  # its folder
         self.best = Best(self.folder)
         self.not_saved = ""  # why the last save failed
+        self.displaced = 0  # saves in a row that failed since the folder is not the one that was locked
         self.evaluated = 0  # env frame of the last evaluation that came to its end
 
     @property
@@ -229,9 +231,10 @@ class Trainer:
     # ------------------------------------------------------------------------------------------------ save and resume
 
     def save(self, progress: Progress) -> None:
-        """Replay, then checkpoint; a full disk is told and survived.
+        """Save the replay, then the checkpoint. A full disk is a warning.
 
         Errors: Divergence for numbers that are none: a checkpoint that nothing can go on from would take a good one's place.
+        UserError where the folder was displaced at this save and at the one before.
         """
         broken = not_finite(self.agent.training_state())
         if broken:
@@ -241,9 +244,10 @@ class Trainer:
             manifest, tail = self.replay.save(self.folder / "replay")
             root = self.folder / "checkpoints"
             self.saved = checkpoint.save(root, self.env_frame, self.state(manifest, tail))
-            self.saved_at = self.env_frame
+            self.saved_at, self.displaced = self.env_frame, 0
         except NotSaved as error:
             self.not_saved = str(error)
+            self._count_displaced(error)
             progress.message(f"warning: {error}; training goes on, the next checkpoint tries again")
             return
         try:
@@ -253,6 +257,14 @@ class Trainer:
                 replays.remove_unlisted(self.folder / "replay", manifests)
         except (NotSaved, Damaged, Unreadable, OSError) as error:
             progress.message(f"warning: what is old was not tidied away ({error}); training goes on")
+
+    def _count_displaced(self, error: NotSaved) -> None:
+        """Errors: UserError where the folder was displaced at two saves in a row: all that follows would be lost."""
+        self.displaced = self.displaced + 1 if isinstance(error, Displaced) else 0
+        if self.displaced == MOST_DISPLACED:
+            what = f"{self.displaced} saves in a row failed, since {error.what}"
+            remedy = f"{error.remedy}; the same command goes on from the last checkpoint"
+            raise UserError(what, str(self.folder), remedy) from error
 
     def state(self, manifest: dict, tail: dict) -> dict[str, Any]:
         """Everything a resumed run needs, as plain types and tensors."""

@@ -182,7 +182,7 @@ def load_clips(config: BackgroundConfig, side: str, size: int = 64) -> Clips:
 
     The same call gives the same clips as long as the process lives, whatever becomes of their folder; see `forget`.
 
-    side  "train" or "heldout"; the two never share a clip, nor two parts of one recording
+    side  "train" or "heldout"; the two share no clip, nor parts of what names tell as one recording
     size  height and width of the frames; the centre square of a clip is cut out and area-averaged
     Raises UserError, naming the file or folder, for whatever is wrong with the source.
     """

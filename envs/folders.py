@@ -3,7 +3,6 @@
 import hashlib
 import mimetypes
 import os
-import re
 import warnings
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
@@ -11,21 +10,12 @@ from typing import NamedTuple
 
 from envs.cache import open_regular, read_regular
 from envs.pictures import IMAGE_SUFFIXES, frame_files
-from envs.recordings import recording_of
+from envs.recordings import recordings_of
+from envs.sides import HELDOUT, TRAIN, sides_of
 from envs.sums import Sums, state_of
 from envs.video import VIDEO_SUFFIXES, starts_like_a_video
 from errors import UserError
 
-# Folder names, beside train/, in the order in which they are taken; "Test_set", "val2017" and the
-# like are meant as well.
-TRAIN = ("train", "training", "trn")
-HELDOUT = (
-    ("heldout", "holdout"),
-    ("test", "testing", "tst"),
-    ("eval", "evaluation", "evaluating"),
-    ("val", "valid", "validation", "validate", "dev"),
-)
-SIDE_NAME = re.compile(r"([a-z]+?)(?:set|split|data)?(?:19\d\d|20\d\d)?")
 # What systems and programs leave among the clips, beside all names that begin with a dot.
 NOT_CLIPS = {
     "@eadir",
@@ -37,7 +27,22 @@ NOT_CLIPS = {
     "thumbs.db",
 }
 # Folders of pictures that belong to videos and are none.
-NOT_FRAMES = {"thumbs", "thumbnails", "previews", "posters", "annotations", "masks", "depth"}
+NOT_FRAMES = {
+    "thumbs",
+    "thumbnails",
+    "previews",
+    "posters",
+    "annotation",
+    "annotations",
+    "annotations_unsupervised",
+    "mask",
+    "masks",
+    "segmentation",
+    "segmentations",
+    "depth",
+    "disparity",
+    "optical_flow",
+}
 MORE_SUFFIXES = (
     ".h264",
     ".264",
@@ -97,8 +102,8 @@ def split(root: Path, heldout_fraction: float) -> tuple[list[Found], list[Found]
         )
     if (root / "JPEGImages").is_dir():
         train, heldout, by_names = _davis(root, heldout_fraction)
-    elif any(_side_of(clip) for clip in clips):
-        train, heldout, more = _by_folders(clips, root)
+    elif any((sides := _sides(clips, root)).values()):
+        train, heldout, more = _by_folders(sides, root)
         passed, by_names = passed + more, True
     else:
         train, heldout, by_names = *by_hash(clips, heldout_fraction), False
@@ -109,10 +114,27 @@ def split(root: Path, heldout_fraction: float) -> tuple[list[Found], list[Found]
         what = f"{root} has a training and a held-out side of its own"
         warnings.warn(f"{what}: heldout_fraction has no effect: leave it out", stacklevel=2)
     if passed:
-        what = f"{_examples(passed, root)}: looks like video, and is not taken"
-        remedy = "convert it to mp4, move it to a side's folder, or away"
-        warnings.warn(f"{root}: {what}: {remedy}", stacklevel=2)
+        warnings.warn(f"{root}: {_not_taken(passed, root)}", stacklevel=2)
     return train, heldout
+
+
+def _not_taken(passed: list[Path], root: Path) -> str:
+    """What is not taken, with examples: pictures, and apart from them what looks like video."""
+    pictures = [path for path in passed if _is_picture(path)]
+    videos = [path for path in passed if not _is_picture(path)]
+    told = []
+    if videos:
+        remedy = "convert it to mp4, move it to a side's folder, or away"
+        told.append(f"{_examples(videos, root)}: looks like video, and is not taken: {remedy}")
+    if pictures:
+        count = f"{len(pictures)} picture{'s' * (len(pictures) > 1)}"
+        rule = "frames are two or more jpg or png files in a folder of their own, without videos"
+        told.append(f"{count} not taken ({_examples(pictures, root)}): {rule}")
+    return "; ".join(told)
+
+
+def _is_picture(path: Path) -> bool:
+    return (mimetypes.guess_type(path.name)[0] or "").startswith("image/") and not path.is_dir()
 
 
 def _examples(passed: list[Path], root: Path) -> str:
@@ -193,7 +215,8 @@ def find(root: Path) -> tuple[list[Found], list[Path]]:
     videos, folders, passed = [], [], []
     for folder, names in _walk(root):
         pictures = [name for name in names if name.lower().endswith(IMAGE_SUFFIXES)]
-        if len(pictures) >= MIN_PICTURES and folder.name.lower() not in NOT_FRAMES:
+        within = {part.lower() for part in folder.relative_to(root).parts}
+        if len(pictures) >= MIN_PICTURES and not within & NOT_FRAMES:
             folders.append(folder)
         else:
             passed += [folder / name for name in pictures]
@@ -205,12 +228,14 @@ def find(root: Path) -> tuple[list[Found], list[Path]]:
     passed += [picture for folder in folders if folder in above for picture in frame_files(folder)]
     frames = [(path, True) for path in folders if path not in above]
     clips = [(path, False) for path in videos] + frames
-    return [_found(path, root, frames) for path, frames in sorted(clips)], sorted(passed)
+    return _found(sorted(clips), root), sorted(passed)
 
 
-def _found(path: Path, root: Path, frames: bool) -> Found:
-    name = PurePosixPath(path.relative_to(root))
-    return Found(path, name.as_posix(), recording_of(name, frames))
+def _found(clips: list[tuple[Path, bool]], root: Path) -> list[Found]:
+    """Name the clips (path, whether it is a folder of frames) and their recordings."""
+    names = [(PurePosixPath(path.relative_to(root)), frames) for path, frames in clips]
+    recordings = recordings_of(names)
+    return [Found(path, name.as_posix(), one) for (path, _), (name, _), one in zip(clips, names, recordings)]
 
 
 def _walk(root: Path) -> Iterator[tuple[Path, list[str]]]:
@@ -250,35 +275,36 @@ def _looks_like_a_video(path: Path) -> bool:
         return False
 
 
-def _side_of(clip: Found) -> str:
-    """The side that a folder on the way to the clip names (train, heldout, test, ...), or ""."""
-    parts = PurePosixPath(clip.name).parts
-    for part in parts if clip.path.is_dir() else parts[:-1]:
-        match = SIDE_NAME.fullmatch(re.sub(r"[ _.-]", "", part.lower()))
-        for names in (TRAIN, *HELDOUT):
-            if match and match[1] in names:
-                return names[0]
-    return ""
+def _sides(clips: list[Found], root: Path) -> dict[Found, str]:
+    """The side that folders on the way to each clip name, or "". A warning names unused ones."""
+    ways = [PurePosixPath(clip.name) for clip in clips]
+    ways = [way.parts if clip.path.is_dir() else way.parts[:-1] for clip, way in zip(clips, ways)]
+    sides, unused = sides_of(ways, root)
+    if unused and not any(sides):
+        told = ", ".join(unused[:SHOWN]) + f" and {len(unused) - SHOWN} more" * (len(unused) > SHOWN)
+        what = f"{told}: named like one side, without a partner, and split like any folder"
+        remedy = "rename it train/ and add a folder heldout/ if it is a side"
+        warnings.warn(f"{root}: {what}: {remedy}", stacklevel=4)
+    return dict(zip(clips, sides))
 
 
-def _by_folders(clips: list[Found], root: Path) -> tuple[list[Found], list[Found], list[Path]]:
+def _by_folders(sides: dict[Found, str], root: Path) -> tuple[list[Found], list[Found], list[Path]]:
     """(train, held-out, what is on no side) by the names of the folders.
 
     Raise UserError where a side has no clips.
     """
-    sides = {clip: _side_of(clip) for clip in clips}
     there = set(sides.values())
     chosen = next((names[0] for names in HELDOUT if names[0] in there), None)
     if chosen is None or TRAIN[0] not in there:
-        one = next(clip for clip in clips if sides[clip])
+        one = next(clip for clip in sides if sides[clip])
         missing = "held-out" if chosen is None else "training"
         partner = "heldout/ or test/" if chosen is None else "train/"
         what = f"{one.name} is in a folder for one side, and no folder {partner} has clips"
         remedy = f"add a folder {partner} with clips, or rename the folder to have the clips split"
         raise UserError(f"no {missing} side: {what}", str(root), remedy)
-    train = [clip for clip in clips if sides[clip] == TRAIN[0]]
-    heldout = [clip for clip in clips if sides[clip] == chosen]
-    return train, heldout, [clip.path for clip in clips if sides[clip] not in (TRAIN[0], chosen)]
+    train = [clip for clip in sides if sides[clip] == TRAIN[0]]
+    heldout = [clip for clip in sides if sides[clip] == chosen]
+    return train, heldout, [clip.path for clip in sides if sides[clip] not in (TRAIN[0], chosen)]
 
 
 def by_hash(clips: list[Found], heldout_fraction: float) -> tuple[list[Found], list[Found]]:
@@ -314,7 +340,7 @@ def _davis(root: Path, heldout_fraction: float) -> tuple[list[Found], list[Found
     lists = next((path for path in sorted(root.glob("ImageSets/*/train.txt"), reverse=True)), None)
     listed = lists is not None and lists.with_name("val.txt").is_file()
     if not listed:
-        clips = [_found(clip.path, root, True) for clip in find(pictures)[0]]
+        clips = _found([(clip.path, True) for clip in find(pictures)[0]], root)
         sides = by_hash(clips, heldout_fraction)
     else:
         sides = _listed(lists, pictures, root), _listed(lists.with_name("val.txt"), pictures, root)
@@ -343,4 +369,4 @@ def _listed(path: Path, pictures: Path, root: Path) -> list[Found]:
             str(path),
             "take it from the list, or put its pictures there",
         )
-    return [_found(pictures / name, root, True) for name in names]
+    return _found([(pictures / name, True) for name in names], root)

@@ -78,6 +78,26 @@ def test_a_clip_stays_on_its_side_when_others_come():
         ("short.avi", "short"),
         ("c0.mov", "c0"),
         ("12345.webm", "12345"),
+        ("movie_00_01_10.mp4", "movie"),
+        ("Movie_00_01_10.mp4", "Movie"),
+        ("cam0-000010-000020.mp4", "cam0"),
+        ("drive_01_part_02.mp4", "drive"),
+        ("x342-8-2033.mp4", "x342-8"),  # eleven characters may be an id, which is not taken apart
+        ("lqEmto-sy_0_1.mp4", "lqEmto-sy_0"),
+        ("talk/part1.mp4", "talk/part"),
+        ("GH010123.MP4", "GOPR0123"),
+        ("GH020123.MP4", "GOPR0123"),
+        ("GX020123.MP4", "GOPR0123"),
+        ("GOPR0123.MP4", "GOPR0123"),
+        ("C0001.MP4", "C0001"),
+        ("VID_20230101_120000.mp4", "VID_20230101_120000"),
+        ("PXL_20230101_120000123.mp4", "PXL_20230101_120000123"),
+        ("PXL_20230101_120000123_002.mp4", "PXL_20230101_120000123"),
+        ("IMG_20230101_120000.MOV", "IMG_20230101_120000"),
+        ("20230101_120000.mp4", "20230101_120000"),
+        ("2023-01-01 12-00-00.mkv", "2023-01-01 12-00-00"),
+        ("Screen 2023-01-01 at 12.00.00.mov", "Screen 2023-01-01 at 12.00.00"),
+        ("VID-20230101-WA0012.mp4", "VID-20230101-WA0012"),
         ("2024-05-01.mp4", "2024-05-01"),
         ("IMG_0001.MOV", "IMG_0001"),
         ("DSCF0012.MOV", "DSCF0012"),
@@ -93,7 +113,12 @@ def test_recordings_of_files(name, recording):
     [
         ("walk", "walk"),
         ("walk/img", "walk/img"),
-        ("drive_0001/image_02/data", "drive_0001/image_02/data"),
+        ("drive_0001/image_02/data", "drive_0001"),
+        ("drive_0001/image_03/data", "drive_0001"),
+        ("walk/cam0", "walk"),
+        ("walk/camera_1/x", "walk/x"),
+        ("Left/walk", "walk"),
+        ("image_02/data", "."),
         ("MOT17-02/img1", "MOT17-02/img1"),
         ("AgE11af6BGs_000010_000020/img", "AgE11af6BGs"),
         ("v_Biking_g01_c02", "v_Biking_g01"),
@@ -101,6 +126,34 @@ def test_recordings_of_files(name, recording):
 )
 def test_recordings_of_folders_of_frames(name, recording):
     assert recording_of(PurePosixPath(name), frames=True) == recording
+
+
+@pytest.mark.parametrize("names", ["output000 output001 output100", "clip01 clip02", "x/part1 x/part2", "GH010123 GH020123"])
+def test_parts_that_are_numbered_without_a_separator_are_one_recording(tmp_path, names):
+    touched(tmp_path, *(f"{name}.mp4" for name in names.split()))
+    assert "by their names all" in refusal(folders.split, tmp_path, 0.25)
+    touched(tmp_path, "other.mp4")
+    assert ["other.mp4"] in split_names(tmp_path, 0.5)
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    ["VID_20230101_12{:02}00", "PXL_20230101_1200{:02}123", "IMG_20230101_12{:02}59", "GH01{:04}", "C{:04}", "video{}",
+     "VID-20230101-WA{:04}"],
+)  # fmt: skip
+def test_a_day_of_clips_has_a_held_out_side(tmp_path, pattern):
+    touched(tmp_path, *(f"{pattern.format(number)}.mp4" for number in range(40)))
+    train, heldout = split_names(tmp_path)
+    assert 4 <= len(heldout) <= 20
+    assert len(train) + len(heldout) == 40
+
+
+def test_two_cameras_of_one_drive_are_one_recording(tmp_path):
+    for number in range(8):
+        touched(tmp_path, *(f"drive_{number // 2}/image_0{2 + number % 2}/data/{name}.png" for name in "ab"))
+    sides = [{name.split("/")[0] for name in side} for side in split_names(tmp_path, 0.5)]
+    assert not sides[0] & sides[1]
+    assert len(sides[0] | sides[1]) == 4
 
 
 @pytest.mark.parametrize("heldout", ["heldout", "test", "val"])
@@ -265,7 +318,9 @@ def test_what_looks_like_a_video_and_is_not_taken_is_one_warning(tmp_path):
         train, heldout = split_names(tmp_path)
     assert sorted(train + heldout) == ["a.mp4", "b.mp4"]
     assert len(caught) == 1
-    assert "c.h264, d.mp4.part, f.webp and 1 more" in str(caught[0].message)
+    told = str(caught[0].message)
+    assert "c.h264, d.mp4.part, nameless: looks like video, and is not taken: convert it to mp4" in told
+    assert "; 1 picture not taken (f.webp): frames are" in told
 
 
 def test_hidden_names_and_those_of_systems_are_no_clips(tmp_path):
@@ -301,10 +356,10 @@ def test_linked_folders_are_followed_once(tmp_path):
 
 def test_pictures_beside_or_above_videos_are_no_frames(tmp_path):
     names = ["a0.mp4", "a1.mp4", "a0.jpg", "a1.jpg"]
-    with pytest.warns(UserWarning, match="a0.jpg, a1.jpg: looks like video"):
+    with pytest.warns(UserWarning, match=r"beside: 2 pictures not taken \(a0.jpg, a1.jpg\): frames are"):
         assert sorted(all_names(touched(tmp_path / "beside", *names))) == ["a0.mp4", "a1.mp4"]
     names = ["1.jpg", "2.jpg", "x/a0.mp4", "x/a1.mp4"]
-    with pytest.warns(UserWarning, match="1.jpg, 2.jpg"):
+    with pytest.warns(UserWarning, match="above: 2 pictures not taken .1.jpg, 2.jpg"):
         assert sorted(all_names(touched(tmp_path / "above", *names))) == ["x/a0.mp4", "x/a1.mp4"]
     names = [
         "cover.jpg",
@@ -315,7 +370,7 @@ def test_pictures_beside_or_above_videos_are_no_frames(tmp_path):
         "thumbs/1.jpg",
         "thumbs/2.jpg",
     ]
-    with pytest.warns(UserWarning, match="cover.jpg, thumbs/1.jpg, thumbs/2.jpg"):
+    with pytest.warns(UserWarning, match="3 pictures not taken .cover.jpg, thumbs/1.jpg, thumbs/2.jpg"):
         assert sorted(all_names(touched(tmp_path / "one", *names))) == ["x", "y"]
 
 
@@ -330,6 +385,56 @@ def test_folders_of_sides_are_known_by_many_names(tmp_path, sides):
     assert split_names(touched(tmp_path, *names)) == (names[:3], names[3:])
     deep = [f"x/{name}" for name in names]
     assert split_names(touched(tmp_path / "deep", *deep)) == (deep[:3], deep[3:])
+
+
+@pytest.mark.parametrize(
+    "sides",
+    ["videos_train videos_val", "rawframes_train rawframes_val", "train_256 val_256", "k400_train k400_test",
+     "train-clips test-clips", "01_train 02_test", "train1 test1", "train test_256", "VideosTrain VideosTest",
+     "train_videos clips_test", "a_train a_held-out"],
+)  # fmt: skip
+def test_folders_with_a_side_in_their_name_are_a_pair(tmp_path, sides):
+    train, heldout = sides.split()
+    names = [f"{side}/x/{name}.mp4" for side in (train, heldout) for name in "abc"]
+    assert split_names(touched(tmp_path, *names)) == (names[:3], names[3:])
+    deep = [f"kinetics/{name}" for name in names]
+    assert split_names(touched(tmp_path / "deep", *deep)) == (deep[:3], deep[3:])
+
+
+def test_of_several_pairs_the_first_held_out_side_is_taken(tmp_path):
+    names = ["k_test/a.mp4", "k_train/b.mp4", "k_val/c.mp4", "other/d.mp4"]
+    with pytest.warns(UserWarning, match="k_val/c.mp4, other/d.mp4: looks like video"):
+        assert split_names(touched(tmp_path, *names)) == (["k_train/b.mp4"], ["k_test/a.mp4"])
+
+
+@pytest.mark.parametrize(
+    "names",
+    ["a_train b_train a_test", "a_train a_test a2_test", "train_val_256 test_256", "train_videos clips_test other"],
+)
+def test_folders_whose_pair_is_not_clear_are_refused(tmp_path, names):
+    touched(tmp_path, *(f"{name}/a.mp4" for name in names.split()))
+    message = refusal(folders.split, tmp_path, 0.25)
+    assert "is not clear" in message
+    assert "sort the clips into train/ and heldout/ folders" in message
+
+
+def test_a_class_with_a_side_in_its_name_is_a_class(tmp_path):
+    names = [f"{name}/{clip}.mp4" for name in ("riding_train", "training_dog", "driving", "eating") for clip in "abcd"]
+    with pytest.warns(UserWarning, match="riding_train, training_dog: named like one side, without a partner") as caught:
+        assert sorted(all_names(touched(tmp_path, *names))) == sorted(names)
+    assert len(caught) == 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        names = [f"{name}/{clip}.mp4" for name in ("restraining", "testify", "trains") for clip in "abcd"]
+        assert sorted(all_names(touched(tmp_path / "words", *names))) == sorted(names)
+
+
+@pytest.mark.parametrize("folder", ["train/Annotations", "masks", "x/Depth/y"])
+def test_masks_are_no_video(tmp_path, folder):
+    frames = [f"{clip}/{name}.jpg" for clip in ("a", "b", "c") for name in "01"]
+    masks = [f"{folder}/ab/{name}.png" for name in "01"]
+    with pytest.warns(UserWarning, match=f"2 pictures not taken .{folder}/ab/0.png, {folder}/ab/1.png"):
+        assert sorted(all_names(touched(tmp_path / "masks", *frames, *masks))) == ["a", "b", "c"]
 
 
 def test_what_lies_on_no_side_is_told(tmp_path):

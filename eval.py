@@ -9,7 +9,6 @@ mode, games.json. With --adapt GAME: how returns there rise by a few steps of le
 import difflib
 import signal
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -130,14 +129,14 @@ def main(argv: list[str]) -> None:
         agent, frame = load(run_config, loaded, device)
         actors = [load_actor(run, run_config, device) for run in config.latent_actors]
         check_skills(config, agent)
-        subject = subject_of(run_config, loaded, folder)
+        subject, results = subject_of(run_config, loaded, folder), {}
 
-        def save(results: dict, complete: bool) -> None:
-            more = {"files": out.written(), "complete": complete, "changed": changed}
+        def write(names: list[str], complete: bool) -> None:
+            more = {"files": names, "complete": complete, "changed": changed}
             report.save(place / output.SCORES, run_config, frame, results, subject, **more)
-            out.tidy()
 
-        results, readings = evaluate(config, run_config, agent, actors, frame, place, subject, save)
+        out.begin(write)
+        readings = evaluate(config, run_config, agent, actors, frame, out, subject, results)
         tell(f"{run_config.agent} on {run_config.task}, frame {frame}, {loaded.path.name}")
         tell(report.verdict(results))
         tell(report.table(results, subject))
@@ -152,7 +151,7 @@ def main(argv: list[str]) -> None:
                 adapt(config, run_config, loaded, device, game, place)
             except Divergence as error:
                 raise UserError(str(error), "--adapt", "lower --adapt_rate", exit_code=3) from error
-        save(results, complete=True)
+        out.save(complete=True)
     tell(f"written: {place}")
 
 
@@ -181,12 +180,12 @@ def subject_of(run_config: runs.RunConfig, loaded: build.Loaded, folder: Path) -
     if made is not None:
         trained = made.trained
     elif background.source == "none":
-        trained = frozenset()
+        trained = identity.Trained()
     elif backgrounds.are_gone(background):
         trained = None
     else:
         source = backgrounds.source_of(background, "train", run_config.environment.image_size)
-        trained = frozenset(clip.sha256 for clip in source.clips)
+        trained = identity.Trained.on(source.clips)
     return Subject(loaded.path.name, loaded.sha256, trained)
 
 
@@ -222,15 +221,16 @@ def evaluate(
     agent: Agent,
     actors: list[Agent],
     frame: int,
-    place: Path,
+    out: output.Output,
     subject: Subject,
-    save: Callable[[dict, bool], None],
-) -> tuple[dict, dict]:
-    """Return scores and, when asked, what the latent holds, by background; what is there is saved after each."""
+    results: dict,
+) -> dict:
+    """Fill `results` with scores by background, saved after each. Return, when asked, what the latent holds."""
+    place = out.folder
     evaluator = report.Evaluator(run_config, agent, place)
     skill = skill_report.skill_of(agent, config.skill) if config.skill >= 0 else None
     expected = reward_of(config, run_config, agent) if config.plan else None
-    results, readings = {}, {}
+    readings = {}
     for name in config.background:
         side, source = side_of(name, run_config)
         if warning := subject.plays(name, run_config, side, source):
@@ -246,8 +246,8 @@ def evaluate(
         if expected:
             with progress.stage(f"{name}, planned", config.episodes):
                 results[f"planned, {name}"] = downstream.planned(agent, make_env, expected, config.episodes, config.seed)
-        save(results, False)
-    return results, readings
+        out.save()
+    return readings
 
 
 def label_of(config: EvalConfig, background: str) -> str:

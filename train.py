@@ -21,7 +21,7 @@ from agents.optimiser import Divergence  # noqa: E402
 from configs import run as runs  # noqa: E402
 from envs import backgrounds  # noqa: E402
 from errors import UserError, run_main, say  # noqa: E402
-from evaluation import interrupt, report  # noqa: E402
+from evaluation import interrupt, output, report  # noqa: E402
 from training import board, checkpoint, identity, lock, options  # noqa: E402
 from training.files import remove_abandoned, write_atomic  # noqa: E402
 from training.logger import Logger  # noqa: E402
@@ -170,6 +170,10 @@ def train(config: runs.RunConfig, folder: Path, device, held: lock.Lock, changes
         for sentence in trainer.resume():
             say(f"warning: {sentence}")
         done = write_down(config, folder, trainer.env_frame, changes, origin)
+        if not done:
+            output.reopen(folder)
+        if leak := evaluator.leak():
+            say(f"warning: {leak}")
         for line in first_lines(config, agent, replay_text, device, folder, trainer):
             say(line, sys.stdout)
         with Logger(folder, resume_step=trainer.env_frame) as logger:

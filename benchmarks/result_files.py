@@ -35,7 +35,8 @@ def read(path: Path) -> dict:
 def of_run(folder: Path) -> dict:
     """Return a run folder as a result: its scores, the returns of training and the evaluations during it.
 
-    A run that is not finished has no scores yet; task, agent, seed and background then come from its config.
+    A run that is not finished, or that went on since, has no scores yet; task, agent, seed and background then come from
+    its config.
 
     xs, ys        env frames and returns of training episodes
     evaluations   name of a metric -> {"xs": env frames, "ys": values}, of every evaluation of the run
@@ -43,9 +44,8 @@ def of_run(folder: Path) -> dict:
     """
     scores, metrics = folder / "scores.json", folder / "metrics.jsonl"
     lines = [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines()] if metrics.exists() else []
-    if scores.exists():
-        row = read(scores)
-    else:
+    row = read(scores) if scores.exists() else {"complete": False}
+    if not row.get("complete", True):
         config = load_yaml(folder / "config.yaml")
         row = {key: config[key] for key in ("task", "agent", "seed")} | {"scores": {}}
         row |= {"background": config["background"]["source"], "env_frame": max([line["step"] for line in lines], default=0)}

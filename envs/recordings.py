@@ -75,6 +75,15 @@ def recording_of(clip: PurePosixPath, frames: bool) -> str:
     return (clip.parent / _without_numbers(stem)).as_posix()
 
 
+def is_told(recording: str) -> bool:
+    """Return whether a recording is an upload's id or a group of UCF, which mean the same in every folder.
+
+    Other names are paths below the root of their source, and mean something there alone.
+    """
+    is_id = re.fullmatch(ID, recording) and _is_mixed(recording)
+    return bool(is_id or re.fullmatch(r"v_[^/]+_g\d+", recording, re.IGNORECASE))
+
+
 def _known(name: str) -> str:
     """The upload or the recording that a name tells by its form, or ""."""
     for pattern in (KINETICS, IN_BRACKETS, UCF):

@@ -11,7 +11,7 @@ import numpy as np
 
 from errors import say
 from training import pictures
-from training.files import fsync_folder, temporary_name, write_atomic
+from training.files import fsync_folder, named, temporary_name, write_atomic
 
 # One thread: the file is then the same on every machine. A key frame each second, so that a player can seek.
 ENCODER = {"crf": "22", "preset": "ultrafast", "threads": "1"}
@@ -54,6 +54,7 @@ def write_film(path: Path, frames: Iterable[np.ndarray], fps: float) -> None:
             raise OSError(0, "the disk may be full")
         os.replace(temporary, path)
         fsync_folder(path.parent)
+        named(path)
     except OSError as error:  # av's errors of files are such
         say(f"warning: no film could be written to {path} ({error.strerror})")
     finally:

@@ -5,16 +5,19 @@ import errno
 import fcntl
 import json
 import os
+import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from errors import UserError, say
-from training import files
+from training import files, lock
 
 SCORES = "scores.json"
 LARGEST = 256 << 20  # bytes of scores.json
 REMEDY = "choose another folder with --output"
+# What an evaluation may write. A list in a file may name anything, and nothing else is deleted for it.
+OURS = re.compile(r"(scores|evaluation|latent|skills|games|adaptation|information_plane)\b[^/\0]*\.(json|mp4|png)", re.DOTALL)
 
 
 class Output:
@@ -27,25 +30,51 @@ class Output:
     def __init__(self, folder: Path):
         self.folder = folder
         self.earlier = _listed(folder / SCORES)
-        self._before = _stamps(folder)
+        self._written = {SCORES}
+        self._write: Callable[[list[str], bool], None] | None = None
 
-    def written(self) -> list[str]:
-        """Return the names of what was written here since the beginning."""
-        now = _stamps(self.folder)
-        return sorted({name for name, stamp in now.items() if self._before.get(name) != stamp} | {SCORES})
+    def note(self, path: Path) -> None:
+        """Take down a file that was written, so that scores.json lists it from this moment on."""
+        if path.name in self._written or path.parent.resolve() != self.folder.resolve():
+            return
+        self._written.add(path.name)
+        if self._write:
+            self.save()
 
-    def tidy(self) -> None:
-        """Delete what an earlier evaluation wrote and this one did not."""
-        for name in set(self.earlier) - set(self.written()):
+    def begin(self, write: Callable[[list[str], bool], None]) -> None:
+        """Mark what is here as not complete, then delete what an earlier evaluation wrote.
+
+        write   writes scores.json, with the names of the files and whether the evaluation is complete
+        """
+        self._write = write
+        self.save()
+        for name in set(self.earlier) - self._written:
             (self.folder / name).unlink(missing_ok=True)
+
+    def save(self, complete: bool = False) -> None:
+        """Write scores.json with what is known by now."""
+        self._write(self.files(), complete)
+
+    def files(self) -> list[str]:
+        """Return the names of what this evaluation wrote, and of what an earlier one did and is still here."""
+        return sorted(self._written | {name for name in self.earlier if (self.folder / name).exists()})
+
+
+@contextlib.contextmanager
+def collected(folder: Path) -> Iterator[Output]:
+    """Take down what is written to a folder within a `with` block, whoever writes it by `training.files`."""
+    out = Output(folder)
+    with files.watched(out.note):
+        yield out
 
 
 @contextlib.contextmanager
 def opened(folder: Path) -> Iterator[Output]:
-    """Make the folder ready to be written to, by one evaluation at a time.
+    """Make the folder ready to be written to, by one evaluation at a time; then as `collected`.
 
-    Errors: UserError where nothing can be written there, as on a file system that is read-only.
+    Errors: UserError for a run folder, and where nothing can be written, as on a file system that is read-only.
     """
+    _check_is_no_run(folder)
     try:
         files.make_folder(folder)
         with tempfile.NamedTemporaryFile(dir=folder, prefix=".tmp-") as probe:
@@ -56,9 +85,28 @@ def opened(folder: Path) -> Iterator[Output]:
         raise UserError(f"nothing can be written here ({error.strerror or error})", str(folder), REMEDY) from error
     try:
         _wait_for_others(descriptor, folder)
-        yield Output(folder)
+        with collected(folder) as out:
+            yield out
     finally:
         os.close(descriptor)
+
+
+def _check_is_no_run(folder: Path) -> None:
+    """Errors: UserError for a run folder or one of its folders: training keeps files of the same names there."""
+    folder = folder.resolve()
+    kept = ("config.yaml", *lock.LINKED)
+    held = next((name for name in kept if (folder / name).exists()), None)
+    if held or (folder.name in lock.LINKED and (folder.parent / "config.yaml").exists()):
+        what = f"it is a run folder, since it holds {held}" if held else "it is a part of a run folder"
+        raise UserError(what, str(folder), f"{REMEDY}, or leave it out: RUN/evaluation is taken then")
+
+
+def reopen(run: Path) -> None:
+    """Mark the scores of a run that goes on as not complete: its next evaluations write over the films beside them."""
+    with contextlib.suppress(UserError, ValueError, RecursionError):
+        row = json.loads(files.read(run / SCORES, LARGEST))
+        if isinstance(row, dict) and row.get("complete"):
+            files.write_json(run / SCORES, row | {"complete": False})
 
 
 def _wait_for_others(descriptor: int, folder: Path) -> None:
@@ -75,25 +123,9 @@ def _wait_for_others(descriptor: int, folder: Path) -> None:
 
 
 def _listed(scores: Path) -> list[str]:
-    """Return the names in the list of an earlier evaluation, plain names of files alone."""
+    """Return the names in the list of an earlier evaluation, of files that an evaluation writes alone."""
     try:
         names = json.loads(files.read(scores, LARGEST)).get("files", []) if scores.exists() else []
     except (UserError, ValueError, AttributeError, RecursionError):
         return []
-    return [name for name in names if _is_plain(name)] if isinstance(names, list) else []
-
-
-def _is_plain(name) -> bool:
-    """Return whether it is the name of a file in the folder itself, and not a hidden one."""
-    return isinstance(name, str) and not name.startswith(".") and not set(name) & {"/", "\0"} and name != ""
-
-
-def _stamps(folder: Path) -> dict[str, tuple[int, int, int]]:
-    """Return what tells one writing of a file from another, by name."""
-    found = {}
-    for path in folder.iterdir():
-        with contextlib.suppress(OSError):  # it went this moment
-            state = path.lstat()
-            if _is_plain(path.name) and path.is_file():
-                found[path.name] = (state.st_ino, state.st_mtime_ns, state.st_size)
-    return found
+    return [name for name in names if isinstance(name, str) and OURS.fullmatch(name)] if isinstance(names, list) else []

@@ -14,7 +14,7 @@ import build
 from agents.agent import Agent
 from configs.run import RunConfig
 from errors import say
-from evaluation import films, interrupt, progress, verdicts
+from evaluation import films, interrupt, output, progress, verdicts
 from evaluation.episodes import SIDE_BY_SIDE, Scores, play
 from evaluation.subject import Subject
 from training import pictures, system
@@ -163,21 +163,31 @@ class Evaluator:
     def final(self, frame: int) -> dict:
         """Every background and the random policy; prints verdict and table, writes scores.json after each, and films."""
         sides = ["clean"] if self.fresh_side == "clean" else ["heldout", "train", "clean"]
-        subject, path = Subject.newest(self.folder), self.folder / "scores.json"
-        results = {}
-        for side in sides:
-            results[side] = self.show(frame, side, side, self.config.evaluation.episodes)
-            subject.plays(side, self.config, side)
-            save(path, self.config, frame, results, subject, complete=False)
-        random = self.score(sides[0], self.config.evaluation.episodes, policy=uniform_policy(self.config.evaluation.seed))
-        results[f"random policy, {sides[0]}"] = random
-        save(path, self.config, frame, results, subject, complete=True)
-        say(verdict(results), sys.stdout)
-        say(table(results, subject), sys.stdout)
-        if self.logger:
-            row = {f"return_{side}": results[side].mean for side in sides}
-            self.logger.scalars(frame, row | self.skills(frame, sides[0]) | self.read(frame, sides[0]), "evaluation")
+        subject, results = Subject.newest(self.folder), {}
+
+        def write(names: list[str], complete: bool) -> None:
+            save(self.folder / output.SCORES, self.config, frame, results, subject, files=names, complete=complete)
+
+        with output.collected(self.folder) as out:
+            out.begin(write)
+            for side in sides:
+                results[side] = self.show(frame, side, side, self.config.evaluation.episodes)
+                subject.plays(side, self.config, side)
+                out.save()
+            random = uniform_policy(self.config.evaluation.seed)
+            results[f"random policy, {sides[0]}"] = self.score(sides[0], self.config.evaluation.episodes, policy=random)
+            out.save()
+            say(verdict(results), sys.stdout)
+            say(table(results, subject), sys.stdout)
+            if self.logger:
+                row = {f"return_{side}": results[side].mean for side in sides}
+                self.logger.scalars(frame, row | self.skills(frame, sides[0]) | self.read(frame, sides[0]), "evaluation")
+            out.save(complete=True)
         return results
+
+    def leak(self) -> str:
+        """Return a warning where the held-out side has clips that the run was trained on; "" otherwise."""
+        return Subject.newest(self.folder).plays(self.fresh_side, self.config, self.fresh_side)
 
 
 def title_of(config: RunConfig, frame: int) -> str:

@@ -14,10 +14,10 @@ class Subject:
     """The checkpoint and the clips of scores.json.
 
     checkpoint, sha256   its name, and the sum of the file with its weights
-    trained              sums of all clips that the run was trained on; none: not known
+    trained              all clips that the run was trained on; none: not known
     """
 
-    def __init__(self, name: str, sha256: str, trained: frozenset[str] | None):
+    def __init__(self, name: str, sha256: str, trained: identity.Trained | None):
         self.checkpoint, self.sha256, self.trained = name, sha256, trained
         self._sources: dict[str, tuple[Source, str]] = {}
 
@@ -31,7 +31,7 @@ class Subject:
     def plays(self, name: str, config: RunConfig, side: str, background=None) -> str:
         """Take a background in: its name in the table, its side, and its config where it is not the run's own.
 
-        Return a warning where it is scored as held out and has clips that were trained on; "" otherwise.
+        Return a warning where it is scored as held out and has clips or uploads that were trained on; "" otherwise.
         """
         chosen = background or config.background
         if side == "clean" or chosen.source == "none":
@@ -40,20 +40,25 @@ class Subject:
         self._sources[name] = source, side
         if not self.is_leaked(name):
             return ""
-        clips = self._shared(source)
-        shown = ", ".join(clips[:SHOWN]) + (", ..." if len(clips) > SHOWN else "")
-        return (
-            f"{name}: the run was trained on {len(clips)} of these {len(source.clips)} clips ({shown}); they are not held out"
-        )
+        same, parts, number = self.trained.same(source), self.trained.parts(source), len(source.clips)
+        found = []
+        if same:
+            found.append(f"the run was trained on {len(same)} of these {number} clips ({_shown(same)})")
+        if parts:
+            what = "are other parts or copies of uploads that the run was trained on"
+            found.append(f"{len(parts)} of these {number} clips ({_shown(parts)}) {what}")
+        return f"{name}: {'; '.join(found)}; they are not held out"
 
-    def _shared(self, source: Source) -> list[str]:
-        """Return the clips of a source that were trained on."""
-        return [clip.path for clip in source.clips if clip.sha256 in (self.trained or ())]
+    def _trained_on(self, source: Source) -> str | bool | None:
+        """Return "clips", "recordings" or False: what of a source was trained on; None where that is not known."""
+        if self.trained is None:
+            return None
+        return "clips" if self.trained.same(source) else "recordings" if self.trained.parts(source) else False
 
     def is_leaked(self, name: str) -> bool:
-        """Return whether a background that is not the training side has clips that were trained on."""
+        """Return whether a background that is not the training side has clips or uploads that were trained on."""
         source, side = self._sources.get(name, (None, ""))
-        return source is not None and side != "train" and bool(self._shared(source))
+        return source is not None and side != "train" and bool(self._trained_on(source))
 
     def row(self, names) -> dict:
         """Return the part of scores.json that is about it: the checkpoint, and the clips of the backgrounds among `names`."""
@@ -66,7 +71,12 @@ class Subject:
             "path": source.root or source.source,
             "side": side,
             "sha256": identity.sum_of(source),
-            "trained_on": bool(self._shared(source)) if known else side == "train" or None,
-            "trained_clips": len(self._shared(source)) if known else None,
+            "trained_on": self._trained_on(source) if known else "clips" if side == "train" else None,
+            "trained_clips": len(self.trained.same(source)) if known else None,
+            "trained_recordings": len(self.trained.parts(source)) if known else None,
             "clips": {clip.path: clip.sha256 for clip in source.clips},
         }
+
+
+def _shown(clips: list[str]) -> str:
+    return ", ".join(clips[:SHOWN]) + (", ..." if len(clips) > SHOWN else "")

@@ -14,11 +14,12 @@ import pytest
 from test_cli import CACHE, ROOT, SMALL, assert_one_line, run
 
 import build
+import train
+from benchmarks import result_files
 from benchmarks.fault import disk
 from configs import run as runs
 from envs.sources import Clip, Source
 from errors import UserError
-from evaluation import output
 from training import checkpoint, identity
 
 FEW = [word for index, word in enumerate(SMALL) if "--background.source" not in (word, SMALL[index - 1])]
@@ -102,7 +103,7 @@ def test_scores_say_which_checkpoint_and_which_clips(places):
     assert row["complete"] is True
     assert set(row["sources"]) == {"heldout", "train"}
     heldout, train = row["sources"]["heldout"], row["sources"]["train"]
-    assert (heldout["trained_on"], train["trained_on"]) == (False, True)
+    assert (heldout["trained_on"], train["trained_on"]) == (False, "clips")
     assert (heldout["trained_clips"], train["trained_clips"]) == (0, 2)
     assert list(heldout["clips"].values()) == [sum_of(places / "one" / "clips" / "heldout" / "cat.mp4")]
     assert heldout["path"] == str((places / "one" / "clips").resolve())
@@ -130,7 +131,7 @@ def test_clips_that_were_moved_are_the_same(copy):
 
 def test_other_clips_are_refused_or_taken_and_written_down(copy):
     assert go_on(copy).returncode == 0
-    (copy / "clips" / "train" / "ant.mp4").unlink()
+    (copy / "clips" / "train" / "ant.mp4").rename(copy / "clips" / "heldout" / "ant.mp4")
     write_video(copy / "clips" / "train" / "gnu.mp4", 99)
     before = (copy / "run" / "sources.json").read_bytes()
     refused = go_on(copy, frames=380)
@@ -140,12 +141,16 @@ def test_other_clips_are_refused_or_taken_and_written_down(copy):
     taken = go_on(copy, "--accept_changes", "true", frames=380)
     assert taken.returncode == 0, taken.stderr
     assert "warning: from frame 340 on background.source (train) was" in taken.stderr
+    leak = "heldout: the run was trained on 1 of these 2 clips (heldout/ant.mp4); they are not held out"
+    assert taken.stderr.count(leak) == 1
+    assert "heldout (trained on)" in taken.stdout
     made = identity.read(copy / "run")
     assert [period.env_frame for period in made.periods] == [0, 340]
-    assert made.trained == {sum_of(copy / "clips" / "train" / f"{name}.mp4") for name in ("bee", "gnu")} | {
+    assert made.trained.sums == {sum_of(copy / "clips" / "train" / f"{name}.mp4") for name in ("bee", "gnu")} | {
         clip.sha256 for clip in made.periods[0].sides["train"].clips
     }
-    [row] = [row for row in identity.history(copy / "run") if row["key"].startswith("background")]
+    rows = {row["key"]: row for row in identity.history(copy / "run")}
+    row = rows["background.source (train)"]
     assert row["env_frame"] == 340
     assert "gnu.mp4" in row["new"]
     assert go_on(copy, frames=400).returncode == 0  # what was taken is the run's now
@@ -176,7 +181,7 @@ def test_clips_that_were_trained_on_are_not_scored_as_held_out(places, tmp_path)
     assert "heldout (trained on)" not in done.stdout
     sources = scores(tmp_path / "out")["sources"]
     assert sources["heldout"]["trained_on"] is False
-    assert (sources[str(folder)]["trained_on"], sources[str(folder)]["trained_clips"]) == (True, 1)
+    assert (sources[str(folder)]["trained_on"], sources[str(folder)]["trained_clips"]) == ("clips", 1)
     assert_one_line(run("eval.py", *words, folder), f"{str(folder).partition(',')[0]}", r"write \, for a comma")
 
 
@@ -248,15 +253,24 @@ def test_a_run_on_a_file_system_that_is_read_only(copy):
     assert scores(copy / "out")["complete"] is True
 
 
-def test_names_of_an_earlier_list_lead_nowhere_else(tmp_path):
-    (tmp_path / "out").mkdir()
-    (tmp_path / "kept.mp4").write_text("x")
-    names = ["../kept.mp4", "/etc/passwd", ".hidden", 3, "gone.mp4", "a\0b"]
-    (tmp_path / "out" / "scores.json").write_text(json.dumps({"files": names}))
-    with output.opened(tmp_path / "out") as out:
-        assert out.earlier == ["gone.mp4"]
-        out.tidy()
-    assert (tmp_path / "kept.mp4").exists()
+def test_a_run_folder_named_by_output_is_one_line(places):
+    done = run("eval.py", places / "run", "--episodes", 1, "--background", "clean", "--output", places / "run")
+    assert_one_line(done, "it is a run folder, since it holds config.yaml", "--output")
+    assert scores(places / "run")["complete"] is True
+
+
+def test_scores_are_not_complete_while_a_run_goes_on(copy, monkeypatch):
+    """Evaluations of the longer run write over the films beside them."""
+    before = scores(copy / "run")
+    assert before["complete"] is True
+    assert {"scores.json", "evaluation-heldout.mp4", "latent-heldout.png"} <= set(before["files"])
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    monkeypatch.setattr(train, "learn", lambda *_: (_ for _ in ()).throw(UserError("stopped", "here", "by this test")))
+    words = [*FEW, "--frames", "340", "--folder", copy / "run", "--background.source", copy / "clips"]
+    with pytest.raises(UserError, match="stopped"):
+        train.main(list(map(str, words)))
+    assert scores(copy / "run") == before | {"complete": False}
+    assert result_files.of_run(copy / "run")["scores"] == {}
 
 
 def test_a_checkpoint_that_goes_while_it_is_read_gives_way_to_the_newest(copy, monkeypatch):
@@ -304,7 +318,7 @@ def test_what_is_written_is_read_again(tmp_path):
     )
     identity.write(tmp_path, made)
     assert identity.read(tmp_path) == made
-    assert made.trained == {"1", "2"}
+    assert made.trained.sums == {"1", "2"}
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"version": 1, "periods": [], "skills": null}', "[" * 100_000])

@@ -14,7 +14,7 @@ import re
 import secrets
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -32,6 +32,7 @@ MAX_LINE = 1 << 20  # bytes of a line of metrics.jsonl; a real one has a few tho
 MAX_BYTES = 1 << 53  # the largest size that a listing may claim
 # What open() answers for a name that is missing, or is a link, folder, socket or device: proof that it is no file of ours.
 PROOFS = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENXIO, errno.ENODEV}
+_watching: list[Callable[[Path], None]] = []  # see `watched`
 _unsynced: set[int] = set()  # devices whose folders cannot be synced, and that a warning named
 CANNOT_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.ENOSYS}  # of a folder: CIFS, some FUSE, drvfs
 
@@ -73,7 +74,7 @@ def valid_name(name) -> bool:
 
 
 @contextlib.contextmanager
-def _named(path: Path) -> Iterator[None]:
+def _naming(path: Path) -> Iterator[None]:
     """Give an OSError the path that it is about: those of write() and fsync() know none."""
     try:
         yield
@@ -89,7 +90,7 @@ def fsync_folder(folder: Path) -> None:
     """
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        with _named(folder):
+        with _naming(folder):
             os.fsync(descriptor)
     except OSError as error:
         if error.errno not in CANNOT_SYNC:
@@ -105,6 +106,22 @@ def _warn_unsynced(folder: str, reason: str) -> None:
         _unsynced.add(device)
         what = f"the file system of {folder} cannot sync a folder ({reason})"
         say(f"warning: {what}; a power cut may cost the newest checkpoint, nothing else is lost")
+
+
+@contextlib.contextmanager
+def watched(told: Callable[[Path], None]) -> Iterator[None]:
+    """Call `told` with the path of each file that gets its name within a `with` block, see `named`."""
+    _watching.append(told)
+    try:
+        yield
+    finally:
+        _watching.remove(told)
+
+
+def named(path: Path) -> None:
+    """Tell those that watch that a whole file has its name now. To be called by whatever writes one."""
+    for told in tuple(_watching):
+        told(path)
 
 
 def make_folder(folder: Path, parents: bool = False) -> None:
@@ -125,7 +142,7 @@ def write(path: Path, content: bytes) -> dict:
     path.unlink(missing_ok=True)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
     try:
-        with _named(path):
+        with _naming(path):
             view = memoryview(content)
             while view:
                 view = view[os.write(descriptor, view) :]
@@ -175,6 +192,7 @@ def write_atomic(path: Path, content: bytes) -> dict:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
         raise
+    named(path)
     return {**listing, "name": path.name}
 
 

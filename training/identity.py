@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
+from envs import recordings
 from envs.sources import Clip, Source
 from errors import UserError
 from training import checkpoint, files
@@ -46,6 +47,33 @@ class Period:
 
 
 @dataclass(frozen=True)
+class Trained:
+    """What was trained on.
+
+    sums      of the clips
+    uploads   their recordings, of those that are known by the same name everywhere
+    """
+
+    sums: frozenset[str] = frozenset()
+    uploads: frozenset[str] = frozenset()
+
+    @classmethod
+    def on(cls, clips: Iterable[Clip]) -> "Trained":
+        """Return it for clips."""
+        clips = tuple(clips)
+        uploads = frozenset(clip.recording for clip in clips if recordings.is_told(clip.recording))
+        return cls(frozenset(clip.sha256 for clip in clips), uploads)
+
+    def same(self, source: Source) -> list[str]:
+        """Return the clips of a source that were trained on."""
+        return [clip.path for clip in source.clips if clip.sha256 in self.sums]
+
+    def parts(self, source: Source) -> list[str]:
+        """Return the other clips of uploads that were trained on: another segment, or a copy in other bytes."""
+        return [clip.path for clip in source.clips if clip.sha256 not in self.sums and clip.recording in self.uploads]
+
+
+@dataclass(frozen=True)
 class Made:
     """What a run was made of so far."""
 
@@ -58,10 +86,9 @@ class Made:
         return self.periods[-1].sides
 
     @property
-    def trained(self) -> frozenset[str]:
-        """The sums of all clips that were ever trained on."""
-        clips = (clip for period in self.periods for clip in period.sides.get("train", Source("", "", ())).clips)
-        return frozenset(clip.sha256 for clip in clips)
+    def trained(self) -> Trained:
+        """All clips that were ever trained on."""
+        return Trained.on(clip for period in self.periods for clip in period.sides.get("train", Source("", "", ())).clips)
 
 
 @dataclass(frozen=True)

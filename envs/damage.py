@@ -1,5 +1,6 @@
 """A clip that cannot be played."""
 
+import time
 from pathlib import Path
 
 from errors import UserError
@@ -13,6 +14,19 @@ class Damaged(UserError):
     def __init__(self, reason: str, path: Path, remedy: str):
         super().__init__(reason, str(path), remedy)
         self.reason, self.path = reason, path
+
+
+class Deadline:
+    """A limit on the processor time of this thread for one clip."""
+
+    def __init__(self, seconds: float, clip: Path):
+        self.seconds, self.clip, self.began = seconds, clip, time.thread_time()
+
+    def check(self) -> None:
+        """Raise Damaged where the time is over."""
+        if time.thread_time() - self.began > self.seconds:
+            what = f"takes more than {self.seconds:.0f} seconds to decode"
+            raise Damaged(what, self.clip, "scale it down, or shorten it")
 
 
 def unreadable(error: OSError, path: Path) -> Damaged:

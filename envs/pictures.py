@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from envs.damage import REMOVE, Damaged, unreadable
+from envs.damage import REMOVE, Damaged, Deadline, unreadable
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 MAX_PIXELS = 1 << 26  # a picture of 8192 x 8192
@@ -36,20 +36,47 @@ def _natural_order(path: Path) -> list:
     return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", path.name)]
 
 
-def pictures(folder: Path, limit: int) -> Iterator[np.ndarray]:
+def pictures(folder: Path, limit: int, deadline: Deadline) -> Iterator[np.ndarray]:
     """Yield the first `limit` pictures of a folder, BGR (H, W, 3) uint8.
 
     Values of 16 bits become eight by the largest value of the whole folder, since many hold 12 bits
-    or 14. Raise Damaged for what is no picture.
+    or 14. Raise Damaged for what is no picture, and where it takes too long.
     """
     paths = frame_files(folder)[:limit]
-    bits = 0
+    bits = None
     for path in paths:
         frame = _picture(path)
         if frame.dtype == np.uint16:
-            bits = bits or max(8, max(int(_picture(one).max()) for one in paths).bit_length())
-            frame = (frame >> (bits - 8)).clip(0, 255).astype(np.uint8)
+            bits = bits or _bits_of(paths, deadline)
+            frame = _eight_bits(frame, *bits)
         yield over_black(frame)
+
+
+def _bits_of(paths: list[Path], deadline: Deadline) -> tuple[int, int]:
+    """Return the bits that colours and transparency use; the second are 16 where they need more."""
+    colour, alpha = 0, 0
+    for path in paths:
+        deadline.check()
+        frame = _picture(path)
+        if frame.dtype == np.uint16:
+            colours, transparency = _channels(frame)
+            colour = max(colour, int(colours.max()))
+            alpha = max(alpha, int(transparency.max(initial=0)))
+    bits = max(8, colour.bit_length())
+    return bits, bits if alpha < 1 << bits else 16
+
+
+def _channels(frame: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return colours and transparency; the second is empty where a picture has none."""
+    colours = 3 if frame.ndim == 3 else 1
+    channels = frame.reshape(*frame.shape[:2], -1)
+    return channels[..., :colours], channels[..., colours:]
+
+
+def _eight_bits(frame: np.ndarray, colour: int, alpha: int) -> np.ndarray:
+    colours, transparency = _channels(frame)
+    eight = np.concatenate([colours >> (colour - 8), transparency >> (alpha - 8)], -1)
+    return eight.astype(np.uint8).reshape(frame.shape)
 
 
 def _picture(path: Path) -> np.ndarray:

@@ -5,8 +5,8 @@ that a container declares is often a guess, and is not read.
 """
 
 import contextlib
+import re
 import stat
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +14,7 @@ import av
 import cv2
 import numpy as np
 
-from envs.damage import REMOVE, Damaged, unreadable
+from envs.damage import REMOVE, Damaged, Deadline, unreadable
 from envs.pictures import MAX_SCANS, SCAN, over_black, pictures
 
 VIDEO_SUFFIXES = (
@@ -27,6 +27,8 @@ FORMATS = "mov,matroska,avi,mpeg,mpegvideo,mpegts,asf,flv,ogg,gif,mxf,dv,rm,nut,
 # Of these a header tells the duration. Of others FFmpeg guesses it, or reads it off the last
 # packet.
 WITH_DURATION = ("mov", "matroska", "avi", "asf", "flv", "mxf")
+DURATION = re.compile(r"(\d{1,4}):(\d\d):(\d\d(?:\.\d{1,9})?)")
+PLAYED = ("video", "audio")
 MIN_FRAMES = 2
 MAX_CLIP_FRAMES = 3_000  # two minutes at 25 frames a second; the rest of a longer file is not read
 MAX_PIXELS = 8192 * 4352  # of a frame: 8K; a decoder may hold sixteen
@@ -42,18 +44,15 @@ def decode(clip: Path, size: int) -> Iterator[np.ndarray]:
     Raise Damaged where the clip is not a regular file, not a video, damaged, too large, too slow,
     or shorter than two frames.
     """
-    frames = pictures(clip, MAX_CLIP_FRAMES) if clip.is_dir() else _video_frames(clip)
-    count, pixels, began = 0, 0, time.thread_time()
+    deadline = Deadline(MAX_SECONDS, clip)
+    is_folder = clip.is_dir()
+    frames = pictures(clip, MAX_CLIP_FRAMES, deadline) if is_folder else _video_frames(clip, deadline)
+    count, pixels = 0, 0
     for frame in frames:
         count += 1
         pixels += frame.shape[0] * frame.shape[1]
         yield _fitted(frame, size)
-        if time.thread_time() - began > MAX_SECONDS:
-            raise Damaged(
-                f"takes more than {MAX_SECONDS:.0f} seconds to decode",
-                clip,
-                "scale it down, or shorten it",
-            )
+        deadline.check()
         if count >= MAX_CLIP_FRAMES or (pixels >= MAX_CLIP_PIXELS and count >= MIN_FRAMES):
             break
     if count < MIN_FRAMES:
@@ -109,23 +108,25 @@ def _check_file(path: Path) -> None:
         raise unreadable(error, path) from error
 
 
-def _video_frames(path: Path) -> Iterator[np.ndarray]:
+def _video_frames(path: Path, deadline: Deadline) -> Iterator[np.ndarray]:
     """Yield the frames of a video file, BGR (H, W, 3), turned as its metadata say.
 
-    Raise Damaged where it is not whole.
+    Raise Damaged where it is not whole, or takes too long.
     """
     _check_file(path)
     with contextlib.closing(_opened(path)) as container:
         stream = _video_stream(container, path)
         record = _Record()
         for packet in _packets(container, record):
+            deadline.check()  # also where no frame comes out
             record.see(packet)
+            if packet.stream_index != stream.index:
+                continue
             if stream.codec_context.name == "mjpeg" and bytes(packet).count(SCAN) > MAX_SCANS:
                 raise Damaged(f"a picture of more than {MAX_SCANS} scans", path, "encode it again")
-            if packet.stream_index == stream.index:
-                for frame in _decoded(stream.codec_context, packet, record):
-                    record.frames += 1
-                    yield _upright(frame)
+            for frame in _decoded(stream.codec_context, packet, record):
+                record.frames += 1
+                yield _upright(frame)
         _check_whole(container, stream, record, path)
 
 
@@ -162,37 +163,39 @@ def _video_stream(container, path: Path):
     if stream.codec_context.width * stream.codec_context.height > MAX_PIXELS:
         raise Damaged(TOO_LARGE, path, "scale the video down")
     stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
+    stream.codec_context.thread_count = 1  # the deadline counts the time of this thread alone
     return stream
 
 
 class _Record:
-    """What came out of a file: frames, errors, and the time at which its last packets end."""
+    """What came out of a file: frames, errors, and the time at which the packets of streams end."""
 
     def __init__(self):
         self.frames, self.packets, self.lost, self.has_begun = 0, 0, 0, False
-        self.end, self.longest, self.cut, self.error = 0.0, 0.0, False, None
+        self.longest, self.cut, self.error = 0.0, False, None
+        self.ends: dict[int, float] = {}
         self._last: dict[int, float] = {}
 
     def see(self, packet) -> None:
         """Take note of a packet's time.
 
-        Of its stream's packets the longest time between two counts as a gap.
+        The longest time between two packets of a video or audio stream counts as a gap.
         """
         moment = packet.pts if packet.pts is not None else packet.dts
-        if moment is None or packet.stream.type not in ("video", "audio"):
+        if moment is None:
             return
-        begins = float(moment * packet.time_base)
-        gap = max(begins - self._last.get(packet.stream_index, begins), 0.0)
-        self._last[packet.stream_index] = begins
-        self.longest = max(self.longest, gap)
-        self.end = max(self.end, begins + float((packet.duration or 0) * packet.time_base))
+        begins, index = float(moment * packet.time_base), packet.stream_index
+        if packet.stream.type in PLAYED:
+            self.longest = max(self.longest, begins - self._last.get(index, begins))
+            self._last[index] = begins
+        ends = begins + float((packet.duration or 0) * packet.time_base)
+        self.ends[index] = max(self.ends.get(index, 0.0), ends)
 
 
 def _packets(container, record: _Record) -> Iterator:
     """Yield the packets of all streams. An error of the container ends them."""
-    streams = [stream for stream in container.streams if stream.type in ("video", "audio")]
     try:
-        yield from container.demux(streams)
+        yield from container.demux()
     except av.error.FFmpegError as error:
         record.cut, record.error = True, error
 
@@ -235,8 +238,7 @@ def _check_whole(container, stream, record: _Record, path: Path) -> None:
     if record.lost > LOST * record.packets:
         what = f"damaged: {record.lost} of {record.packets} packets cannot be decoded"
         raise Damaged(what, path, REMOVE)
-    whole = _declared_seconds(container, stream)
-    end = record.end - min(container.start_time or 0, 0) / av.time_base
+    whole, end = _seconds(container, stream, record)
     if whole - end > max(LOST * whole, 2 * record.longest):
         raise Damaged(f"damaged: it ends after {end:.1f} of {whole:.1f} seconds", path, REMOVE)
     if record.cut and not whole:
@@ -247,12 +249,35 @@ def _check_whole(container, stream, record: _Record, path: Path) -> None:
         )
 
 
+def _seconds(container, stream, record: _Record) -> tuple[float, float]:
+    """Return the duration that is declared, 0 for none, and the time at which the packets end.
+
+    Subtitles and data may be longer than picture and sound, or one packet may be as long as the
+    file. Where there are such streams, the picture is held against a duration of its own.
+    """
+    whole = _declared_seconds(container, stream)
+    end = max(record.ends.values(), default=0.0)
+    if any(other.type not in PLAYED for other in container.streams):
+        own = _own_seconds(container, stream)
+        if own and whole:
+            whole, end = min(own, whole), record.ends.get(stream.index, 0.0)
+    return whole, end - min(container.start_time or 0, 0) / av.time_base
+
+
 def _declared_seconds(container, stream) -> float:
     """Return the duration in the header; 0 where there is none, and FFmpeg would guess one."""
     if container.format.name == "avi":  # counts time in frames; FFmpeg shortens a short file's
         return float(stream.frames * stream.time_base)
     told = container.format.name.startswith(WITH_DURATION)
     return (container.duration or 0) / av.time_base if told else 0.0
+
+
+def _own_seconds(container, stream) -> float:
+    """Return the duration that a header tells of the picture alone, or 0."""
+    if container.format.name.startswith("mov"):
+        return float((stream.duration or 0) * stream.time_base)
+    match = DURATION.fullmatch(stream.metadata.get("DURATION", ""))  # a tag of mkv and webm
+    return int(match[1]) * 3600 + int(match[2]) * 60 + float(match[3]) if match else 0.0
 
 
 def _upright(frame) -> np.ndarray:

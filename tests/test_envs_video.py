@@ -3,6 +3,7 @@
 import itertools
 import os
 import socket
+import time
 from fractions import Fraction
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 
 from envs import folders, starter, video
 from envs import pictures as frame_folders
+from envs.damage import Deadline
 from errors import UserError
 
 VIDEOS = Path(__file__).resolve().parents[2] / "shared" / "videos"
@@ -206,6 +208,41 @@ def test_sound_may_be_longer_than_the_picture(tmp_path, suffix, codec):
     assert len(list(video.decode(path, 16))) == 40
 
 
+def subtitled(path: Path, codec: str, kind: str, until: float) -> Path:
+    """Write 3 seconds of noise, a subtitle of one second, and one from then on until `until`."""
+    with av.open(str(path), "w", options={"movflags": "faststart"} if path.suffix == ".mp4" else {}) as file:
+        stream = file.add_stream(codec, rate=25, width=64, height=64, pix_fmt="yuv420p")
+        words = file.add_stream(kind)
+        words.codec_context.subtitle_header = b"[Script Info]\n"
+        for start, end in ((0.0, 1.0), (1.0, until)):
+            packet = av.Packet(b"\0\5hello" if kind == "mov_text" else b"hello")
+            packet.stream, packet.time_base = words, Fraction(1, 1000)
+            packet.pts = packet.dts = int(1000 * start)
+            packet.duration = int(1000 * (end - start))
+            file.mux(packet)
+        for index in range(75):
+            noise = np.random.default_rng(index).integers(0, 255, (64, 64, 3), np.uint8)
+            file.mux(stream.encode(av.VideoFrame.from_ndarray(noise, format="rgb24")))
+        file.mux(stream.encode(None))
+    return path
+
+
+@pytest.mark.parametrize("tagged", [True, False])
+@pytest.mark.parametrize(
+    ("suffix", "codec", "kind"), [(".mkv", "libx264", "subrip"), (".webm", "libvpx", "webvtt"), (".mp4", "libx264", "mov_text")]
+)
+def test_subtitles_may_be_longer_than_the_picture(tmp_path, suffix, codec, kind, tagged):
+    path = subtitled(tmp_path / f"a{suffix}", codec, kind, until=7.5)
+    if not tagged:  # as programs write mkv that do not tell the duration of each stream
+        path.write_bytes(path.read_bytes().replace(b"DURATION", b"SOMETHNG"))
+    assert len(list(video.decode(path, 16))) == 75
+    whole = path.read_bytes()
+    if tagged:
+        path.write_bytes(whole[: len(whole) // 2])
+        message = refusal(video.decode, path, 8)
+        assert "damaged: it " in message or "packets cannot be decoded" in message
+
+
 @pytest.mark.parametrize(("suffix", "codec"), [(".webm", "libvpx"), (".mkv", "libx264"), (".mp4", "libx264")])
 def test_rates_may_vary(tmp_path, suffix, codec):
     """A second of video, then a frame every second as of a screen that stands still, then two at 100 seconds."""
@@ -237,7 +274,8 @@ def test_a_cut_without_encoding_plays_from_where_it_begins(tmp_path, start):
 )
 def test_a_turned_video_is_upright(tmp_path, turned, corner):
     """By 90 degrees against the clock the left top comes to the left bottom."""
-    frame = next(video._video_frames(encode(tmp_path / "a.mp4", "libx264", turned=turned)))
+    path = encode(tmp_path / "a.mp4", "libx264", turned=turned)
+    frame = next(video._video_frames(path, Deadline(60, path)))
     assert frame.shape == ((64, 128, 3) if turned in (0, 180) else (128, 64, 3))
     left, right = frame[:, :16], frame[:, -16:]
     corners = {
@@ -256,7 +294,7 @@ STARTER = [path for side in ("train", "heldout") for path, _ in starter._files(s
 @pytest.mark.parametrize("path", STARTER, ids=lambda path: path.name)
 def test_pixels_are_those_of_opencv(path):
     capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
-    for frame in itertools.islice(video._video_frames(path), 40):
+    for frame in itertools.islice(video._video_frames(path, Deadline(60, path)), 40):
         np.testing.assert_array_equal(frame, capture.read()[1])
 
 
@@ -284,6 +322,19 @@ def test_pictures_of_16_bits_play_by_the_bits_that_they_use(tmp_path, bits):
         cv2.imwrite(str(tmp_path / "clip" / f"{index}.png"), picture)
     shades = [int(frame[0, 0, 0]) for frame in video.decode(tmp_path / "clip", 8)]
     np.testing.assert_allclose(shades, [0, 85, 170, 255], atol=1)
+
+
+@pytest.mark.parametrize("alpha", [4095, 65535])
+def test_colours_of_12_bits_play_whatever_their_transparency(tmp_path, alpha):
+    (tmp_path / "clip").mkdir()
+    for index in range(4):
+        picture = np.full((8, 8, 4), 4095 * index // 3, np.uint16)
+        picture[..., 3] = alpha
+        picture[:4, :, 3] = 0
+        cv2.imwrite(str(tmp_path / "clip" / f"{index}.png"), picture)
+    frames = list(video.decode(tmp_path / "clip", 8))
+    np.testing.assert_allclose([int(frame[7, 0, 0]) for frame in frames], [0, 85, 170, 255], atol=1)
+    assert max(frame[:4].max() for frame in frames) == 0
 
 
 def test_a_codec_that_is_not_known_is_told_as_the_cause(tmp_path):
@@ -377,6 +428,43 @@ def test_a_clip_that_takes_too_long_is_refused(tmp_path, monkeypatch):
     path = write_video(tmp_path / "a.mp4", pictures(30))
     monkeypatch.setattr(video, "MAX_SECONDS", 0.0)
     assert "takes more than 0 seconds to decode" in refusal(video.decode, path, 8)
+
+
+def test_a_file_without_pictures_has_a_deadline(tmp_path, monkeypatch):
+    """Each packet costs time, also where the decoder makes no frame of it."""
+    path = encode(tmp_path / "a.webm", "libvpx-vp9")
+    monkeypatch.setattr(video, "MAX_PIXELS", 48 * 64)
+    assert "no frame of its vp9 video" in refusal(video.decode, path, 8)
+    monkeypatch.setattr(video, "MAX_SECONDS", 0.0)
+    assert "takes more than 0 seconds to decode" in refusal(video.decode, path, 8)
+
+
+def test_the_deadline_counts_all_time_of_the_decoder(tmp_path):
+    """A decoder with threads of its own would spend time that this thread's clock does not see."""
+    path = tmp_path / "a.mkv"
+    with av.open(str(path), "w") as file:
+        stream = file.add_stream(
+            "ffv1", rate=25, width=640, height=480, pix_fmt="yuv420p", options={"slices": "24", "level": "3"}
+        )
+        noise = np.random.default_rng(0).integers(0, 255, (480, 640, 3), np.uint8)
+        for _ in range(12):
+            file.mux(stream.encode(av.VideoFrame.from_ndarray(noise, format="rgb24")))
+        file.mux(stream.encode(None))
+    mine, everyones = time.thread_time(), time.process_time()
+    assert len(list(video.decode(path, 8))) == 12
+    mine, everyones = time.thread_time() - mine, time.process_time() - everyones
+    assert mine > 0.9 * everyones
+
+
+def test_the_look_for_bits_of_pictures_has_a_deadline(tmp_path, monkeypatch):
+    (tmp_path / "clip").mkdir()
+    for index in range(30):
+        cv2.imwrite(str(tmp_path / "clip" / f"{index}.png"), np.full((64, 64), index, np.uint16))
+    looked, whole = [], frame_folders._picture
+    monkeypatch.setattr(frame_folders, "_picture", lambda path: looked.append(path) or whole(path))
+    monkeypatch.setattr(video, "MAX_SECONDS", 0.0)
+    assert "takes more than 0 seconds to decode" in refusal(video.decode, tmp_path / "clip", 8)
+    assert len(looked) < 3
 
 
 def jpgs(file, shapes: list[tuple[int, int]]) -> None:

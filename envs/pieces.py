@@ -15,7 +15,7 @@ from envs.playback import Frames
 from envs.sums import Sums
 from errors import UserError
 
-FORMAT = 1  # raise when decoding changes, so that old pieces are not read
+FORMAT = 2  # raise when decoding changes, so that old pieces are not read
 SHOWN = 10  # damaged clips that are named
 
 

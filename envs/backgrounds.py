@@ -254,7 +254,9 @@ def _clips_of(source: str, config: BackgroundConfig, side: str, size: int, limit
     taken = pieces.Pieces(sides[side], size)
 
     def finish() -> tuple[str, ...]:
-        """Return what is left out of this side. Raise UserError for what is damaged on both."""
+        """Return what is left out of this side, warn of what is cut, raise UserError for what is damaged on both."""
+        if taken.cut:
+            warnings.warn(f"{root}: {pieces.told_of_cut(taken.cut)}", stacklevel=2)
         if taken.damaged and not config.skip_damaged:
             other = pieces.Pieces(sides[SIDES[1 - SIDES.index(side)]], size)
             other.look_through(limit)

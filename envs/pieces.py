@@ -3,6 +3,7 @@
 Those that cannot be played are told together.
 """
 
+import functools
 import hashlib
 import json
 from collections.abc import Iterator
@@ -20,11 +21,16 @@ SHOWN = 10  # damaged clips that are named
 
 
 class Pieces:
-    """Clips for `cache.fetch`, decoded as they are asked for; `damaged` has what cannot play."""
+    """Clips for `cache.fetch`, decoded as they are asked for.
+
+    damaged  what cannot play, by the name of the clip
+    cut      the number of frames that play of a clip that has more, as it was decoded
+    """
 
     def __init__(self, clips: list[Found], size: int):
         self.clips, self.size = clips, size
         self.damaged: dict[str, Damaged] = {}
+        self.cut: dict[str, int] = {}
 
     def __iter__(self) -> Iterator[tuple[str, str, str, Frames]]:
         sums = Sums()
@@ -62,7 +68,8 @@ class Pieces:
         frame_bytes = self.size * self.size * 3
 
         def decoded() -> Iterator:
-            yield clip.name, clip.recording, digest, video.decode(clip.path, self.size)
+            note = functools.partial(self.cut.__setitem__, clip.name)
+            yield clip.name, clip.recording, digest, video.decode(clip.path, self.size, note)
 
         most = video.MAX_CLIP_FRAMES
         path, written, _ = cache.fetch(cache.PIECE + name, decoded, most, frame_bytes)
@@ -78,3 +85,13 @@ def refusal(root: Path, damaged: dict[str, Damaged]) -> UserError:
     remedy = "remove them, put whole copies there, or use --background.skip_damaged true"
     told = f"{remedy}: {', '.join(names)}{more}"
     return UserError(f"{len(damaged)} clips cannot be played", str(root), told)
+
+
+def told_of_cut(cut: dict[str, int]) -> str:
+    """Return one line for the clips that play in part."""
+    shown = [f"{name} ({frames} frames)" for name, frames in list(cut.items())[:SHOWN]]
+    more = f" and {len(cut) - SHOWN} more" if len(cut) > SHOWN else ""
+    clips = f"{len(cut)} clip{' is' if len(cut) == 1 else 's are'} longer than what plays of one"
+    limits = f"{video.MAX_CLIP_FRAMES:,} frames, {video.MAX_CLIP_PIXELS / 1e9:.1f} billion pixels"
+    remedy = "cut it into shorter clips or scale it down to have it all"
+    return f"{clips} ({limits}), the beginning plays: {', '.join(shown)}{more}: {remedy}"

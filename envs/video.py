@@ -7,7 +7,7 @@ that a container declares is often a guess, and is not read.
 import contextlib
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import av
@@ -38,23 +38,30 @@ MAX_SECONDS = 60.0  # of this thread's time that a clip may take
 LOST = 0.1  # share of the packets, or of the time, that may be lost; more is damage
 
 
-def decode(clip: Path, size: int) -> Iterator[np.ndarray]:
+def _nothing(frames: int) -> None:
+    """Take no note of a clip that is longer than what plays."""
+
+
+def decode(clip: Path, size: int, note: Callable[[int], None] = _nothing) -> Iterator[np.ndarray]:
     """Yield the frames of one clip, RGB (size, size, 3) uint8, each cut and scaled as it comes.
+
+    note  called with the number of frames that play where the clip has more
 
     Raise Damaged where the clip is not a regular file, not a video, damaged, too large, too slow,
     or shorter than two frames.
     """
     deadline = Deadline(MAX_SECONDS, clip)
     is_folder = clip.is_dir()
-    frames = pictures(clip, MAX_CLIP_FRAMES, deadline) if is_folder else _video_frames(clip, deadline)
+    frames = pictures(clip, MAX_CLIP_FRAMES + 1, deadline) if is_folder else _video_frames(clip, deadline)
     count, pixels = 0, 0
     for frame in frames:
+        if count >= MAX_CLIP_FRAMES or (pixels >= MAX_CLIP_PIXELS and count >= MIN_FRAMES):
+            note(count)
+            break
         count += 1
         pixels += frame.shape[0] * frame.shape[1]
         yield _fitted(frame, size)
         deadline.check()
-        if count >= MAX_CLIP_FRAMES or (pixels >= MAX_CLIP_PIXELS and count >= MIN_FRAMES):
-            break
     if count < MIN_FRAMES:
         what = f"{count} frame{'s' * (count != 1)} can be decoded, 2 are needed"
         raise Damaged(what, clip, REMOVE)

@@ -297,7 +297,7 @@ def test_what_was_decoded_before_a_damaged_clip_stays(folder, monkeypatch):
     (folder / "train" / "clip1" / "3.png").write_bytes(good)
     decoded = []
     whole = video.decode
-    monkeypatch.setattr(video, "decode", lambda clip, size: decoded.append(clip.name) or whole(clip, size))
+    monkeypatch.setattr(video, "decode", lambda clip, *rest: decoded.append(clip.name) or whole(clip, *rest))
     assert loaded(folder).frames.shape == (44, 16, 16, 3)
     assert loaded(folder, "heldout").frames.shape == (6, 16, 16, 3)
     assert decoded == ["clip1"]
@@ -309,7 +309,7 @@ def test_a_clip_that_comes_is_decoded_alone_and_a_folder_that_moved_not_at_all(f
     moved = folder.rename(folder.with_name("moved"))
     decoded = []
     whole = video.decode
-    monkeypatch.setattr(video, "decode", lambda clip, size: decoded.append(clip.name) or whole(clip, size))
+    monkeypatch.setattr(video, "decode", lambda clip, *rest: decoded.append(clip.name) or whole(clip, *rest))
     assert loaded(moved).starts == (0, 5, 14, 44, 48)
     assert decoded == ["more"]
 
@@ -363,8 +363,8 @@ def test_a_side_of_damaged_clips_alone_is_refused(spoiled):
 def test_a_clip_that_changes_while_it_is_decoded_is_told(folder, monkeypatch):
     whole = video.decode
 
-    def change(clip, size):
-        yield from whole(clip, size)
+    def change(clip, *rest):
+        yield from whole(clip, *rest)
         (clip / "0.png").write_bytes((clip / "1.png").read_bytes())
 
     monkeypatch.setattr(video, "decode", change)
@@ -496,3 +496,25 @@ def test_wrong_settings_are_one_line(call, words):
 
 def test_no_background():
     assert envs.load_background(envs.BackgroundConfig("none"), "train") is None
+
+
+def test_clips_that_play_in_part_are_one_warning(folder, monkeypatch):
+    monkeypatch.setattr(video, "MAX_CLIP_FRAMES", 8)
+    with pytest.warns(UserWarning, match="longer than what plays") as caught:
+        assert loaded(folder).starts == (0, 5, 13, 21)
+    assert [str(one.message).partition(": ")[2] for one in caught] == [
+        "2 clips are longer than what plays of one (8 frames, 6.4 billion pixels), the beginning plays: "
+        "train/clip1 (8 frames), train/clip2 (8 frames): cut it into shorter clips or scale it down to have it all"
+    ]
+
+
+def test_a_clip_of_too_many_pixels_plays_in_part(folder, monkeypatch):
+    monkeypatch.setattr(video, "MAX_CLIP_PIXELS", 29 * 48 * 64)
+    with pytest.warns(UserWarning, match=r"1 clip is longer than .* train/clip2 \(29 frames\)"):
+        assert loaded(folder).starts == (0, 5, 14, 43)
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_clip_that_is_just_as_long_as_what_plays_is_whole(folder, monkeypatch):
+    monkeypatch.setattr(video, "MAX_CLIP_FRAMES", 30)
+    assert loaded(folder).starts == (0, 5, 14, 44)

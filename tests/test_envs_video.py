@@ -243,6 +243,23 @@ def test_subtitles_may_be_longer_than_the_picture(tmp_path, suffix, codec, kind,
         assert "damaged: it " in message or "packets cannot be decoded" in message
 
 
+def test_a_time_code_as_long_as_the_file_hides_no_loss(tmp_path):
+    """A camera's track of time codes is one packet at the beginning."""
+    path = tmp_path / "a.mov"
+    with av.open(str(path), "w", options={"movflags": "faststart"}) as file:
+        stream = file.add_stream("libx264", rate=25, width=64, height=64, pix_fmt="yuv420p")
+        stream.metadata["timecode"] = "00:00:00:00"
+        for index in range(75):
+            noise = np.random.default_rng(index).integers(0, 255, (64, 64, 3), np.uint8)
+            file.mux(stream.encode(av.VideoFrame.from_ndarray(noise, format="rgb24")))
+        file.mux(stream.encode(None))
+    with av.open(str(path)) as file:
+        assert [stream.type for stream in file.streams] == ["video", "data"]
+    assert len(list(video.decode(path, 8))) == 75
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    assert "damaged: it ends after" in refusal(video.decode, path, 8)
+
+
 @pytest.mark.parametrize(("suffix", "codec"), [(".webm", "libvpx"), (".mkv", "libx264"), (".mp4", "libx264")])
 def test_rates_may_vary(tmp_path, suffix, codec):
     """A second of video, then a frame every second as of a screen that stands still, then two at 100 seconds."""

@@ -1,8 +1,9 @@
-"""What saving and guarding cost of a training hour: ``python benchmarks/guard_cost.py``. One JSON line last.
+"""What saving, guarding and evaluating cost of a training hour: ``python benchmarks/guard_cost.py``. One JSON line last.
 
-A real run of the default agent; the seconds within Trainer.save, and within what looks for numbers that are none in losses,
-gradients, weights, actions and rewards, are taken by a clock around them. Both shares are of the same run's seconds of
-training: saving as often as the run's options say, at the speed that it trains at.
+A real run of the default agent. A clock is around Trainer.save, and around what looks for numbers that are none in losses,
+gradients, weights, actions and rewards. Both shares are of the same run's seconds of training: saving as often as the run's
+options say, at the speed that it trains at. The share of evaluations during training is CPU seconds of one such evaluation,
+films included, in those of as many frames of training as lie between two.
 """
 
 import json
@@ -27,9 +28,12 @@ import build  # noqa: E402
 from agents import optimiser  # noqa: E402
 from benchmarks import result_files  # noqa: E402
 from configs import run as runs  # noqa: E402
+from envs import backgrounds  # noqa: E402
 from errors import run_main  # noqa: E402
+from evaluation import report  # noqa: E402
 from option import option  # noqa: E402
 from training import options, rollout  # noqa: E402
+from training.logger import Logger  # noqa: E402
 from training.rollout import Rollout  # noqa: E402
 from training.trainer import Trainer  # noqa: E402
 
@@ -38,11 +42,12 @@ WATCHED = ((optimiser, "guard"), (optimiser.Optimiser, "guard"), (rollout, "_nar
 
 @dataclass(frozen=True)
 class CostConfig:
-    """Foreground: what saving and guarding cost of a training hour."""
+    """Foreground: what saving, guarding and evaluating cost of a training hour."""
 
     size: str = option("cpu", "Size of the agent.", choices=runs.SIZES)
     updates: int = option(120, "Updates that are timed.", ge=1)
     saves: int = option(4, "Saves that are timed, as many frames apart as in a run; their mean counts.", ge=1)
+    evaluations: int = option(1, "Evaluations that are timed; their mean counts.", ge=1)
     held: int = option(5000, "Agent steps in the replay before, of random actions.", ge=1000)
 
 
@@ -65,8 +70,8 @@ class Clock:
         setattr(owner, name, timed)
 
 
-def make(config: CostConfig, folder: Path) -> Trainer:
-    """The trainer of the default agent on the default task, on one thread."""
+def make(config: CostConfig, folder: Path) -> tuple[runs.RunConfig, Trainer]:
+    """Return the options and the trainer of the default agent on the default task, on one thread."""
     words = ["--size", config.size, "--device", "cpu", "--background.source", "starter", "--folder", str(folder)]
     run, _ = runs.read(words, cuda=False)
     envs = build.training_environments(run)
@@ -74,21 +79,23 @@ def make(config: CostConfig, folder: Path) -> Trainer:
     replay, _ = build.make_replay(run, envs.single_action_space, "cpu")
     steps = Rollout(envs, agent.initial_state(1), run.seed)
     repeat = run.environment.action_repeat
-    return Trainer(run.training, 0, repeat, agent, steps, replay, folder, 20, lambda _: {})
+    return run, Trainer(run.training, 0, repeat, agent, steps, replay, folder, 20, lambda _: {})
 
 
 def measure(config: CostConfig, folder: Path) -> dict:
     """All shares, in parts of a hundred of the seconds of training."""
     torch.set_num_threads(1)
-    trainer, silent = make(config, folder), SimpleNamespace(scalars=lambda *_: None, message=print)
+    run, trainer = make(config, folder)
+    silent = SimpleNamespace(scalars=lambda *_: None, message=print)
     fill(trainer, config.held, silent)
     clock = Clock()
     trained(trainer, 3, silent)  # warm
     for owner, name in WATCHED:
         clock.put(owner, name)
-    began, busy, frame = time.perf_counter(), time.thread_time(), trainer.env_frame
+    began, busy, spent, frame = time.perf_counter(), time.thread_time(), time.process_time(), trainer.env_frame
     trained(trainer, config.updates, silent)
     seconds, guarding = time.perf_counter() - began, clock.seconds / (time.thread_time() - busy)
+    spent_per_frame = (time.process_time() - spent) / (trainer.env_frame - frame)
     speed = (trainer.env_frame - frame) / seconds  # env frames a second
     saves = []
     for _ in range(config.saves):
@@ -96,6 +103,8 @@ def measure(config: CostConfig, folder: Path) -> dict:
         began = time.perf_counter()
         trainer.save(silent)
         saves.append(time.perf_counter() - began)
+    evaluation = evaluation_seconds(config, run, trainer, folder)
+    every = run.training.evaluate_every
     save, period = statistics.mean(saves), trainer.config.checkpoint_every / speed
     return {
         "size": config.size,
@@ -105,7 +114,23 @@ def measure(config: CostConfig, folder: Path) -> dict:
         "saving_percent": round(100 * save / period, 3),
         "guarding_percent": round(100 * guarding, 3),
         "percent": round(100 * (save / period + guarding), 3),
+        "evaluation_episodes": run.evaluation.training_episodes,
+        "evaluation_cpu_seconds": round(evaluation, 1),
+        "frames_between_evaluations": every,
+        "training_cpu_seconds_between": round(spent_per_frame * every, 1),
+        "evaluating_percent": round(100 * evaluation / (spent_per_frame * every), 2),
     }
+
+
+def evaluation_seconds(config: CostConfig, run: runs.RunConfig, trainer: Trainer, folder: Path) -> float:
+    """Return the CPU seconds of an evaluation during training, of the default number of episodes."""
+    backgrounds.sources(run.background, run.environment.image_size)  # decoded at a run's start
+    evaluator = report.Evaluator(run, trainer.agent, folder)
+    with Logger(folder) as evaluator.logger:
+        began = time.process_time()
+        for _ in range(config.evaluations):
+            evaluator.looked_at(trainer.env_frame, evaluator.fresh_side)
+        return (time.process_time() - began) / config.evaluations
 
 
 def fill(trainer: Trainer, steps: int, logger) -> None:

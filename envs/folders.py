@@ -128,7 +128,7 @@ def _not_taken(passed: list[Path], root: Path) -> str:
         told.append(f"{_examples(videos, root)}: looks like video, and is not taken: {remedy}")
     if pictures:
         count = f"{len(pictures)} picture{'s' * (len(pictures) > 1)}"
-        rule = "frames are two or more jpg or png files in a folder of their own, without videos"
+        rule = "frames are two or more jpg or png files in a folder without videos, masks or thumbnails"
         told.append(f"{count} not taken ({_examples(pictures, root)}): {rule}")
     return "; ".join(told)
 

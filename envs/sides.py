@@ -1,7 +1,7 @@
 """Which side the folders name: train/ and test/, and pairs such as videos_train/ and videos_val/."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import PurePosixPath
 
 from errors import UserError
@@ -39,6 +39,9 @@ def sides_of(clips: Sequence[Folders], root) -> tuple[list[str], list[str]]:
             paired, single = _pair(parent, list(beside[parent]), root)
             sides.update({(*parent, name): side for name, side in paired.items()})
             unused += [PurePosixPath(*parent, name).as_posix() for name in single]
+    named = [side for path in unused for side in _words(PurePosixPath(path).name)[0]]
+    if not sides and _are_both(named):  # in different folders
+        raise _unclear(unused, root)
     return [_first(folders, sides) for folders in clips], unused
 
 
@@ -51,19 +54,27 @@ def _pair(parent: Folders, names: list[str], root) -> tuple[dict[str, str], list
     """Return the sides of the folders `names` in `parent`, and those whose partner is missing."""
     whole = {name: _whole(name) for name in names if _whole(name)}
     parts = {name: _words(name) for name in names if name not in whole and _words(name)[0]}
-    kinds = {side == TRAIN[0] for side in whole.values()}
-    if not parts or len(kinds) == 2:
+    if not parts or _are_both(whole.values()):
         return whole, []
     every = [*whole.values(), *(side for found, _ in parts.values() for side in found)]
-    if len({side == TRAIN[0] for side in every}) < 2:
+    if not _are_both(every):
         return whole, list(parts)
     rests = {rest for _, rest in parts.values()} | {() for _ in whole}
     alike = len(rests) == 1 or len(whole) + len(parts) == len(names)
     if len(set(every)) < len(every) or any(len(found) > 1 for found, _ in parts.values()) or not alike:
-        told = ", ".join(PurePosixPath(*parent, name).as_posix() for name in [*whole, *parts][:4])
-        what = f"which folder is the training side, and which is held out, is not clear ({told})"
-        raise UserError(what, str(root), REMEDY)
+        raise _unclear([PurePosixPath(*parent, name).as_posix() for name in [*whole, *parts]], root)
     return {**whole, **{name: found[0] for name, (found, _) in parts.items()}}, []
+
+
+def _are_both(sides: Iterable[str]) -> bool:
+    """Return whether both the training side and a held-out one are among the sides."""
+    return len({side == TRAIN[0] for side in sides}) == 2
+
+
+def _unclear(names: list[str], root) -> UserError:
+    told = ", ".join(names[:4])
+    what = f"which folder is the training side, and which is held out, is not clear ({told})"
+    return UserError(what, str(root), REMEDY)
 
 
 def _whole(name: str) -> str:

@@ -409,8 +409,9 @@ def test_of_several_pairs_the_first_held_out_side_is_taken(tmp_path):
 
 @pytest.mark.parametrize(
     "names",
-    ["a_train b_train a_test", "a_train a_test a2_test", "train_val_256 test_256", "train_videos clips_test other"],
-)
+    ["a_train b_train a_test", "a_train a_test a2_test", "train_val_256 test_256", "train_videos clips_test other",
+     "a/k_train b/k_test"],
+)  # fmt: skip
 def test_folders_whose_pair_is_not_clear_are_refused(tmp_path, names):
     touched(tmp_path, *(f"{name}/a.mp4" for name in names.split()))
     message = refusal(folders.split, tmp_path, 0.25)

@@ -47,9 +47,12 @@ class Output:
         write   writes scores.json, with the names of the files and whether the evaluation is complete
         """
         self._write = write
-        self.save()
-        for name in set(self.earlier) - self._written:
+        self.save()  # lists the old files, too: a process may be killed before they are gone
+        old = set(self.earlier) - self._written
+        for name in old:
             (self.folder / name).unlink(missing_ok=True)
+        if old:
+            self.save()
 
     def save(self, complete: bool = False) -> None:
         """Write scores.json with what is known by now."""

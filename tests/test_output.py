@@ -74,7 +74,7 @@ def test_an_evaluation_that_is_stopped_leaves_no_scores_of_another_beside_its_fi
     with output.opened(tmp_path) as out:
         write = writer(out)
         out.begin(lambda *told: (seen.append(((tmp_path / names[0]).exists(), *told)), write(*told)))
-    assert seen == [(True, names, False)]
+    assert seen == [(True, names, False), (False, ["scores.json"], False)]
     assert scores(tmp_path)["complete"] is False
     assert os.listdir(tmp_path) == ["scores.json"]
     with output.opened(tmp_path) as out:  # the list of one that was killed before it deleted anything

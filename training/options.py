@@ -210,8 +210,7 @@ class _Line:
         """Errors: UserError for a value of the user's that has no effect, unless it would be the same without it."""
         for key, when in unread(config):
             if self.values[key] != self.own[key]:
-                agent = getattr(config, "agent", "")
-                what = f"{key} is not read by agent {agent}" if agent else f"{key} has no effect here"
+                what = f"{key} is not read with these options"
                 where = self.provenance[key]
                 place = where if where.startswith("--") else f"{where}: {key}"
                 raise UserError(what, place, f"leave it out; it is read {when}")

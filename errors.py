@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Callable, Iterable
 
 NEAR = 0.65  # how alike two names are, 0 to 1, where one may be meant by the other
-LONGEST = 600  # letters of a part of the line
+LONGEST = 1000  # letters of a part of the line
 
 
 class UserError(Exception):

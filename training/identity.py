@@ -164,7 +164,11 @@ def compare(before: Made | None, sides: Sides, skills: Path | None) -> Changes:
     """
     if before is None:
         return Changes(now=Made((Period(0, sides),), skills and Origin(str(_run_of(skills)))), known=False)
-    found = [change for side in sorted(set(before.sides) | set(sides)) for change in side_changes(side, before.sides, sides)]
+    found = [
+        change
+        for side in sorted(set(before.sides) | set(sides), reverse=True)
+        for change in side_changes(side, before.sides, sides)
+    ]
     now = before if not found else replace(before, periods=(*before.periods, Period(0, sides)))
     if (then := before.origin) != (given := skills and Origin(str(_run_of(skills)))) and not _same_run(then, skills):
         found.append(Change("skills", _run_text(then), _run_text(given)))
@@ -191,12 +195,12 @@ def _named(clips: Iterable[Clip], sums: Counter) -> str:
 
 
 def _side_text(sides: Sides, side: str) -> str:
-    """Return the clips of a side in words: where, how many, and the beginning of their sum."""
+    """Return the clips of a side in words: where and how many. Their sums are in sources.json."""
     if side not in sides:
         return "without clips"
     source = sides[side]
     number = len(source.clips)
-    return f"{source.root or source.source}, {number} clip{'s' * (number != 1)}, sum {sum_of(source)[:12]}"
+    return f"{source.root or source.source}, {number} clip{'s' * (number != 1)}"
 
 
 def sum_of(source: Source) -> str:

@@ -1,5 +1,6 @@
 """Train an agent. ``python train.py --help`` lists every option; the same command on the same folder resumes."""
 
+import shlex
 import signal
 import sys
 import time
@@ -131,7 +132,10 @@ def write_down(config: runs.RunConfig, folder: Path, frame: int, changes: identi
     rates = [change for change in given if change.key in RATES]
     if done and (others := [change.key for change in (*changes.found, *rates)]):
         what = f"the run is finished at frame {frame}, so that another {others[0]} changes nothing"
-        raise UserError(what, str(folder), "leave it out, or give more --frames")
+        remedy = "leave it out, or give more --frames"
+        if changes.found:
+            remedy = "give what it was made of, or more --frames; eval.py plays other clips with --background"
+        raise UserError(what, str(folder), remedy)
     if frame and not changes.known:
         say(f"warning: {folder} did not say what it was made of; what it is given now is written to {identity.SOURCES}")
     for change in (*changes.found, *rates):
@@ -229,7 +233,7 @@ def finish(evaluator: report.Evaluator, trainer: Trainer, progress: Progress, fo
         trainer.offer_best(float(np.mean(scores.returns[: evaluator.during])), progress)
         if trainer.best.frame is not None:
             say(f"best checkpoint: frame {trainer.best.frame}, return {trainer.best.score:.1f}, {folder / 'best'}", sys.stdout)
-        say(f"watch it: .venv/bin/tensorboard --logdir {folder.parent}", sys.stdout)
+        say(f"watch it: .venv/bin/tensorboard --logdir {shlex.quote(str(folder.parent))}", sys.stdout)
     except interrupt.Interrupted:
         return
 
@@ -268,7 +272,7 @@ def first_lines(config, agent, replay_text, device, folder, trainer) -> list[str
         f"replay       {replay_text}",
         f"device       {device}, {torch.get_num_threads()} threads",
         f"folder       {folder}",
-        f"watch it     .venv/bin/tensorboard --logdir {folder.parent}",
+        f"watch it     .venv/bin/tensorboard --logdir {shlex.quote(str(folder.parent))}",
     ]
     if trainer.env_frame:
         lines.append(f"resumed      at frame {trainer.env_frame}, update {trainer.update}, {len(trainer.replay)} steps held")

@@ -109,9 +109,6 @@ class ActorCriticConfig:
     def __post_init__(self):
         if not self.rewards:
             raise UserError("no reward is named", "actor_critic.rewards", "name one with its weight, like task=1")
-        if self.replay_value and "task" not in self.rewards:
-            what = "replayed rewards are those of the task, which is not maximised"
-            raise UserError(what, "actor_critic.replay_value", "leave it out")
         limit = min(self.initial_std, 0.99 * self.max_std)  # what the policy starts with
         if self.min_std >= limit:
             what = f"min_std {self.min_std} leaves no room below initial_std {self.initial_std} and max_std {self.max_std}"

@@ -45,6 +45,14 @@ DISCOVERING = (
 MEASURING = SKILLED[0], lambda run: run.skill.size and not run.hierarchy.hold
 PLAYING = backgrounds.PLAYING[0], lambda run: backgrounds.PLAYING[1](run.background)
 FLAT = "by every agent but hierarchical", lambda run: not run.hierarchy.hold
+WHOLE = (
+    "by every agent but hierarchical and those with modes",
+    lambda run: not run.hierarchy.hold and not run.modes.number,
+)
+UNCONDITIONED = (
+    "where task is among --actor_critic.rewards, by agents without skills, modes or hierarchy",
+    lambda run: "task" in run.actor_critic.rewards and WHOLE[1](run) and not run.skill.size,
+)
 
 
 @dataclass(frozen=True)
@@ -115,9 +123,13 @@ class RunConfig:
     family: FamilyConfig = option(FamilyConfig, "Family of games")
     training: TrainingConfig = option(TrainingConfig, "Training")
     evaluation: EvaluationConfig = option(EvaluationConfig, "Evaluation", read_if={"skills": MEASURING})
-    world_model: WorldModelConfig = option(WorldModelConfig, "World model", read_if={"random_shift": FLAT})
-    actor_critic: ActorCriticConfig = option(ActorCriticConfig, "Actor and critics", read_if={"noise_correlation": FLAT})
-    optimiser: OptimiserConfig = option(OptimiserConfig, "Optimisers")
+    world_model: WorldModelConfig = option(WorldModelConfig, "World model", read_if={"random_shift": FLAT, "context": FLAT})
+    actor_critic: ActorCriticConfig = option(
+        ActorCriticConfig,
+        "Actor and critics",
+        read_if={"noise_correlation": FLAT, "replay_value": UNCONDITIONED},
+    )
+    optimiser: OptimiserConfig = option(OptimiserConfig, "Optimisers", read_if={"average": WHOLE, "decay_after": FLAT})
     skill: SkillConfig = option(SkillConfig, "Skills")
     discovery: DiscoveryConfig = option(DiscoveryConfig, "Discovery of skills", read_if=DISCOVERING)
     hierarchy: HierarchyConfig = option(HierarchyConfig, "High-level policy over the skills of another run")

@@ -384,6 +384,8 @@ def test_every_answer_names_options_that_exist_and_stands_for_none_that_does():
         ("infopower_paper", "world_model.rssm.groups", "8", "latent is categorical"),
         ("infopower", "background.heldout_fraction", "0.5", "--background.source is a path"),
         ("infopower", "background.skip_damaged", "true", "--background.source is a path"),
+        ("mra", "optimiser.average", "0.9", "those with modes"),
+        ("slim", "actor_critic.replay_value", "0.3", "without skills"),
     ],
 )
 def test_an_option_that_the_agent_does_not_read_is_refused(tmp_path, agent, key, value, when):

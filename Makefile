@@ -12,7 +12,7 @@ PYTHON_IN_VENV := .venv/bin/python
 # Idle OpenMP threads that spin make two threads nine times slower than one when another process wants a core.
 export GOMP_SPINCOUNT ?= 0
 
-.PHONY: help setup train test test-long outside learn lint tensorboard
+.PHONY: help setup train test test-long outside learn lint docs tensorboard
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*##/  make \1:/p' $(MAKEFILE_LIST)
@@ -41,6 +41,10 @@ learn: setup  ## does every agent still learn? (benchmarks/learning.py)
 
 lint: setup  ## ruff
 	@$(PYTHON_IN_VENV) -m ruff check . && $(PYTHON_IN_VENV) -m ruff format --check --quiet .
+
+docs: setup  ## build the documentation into site/; warnings are errors
+	@$(PYTHON_IN_VENV) -m pip install --quiet --disable-pip-version-check -r requirements-docs.txt
+	@NO_MKDOCS_2_WARNING=1 $(PYTHON_IN_VENV) -m mkdocs build --strict --quiet $(ARGS)
 
 tensorboard: setup  ## watch the runs in RUNS (default: runs)
 	@$(PYTHON_IN_VENV) -m tensorboard.main --logdir "$(RUNS)" $(ARGS)

@@ -53,7 +53,7 @@ def initial_memory(model: WorldModel, skills: Skills, spaces: Spaces, number: in
 def next_noise(noise: Tensor, correlation: float) -> Tensor:
     """The noise (N, A) of the next action: normal of deviation 1 whatever the correlation with this one, AR(1) over time.
 
-    White noise moves a robot little, since one action undoes the other (Eberhard et al., ICLR 2023; docs/results.md).
+    White noise moves a robot little, since one action undoes the other (Eberhard et al., ICLR 2023; docs/results).
     """
     return correlation * noise + math.sqrt(1 - correlation**2) * torch.randn_like(noise)
 

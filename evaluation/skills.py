@@ -130,7 +130,7 @@ def _discovery(agent: Agent, feature: torch.Tensor, skills: torch.Tensor) -> tup
 
 
 def measure(record: SkillRecord) -> dict[str, float]:
-    """All that a record tells; keys as in docs/metrics.md, under skills/."""
+    """All that a record tells; keys as in docs/reference/metrics.md, under skills/."""
     row = {f"identifiability/{key}": value for key, value in identifiability(record).items()}
     row |= {f"coverage/{key}": value for key, value in posture.coverage(record.body, record.state).items()}
     row |= {f"violation/{name}": value for name, value in violations(record).items()}

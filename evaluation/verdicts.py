@@ -1,6 +1,6 @@
 """What was measured, in sentences: each number with what chance reaches and with the most that can be reached.
 
-The words are those of docs/metrics.md and docs/running.md.
+The words are those of docs/reference/metrics.md and docs/evaluation.md.
 """
 
 import math

@@ -12,7 +12,7 @@ from configs import run as runs
 from training import board, described, options
 from training.logger import Logger
 
-PAGE = (Path(__file__).parents[1] / "docs" / "metrics.md").read_text()
+PAGE = (Path(__file__).parents[1] / "docs" / "reference" / "metrics.md").read_text()
 
 
 def read(folder: Path) -> EventAccumulator:
@@ -23,7 +23,7 @@ def test_the_docs_hold_the_rows_of_the_table():
     lines = PAGE.splitlines()
     first = lines.index("| key | unit | what it is | trivial, or alarm |") + 2
     rows = [row.in_the_docs for row in described.rows() if not row.shown]
-    assert lines[first : first + len(rows)] == rows, "write the rows of training/metrics.yaml into docs/metrics.md"
+    assert lines[first : first + len(rows)] == rows, "write the rows of training/metrics.yaml into docs/reference/metrics.md"
     assert lines[first + len(rows)] == ""
     pictures = [row.in_the_docs for row in described.rows() if row.shown]
     assert [line for line in lines if "(GIF) |" in line or "(picture) |" in line] == pictures

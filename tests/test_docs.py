@@ -9,19 +9,44 @@ from small import make_batch
 
 import build
 from configs import run as runs
+from scripts import doc_tables
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = doc_tables.pages()
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+
+
+def anchor(heading: str) -> str:
+    """The anchor that GitHub and MkDocs give a heading."""
+    return re.sub(r"[-\s]+", "-", re.sub(r"[^\w\s-]", "", heading.lower()).strip())
+
+
+@every_page
 def test_links_and_pictures_exist(page):
-    for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text()):
-        if "://" not in target:
-            assert (page.parent / target).exists(), target
+    for path, fragment in re.findall(r"\]\(([^)#\s]*)#?([^)\s]*)\)", page.read_text()):
+        target = page.parent / path if path else page
+        if ":" not in path:
+            assert target.exists(), path
+            if fragment:
+                headings = re.findall(r"^#+ (.*)$", target.read_text(), re.MULTILINE)
+                assert fragment in map(anchor, headings), f"{path}#{fragment}"
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@every_page
+def test_tables_are_those_of_the_program(page):
+    text = page.read_text()
+    assert doc_tables.updated(text) == text, f"write the tables anew: {doc_tables.COMMAND}"
+
+
+def test_every_page_is_in_the_navigation():
+    """`mkdocs build --strict` says so too, but needs requirements-docs.txt."""
+    named = re.findall(r"([\w/-]+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE)
+    assert sorted(named) == sorted(page.relative_to(ROOT / "docs").as_posix() for page in PAGES[1:])
+
+
+@every_page
 def test_nothing_is_left_to_be_filled_in(page):
     text = page.read_text()
     assert not re.search(r"^(?:[A-Z_]{4,}|\.\.\.)$", text, re.MULTILINE)
@@ -55,15 +80,21 @@ def test_every_key_that_an_update_logs_is_on_the_page(name, gradient):
     agent = build.make_agent(config, Box(-1, 1, (2,)), "cpu")
     batch = make_batch(condition=spaces.condition, signals=len(spaces.signals), games=spaces.games)
     metrics = [key for _ in range(config.modes.round) for key in agent.update(batch)]  # some come once a round
-    page = documented("metrics.md")
+    page = documented("reference/metrics.md")
     assert [key for key in metrics if not page.fullmatch(key)] == []
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/running.md", "docs/architecture.md"])
-def test_every_agent_is_in_the_table(page):
-    cells = re.findall(r"^\| (`[^|]+) \|", (ROOT / page).read_text(), re.MULTILINE)
-    named = {name for cell in cells for name in re.findall(r"`(\w+)`", cell)}
-    assert set(runs.AGENTS) <= named
+def test_every_agent_is_in_the_table_with_its_terms_and_rewards():
+    rows = [row.split(" | ") for row in (ROOT / "docs/agents/index.md").read_text().splitlines() if row.startswith("| `")]
+    found = {row[0].strip("| `"): row[2:] for row in rows}
+    assert set(runs.AGENTS) <= set(found)
+    for name in set(runs.AGENTS) - set(runs.FOLLOWING):
+        config, _ = runs.read(["--agent", name], cuda=False)
+        objective = config.world_model.objective
+        terms, rule, rewards = found[name]
+        assert terms == ", ".join(objective.terms), name
+        assert rule.removeprefix("multiplier on ") == (", ".join(objective.constraint) or "fixed weights"), name
+        assert rewards.removesuffix(" |") == ", ".join(config.actor_critic.rewards), name
 
 
 def test_functions_that_the_pages_name_exist():

@@ -140,7 +140,7 @@ def test_what_a_high_level_policy_has_nothing_to_do_with_is_refused(changed, rem
 
 
 def test_its_metrics_are_on_the_page():
-    page = documented("metrics.md")
+    page = documented("reference/metrics.md")
     assert [key for key in make_hierarchical().update(make_batch(condition=2)) if not page.fullmatch(key)] == []
 
 

@@ -1,4 +1,4 @@
-"""What every logged key means: the rows of metrics.yaml, for TensorBoard and for docs/metrics.md."""
+"""What every logged key means: the rows of metrics.yaml, for TensorBoard and for docs/reference/metrics.md."""
 
 import functools
 import re
@@ -39,7 +39,7 @@ class Row:
 
     @property
     def in_the_docs(self) -> str:
-        """Return the line of docs/metrics.md."""
+        """Return the line of docs/reference/metrics.md."""
         keys = ", ".join(f"`{key}`" for key in self.keys)
         if self.shown:
             return f"| {keys} ({self.shown}) | {self.text} |"

@@ -123,7 +123,7 @@ class Progress:
             self._show()
 
     def update(self, frames: int, shown: dict[str, float]) -> None:
-        """Note a few numbers to show beside the frames, by their keys in docs/metrics.md."""
+        """Note a few numbers to show beside the frames, by their keys in docs/reference/metrics.md."""
         self.shown |= {name: value for name, value in shown.items() if math.isfinite(value)}  # no episode has ended yet
         self.tick(frames)
 

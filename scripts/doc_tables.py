@@ -1,0 +1,218 @@
+"""Write the tables of the documentation that a program can know: ``python -m scripts.doc_tables`` from the repository.
+
+A page marks the place of a table by two comments, and the lines between them are replaced:
+
+    <!-- table: agents -->
+    <!-- /table -->
+
+Words behind the name are arguments, as in ``<!-- table: results video -->``. With ``--check`` nothing is written; the
+exit code is 1 if a page is stale. `tests/test_docs.py` calls the same functions.
+"""
+
+import re
+import sys
+import typing
+from collections import Counter
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from benchmarks import plot, result_files
+from configs import run as runs
+from training import described, option_help, options
+from training.presets import first_comment, load_yaml, preset_names
+from training.values import allowed, describe, shown
+
+ROOT = Path(__file__).resolve().parents[1]
+BLOCK = re.compile(r"(<!-- table: (?P<words>[^>]*?) -->\n).*?(<!-- /table -->)", re.DOTALL)
+COMMAND = "python -m scripts.doc_tables"
+
+
+def pages() -> list[Path]:
+    """Return README and every page of the documentation."""
+    return [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def updated(text: str) -> str:
+    """Return a page with the tables of today's program. Errors: KeyError for a table that does not exist."""
+
+    def block(match: re.Match) -> str:
+        name, *arguments = match["words"].split()
+        return f"{match[1]}\n{TABLES[name](*arguments)}\n\n{match[3]}"
+
+    return BLOCK.sub(block, text)
+
+
+def table(heads: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    """Return a Markdown table; a bar within a cell is escaped."""
+    heads = tuple(heads)
+    lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
+    return "\n".join([*lines, *("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows)])
+
+
+def code(names: Iterable[Any]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
+
+
+# ------------------------------------------------------------------------------------------------- agents and presets
+
+
+def preset(name: str) -> dict:
+    """Return the values of a preset file and of the files that its `base` names, one mapping in another."""
+    values = load_yaml(runs.PRESETS / f"{name}.yaml")
+    base = values.pop("base", None)
+    return merged(preset(base), values) if base else values
+
+
+def merged(below: dict, above: dict) -> dict:
+    """Return `below` with the values of `above`; sections are merged, tables of values are replaced."""
+    result = dict(below)
+    for key, value in above.items():
+        is_section = isinstance(value, dict) and isinstance(result.get(key), dict) and key not in ("terms", "rewards")
+        result[key] = merged(result[key], value) if is_section else value
+    return result
+
+
+def agents() -> str:
+    """Return a row for each agent: what it is, its information terms, its rule, its rewards."""
+    rows = []
+    for name in runs.AGENTS:
+        values = preset(name)
+        objective = values.get("world_model", {}).get("objective", {})
+        constraint = objective.get("constraint", [])
+        rule = f"multiplier on {', '.join(constraint)}" if constraint else "fixed weights"
+        rewards = values.get("actor_critic", {}).get("rewards", {"task": 1.0})
+        what = first_comment(runs.PRESETS / f"{name}.yaml")
+        rows.append((code([name]), what, ", ".join(objective.get("terms", {})), rule, ", ".join(rewards)))
+    return table(("agent", "what it is", "information terms", "rule", "rewards of the policy"), rows)
+
+
+def sizes() -> str:
+    """Return a row for each size preset."""
+    rows = []
+    for name in runs.SIZES[1:]:
+        values = preset(f"size_{name}")
+        rssm, training = values["world_model"]["rssm"], values["training"]
+        starts = values["actor_critic"]["starts"]
+        rows.append(
+            (
+                code([name]),
+                f"{training['batch_size']}x{training['batch_length']}",
+                str(rssm["deterministic"]),
+                f"{rssm['groups']}x{rssm['classes']}",
+                str(values["world_model"]["units"]),
+                f"{starts} states" if starts else "all",
+                first_comment(runs.PRESETS / f"size_{name}.yaml"),
+            )
+        )
+    return table(("size", "batch BxT", "D", "S x K", "units", "imagined from", "made for"), rows)
+
+
+def presets() -> str:
+    """Return the presets that are neither an agent nor a size."""
+    others = [name for name in preset_names(runs.PRESETS) if name not in runs.AGENTS and not name.startswith("size_")]
+    return table(("preset", "what it is"), [(code([name]), first_comment(runs.PRESETS / f"{name}.yaml")) for name in others])
+
+
+# ------------------------------------------------------------------------------------------------------------ options
+
+
+def all_options() -> str:
+    """Return every option of train.py, a heading and a table for each section."""
+    leaves, conditions = options.leaves(runs.RunConfig), option_help._conditions(runs.RunConfig)
+    sections: dict[str, list] = {}
+    for key, leaf in leaves.items():
+        sections.setdefault(key.rpartition(".")[0], []).append((key, leaf))
+    parts = []
+    for section, rows in sections.items():
+        heading = option_help._heading(runs.RunConfig, section, conditions)
+        title = f"`{section}`" if section else "General"
+        words = heading.partition(": ")[2] if section else ""
+        lines = [
+            (f"`--{key}`", describe(leaf.kind), value(leaf), sentence(leaf, conditions.get(key, ""))) for key, leaf in rows
+        ]
+        parts.append(
+            "\n\n".join(filter(None, [f"## {title}", words, table(("option", "type", "default", "what it does"), lines)]))
+        )
+    return "\n\n".join(parts)
+
+
+def value(leaf: Any) -> str:
+    return "must be given" if leaf.default is option_help.REQUIRED else f"`{shown(leaf.default) or '(empty)'}`"
+
+
+def sentence(leaf: Any, when: str) -> str:
+    """Return help, choices, range and condition of an option."""
+    parts = [leaf.metadata.get("help") or ""]
+    if leaf.metadata.get("choices"):
+        parts.append(f"One of {code(leaf.metadata['choices'])}.")
+    if allowed(leaf.metadata):
+        parts.append(f"Must be {allowed(leaf.metadata)}.")
+    if when:
+        parts.append(f"Read {when}.")
+    return " ".join(filter(None, parts))
+
+
+# ------------------------------------------------------------------------------------------------------------ metrics
+
+
+def metrics(which: str) -> str:
+    """Return the rows of training/metrics.yaml: `numbers`, or `pictures`, which TensorBoard alone has."""
+    rows = [row for row in described.rows() if bool(row.shown) == (which == "pictures")]
+    heads = ("TensorBoard only", "what it shows") if which == "pictures" else ("key", "unit", "what it is", "trivial, or alarm")
+    return "\n".join(["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|", *(row.in_the_docs for row in rows)])
+
+
+# ------------------------------------------------------------------------------------------------------------ results
+
+
+def results(folder: str) -> str:
+    """Return the version of a folder of result files, its returns by task and agent, and over all tasks."""
+    place = ROOT / "results" / folder
+    panels = plot.finished(plot.read(place))
+    parts = [version(result_files.read_all(place)), plot.table(panels)]
+    parts += [plot.aggregate_table(group) for group in plot.by_background(panels).values()]
+    return "\n\n".join(filter(None, parts))
+
+
+def version(rows: list[dict]) -> str:
+    """Return which commits and which processors gave these results."""
+    commits = Counter(row.get("commit", "unknown")[:7] for row in rows)
+    machines = Counter(machine(row.get("hardware", {})) for row in rows)
+    return f"*Version: {counted(commits)}. Hardware: {counted(machines)}.*"
+
+
+def machine(hardware: dict) -> str:
+    gpu = hardware.get("gpu", "none")
+    return hardware.get("cpu", "unknown") if gpu in ("none", "") else gpu
+
+
+def counted(names: typing.Counter[str]) -> str:
+    return ", ".join(f"`{name}` ({number} runs)" if len(names) > 1 else f"`{name}`" for name, number in names.most_common())
+
+
+TABLES: dict[str, Callable[..., str]] = {
+    "agents": agents,
+    "metrics": metrics,
+    "options": all_options,
+    "presets": presets,
+    "results": results,
+    "sizes": sizes,
+}
+
+
+def main(arguments: list[str]) -> int:
+    stale = []
+    for page in pages():
+        text = page.read_text(encoding="utf-8")
+        new = updated(text)
+        if new != text:
+            stale.append(str(page.relative_to(ROOT)))
+            if "--check" not in arguments:
+                page.write_text(new, encoding="utf-8")
+    print(f"{'stale' if '--check' in arguments else 'written'}: {', '.join(stale) or 'no page'}")
+    return bool(stale and "--check" in arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

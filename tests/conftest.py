@@ -22,3 +22,14 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log) -> BySharedRun:
 def pytest_sessionstart(session: pytest.Session) -> None:
     if hasattr(session.config, "workerinput"):  # of many tests some run programs: they are forked from here
         start.serve()
+
+
+@pytest.fixture
+def own_cache(tmp_path_factory, monkeypatch):
+    """Decoded clips go to a cache of this test alone, and folders are looked at anew."""
+    from envs import backgrounds
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+    backgrounds.forget()
+    yield
+    backgrounds.forget()

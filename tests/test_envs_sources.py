@@ -8,20 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_envs_video import pictures, write_frames, write_video
+from clips import pictures, write_frames, write_video
 
 import envs
 from envs import backgrounds, cache, folders, starter, sums
 from envs.sources import Clip, Source
 from errors import UserError
 
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    backgrounds.forget()
-    yield
-    backgrounds.forget()
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 @pytest.fixture

@@ -1,0 +1,59 @@
+"""A small config for tests of options, and ways to read it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from errors import UserError
+from option import option
+from training.options import parse
+
+
+@dataclass(frozen=True)
+class Model:
+    deterministic: int = option(128, help="Size of the deterministic state.", ge=1, le=4096)
+    strides: tuple[int, ...] = option((2, 2), help="Strides of the encoder.", ge=1)
+    learning_rate: float = option(1e-4, help="Step size.", gt=0, lt=1)
+
+
+@dataclass(frozen=True)
+class Train:
+    """Train an agent."""
+
+    task: str = option("walker-walk", help="The task.")
+    agent: str = option("infopower", help="The agent.", choices=("infopower", "dreamer"))
+    rewards: dict[str, float] = option({"task": 1.0}, help="Weight of each reward.", ge=0)
+    compile: bool = option(False, help="Compile the step functions.")
+    frames: int = option(1000, help="Env frames of the run.", ge=1)
+    limit: int | None = option(None, help="Stop early.", ge=0)
+    offset: int = option(0, help="Any whole number.")
+    scale: float = option(1.0, help="Any number.")
+    world_model: Model = option(Model, help="The world model.")
+    critic: Model = option(Model(deterministic=64), help="A section with defaults of its own.")
+
+    def __post_init__(self):
+        if self.limit is not None and self.limit > self.frames:
+            raise ValueError("limit is larger than frames")
+
+
+def read(presets: Path, *argv: str) -> Train:
+    return parse(Train, list(argv), presets)[0]
+
+
+def error(presets: Path, *argv: str) -> str:
+    with pytest.raises(UserError) as caught:
+        parse(Train, list(argv), presets)
+    message = str(caught.value)
+    assert message.startswith("error: ")
+    assert message.isprintable()
+    assert caught.value.exit_code == 2
+    return message
+
+
+def write_presets(folder: Path) -> Path:
+    """Three presets, one of them on another one's base."""
+    (folder / "small.yaml").write_text("# A small world model.\nworld_model:\n  deterministic: 32\n  strides: [4]\n")
+    (folder / "smaller.yaml").write_text("base: small\nworld_model:\n  deterministic: 16\nframes: 1e3\n")
+    (folder / "rewards.yaml").write_text("rewards:\n  task: 1\n  empowerment: 1e-1\nlimit: 7\n")
+    return folder

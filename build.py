@@ -18,10 +18,11 @@ from agents.config import AgentConfig
 from agents.hierarchical import Hierarchical
 from agents.latent_policy import LatentPolicy
 from configs.run import RunConfig, folder_of, load
+from envs import registry
 from envs.backgrounds import load_background
 from envs.families import Game
 from envs.workers import Workers, in_process
-from errors import UserError, nearest, say
+from errors import UserError, say
 from training import checkpoint
 from training.checkpoint import Damaged
 from training.replay import Replay
@@ -85,9 +86,8 @@ def in_worker(maker, training: int):
 
 
 def check_task(config: RunConfig) -> None:
-    """Before anything heavy starts. Errors: UserError for a task that does not exist."""
-    if config.task not in envs.TASKS:
-        raise UserError(f"unknown task {config.task!r}", "--task", nearest(config.task, envs.TASKS))
+    """Raise UserError for a task that does not exist, or that a video does not fit, before anything heavy starts."""
+    registry.check_dmc(config.task, video=config.background.source != "none")
 
 
 def check_agent(config: RunConfig) -> None:
@@ -345,4 +345,4 @@ def run_folder(config: RunConfig) -> Path:
     background = Path(config.background.source).name or "video"
     family = "" if config.family.kind == "none" else f"-{config.family.kind}"
     origin = f"-from-{folder_of(Path(config.skills)).name}" if config.skills else ""
-    return Path("runs") / f"{config.task}-{config.agent}{family}{origin}-{background}-seed{config.seed}"
+    return Path("runs") / f"{registry.file_name(config.task)}-{config.agent}{family}{origin}-{background}-seed{config.seed}"

@@ -25,7 +25,7 @@ import build  # noqa: E402
 from agents.agent import Agent  # noqa: E402
 from agents.optimiser import Divergence  # noqa: E402
 from configs import run as runs  # noqa: E402
-from envs import backgrounds  # noqa: E402
+from envs import backgrounds, registry  # noqa: E402
 from envs.families import Game  # noqa: E402
 from errors import UserError, run_main, say  # noqa: E402
 from evaluation import downstream, game_report, output, probes, progress, report, skill_report  # noqa: E402
@@ -326,11 +326,12 @@ def check_skills(config: EvalConfig, agent: Agent) -> None:
 
 def in_task(run_config: runs.RunConfig, task: str) -> runs.RunConfig:
     """The run in another task. Errors: UserError for one of another body, or of other actions."""
+    task = registry.canonical(task)
     if not task or task == run_config.task:
         return run_config
     other = replace(run_config, task=task)
     build.check_task(other)
-    body, here = run_config.task.split("-")[0], task.split("-")[0]
+    body, here = registry.body_of(run_config.task), registry.body_of(task)
     if body != here:
         raise UserError(f"the run's body is {body}, and {task} is of {here}", "--task", f"choose a task of {body}")
     have, need = (build.action_space(one).shape[0] for one in (run_config, other))

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from envs import TASKS
+from envs import SUITE
 from training.option_help import Manual, described
 
 # Options that --help shows first.
@@ -61,7 +61,7 @@ def manual(presets: Path, agents: Iterable[str], settle: Callable[[Any], Any]) -
     """
 
     def lists() -> dict[str, list[str]]:
-        tasks = textwrap.wrap(", ".join(TASKS), 110, break_on_hyphens=False)
+        tasks = textwrap.wrap(", ".join(SUITE), 110, break_on_hyphens=False)
         return {"Tasks, for --task:": tasks, "Agents, for --agent:": described(presets, agents)}
 
     return Manual(FIRST, lists, {name: answer for names, answer in ELSEWHERE.items() for name in names}, settle)

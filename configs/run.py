@@ -14,7 +14,7 @@ from agents.config import AgentConfig, HierarchyConfig, ModesConfig, OptimiserCo
 from agents.discovery import DiscoveryConfig
 from agents.skills import SKILLED, SkillConfig
 from configs.manual import manual
-from envs import SIGNALS, action_repeat_of, backgrounds
+from envs import SIGNALS, action_repeat_of, backgrounds, registry
 from envs.backgrounds import BackgroundConfig
 from envs.families import Family, FamilyConfig, make_family
 from errors import UserError, nearest
@@ -90,7 +90,7 @@ class RunConfig:
     """Foreground: train an agent that learns what it can control and ignores the rest of the picture."""
 
     agent: str = option("infopower", "The method, a preset.", choices=AGENTS)
-    task: str = option("walker-stand", "DeepMind Control task, <domain>-<task>.")
+    task: str = option("walker-stand", "Task of dm_control's suite, <domain>-<task>.")
     size: str = option("auto", "Sizes of the networks, a preset; auto: cpu, or 12m where there is CUDA.", choices=SIZES)
     frames: int = option(30_000, "Env frames to train for (agent steps times action repeat).", ge=1)
     seed: int = option(0, "Seed of networks, environments and sampling.", ge=0, le=2**31 - 1)
@@ -184,7 +184,8 @@ def by_rule(config: RunConfig) -> RunConfig:
     repeat = config.environment.action_repeat or action_repeat_of(config.task)
     ratio = config.training.train_ratio or REPLAYED_PER_FRAME * repeat
     environment = replace(config.environment, action_repeat=repeat)
-    return replace(config, environment=environment, training=replace(config.training, train_ratio=ratio))
+    training = replace(config.training, train_ratio=ratio)
+    return replace(config, task=registry.canonical(config.task), environment=environment, training=training)
 
 
 def _given_text(argv: list[str], name: str) -> str:
@@ -328,7 +329,7 @@ def check_skills(config: RunConfig, there: dict) -> None:
         raise UserError("skills are held for 0 steps", "hierarchy.hold", "choose 1 or more, or --agent finetune")
     if not there:
         return
-    body, other = config.task.split("-")[0], there["task"].split("-")[0]
+    body, other = registry.body_of(config.task), registry.body_of(there["task"])
     if body != other:
         raise UserError(f"that run's body is {other}, and {config.task} is of {body}", where, f"choose a task of {other}")
     if config.hierarchy.hold and not there["skill"]["size"]:

@@ -7,6 +7,7 @@ import gymnasium
 import numpy as np
 from gymnasium.utils import seeding
 
+from envs import registry, tasks
 from envs.backgrounds import Background, BackgroundConfig, load_background
 from envs.families import Family, Game
 from envs.games import Playing
@@ -17,8 +18,6 @@ from envs.snapshots import Snapshots
 from errors import UserError, nearest
 
 MASKS = ("sky_and_floor", "sky", "colour")  # what the video replaces; "colour" is the rule of older work
-CAMERAS = {"quadruped": 2}  # the camera that pixel benchmarks use; 0 for every other domain
-SIMULATOR_TASKS = tuple(f"{domain}-{task}" for domain, task in suite.ALL_TASKS)
 
 
 class DMCEnv(gymnasium.Env):
@@ -66,6 +65,7 @@ class DMCEnv(gymnasium.Env):
         games          that are played; none: those of training
         """
         _check_arguments(task, size, action_repeat, background, mask, time_limit, render_mode, render_size)
+        task = registry.canonical(task)
         domain, name = task.split("-")
         environment = suite.load(domain, name, task_kwargs={"random": 0})  # reseeded from np_random at each reset
         self._environment, self._task, self._physics = environment, environment.task, environment.physics
@@ -80,7 +80,7 @@ class DMCEnv(gymnasium.Env):
         self.render_mode, self._render_size = render_mode, render_size or size
         self.background = copy.copy(background)  # shares the clips, but plays its own
         self._mask = mask
-        self._camera = CAMERAS.get(domain, 0)
+        self._camera = tasks.camera_of(task)
         self.renderer = Renderer(self._physics, size, self._camera, keep_floor=mask == "sky")
         self._large_renderer: Renderer | None = None
         self.playing = Playing(family, games or family.train, environment, domain) if family else None
@@ -225,8 +225,7 @@ class DMCEnv(gymnasium.Env):
 
 
 def _check_arguments(task, size, action_repeat, background, mask, time_limit, render_mode, render_size) -> None:
-    if task not in SIMULATOR_TASKS:
-        raise UserError(f"unknown task {task!r}", "task", nearest(task, SIMULATOR_TASKS))
+    registry.check_dmc(task, video=background is not None, where="task")
     if mask not in MASKS:
         raise UserError(f"unknown mask {mask!r}", "mask", nearest(mask, MASKS))
     if render_mode not in (None, "rgb_array"):

@@ -13,7 +13,7 @@ from typing import Protocol
 
 import numpy as np
 
-from envs import TASKS
+from envs import registry
 from errors import UserError, nearest
 from option import Rule, option
 
@@ -87,19 +87,19 @@ class Tasks:
     def __init__(self, config: FamilyConfig, task: str):
         if len(config.tasks) < 2:
             raise UserError("a family of tasks has two or more", "family.tasks", "name them with commas between")
-        bodies = {name.split("-")[0] for name in (*config.tasks, task)}
+        names = tuple(map(registry.canonical, config.tasks))
+        bodies = {registry.body_of(name) for name in (*names, task)}
         if len(bodies) > 1:
             what = f"the games have different bodies: {', '.join(sorted(bodies))}"
             raise UserError(what, "family.tasks", "choose tasks of one body, that of --task")
-        for name in config.tasks:
-            if name not in TASKS:
-                raise UserError(f"unknown task {name!r}", "family.tasks", nearest(name, TASKS))
+        for name in names:
+            registry.check_dmc(name, video=False, where="family.tasks")
         if not bodies <= set(ALIKE):
             what = f"tasks of {bodies.pop()} differ in more than their reward: start, physics or number of actions"
             raise UserError(what, "family.tasks", f"choose tasks of one of {', '.join(ALIKE)}")
-        _check_once(config.tasks, "family.tasks")
-        eye = np.eye(len(config.tasks)).tolist()
-        self.train = tuple(Game(name, tuple(row)) for name, row in zip(config.tasks, eye))
+        _check_once(names, "family.tasks")
+        eye = np.eye(len(names)).tolist()
+        self.train = tuple(Game(name, tuple(row)) for name, row in zip(names, eye))
         self.heldout: tuple[Game, ...] = ()
 
     def game(self, text: str) -> Game:
@@ -112,7 +112,7 @@ class Speeds:
     relabels = True
 
     def __init__(self, config: FamilyConfig, task: str):
-        if task.split("-")[0] != "walker":
+        if registry.body_of(task) != "walker":
             raise UserError(f"the family of speeds is a walker's, not {task}'s", "family.kind", "choose a task of the walker")
         if not config.speeds:
             raise UserError("there is no game to train in", "family.speeds", "name speeds, like 0,1,8")

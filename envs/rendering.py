@@ -69,6 +69,7 @@ class Renderer:
         self._planes = np.flatnonzero(self._model.geom_type == mujoco.mjtGeom.mjGEOM_PLANE)
         self._keep_floor = keep_floor
         self._options = mujoco.MjvOption()
+        self._options.flags[mujoco.mjtVisFlag.mjVIS_RANGEFINDER] = False  # rays of sensors are no part of the robot
         self._camera = mujoco.MjvCamera()
         self._camera.type, self._camera.fixedcamid = mujoco.mjtCamera.mjCAMERA_FIXED, camera
         self._viewport = mujoco.MjrRect(0, 0, self._drawn, self._drawn)

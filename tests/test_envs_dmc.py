@@ -15,6 +15,7 @@ from gymnasium.utils.env_checker import check_env
 from stable_baselines3.common.env_checker import check_env as sb3_check_env
 
 import envs
+from envs import tasks
 from envs.simulator import PhysicsError, suite
 from errors import UserError
 
@@ -42,6 +43,27 @@ def play(environment, steps: int, seed: int):
 def test_tasks_are_the_benchmark():
     assert tuple(f"{domain}-{task}" for domain, task in suite.BENCHMARKING) == envs.TASKS
     assert len(envs.TASKS) == 28
+
+
+def test_every_task_of_the_suite_is_played_or_refused_with_its_reason():
+    every = {f"{domain}-{task}" for domain, task in suite.ALL_TASKS}
+    assert {*envs.SUITE, *tasks.REFUSED} == every
+    assert not {*envs.SUITE} & {*tasks.REFUSED}
+    with pytest.raises(UserError, match="lqr-lqr_2_1 cannot be learned from pictures, since its masses"):
+        envs.make("lqr-lqr_2_1")
+    with pytest.raises(UserError, match=r"height field.*--background\.source none"):
+        envs.make("quadruped-escape", background=envs.load_background(PROCEDURAL, "train"))
+
+
+@pytest.mark.parametrize("task", tasks.MORE)
+def test_the_other_tasks_of_the_suite_reset_and_step(task):
+    environment = envs.make(task, size=32)
+    first, _ = environment.reset(seed=0)
+    following, reward, terminated, truncated, _ = environment.step(np.ones(environment.action_space.shape))
+    assert (first != following).any(), "the camera shows the robot"
+    assert np.isfinite(reward)
+    assert (terminated, truncated) == (False, False)
+    environment.close()
 
 
 @pytest.mark.parametrize("task", envs.TASKS)
@@ -358,7 +380,7 @@ environment.step(environment.action_space.sample())
 
 
 def test_control_intervals_are_those_of_the_simulator():
-    domains = {task.split("-")[0]: task.split("-")[1] for task in envs.TASKS}
+    domains = {task.split("-")[0]: task.split("-")[1] for task in envs.SUITE}
     assert domains.keys() == envs.CONTROL_INTERVALS.keys()
     for domain, name in domains.items():
         environment = suite.load(domain, name)

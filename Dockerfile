@@ -31,7 +31,7 @@ RUN scripts/setup.sh --system \
 USER foreground
 
 # The packages before the sources: a change of code does not install them anew.
-COPY --chown=foreground:foreground Makefile requirements.txt requirements-dev.txt constraints.txt ./
+COPY --chown=foreground:foreground Makefile requirements.txt requirements-dev.txt requirements-cluster.txt constraints.txt ./
 RUN DEVICE="$DEVICE" TORCH_INDEX_URL="$TORCH_INDEX_URL" make setup
 COPY --chown=foreground:foreground . .
 

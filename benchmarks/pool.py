@@ -1,11 +1,30 @@
 """Processes side by side, a bounded number at a time; shared by the programs that start many runs."""
 
+import contextlib
 import os
-import subprocess
+import signal
 import time
 from collections.abc import Callable, Iterable, Iterator
+from typing import Protocol
 
 import torch
+
+from training import system
+
+
+class Process(Protocol):
+    """What a started program must have; subprocess.Popen has it."""
+
+    returncode: int | None
+
+    def poll(self) -> int | None:
+        """Return the exit code; None while there is none."""
+
+    def terminate(self) -> None:
+        """Ask the program to save and end."""
+
+    def wait(self) -> int:
+        """Return the exit code once there is one."""
 
 
 def places() -> int:
@@ -14,23 +33,65 @@ def places() -> int:
 
 
 def environment(slot: int) -> dict[str, str]:
-    """Variables of a run: one thread, and with several GPUs one of its own for each slot."""
-    variables = os.environ | {"OMP_NUM_THREADS": "1"}
+    """All variables of a program of this machine: one thread, and its own device."""
+    return os.environ | own_device(slot)
+
+
+def own_device(slot: int) -> dict[str, str]:
+    """Variables of one thread and, with several GPUs, of one GPU for each slot."""
+    variables = {"OMP_NUM_THREADS": "1"}
     if torch.cuda.device_count() > 1:
         variables["CUDA_VISIBLE_DEVICES"] = str(slot % torch.cuda.device_count())
     return variables
 
 
 def finished(
-    jobs: Iterable[tuple[str, Callable[[int], subprocess.Popen]]], places: int
-) -> Iterator[tuple[str, subprocess.Popen]]:
-    """Start every (name, start), `places` at a time; yield (name, process) as each ends. start is told its slot."""
+    jobs: Iterable[tuple[str, Callable[[int], Process]]],
+    places: int,
+    watch: Callable[[list[str]], None] = lambda started: None,
+) -> Iterator[tuple[str, Process]]:
+    """Start every (name, start), `places` at a time; yield (name, process) as each ends. start is told its slot.
+
+    Programs that run when the caller gives up, as on Ctrl-C, are asked to save, and are waited for.
+
+    watch   is told the names of the started programs, a few times a second
+    """
     waiting, running = list(jobs), {}
-    while waiting or running:
-        while waiting and len(running) < places:
-            name, start = waiting.pop(0)
-            slot = min(set(range(places)) - {used for _, used in running.values()})
-            running[name] = (start(slot), slot)
-        for name in [name for name, (process, _) in running.items() if process.poll() is not None]:
-            yield name, running.pop(name)[0]
-        time.sleep(0.2)
+    try:
+        while waiting or running:
+            while waiting and len(running) < places:
+                name, start = waiting.pop(0)
+                slot = _free_slot({used for _, used in running.values()})
+                running[name] = (start(slot), slot)
+            for name in [name for name, (process, _) in running.items() if process.poll() is not None]:
+                yield name, running.pop(name)[0]
+            watch(list(running))
+            time.sleep(0.2)
+    finally:
+        for process, _ in running.values():
+            process.terminate()
+        for process, _ in running.values():
+            process.wait()
+
+
+def _free_slot(used: set[int]) -> int:
+    return next(slot for slot in range(len(used) + 1) if slot not in used)
+
+
+@contextlib.contextmanager
+def stoppable() -> Iterator[None]:
+    """Turn the first signal that stops this program into SystemExit, so that the programs it started save first."""
+    before = {number: signal.getsignal(number) for number in system.stop_signals()}
+
+    def told(number: int, _) -> None:
+        for other in before:
+            signal.signal(other, signal.SIG_IGN if other != signal.SIGINT else signal.default_int_handler)
+        raise SystemExit(128 + number)
+
+    for number in before:
+        signal.signal(number, told)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,30 +1,32 @@
 """Train a table of tasks, agents, backgrounds and seeds: ``python benchmarks/returns.py benchmarks/video.yaml``.
 
-One process of one thread each, as many side by side as asked; each run is train.py with its options, so that a stopped
-table goes on where it was. Results: one JSON a run, the table on the terminal, one JSON line last. A result that is there
-already is kept while its command and every setting behind it, presets included, are as they were.
+Each run is train.py with its options, in one process of one thread. Runs go on side by side on this machine, or with
+--engine ray on a cluster (docs/cluster.md). --only 2/8 takes the third of eight shares, for job arrays.
+The same command goes on where a stopped one was. Results: one JSON a run, the table on the terminal, one JSON line last. A
+result that is there is kept while its command and every setting behind it, presets included, are as they were.
 
 The suites in benchmarks/ have their results in results/NAME/. Any other suite has them in FOLDER/results/, where FOLDER is
 the one that the suite names, or in the folder of --results.
 """
 
+import contextlib
 import json
 import os
 import re
 import shlex
-import subprocess
 import sys
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from reprlib import repr as short
+from typing import TypeVar
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-import torch  # noqa: E402
-
-from benchmarks import pool, result_files  # noqa: E402
+from benchmarks import engine as engines  # noqa: E402
+from benchmarks import pool, result_files, suite_progress  # noqa: E402
+from benchmarks.program import Job  # noqa: E402
 from configs import run as runs  # noqa: E402
 from envs import backgrounds  # noqa: E402
 from errors import UserError, run_main  # noqa: E402
@@ -61,11 +63,23 @@ def jobs(suite: dict) -> list[tuple[str, list[str]]]:
     return rows
 
 
-def start(name: str, words: list[str], folder: Path, slot: int) -> subprocess.Popen:
-    """One run."""
-    command = [sys.executable, "train.py", *words, "--threads", "1", "--folder", str(folder / name)]
-    with (folder / f"{name}.log").open("a") as log:
-        return subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, env=pool.environment(slot))
+def job(name: str, words: list[str], folder: Path) -> Job:
+    """Return one run as a job."""
+    words = ["train.py", *words, "--threads", "1", "--folder", str(folder / name)]
+    return Job(name, words, folder / f"{name}.log")
+
+
+def share(rows: list, only: str) -> list:
+    """Return the share "I/N" of rows: every N-th from the I-th on, counted from 0. All of them where `only` is empty.
+
+    Errors: UserError where it is no share.
+    """
+    if not only:
+        return rows
+    number, slash, shares = only.partition("/")
+    if not (slash and number.isdecimal() and shares.isdecimal() and int(number) < int(shares)):
+        raise UserError(f"{short(only)} is no share", "--only", "write I/N with I from 0 to N - 1, such as 0/8")
+    return rows[int(number) :: int(shares)]
 
 
 def collect(name: str, words: list[str], folder: Path, results: Path) -> dict:
@@ -90,7 +104,14 @@ def settings(config: runs.RunConfig) -> dict:
     return json.loads(json.dumps(chosen))
 
 
-def outdated(kept: dict, words: list[str]) -> list[str]:
+def is_finished(run: Path, words: list[str], cuda: bool) -> bool:
+    """Return whether a run with these words is at its end, with its scores: only its result is missing."""
+    if not (run / "config.yaml").exists() or not result_files.of_run(run)["scores"]:
+        return False
+    return not outdated({"command": command_of(words), "settings": settings(runs.load(run))}, words, cuda)
+
+
+def outdated(kept: dict, words: list[str], cuda: bool) -> list[str]:
     """What a kept result has that these words would not give today; empty: it is what would be measured.
 
     An option that did not exist then counts as the run had it (configs/run.py:of_today), or as it is.
@@ -99,7 +120,7 @@ def outdated(kept: dict, words: list[str]) -> list[str]:
         return ["command"]
     if "settings" not in kept:
         return ["settings"]
-    now = settings(runs.read(words, torch.cuda.is_available())[0])
+    now = settings(runs.read(words, cuda)[0])
     before = runs.of_today(kept["settings"])
     return sorted(key for key, value in before.items() if key not in PLACE and now.get(key) != value)
 
@@ -175,24 +196,46 @@ def check_sources(suite: dict, path: str) -> None:
             raise UserError(f"the variable {name} is not set", f"{path}: backgrounds", remedy)
 
 
+def suite_option():
+    return option(help="File of a suite, such as benchmarks/video.yaml.", path=True)
+
+
+def results_option():
+    text = "Folder of the result files; empty: results/NAME for the suites in benchmarks/, FOLDER/results for others."
+    return option("", text, path=True)
+
+
 @dataclass(frozen=True)
 class SuiteConfig:
     """Options of the programs that work on a suite."""
 
-    suite: str = option(help="File of a suite, such as benchmarks/video.yaml.", path=True)
-    results: str = option(
-        "",
-        "Folder of the result files; empty: results/NAME for the suites in benchmarks/, FOLDER/results for others.",
-        path=True,
-    )
+    suite: str = suite_option()
+    results: str = results_option()
 
 
-def opened(argv: list[str], description: str | None) -> tuple[SuiteConfig, dict, Path]:
+@dataclass(frozen=True)
+class ReturnsConfig:
+    """Options of this program."""
+
+    suite: str = suite_option()
+    results: str = results_option()
+    engine: str = engines.engine_option()
+    address: str = engines.address_option()
+    gpus: float = engines.gpus_option()
+    cpus: float = engines.cpus_option()
+    only: str = option("", "I/N: only the I-th of N shares of the runs, counted from 0; the others are other jobs' work.")
+
+
+Config = TypeVar("Config", SuiteConfig, ReturnsConfig)
+
+
+def opened(argv: list[str], description: str | None, cls: type[Config] = SuiteConfig) -> tuple[Config, dict, Path]:
     """Return the options of a program that works on a suite, the suite, and where its results are.
 
     description   what --help says first
+    cls           the class of the options, with `suite` and `results` among them
     """
-    config, _ = options.parse(SuiteConfig, argv, None, positional="suite", description=(description or "").strip())
+    config, _ = options.parse(cls, argv, None, positional="suite", description=(description or "").strip())
     suite = read_suite(config.suite)
     return config, suite, Path(config.results) if config.results else results_of(config.suite, suite)
 
@@ -203,36 +246,61 @@ def results_of(path: str, suite: dict) -> Path:
     return RESULTS / Path(path).stem if ours else ROOT / suite["folder"] / "results"
 
 
+def kept_results(words_of: dict[str, list[str]], folder: Path, results: Path, cuda: bool) -> dict[str, dict]:
+    """Return name -> result of the runs that need no start; the result of a finished run is written now."""
+    table = {}
+    for name, words in words_of.items():
+        path = results / f"{name}.json"
+        changed = ["no result"]
+        if path.exists():
+            kept = result_files.read(path)
+            changed = outdated(kept, words, cuda)
+            if changed:
+                print(f"{name}: measured again, since these changed: {', '.join(changed)}", flush=True)
+            else:
+                table[name] = kept
+        if changed and is_finished(folder / name, words, cuda):
+            table[name] = collect(name, words, folder, results)
+    return table
+
+
 def main(argv: list[str]) -> None:
-    config, suite, results = opened(argv, __doc__)
+    config, suite, results = opened(argv, __doc__, ReturnsConfig)
     check_sources(suite, config.suite)
     folder = ROOT / suite["folder"]
     folder.mkdir(parents=True, exist_ok=True)
     results.mkdir(parents=True, exist_ok=True)
-    table, failed, words_of = {}, [], dict(jobs(suite))
-    for name, words in words_of.items():
-        path = results / f"{name}.json"
-        if not path.exists():
-            continue
-        kept = result_files.read(path)
-        changed = outdated(kept, words)
-        if changed:
-            print(f"{name}: measured again, since these changed: {', '.join(changed)}", flush=True)
-        else:
-            table[name] = kept
-    waiting = [(name, partial(start, name, words, folder)) for name, words in words_of.items() if name not in table]
-    for name, process in pool.finished(waiting, suite["processes"]):
-        if process.returncode:
-            failed.append(name)
-            print(f"{name}: exit code {process.returncode}, see {folder / name}.log", flush=True)
-            continue
-        table[name] = collect(name, words_of[name], folder, results)
-        scores = {side: round(row["mean"], 1) for side, row in table[name]["scores"].items()}
-        print(name, json.dumps(scores), flush=True)
-    scores = {name: {side: round(row["mean"], 1) for side, row in kept["scores"].items()} for name, kept in table.items()}
+    words_of = dict(share(jobs(suite), config.only))
+    engine = engines.opened(config.engine, suite["processes"], folder, config.address, config.gpus, config.cpus)
+    with contextlib.closing(engine), pool.stoppable():
+        table = kept_results(words_of, folder, results, engine.cuda)
+        failed = measure({name: words_of[name] for name in words_of if name not in table}, folder, results, engine, table)
+    scores = {name: shown_scores(row) for name, row in table.items()}
     print(json.dumps({"runs": len(table), "failed": failed, "scores": scores}))
     if failed:
         raise SystemExit(1)
+
+
+def measure(waiting: dict[str, list[str]], folder: Path, results: Path, engine: engines.Engine, table: dict) -> list[str]:
+    """Run what waits, write each result and put it into the table; return the names that failed."""
+    failed = []
+    progress = suite_progress.SuiteProgress(waiting, folder, len(table), engine)
+    starts = [(name, partial(engine.start, job(name, words, folder))) for name, words in waiting.items()]
+    with contextlib.closing(progress), contextlib.closing(pool.finished(starts, engine.places, progress.tick)) as ended:
+        for name, process in ended:
+            progress.end(name)
+            if process.returncode:
+                failed.append(name)
+                progress.say(f"{name}: exit code {process.returncode}, see {folder / name}.log")
+                continue
+            table[name] = collect(name, waiting[name], folder, results)
+            progress.say(f"{name} {json.dumps(shown_scores(table[name]))}")
+    return failed
+
+
+def shown_scores(row: dict) -> dict[str, float]:
+    """Return the mean of each background of a result."""
+    return {side: round(scores["mean"], 1) for side, scores in row["scores"].items()}
 
 
 if __name__ == "__main__":

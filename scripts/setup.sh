@@ -11,7 +11,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-REQUIREMENTS=(requirements.txt requirements-dev.txt constraints.txt)
+REQUIREMENTS=(requirements.txt requirements-dev.txt requirements-cluster.txt constraints.txt)
 EGL_PACKAGES=(libegl1 libegl-mesa0 libgl1 libgl1-mesa-dri libopengl0)  # GLVND's EGL and OpenGL, Mesa's software driver
 STAMP=.venv/setup-stamp
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from test_cli import PLAIN
 
-from benchmarks import downstream, latent, pool, reading, returns, skills
+from benchmarks import downstream, engine, latent, pool, reading, returns, skills
 from benchmarks.fault import start
 from configs import run as runs
 from errors import UserError
@@ -41,16 +41,14 @@ def results(tmp_path, monkeypatch) -> Path:
 def forked(monkeypatch) -> None:
     """Programs as forks of one process, which spares their imports."""
 
-    def train(name, words, folder, slot):
-        return start.Run(
-            [*words, "--threads", "1", "--folder", f"{folder / name}"], folder / f"{name}.log", pool.environment(slot)
-        )
+    def train(self, job, slot):
+        return start.Run(job.words[1:], job.log, pool.environment(slot))
 
     def evaluate(run, words, log, slot):
         log = Path(f"{run}.{log}.log")
         return start.Run([str(run), *words, "--threads", "1"], log, pool.environment(slot), program="eval")
 
-    monkeypatch.setattr(returns, "start", train)
+    monkeypatch.setattr(engine.Local, "start", train)
     monkeypatch.setattr(reading, "start", evaluate)
 
 
@@ -79,10 +77,14 @@ def test_runs_are_made_once_read_once_and_a_failure_is_told(tmp_path, results, m
     assert readings[0]["actors"] == readings[1]["actors"] == names  # both read the episodes of both
 
     with monkeypatch.context() as patch:
-        patch.setattr(returns, "start", lambda *_: pytest.fail("a finished run was started again"))
+        patch.setattr(engine.Local, "start", lambda *_: pytest.fail("a finished run was started again"))
         patch.setattr(reading, "start", lambda *_: pytest.fail("a latent was read again"))
         returns.main([suite])
         latent.main([suite])
+        files[0].unlink()  # its run ended, and the suite was killed before it wrote the result
+        returns.main([suite, "--only", "0/2"])
+        assert last_line(capsys)["runs"] == 1
+        assert json.loads(files[0].read_text()) == {key: rows[0][key] for key in rows[0] if key != "latent"}
     capsys.readouterr()
     with pytest.raises(SystemExit, match="1"):
         returns.main([write_suite(tmp_path, agents=["c_dreamer", "nobody"])])
@@ -141,13 +143,13 @@ def test_a_result_is_outdated_when_a_setting_behind_its_command_is_another():
     words = ["--agent", "infopower", "--task", "walker-stand", "--device", "cpu"]
     now = returns.settings(runs.read(words, cuda=False)[0])
     kept = {"command": returns.command_of(words), "settings": now}
-    assert returns.outdated(kept, words) == []
-    assert returns.outdated(kept, [*words, "--seed", "1"]) == ["command"]
+    assert returns.outdated(kept, words, cuda=False) == []
+    assert returns.outdated(kept, [*words, "--seed", "1"], cuda=False) == ["command"]
     preset = now | {"world_model.objective.minimum": 1.0}
-    assert returns.outdated(kept | {"settings": preset}, words) == ["world_model.objective.minimum"]
+    assert returns.outdated(kept | {"settings": preset}, words, cuda=False) == ["world_model.objective.minimum"]
     younger = {key: value for key, value in now.items() if key != "training.capacity"}
-    assert returns.outdated(kept | {"settings": younger}, words) == []
-    assert returns.outdated({"command": kept["command"]}, words) == ["settings"]  # nothing is known of it
+    assert returns.outdated(kept | {"settings": younger}, words, cuda=False) == []
+    assert returns.outdated({"command": kept["command"]}, words, cuda=False) == ["settings"]  # nothing is known of it
 
 
 def test_a_suite_with_a_wrong_key_is_refused(tmp_path):

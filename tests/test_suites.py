@@ -188,8 +188,8 @@ def test_a_result_from_before_an_option_is_what_was_measured_then():
         "command": returns.command_of(words),
         "settings": {key: value for key, value in now.items() if key not in runs.BEFORE},
     }
-    assert returns.outdated(kept, words) == sorted(runs.BEFORE)
-    assert returns.outdated(kept | {"settings": now}, words) == []
+    assert returns.outdated(kept, words, cuda=False) == sorted(runs.BEFORE)
+    assert returns.outdated(kept | {"settings": now}, words, cuda=False) == []
 
 
 @pytest.mark.parametrize("content", ["", '{"task": "walker-st', "[1]", "[" * 100_000, "\0\0"])

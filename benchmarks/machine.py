@@ -1,0 +1,94 @@
+"""What runs on a machine of a cluster: what is true there, and one job. Started there by benchmarks/cluster.py."""
+
+import contextlib
+import hashlib
+import importlib.metadata
+import json
+import os
+import socket
+import sys
+import tempfile
+from pathlib import Path
+
+from benchmarks.program import ROOT, Job, Program
+from training import system
+
+SUFFIXES = (".py", ".yaml")  # of the files that decide what a run computes
+
+
+class Stopped(Exception):
+    """A signal ended the program, not the run: it is to be started again, here or elsewhere."""
+
+
+def facts(meeting: Path) -> dict[str, str]:
+    """Return what must be the same on all machines, by the words that name it.
+
+    meeting   folder that the driver made where the runs are; what it holds tells whether it is the same one here
+    """
+    return {
+        "commit": system.git_commit(ROOT),
+        "sources": _sum_of_sources(),
+        "torch": importlib.metadata.version("torch"),
+        "Python": ".".join(map(str, sys.version_info[:3])),
+        "shared folder": _seen(meeting),
+    }
+
+
+def _sum_of_sources() -> str:
+    """Return one sum over the project's files: of two changed checkouts of one commit only this differs."""
+    total = hashlib.sha256()
+    folders = {path.parent for path in ROOT.glob("*/*.py")}
+    paths = [
+        *ROOT.glob("*.py"),
+        *(path for folder in folders for path in folder.rglob("*") if path.suffix in SUFFIXES),
+    ]
+    for path in sorted(paths):
+        total.update(f"{path.relative_to(ROOT)}".encode() + b"\0" + path.read_bytes())
+    return total.hexdigest()[:12]
+
+
+def _seen(meeting: Path) -> str:
+    """Return the driver's words in the folder, where this machine can read and write there."""
+    try:
+        words = (meeting / "words").read_text()
+        with tempfile.TemporaryFile(dir=meeting):
+            return words
+    except OSError as error:
+        return f"not there ({error.strerror})"
+
+
+def differences(here: dict[str, str], there: dict[str, str]) -> list[tuple[str, str]]:
+    """Return (what differs, value there) of the facts of another machine; sources are named where the commit is the same."""
+    keys = [key for key, value in here.items() if there.get(key) != value]
+    if "commit" in keys and "sources" in keys:
+        keys.remove("sources")
+    return [(key, there.get(key, "unknown")) for key in keys]
+
+
+def run(job: Job, here: dict[str, str], meeting: Path, place: str) -> int:
+    """Run a job and return its exit code.
+
+    here     facts of the driver; a machine that joined later may differ from them
+    place    written beside the job's name, so that the driver knows where it is going on
+
+    Errors: RuntimeError where this machine does not fit; Stopped where the program was ended from outside.
+    """
+    if found := differences(here, facts(meeting)):
+        raise RuntimeError(f"{socket.gethostname()} does not fit: {found[0][0]} is {found[0][1]}")
+    mark = meeting / job.name
+    mark.write_text(place)
+    program = Program(job)
+    try:
+        code = program.wait()
+    finally:  # cancelled: the program saves first
+        program.terminate()
+        program.wait()
+        with contextlib.suppress(FileNotFoundError):
+            mark.unlink()
+    if code < 0 or code > 128:
+        raise Stopped(f"{job.name} was ended by signal {code if code > 0 else -code}")
+    return code
+
+
+if __name__ == "__main__":
+    print(json.dumps({"host": socket.gethostname(), "pid": os.getpid(), **facts(Path(sys.argv[1]))}))

@@ -37,7 +37,7 @@ outside: setup  ## suites that others wrote: gymnasium's, Stable-Baselines3's an
 	@MUJOCO_GL=$${MUJOCO_GL:-egl} $(PYTHON_IN_VENV) -m pytest -o python_files="*_test.py" -p no:cacheprovider --pyargs dm_control.suite
 
 learn: setup  ## does every agent still learn? (benchmarks/learning.py)
-	@$(PYTHON_IN_VENV) benchmarks/learning.py $(ARGS)
+	@$(PYTHON_IN_VENV) -m benchmarks.learning $(ARGS)
 
 lint: setup  ## ruff
 	@$(PYTHON_IN_VENV) -m ruff check . && $(PYTHON_IN_VENV) -m ruff format --check --quiet .

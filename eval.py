@@ -12,26 +12,25 @@ import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from foreground.training import system
+
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C in the seconds of imports is no traceback; errors.run_main takes over
+    system.prepare_environment()  # before torch is imported
 
-from training import system
+import torch
 
-system.prepare_environment()  # before torch is imported
-
-import torch  # noqa: E402
-
-import build  # noqa: E402
-from agents.agent import Agent  # noqa: E402
-from agents.optimiser import Divergence  # noqa: E402
-from configs import run as runs  # noqa: E402
-from envs import backgrounds, registry  # noqa: E402
-from envs.families import Game  # noqa: E402
-from errors import UserError, run_main, say  # noqa: E402
-from evaluation import downstream, game_report, output, probes, progress, report, skill_report  # noqa: E402
-from evaluation.subject import Subject  # noqa: E402
-from option import option  # noqa: E402
-from training import checkpoint, identity, options  # noqa: E402
+from foreground import build
+from foreground.agents.agent import Agent
+from foreground.agents.optimiser import Divergence
+from foreground.configs import run as runs
+from foreground.envs import backgrounds, registry
+from foreground.envs.families import Game
+from foreground.errors import UserError, run_main, say
+from foreground.evaluation import downstream, game_report, output, probes, progress, report, skill_report
+from foreground.evaluation.subject import Subject
+from foreground.option import option
+from foreground.training import checkpoint, identity, options
 
 SIDES = ("clean", *backgrounds.SIDES)  # what --background names; all else is a source of clips
 

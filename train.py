@@ -7,29 +7,28 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+from foreground.training import system
+
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C in the seconds of imports is no traceback; errors.run_main takes over
+    system.prepare_environment()  # before torch is imported
 
-from training import system
+import numpy as np
+import torch
 
-system.prepare_environment()  # before torch is imported
-
-import numpy as np  # noqa: E402
-import torch  # noqa: E402
-
-import build  # noqa: E402
-from agents.optimiser import Divergence  # noqa: E402
-from configs import run as runs  # noqa: E402
-from envs import backgrounds  # noqa: E402
-from errors import UserError, run_main, say  # noqa: E402
-from evaluation import interrupt, output, report  # noqa: E402
-from training import board, checkpoint, identity, lock, options  # noqa: E402
-from training.files import remove_abandoned, write_atomic  # noqa: E402
-from training.logger import Logger  # noqa: E402
-from training.progress import Progress  # noqa: E402
-from training.rollout import Rollout  # noqa: E402
-from training.trainer import Trainer  # noqa: E402
-from training.values import shown  # noqa: E402
+from foreground import build
+from foreground.agents.optimiser import Divergence
+from foreground.configs import run as runs
+from foreground.envs import backgrounds
+from foreground.errors import UserError, run_main, say
+from foreground.evaluation import interrupt, output, report
+from foreground.training import board, checkpoint, identity, lock, options
+from foreground.training.files import remove_abandoned, write_atomic
+from foreground.training.logger import Logger
+from foreground.training.progress import Progress
+from foreground.training.rollout import Rollout
+from foreground.training.trainer import Trainer
+from foreground.training.values import shown
 
 # A resumed run may be longer, and elsewhere; everything else must be as it was.
 MAY_CHANGE = {"frames", "folder", "device", "threads", "compile", "cuda_graphs", "training.log_every", "training.video_every"}

@@ -15,14 +15,14 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from agents.policy import Policy
-from agents.regulariser import make_regulariser
-from agents.returns import ReturnScale, RewardUnit, lambda_returns
-from errors import UserError
-from option import option
-from world_models.distributions import SCALAR_HEADS, clipped_normal_log_prob
-from world_models.networks import MLP
-from world_models.rssm import State
+from foreground.agents.policy import Policy
+from foreground.agents.regulariser import make_regulariser
+from foreground.agents.returns import ReturnScale, RewardUnit, lambda_returns
+from foreground.errors import UserError
+from foreground.option import option
+from foreground.world_models.distributions import SCALAR_HEADS, clipped_normal_log_prob
+from foreground.world_models.networks import MLP
+from foreground.world_models.rssm import State
 
 RATIO = 0.2  # how far from 1 a ratio of policies counts, where a roll-out is used more than once (PPO's)
 

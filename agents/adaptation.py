@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor, nn
 
-from agents.latent_policy import LatentPolicy
-from agents.memory import some_of
-from agents.optimiser import Optimiser, descend
-from world_models.rssm import State
-from world_models.terms import Rollout
+from foreground.agents.latent_policy import LatentPolicy
+from foreground.agents.memory import some_of
+from foreground.agents.optimiser import Optimiser, descend
+from foreground.world_models.rssm import State
+from foreground.world_models.terms import Rollout
 
 Batch = dict[str, Tensor]
 CLIP, EPSILON = 100.0, 1e-8

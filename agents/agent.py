@@ -14,18 +14,18 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from agents.actor_critic import ActorCritic
-from agents.average import WeightAverage
-from agents.config import AgentConfig, OptimiserConfig
-from agents.discovery import make_discovery
-from agents.memory import Memory, initial_memory, next_noise, some_of
-from agents.optimiser import Optimiser, descend, gradients, load_training_state, step, training_state
-from agents.recorded import Recorded, uncompiled
-from agents.rewards import make_rewards, parts
-from agents.skills import Skills
-from errors import UserError
-from world_models.rssm import RSSM, State
-from world_models.world_model import Spaces, WorldModel, known_rows
+from foreground.agents.actor_critic import ActorCritic
+from foreground.agents.average import WeightAverage
+from foreground.agents.config import AgentConfig, OptimiserConfig
+from foreground.agents.discovery import make_discovery
+from foreground.agents.memory import Memory, initial_memory, next_noise, some_of
+from foreground.agents.optimiser import Optimiser, descend, gradients, load_training_state, step, training_state
+from foreground.agents.recorded import Recorded, uncompiled
+from foreground.agents.rewards import make_rewards, parts
+from foreground.agents.skills import Skills
+from foreground.errors import UserError
+from foreground.world_models.rssm import RSSM, State
+from foreground.world_models.world_model import Spaces, WorldModel, known_rows
 
 
 def policy_of(config: AgentConfig, rssm: RSSM, spaces: Spaces) -> ActorCritic:

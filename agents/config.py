@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 
-from agents.actor_critic import ActorCriticConfig
-from agents.discovery import DiscoveryConfig
-from agents.skills import SkillConfig
-from option import option
-from world_models.world_model import WorldModelConfig
+from foreground.agents.actor_critic import ActorCriticConfig
+from foreground.agents.discovery import DiscoveryConfig
+from foreground.agents.skills import SkillConfig
+from foreground.option import option
+from foreground.world_models.world_model import WorldModelConfig
 
 
 @dataclass(frozen=True)

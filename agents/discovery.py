@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import spectral_norm
 
-from agents.skills import Skills
-from errors import UserError, nearest
-from option import option
-from world_models.networks import MLP
+from foreground.agents.skills import Skills
+from foreground.errors import UserError, nearest
+from foreground.option import option
+from foreground.world_models.networks import MLP
 
 PRIOR_DRAWS = 128  # M, what log-ratios of skills on the sphere are held against
 

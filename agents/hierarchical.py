@@ -10,16 +10,16 @@ Shapes: B batch, T time, N environments or starts, A action, C skill, F features
 import torch
 from torch import Tensor, nn
 
-from agents.actor_critic import Actor, ActorCritic, ActorCriticConfig, Imagined
-from agents.config import AgentConfig
-from agents.memory import Memory, initial_memory, some_of
-from agents.optimiser import Optimiser, descend, load_training_state, training_state
-from agents.skills import Skills
-from errors import UserError
-from world_models.distributions import clipped_normal_log_prob
-from world_models.rssm import State
-from world_models.terms import Rollout
-from world_models.world_model import Spaces, WorldModel
+from foreground.agents.actor_critic import Actor, ActorCritic, ActorCriticConfig, Imagined
+from foreground.agents.config import AgentConfig
+from foreground.agents.memory import Memory, initial_memory, some_of
+from foreground.agents.optimiser import Optimiser, descend, load_training_state, training_state
+from foreground.agents.skills import Skills
+from foreground.errors import UserError
+from foreground.world_models.distributions import clipped_normal_log_prob
+from foreground.world_models.rssm import State
+from foreground.world_models.terms import Rollout
+from foreground.world_models.world_model import Spaces, WorldModel
 
 
 def check(config: AgentConfig) -> None:

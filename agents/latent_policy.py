@@ -9,17 +9,17 @@ Shapes: B batch, T time, N environments or starts, A action, K modes, M games, D
 import torch
 from torch import Tensor, nn
 
-from agents.actor_critic import ActorCritic
-from agents.agent import Agent
-from agents.config import AgentConfig
-from agents.memory import Memory, some_rows
-from agents.modes import Modes
-from agents.optimiser import load_training_state, training_state
-from agents.recorded import uncompiled
-from agents.relation import LatentSlots, RelationActor
-from errors import UserError
-from world_models.rssm import RSSM, State
-from world_models.world_model import Spaces, known_rows
+from foreground.agents.actor_critic import ActorCritic
+from foreground.agents.agent import Agent
+from foreground.agents.config import AgentConfig
+from foreground.agents.memory import Memory, some_rows
+from foreground.agents.modes import Modes
+from foreground.agents.optimiser import load_training_state, training_state
+from foreground.agents.recorded import uncompiled
+from foreground.agents.relation import LatentSlots, RelationActor
+from foreground.errors import UserError
+from foreground.world_models.rssm import RSSM, State
+from foreground.world_models.world_model import Spaces, known_rows
 
 
 def check(config: AgentConfig, spaces: Spaces) -> None:

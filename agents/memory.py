@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from agents.skills import Skills
-from world_models.rssm import State
-from world_models.world_model import Spaces, WorldModel
+from foreground.agents.skills import Skills
+from foreground.world_models.rssm import State
+from foreground.world_models.world_model import Spaces, WorldModel
 
 
 class Memory(NamedTuple):

@@ -14,11 +14,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from agents.actor_critic import ActorCritic
-from agents.config import ModesConfig, OptimiserConfig
-from agents.optimiser import Divergence, Optimiser, descend
-from agents.relation import GameClassifier, ModeChoice, conditional_information
-from world_models.distributions import clipped_normal_log_prob
+from foreground.agents.actor_critic import ActorCritic
+from foreground.agents.config import ModesConfig, OptimiserConfig
+from foreground.agents.optimiser import Divergence, Optimiser, descend
+from foreground.agents.relation import GameClassifier, ModeChoice, conditional_information
+from foreground.world_models.distributions import clipped_normal_log_prob
 
 BEST_FORGETS = 0.01  # a round, towards the best of now: returns of early imagination may be out of reach
 RETURN_RATE = 0.1  # a round, of the moving returns of each mode in each game

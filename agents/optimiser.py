@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from errors import UserError
+from foreground.errors import UserError
 
 
 class Divergence(Exception):

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from world_models.distributions import clipped_normal_std, normal_entropy, normal_log_prob
+from foreground.world_models.distributions import clipped_normal_std, normal_entropy, normal_log_prob
 
 
 class Policy(NamedTuple):

@@ -8,7 +8,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from agents.policy import Policy
+from foreground.agents.policy import Policy
 
 RATE = 0.01  # step of the logarithm of the weight, per unit of error in the logarithm of the deviation
 SMALLEST, LARGEST = 1e-4, 1.0  # of the learned weight

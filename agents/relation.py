@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from agents.actor_critic import Actor, ActorCriticConfig
-from agents.policy import Policy
-from world_models.networks import MLP, linear
-from world_models.rssm import RSSM
+from foreground.agents.actor_critic import Actor, ActorCriticConfig
+from foreground.agents.policy import Policy
+from foreground.world_models.networks import MLP, linear
+from foreground.world_models.rssm import RSSM
 
 
 class ModeChoice(nn.Module):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
-    from agents.actor_critic import ActorCriticConfig
+    from foreground.agents.actor_critic import ActorCriticConfig
 
 
 def _percentile(ordered: Tensor, share: float) -> Tensor:

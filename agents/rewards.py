@@ -8,9 +8,9 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
-from agents.actor_critic import Imagined, RewardFunction
-from errors import UserError, nearest
-from world_models.world_model import WorldModel
+from foreground.agents.actor_critic import Imagined, RewardFunction
+from foreground.errors import UserError, nearest
+from foreground.world_models.world_model import WorldModel
 
 
 def expected(name: str) -> Callable[[WorldModel, nn.Module | None], RewardFunction]:

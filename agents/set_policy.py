@@ -12,13 +12,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from agents.actor_critic import ActorCritic, ActorCriticConfig, Imagined
-from agents.config import ModesConfig, OptimiserConfig
-from agents.modes import Modes
-from agents.optimiser import Optimiser, descend
-from agents.relation import RelationActor, Seen, SetSlots
-from option import option
-from world_models.rssm import State
+from foreground.agents.actor_critic import ActorCritic, ActorCriticConfig, Imagined
+from foreground.agents.config import ModesConfig, OptimiserConfig
+from foreground.agents.modes import Modes
+from foreground.agents.optimiser import Optimiser, descend
+from foreground.agents.relation import RelationActor, Seen, SetSlots
+from foreground.option import option
+from foreground.world_models.rssm import State
 
 
 @dataclass(frozen=True)

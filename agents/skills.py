@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from option import option
+from foreground.option import option
 
 SKILLED = "by agents with skills, such as slim, metra and diayn", lambda skill: skill.size
 

@@ -1,4 +1,4 @@
-"""Every estimate of `world_models/information.py` against mutual information that is known: ``python benchmarks/bounds.py``.
+"""Every estimate of `world_models/information.py` against mutual information that is known: ``python -m benchmarks.bounds``.
 
 Trains each with small encoders on fresh correlated Gaussians, and on 8,000 samples of six non-Gaussian tasks of the
 package benchmark-mi (benchmarks/data, exported by export_bmi.py); scores it on samples that it has not seen, in blocks of
@@ -16,19 +16,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from foreground.training import system
+
+if __name__ == "__main__":
+    system.prepare_environment()  # before torch is imported
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from foreground.errors import run_main
+from foreground.world_models.information import BOUNDS, ContrastiveConfig, nce, reconstruction
+
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
-
-from training import system  # noqa: E402
-
-system.prepare_environment()  # before torch is imported
-
-import numpy as np  # noqa: E402
-import torch  # noqa: E402
-from torch import Tensor, nn  # noqa: E402
-
-from errors import run_main  # noqa: E402
-from world_models.information import BOUNDS, ContrastiveConfig, nce, reconstruction  # noqa: E402
 
 BLOCK = 512  # pairs that are told apart, as in a batch of 16x32
 NATS = (0.5, 1.0, 2.0, 4.0, 6.0, 8.0, 10.0)

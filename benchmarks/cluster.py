@@ -21,7 +21,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from benchmarks import machine
 from benchmarks.program import ROOT, Job
-from errors import UserError, say
+from foreground.errors import UserError, say
 
 STARTS = 20  # times that a run may be started again; one that takes its machine's memory each time must end
 CHECK_SECONDS = 120.0  # for a machine to answer

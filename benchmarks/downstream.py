@@ -1,4 +1,4 @@
-"""What skills are worth on their task with nothing learned: ``python benchmarks/downstream.py SUITE.yaml``, after returns.py.
+"""What skills are worth on their task with nothing learned: ``python -m benchmarks.downstream SUITE.yaml``, after returns.py.
 
 Runs ``eval.py RUN --skills --best_of 16 --plan`` without goals for every finished run whose folder is still there, on the task
 without a video and, where the run has clips, on those held out. The best of 16 skills, on episodes that did not choose it, the
@@ -11,13 +11,10 @@ import json
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
-
-from benchmarks import reading  # noqa: E402
-from benchmarks.skills import cell  # noqa: E402
-from errors import run_main  # noqa: E402
-from evaluation.downstream import normalised  # noqa: E402
+from benchmarks import reading
+from benchmarks.skills import cell
+from foreground.errors import run_main
+from foreground.evaluation.downstream import normalised
 
 # Few rollouts of skills: the measures that need many are those of benchmarks/skills.py.
 WORDS = ["--skills", "--best_of", "16", "--goals", "0", "--skill_number", "4", "--plan", "--episodes", "3"]

@@ -8,8 +8,8 @@ import torch
 
 from benchmarks import pool
 from benchmarks.program import Job, Program
-from errors import UserError
-from option import option
+from foreground.errors import UserError
+from foreground.option import option
 
 NAMES = ("local", "ray")
 

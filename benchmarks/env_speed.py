@@ -1,6 +1,6 @@
 """Speed of the video environment: whole agent steps, and the frame against dm_control's default one.
 
-    python benchmarks/env_speed.py [--task walker-walk] [--size 64] [--rounds 5]
+    python -m benchmarks.env_speed [--task walker-walk] [--size 64] [--rounds 5]
 
 The last line is one JSON object:
     steps_per_s       agent steps (action repeat 2, video behind the robot, with resets) per wall second, one process
@@ -17,18 +17,15 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-import envs
 from benchmarks import result_files
-from configs import run as runs
-from errors import UserError, run_main
-from option import option
-from training import options
+from foreground import envs
+from foreground.configs import run as runs
+from foreground.errors import UserError, run_main
+from foreground.option import option
+from foreground.training import options
 
 
 @dataclass(frozen=True)
@@ -75,7 +72,7 @@ def main(argv: list[str]) -> None:
     background = envs.load_background(config, "train", arguments.size)
     environment = envs.make(arguments.task, size=arguments.size, action_repeat=2, background=background)
     renderer, video = environment.renderer, environment.background
-    from envs.rendering import colour_rule_mask, composite  # imports MuJoCo, whose failure is told by run_main
+    from foreground.envs.rendering import colour_rule_mask, composite  # imports MuJoCo, whose failure is told by run_main
 
     def cheap_frame() -> None:
         composite(*renderer.foreground(), video.frame())
@@ -103,7 +100,7 @@ def main(argv: list[str]) -> None:
         "frames_per_cpu_s": median(lambda one: one["frames"][1]),
         "default_per_cpu_s": median(lambda one: one["default"][1]),
         "frame_ratio": median(lambda one: one["frames"][1] / one["default"][1]),
-    } | result_files.origin("env_speed.py", argv)
+    } | result_files.origin("env_speed", argv)
     environment.close()
     print(json.dumps(result))
 

@@ -5,12 +5,12 @@ from typing import NamedTuple
 
 from gymnasium.spaces import Box
 
-import build
-from agents.agent import Agent
-from configs import run as runs
-from errors import UserError
-from training import checkpoint, options
-from training.replay import Replay
+from foreground import build
+from foreground.agents.agent import Agent
+from foreground.configs import run as runs
+from foreground.errors import UserError
+from foreground.training import checkpoint, options
+from foreground.training.replay import Replay
 
 
 class Experience(NamedTuple):

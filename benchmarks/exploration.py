@@ -1,6 +1,6 @@
 """What noise alone comes upon: returns of the actions that fill a replay, by the correlation of one with the next.
 
-python benchmarks/exploration.py [--episodes 50]
+python -m benchmarks.exploration [--episodes 50]
 
 No pictures and no agent: dm_control's tasks, the action repeat of the `cpu` size. The last line is JSON: task -> correlation ->
 mean return, its standard error, and the share of agent steps with more than half of the largest reward.
@@ -9,23 +9,21 @@ mean return, its standard error, and the share of agent steps with more than hal
 import json
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from foreground.training import system
 
-from training import system
+if __name__ == "__main__":
+    system.prepare_environment()  # before torch is imported
 
-system.prepare_environment()  # before torch is imported
+import numpy as np
+import torch
 
-import numpy as np  # noqa: E402
-import torch  # noqa: E402
-
-from agents.memory import next_noise  # noqa: E402
-from benchmarks import result_files  # noqa: E402
-from configs import run as runs  # noqa: E402
-from errors import run_main  # noqa: E402
-from option import option  # noqa: E402
-from training import options  # noqa: E402
+from benchmarks import result_files
+from foreground.agents.memory import next_noise
+from foreground.configs import run as runs
+from foreground.errors import run_main
+from foreground.option import option
+from foreground.training import options
 
 TASKS = ("cartpole-swingup", "cheetah-run", "walker-stand", "walker-walk", "ball_in_cup-catch", "reacher-easy", "hopper-stand")
 CORRELATIONS = (0.0, 0.5, 0.8, 0.95)
@@ -41,7 +39,7 @@ class ExplorationConfig:
 
 def rewards(task: str, correlation: float, episodes: int) -> np.ndarray:
     """(episodes, STEPS), each the mean over the frames of an action."""
-    from envs.simulator import suite  # imports MuJoCo, whose failure is told by run_main
+    from foreground.envs.simulator import suite  # imports MuJoCo, whose failure is told by run_main
 
     domain, name = task.split("-")
     env = suite.load(domain, name, task_kwargs={"random": 0})
@@ -71,7 +69,7 @@ def main(argv: list[str]) -> None:
             table.setdefault(task, {})[str(correlation)] = row
             print(f"{task:20} {correlation:5} {row['return']:7.1f} +- {row['error']:5.1f}  {row['above_half']:.4f}", flush=True)
     row = {"episodes": config.episodes, "returns": table, "seed": 0}
-    print(json.dumps(row | result_files.origin("exploration.py", argv)))
+    print(json.dumps(row | result_files.origin("exploration", argv)))
 
 
 if __name__ == "__main__":

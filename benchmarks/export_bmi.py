@@ -1,4 +1,4 @@
-"""Export samples of benchmark-mi's tasks (Czyz et al. 2023) for benchmarks/bounds.py: ``python benchmarks/export_bmi.py FILE``.
+"""Export samples of benchmark-mi's tasks (Czyz et al. 2023) for benchmarks/bounds.py: ``python -m benchmarks.export_bmi FILE``.
 
 Run once, in an environment of its own, since the package wants numpy 1 and an old jax: pip install benchmark-mi==0.1.3
 jax==0.4.30 jaxlib==0.4.30. Half precision: its rounding lies a hundredfold below the tasks' noise.

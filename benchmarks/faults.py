@@ -1,4 +1,4 @@
-"""What a run survives: ``python benchmarks/faults.py kill --count 100``, or ``all``; a JSON line a fault, one JSON line last.
+"""What a run survives: ``python -m benchmarks.faults kill --count 100``, or ``all``; a JSON line a fault, one JSON line last.
 
 {"fault", "tried", "survived", "lost", "worst_seconds"}; what was lost is said before, one line each. Faults: kill, term, twice,
 full, resume, soak (real runs of train.py), lacking, damage, hostile (checkpoints), config (command lines), video (clips), nan
@@ -15,18 +15,16 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
+from foreground.training import system
 
-from training import system  # noqa: E402
+if __name__ == "__main__":
+    system.prepare_environment()  # before torch is imported
 
-system.prepare_environment()  # before torch is imported
-
-from benchmarks.fault import Fault, checkpoints, clips, configs, disk, hostile, lacking, numbers, resume, runs, workers, world  # noqa: E402
-from configs import run as run_configs  # noqa: E402
-from errors import UserError, nearest, run_main  # noqa: E402
-from option import option  # noqa: E402
-from training import options  # noqa: E402
+from benchmarks.fault import Fault, checkpoints, clips, configs, disk, hostile, lacking, numbers, resume, runs, workers, world
+from foreground.configs import run as run_configs
+from foreground.errors import UserError, nearest, run_main
+from foreground.option import option
+from foreground.training import options
 
 FAULTS: dict[str, Fault] = {
     "kill": runs.kill,

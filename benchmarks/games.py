@@ -1,4 +1,4 @@
-"""What a suite's latent policies do in each game: ``python benchmarks/games.py SUITE.yaml``, after benchmarks/returns.py.
+"""What a suite's latent policies do in each game: ``python -m benchmarks.games SUITE.yaml``, after benchmarks/returns.py.
 
 Runs ``eval.py RUN --games --adapt`` for every finished run whose folder is still there, on held-out clips where the run has
 clips; it adapts to the first held-out game. What was measured goes into the run's result file as "games" and "adaptation". A
@@ -9,13 +9,10 @@ import json
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
-
-from benchmarks import reading  # noqa: E402
-from benchmarks.skills import cell  # noqa: E402
-from configs import run as runs  # noqa: E402
-from errors import run_main  # noqa: E402
+from benchmarks import reading
+from benchmarks.skills import cell
+from foreground.configs import run as runs
+from foreground.errors import run_main
 
 WORDS = ["--games", "--episodes", "2", "--steps", "0,1,5,10,50"]
 

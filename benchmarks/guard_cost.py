@@ -1,4 +1,4 @@
-"""What saving, guarding and evaluating cost of a training hour: ``python benchmarks/guard_cost.py``. One JSON line last.
+"""What saving, guarding and evaluating cost of a training hour: ``python -m benchmarks.guard_cost``. One JSON line last.
 
 A real run of the default agent. A clock is around Trainer.save, and around what looks for numbers that are none in losses,
 gradients, weights, actions and rewards. Both shares are of the same run's seconds of training: saving as often as the run's
@@ -15,27 +15,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
+from foreground.training import system
 
-from training import system  # noqa: E402
+if __name__ == "__main__":
+    system.prepare_environment()  # before torch is imported
 
-system.prepare_environment()  # before torch is imported
+import torch
 
-import torch  # noqa: E402
-
-import build  # noqa: E402
-from agents import optimiser  # noqa: E402
-from benchmarks import result_files  # noqa: E402
-from configs import run as runs  # noqa: E402
-from envs import backgrounds  # noqa: E402
-from errors import run_main  # noqa: E402
-from evaluation import report  # noqa: E402
-from option import option  # noqa: E402
-from training import options, rollout  # noqa: E402
-from training.logger import Logger  # noqa: E402
-from training.rollout import Rollout  # noqa: E402
-from training.trainer import Trainer  # noqa: E402
+from benchmarks import result_files
+from foreground import build
+from foreground.agents import optimiser
+from foreground.configs import run as runs
+from foreground.envs import backgrounds
+from foreground.errors import run_main
+from foreground.evaluation import report
+from foreground.option import option
+from foreground.training import options, rollout
+from foreground.training.logger import Logger
+from foreground.training.rollout import Rollout
+from foreground.training.trainer import Trainer
 
 WATCHED = ((optimiser, "guard"), (optimiser.Optimiser, "guard"), (rollout, "_narrowed"), (Rollout, "_check_action"))
 
@@ -154,7 +152,7 @@ def main(argv: list[str]) -> None:
     config, _ = options.parse(CostConfig, argv, runs.PRESETS, description=CostConfig.__doc__)
     with tempfile.TemporaryDirectory() as folder:
         measured = measure(config, Path(folder))
-    print(json.dumps(measured | result_files.origin("guard_cost.py", argv)))
+    print(json.dumps(measured | result_files.origin("guard_cost", argv)))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What the latents of a suite's runs hold: ``python benchmarks/latent.py SUITE.yaml``, after benchmarks/returns.py.
+"""What the latents of a suite's runs hold: ``python -m benchmarks.latent SUITE.yaml``, after benchmarks/returns.py.
 
 Runs ``eval.py RUN --latent`` on the held-out clips for every finished run whose folder is still there, and adds the reading
 to its result file as "latent"; benchmarks/plot.py makes a table of it. The runs of one task, background and seed read the
@@ -11,13 +11,12 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
+from benchmarks import reading, result_files, returns
+from benchmarks.returns import jobs
+from foreground.errors import run_main
+from foreground.evaluation.probes import summary
 
-from benchmarks import reading, result_files, returns  # noqa: E402
-from benchmarks.returns import jobs  # noqa: E402
-from errors import run_main  # noqa: E402
-from evaluation.probes import summary  # noqa: E402
+ROOT = Path(__file__).parents[1]
 
 EPISODES = 32  # for probes, half to fit, half to score
 

@@ -1,4 +1,4 @@
-"""Does every agent still learn? ``python benchmarks/learning.py``, or with names of agents and options of train.py.
+"""Does every agent still learn? ``python -m benchmarks.learning``, or with names of agents and options of train.py.
 
 A square on a small picture of noise, which one motor moves sideways and which starts near an edge; the reward is how near
 the middle it is. Small networks, 600 updates, one process a core. An agent passes when its deterministic policy closes most
@@ -18,32 +18,32 @@ from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
+from foreground.training import system
+
+if __name__ == "__main__":
+    system.prepare_environment()  # before torch is imported
+
+import gymnasium
+import numpy as np
+import torch
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
+
+from benchmarks import pool
+from foreground import build
+from foreground.agents.agent import Agent
+from foreground.configs import run as runs
+from foreground.errors import UserError, nearest, run_main
+from foreground.evaluation.episodes import play
+from foreground.evaluation.report import agent_policy, uniform_policy
+from foreground.training.logger import Logger
+from foreground.training.progress import Progress
+from foreground.training.replay import Replay
+from foreground.training.rollout import Rollout
+from foreground.training.trainer import Trainer
+from foreground.world_models.world_model import Spaces
+
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
-
-from training import system  # noqa: E402
-
-system.prepare_environment()  # before torch is imported
-
-import gymnasium  # noqa: E402
-import numpy as np  # noqa: E402
-import torch  # noqa: E402
-from gymnasium.vector import AutoresetMode, SyncVectorEnv  # noqa: E402
-
-import build  # noqa: E402
-from agents.agent import Agent  # noqa: E402
-from benchmarks import pool  # noqa: E402
-from configs import run as runs  # noqa: E402
-from errors import UserError, nearest, run_main  # noqa: E402
-from evaluation.episodes import play  # noqa: E402
-from evaluation.report import agent_policy, uniform_policy  # noqa: E402
-from training.logger import Logger  # noqa: E402
-from training.progress import Progress  # noqa: E402
-from training.replay import Replay  # noqa: E402
-from training.rollout import Rollout  # noqa: E402
-from training.trainer import Trainer  # noqa: E402
-from world_models.world_model import Spaces  # noqa: E402
-
+PROGRAM = "benchmarks.learning"
 SIZE, SQUARE, SPEED, LENGTH = 32, 6, 3.0, 25
 USE = 0.05  # of the signal "use", small beside discovery's: `slim_sum` adds them as they come, and still has to discover
 FRAMES, CLOSED = 1500, 0.6  # env frames of training; share of the gap, or of the variance, that must be reached
@@ -184,8 +184,8 @@ def learn(name: str, words: list[str]) -> dict:
 
 
 def start(name: str, words: list[str], slot: int) -> subprocess.Popen:
-    command = [sys.executable, __file__, "--alone", name, *words]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=pool.environment(slot))
+    command = [sys.executable, "-m", PROGRAM, "--alone", name, *words]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT, env=pool.environment(slot))
 
 
 def in_processes(names: list[str], words: list[str]) -> list[dict]:

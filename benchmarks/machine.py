@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 
 from benchmarks.program import ROOT, Job, Program
-from training import system
+from foreground.training import system
 
 SUFFIXES = (".py", ".yaml")  # of the files that decide what a run computes
 

@@ -1,4 +1,4 @@
-"""An update of r2dreamer beside ours, in one process: ``python benchmarks/peer_speed.py CHECKOUT --size 12m``.
+"""An update of r2dreamer beside ours, in one process: ``python -m benchmarks.peer_speed CHECKOUT --size 12m``.
 
 CHECKOUT is a checkout of github.com/NM512/r2dreamer, whose `tensordict`, `hydra-core` and `einops` must be installed.
 Its own Dreamer at size12M, batch 16x64, walker's action size, on noise; uncompiled and in float32, since neither its
@@ -10,20 +10,19 @@ import sys
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+from foreground.training import system
 
-from training import system
+if __name__ == "__main__":
+    system.prepare_environment()
 
-system.prepare_environment()
+import torch
 
-import torch  # noqa: E402
-
-from agents.agent import Agent  # noqa: E402
-from benchmarks import result_files  # noqa: E402
-from benchmarks.update_speed import ACTION_SIZE, random_batch  # noqa: E402
-from configs import run as runs  # noqa: E402
-from errors import UserError, run_main  # noqa: E402
-from world_models.world_model import Spaces  # noqa: E402
+from benchmarks import result_files
+from benchmarks.update_speed import ACTION_SIZE, random_batch
+from foreground.agents.agent import Agent
+from foreground.configs import run as runs
+from foreground.errors import UserError, run_main
+from foreground.world_models.world_model import Spaces
 
 TURNS, WARM_UP = 4, 1
 
@@ -52,7 +51,7 @@ def peer(checkout: Path):
     """The peer's agent at its size12M. Errors: UserError where the folder or a package is not there."""
     if not (checkout / "dreamer.py").is_file():
         raise UserError("no dreamer.py is there", str(checkout), "give a checkout of github.com/NM512/r2dreamer")
-    sys.path.insert(0, str(checkout))
+    sys.path.append(str(checkout))
     try:
         import dreamer
         import gymnasium
@@ -76,7 +75,7 @@ def seconds(function) -> float:
 
 def main(argv: list[str]) -> None:
     if not argv:
-        raise UserError("no checkout is given", "command line", "python benchmarks/peer_speed.py CHECKOUT --size 12m")
+        raise UserError("no checkout is given", "command line", "python -m benchmarks.peer_speed CHECKOUT --size 12m")
     config, _ = runs.read(argv[1:], False)
     torch.set_num_threads(config.threads or 1)
     torch.manual_seed(0)
@@ -96,7 +95,7 @@ def main(argv: list[str]) -> None:
         "cpu_seconds": round(ours, 2),
         "peer_cpu_seconds": round(theirs, 2),
         "ratio": round(ratios[len(ratios) // 2], 3),
-    } | result_files.origin("peer_speed.py CHECKOUT", argv[1:])
+    } | result_files.origin("peer_speed CHECKOUT", argv[1:])
     print(json.dumps(result))
 
 

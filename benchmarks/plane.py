@@ -1,4 +1,4 @@
-"""Draw information planes of a suite: ``python benchmarks/plane.py results/SUITE OUTPUT.png``, a panel a task.
+"""Draw information planes of a suite: ``python -m benchmarks.plane results/SUITE OUTPUT.png``, a panel a task.
 
 For runs that read their latents during training (--evaluation.latent --training.evaluate_every N): nats about the robot's
 state over nats about the background, a point an evaluation, darker with training; the ring is the last one.
@@ -8,18 +8,15 @@ import json
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
-
-import matplotlib  # noqa: E402
+import matplotlib
 
 matplotlib.use("Agg")
 
-import matplotlib.pyplot as plt  # noqa: E402
+import matplotlib.pyplot as plt
 
-from benchmarks.plot import arguments, colours, read  # noqa: E402
-from errors import UserError, run_main  # noqa: E402
-from evaluation import plane  # noqa: E402
+from benchmarks.plot import arguments, colours, read
+from foreground.errors import UserError, run_main
+from foreground.evaluation import plane
 
 
 def main(argv: list[str]) -> None:

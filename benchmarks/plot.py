@@ -1,4 +1,4 @@
-"""Draw returns over env frames: ``python benchmarks/plot.py results/SUITE runs/RUN OUTPUT.png``.
+"""Draw returns over env frames: ``python -m benchmarks.plot results/SUITE runs/RUN OUTPUT.png``.
 
 One panel a task and background. Reads folders with the result files of benchmarks/returns.py, and run folders, also of runs
 that are not finished. The legend below the panels says what is drawn. A line is the interquartile mean over seeds of the
@@ -15,22 +15,19 @@ from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
-
-import matplotlib  # noqa: E402
+import matplotlib
 
 matplotlib.use("Agg")
 
-import matplotlib.pyplot as plt  # noqa: E402
-import numpy as np  # noqa: E402
-from matplotlib.lines import Line2D  # noqa: E402
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.lines import Line2D
 
-from benchmarks import result_files  # noqa: E402
-from errors import UserError, run_main  # noqa: E402
-from evaluation.aggregate import interquartile_mean, probability_of_improvement, stratified_interval  # noqa: E402
-from option import option  # noqa: E402
-from training import options  # noqa: E402
+from benchmarks import result_files
+from foreground.errors import UserError, run_main
+from foreground.evaluation.aggregate import interquartile_mean, probability_of_improvement, stratified_interval
+from foreground.option import option
+from foreground.training import options
 
 COLOURS = {"infopower": "#0b6e4f", "c_dreamer": "#d9822b", "dreamer": "#5b5ea6", "infopower_paper": "#8c8c8c"}
 LATENT = {  # what the latents hold: title -> key of evaluation/probes.py

@@ -1,4 +1,4 @@
-"""What another actor would have learned in the same model: ``python benchmarks/policy.py RUN --actor_critic.entropy 0.01``.
+"""What another actor would have learned in the same model: ``python -m benchmarks.policy RUN --actor_critic.entropy 0.01``.
 
 Trains a fresh actor and critics in the world model of a finished run, from states of its replay, with no new experience, and
 plays with the deterministic policy. Options are those of train.py; RUN's task, background, frames, size and world model stay.
@@ -13,23 +13,21 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
+from foreground.training import system
 
-from training import system  # noqa: E402
+if __name__ == "__main__":
+    system.prepare_environment()  # before torch is imported
 
-system.prepare_environment()  # before torch is imported
+import torch
 
-import torch  # noqa: E402
-
-import build  # noqa: E402
-from agents.agent import Agent, detached  # noqa: E402
-from benchmarks import experience, result_files  # noqa: E402
-from configs import run as runs  # noqa: E402
-from errors import UserError, run_main  # noqa: E402
-from evaluation.episodes import play  # noqa: E402
-from evaluation.report import agent_policy  # noqa: E402
-from training.replay import Replay  # noqa: E402
+from benchmarks import experience, result_files
+from foreground import build
+from foreground.agents.agent import Agent, detached
+from foreground.configs import run as runs
+from foreground.errors import UserError, run_main
+from foreground.evaluation.episodes import play
+from foreground.evaluation.report import agent_policy
+from foreground.training.replay import Replay
 
 SHOWN = ("task/return", "task/reward", "task/scale", "std", "saturation")  # of the metrics of policy/
 
@@ -78,7 +76,7 @@ def main(argv: list[str]) -> None:
         print(json.dumps(rows[-1]), flush=True)
     row = {"task": config.task, "agent": config.agent, "options": " ".join(words), "seed": config.seed, "looks": rows}
     row["seconds"] = round(time.monotonic() - began)
-    print(json.dumps(row | result_files.origin("policy.py RUN", argv[1:])))
+    print(json.dumps(row | result_files.origin("policy RUN", argv[1:])))
 
 
 if __name__ == "__main__":

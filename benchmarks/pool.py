@@ -9,7 +9,7 @@ from typing import Protocol
 
 import torch
 
-from training import system
+from foreground.training import system
 
 
 class Process(Protocol):

@@ -1,4 +1,4 @@
-"""Compare runs with published curves, frame by frame: ``python benchmarks/published.py results/SUITE OUTPUT.png``.
+"""Compare runs with published curves, frame by frame: ``python -m benchmarks.published results/SUITE OUTPUT.png``.
 
 A panel a task. Solid: mean over seeds of the held-out returns of the deterministic policy during training, in a band from
 the lowest seed to the highest. Dashed: published means (results/published.json, with the source of each). Prints a table
@@ -12,19 +12,18 @@ import sys
 from collections import defaultdict
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
-
-import matplotlib  # noqa: E402
+import matplotlib
 
 matplotlib.use("Agg")
 
-import matplotlib.pyplot as plt  # noqa: E402
-import numpy as np  # noqa: E402
+import matplotlib.pyplot as plt
+import numpy as np
 
-from benchmarks import result_files  # noqa: E402
-from benchmarks.plot import colours, markdown  # noqa: E402
-from errors import UserError, run_main  # noqa: E402
+from benchmarks import result_files
+from benchmarks.plot import colours, markdown
+from foreground.errors import UserError, run_main
+
+ROOT = Path(__file__).parents[1]
 
 PUBLISHED = ROOT / "results" / "published.json"
 FRAMES = (100_000, 250_000, 500_000)

@@ -1,4 +1,4 @@
-"""What a family's policies lack of experts: ``python benchmarks/regret.py SUITE.yaml EXPERTS.yaml``, after games.py on both.
+"""What a family's policies lack of experts: ``python -m benchmarks.regret SUITE.yaml EXPERTS.yaml``, after games.py on both.
 
 An expert is a run of the same core and budget that had one game alone. For every game that has one: the expert's return, and of
 each agent of the suite the zero-shot return, by its likeliest mode, and the regret, (expert - zero-shot) / abs(expert); means
@@ -8,15 +8,11 @@ over seeds. One JSON line last. Source: MRA (arXiv 2108.12988) is held against a
 import json
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
-
-from benchmarks import result_files, returns  # noqa: E402
-from errors import UserError, run_main  # noqa: E402
-from option import option  # noqa: E402
-from training import options  # noqa: E402
+from benchmarks import result_files, returns
+from foreground.errors import UserError, run_main
+from foreground.option import option
+from foreground.training import options
 
 Returns = dict[str, dict[str, list[float]]]  # agent -> game -> one a seed
 
@@ -36,7 +32,7 @@ def zero_shots(suite: str) -> Returns:
             if name != "information":
                 found.setdefault(row["method"], {}).setdefault(name, []).append(game["zero_shot"])
     if not found:
-        raise UserError("there is no run whose games were read", suite, f"run python benchmarks/games.py {suite} first")
+        raise UserError("there is no run whose games were read", suite, f"run python -m benchmarks.games {suite} first")
     return found
 
 
@@ -59,7 +55,7 @@ def mean(values: list[float]) -> float:
 def main(argv: list[str]) -> None:
     config, _ = options.parse(RegretConfig, argv, None, positional="suites", description=(__doc__ or "").strip())
     if len(config.suites) != 2:
-        raise UserError("two suites are expected", "command line", "python benchmarks/regret.py SUITE.yaml EXPERTS.yaml")
+        raise UserError("two suites are expected", "command line", "python -m benchmarks.regret SUITE.yaml EXPERTS.yaml")
     table = regrets(*map(zero_shots, config.suites))
     if not table:
         raise UserError("no game has an expert", config.suites[1], "name suites of one family")

@@ -1,4 +1,4 @@
-"""What another objective would have kept of the same experience: ``python benchmarks/representation.py RUN --agent repo``.
+"""What another objective would have kept of the same experience: ``python -m benchmarks.representation RUN --agent repo``.
 
 Trains a fresh world model, without a policy, on the replay of a finished run, and reads its latent on fresh episodes with
 held-out clips. Options are those of train.py and go over the run's own; RUN's task, background, frames and sizes stay. So
@@ -11,23 +11,21 @@ import sys
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
+from foreground.training import system
 
-from training import system  # noqa: E402
+if __name__ == "__main__":
+    system.prepare_environment()  # before torch is imported
 
-system.prepare_environment()  # before torch is imported
+import torch
 
-import torch  # noqa: E402
-
-import build  # noqa: E402
-from agents.agent import Agent  # noqa: E402
-from agents.optimiser import descend  # noqa: E402
-from benchmarks import experience  # noqa: E402
-from configs import run as runs  # noqa: E402
-from errors import run_main  # noqa: E402
-from evaluation import probes  # noqa: E402
-from training.replay import Replay  # noqa: E402
+from benchmarks import experience
+from foreground import build
+from foreground.agents.agent import Agent
+from foreground.agents.optimiser import descend
+from foreground.configs import run as runs
+from foreground.errors import run_main
+from foreground.evaluation import probes
+from foreground.training.replay import Replay
 
 
 def learn(agent: Agent, replay: Replay, config: runs.RunConfig, updates: int) -> dict[str, float]:

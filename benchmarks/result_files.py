@@ -3,9 +3,9 @@
 import json
 from pathlib import Path
 
-from errors import UserError
-from training import system
-from training.presets import load_yaml
+from foreground.errors import UserError
+from foreground.training import system
+from foreground.training.presets import load_yaml
 
 
 def origin(program: str, argv: list[str]) -> dict:
@@ -16,7 +16,7 @@ def origin(program: str, argv: list[str]) -> dict:
 
 def write(path: Path, row: dict) -> None:
     """The file appears only with all of it, so that a stopped program leaves none by halves."""
-    from training.files import write_atomic  # here: it imports torch, and benchmarks/plot.py only reads
+    from foreground.training.files import write_atomic  # here: it imports torch, and benchmarks/plot.py only reads
 
     write_atomic(path, json.dumps(row).encode())
 

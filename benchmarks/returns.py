@@ -1,4 +1,4 @@
-"""Train a table of tasks, agents, backgrounds and seeds: ``python benchmarks/returns.py benchmarks/video.yaml``.
+"""Train a table of tasks, agents, backgrounds and seeds: ``python -m benchmarks.returns benchmarks/video.yaml``.
 
 Each run is train.py with its options, in one process of one thread. Runs go on side by side on this machine, or with
 --engine ray on a cluster (docs/cluster.md). --only 2/8 takes the third of eight shares, for job arrays.
@@ -21,20 +21,19 @@ from pathlib import Path
 from reprlib import repr as short
 from typing import TypeVar
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
+from benchmarks import engine as engines
+from benchmarks import pool, result_files, suite_progress
+from benchmarks.program import Job
+from foreground.configs import run as runs
+from foreground.envs import backgrounds
+from foreground.errors import UserError, run_main
+from foreground.evaluation import plane
+from foreground.option import option
+from foreground.training import options
+from foreground.training.files import valid_name
+from foreground.training.presets import load_yaml
 
-from benchmarks import engine as engines  # noqa: E402
-from benchmarks import pool, result_files, suite_progress  # noqa: E402
-from benchmarks.program import Job  # noqa: E402
-from configs import run as runs  # noqa: E402
-from envs import backgrounds  # noqa: E402
-from errors import UserError, run_main  # noqa: E402
-from evaluation import plane  # noqa: E402
-from option import option  # noqa: E402
-from training import options  # noqa: E402
-from training.files import valid_name  # noqa: E402
-from training.presets import load_yaml  # noqa: E402
+ROOT = Path(__file__).parents[1]
 
 RESULTS = ROOT / "results"
 # Where a run runs; all other options are what it is.
@@ -192,7 +191,7 @@ def check_sources(suite: dict, path: str) -> None:
     """Errors: UserError where a background is in a variable that is not set; every run of it would fail by itself."""
     for name in re.findall(r"\$\{?(\w+)", " ".join(suite["backgrounds"].values())):
         if not os.environ.get(name):
-            remedy = f"{name}=FOLDER python benchmarks/returns.py {path}, with videos in FOLDER"
+            remedy = f"{name}=FOLDER python -m benchmarks.returns {path}, with videos in FOLDER"
             raise UserError(f"the variable {name} is not set", f"{path}: backgrounds", remedy)
 
 

@@ -1,4 +1,4 @@
-"""What the skills of a suite's runs do: ``python benchmarks/skills.py SUITE.yaml``, after benchmarks/returns.py.
+"""What the skills of a suite's runs do: ``python -m benchmarks.skills SUITE.yaml``, after benchmarks/returns.py.
 
 Runs ``eval.py RUN --skills`` for every finished run whose folder is still there, on the task without a video and, where the run
 has clips, on both sides of them; seed 0 of each agent also as it was before it learned. The measures go into the run's result
@@ -10,11 +10,8 @@ import json
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
-
-from benchmarks import reading  # noqa: E402
-from errors import run_main  # noqa: E402
+from benchmarks import reading
+from foreground.errors import run_main
 
 COLUMNS = {  # of the table: title -> key of evaluation/skills.py and goals.py
     "nats": "identifiability/nats",

@@ -10,9 +10,9 @@ from pathlib import Path
 from tqdm import tqdm
 
 from benchmarks.engine import Engine
-from configs import run as runs
-from errors import UserError, clean
-from training import progress
+from foreground.configs import run as runs
+from foreground.errors import UserError, clean
+from foreground.training import progress
 
 SAMPLE_SECONDS = 5.0  # between two looks at the runs' metrics
 TAIL = 2**16  # bytes from the end of metrics.jsonl that hold its last line

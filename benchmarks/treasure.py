@@ -1,11 +1,11 @@
-"""MRA on its own first game, `collect_treasure`: ``python benchmarks/treasure.py``, or with names of arms.
+"""MRA on its own first game, `collect_treasure`: ``python -m benchmarks.treasure``, or with names of arms.
 
 Agents train side by side on 3, 6 and 9 collectors and are scored there and on 4 and 12, unseen. Arms: `mra`, six modes;
 `reptile`, one mode by Reptile over the games; `joint`, one mode on all of them at once; `single`, one mode on 6 alone. Then one
 collector learns against the others, who stay as they are: what it gains stands in for NashConv. Each arm and seed in a process
 of its own; results go to results/treasure/. One JSON line last.
 
-    python benchmarks/treasure.py --seeds 0,1,2
+    python -m benchmarks.treasure --seeds 0,1,2
 """
 
 import io
@@ -17,27 +17,27 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from foreground.training import system
+
+if __name__ == "__main__":
+    system.prepare_environment()  # before torch is imported
+
+import numpy as np
+import torch
+
+from benchmarks import pool, result_files
+from foreground.agents.actor_critic import ActorCriticConfig
+from foreground.agents.config import ModesConfig, OptimiserConfig
+from foreground.agents.set_policy import SetPolicy, SetPolicyConfig
+from foreground.configs import run as runs
+from foreground.envs import treasure
+from foreground.errors import UserError, nearest, run_main
+from foreground.option import option
+from foreground.training import options
+from foreground.training.replay import Replay
+
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
-
-from training import system  # noqa: E402
-
-system.prepare_environment()  # before torch is imported
-
-import numpy as np  # noqa: E402
-import torch  # noqa: E402
-
-from agents.actor_critic import ActorCriticConfig  # noqa: E402
-from agents.config import ModesConfig, OptimiserConfig  # noqa: E402
-from agents.set_policy import SetPolicy, SetPolicyConfig  # noqa: E402
-from benchmarks import pool, result_files  # noqa: E402
-from configs import run as runs  # noqa: E402
-from envs import treasure  # noqa: E402
-from errors import UserError, nearest, run_main  # noqa: E402
-from option import option  # noqa: E402
-from training import options  # noqa: E402
-from training.replay import Replay  # noqa: E402
-
+PROGRAM = "benchmarks.treasure"
 TRAIN, UNSEEN = (3, 6, 9), (4, 12)
 ARMS = {"mra": (6, TRAIN), "reptile": (1, TRAIN), "joint": (1, TRAIN), "single": (1, (6,))}  # modes, collectors in training
 SCRIPTS = (("heads for what it wants", 8.0), ("stays", 0.0))
@@ -238,8 +238,8 @@ def scripted(number: int, config: TreasureConfig, strength: float) -> float:
 
 
 def start(arm: str, seed: int, words: list[str], slot: int) -> subprocess.Popen:
-    command = [sys.executable, __file__, "--alone", arm, str(seed), *words]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=pool.environment(slot))
+    command = [sys.executable, "-m", PROGRAM, "--alone", arm, str(seed), *words]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT, env=pool.environment(slot))
 
 
 def table(rows: list[dict]) -> str:

@@ -1,4 +1,4 @@
-"""Speed of one update, imagination included: ``python benchmarks/update_speed.py --size cpu``.
+"""Speed of one update, imagination included: ``python -m benchmarks.update_speed --size cpu``.
 
 Random data, so that nothing but the update is timed. One JSON line last: size, parameters, batch, cpu_seconds (median
 of the process over updates), wall_seconds, replayed_steps_per_s (by wall clock), peak_rss_mb, and on CUDA peak_gpu_mb.
@@ -18,22 +18,20 @@ import sys
 import time
 from pathlib import Path
 
+from foreground.training import system
+
+if __name__ == "__main__":
+    system.prepare_environment()
+
+import torch
+
+from benchmarks import result_files
+from foreground.agents.agent import Agent
+from foreground.configs import run as runs
+from foreground.errors import UserError, run_main
+from foreground.world_models.world_model import Spaces
+
 HERE = Path(__file__).parents[1]
-SOURCE = Path(os.environ.get("UPDATE_SPEED_SOURCE", HERE))  # the checkout whose updates this process times
-sys.path.insert(0, str(SOURCE))
-
-from training import system  # noqa: E402
-
-system.prepare_environment()
-
-import torch  # noqa: E402
-
-from agents.agent import Agent  # noqa: E402
-from benchmarks import result_files  # noqa: E402
-from configs import run as runs  # noqa: E402
-from errors import UserError, run_main  # noqa: E402
-from world_models.world_model import Spaces  # noqa: E402
-
 ACTION_SIZE = 6  # walker's and cheetah's
 WARM_UP, TIMED = 3, 10
 TURNS, UPDATES = 12, 3  # of --against: turns of each version, and updates a turn
@@ -99,9 +97,14 @@ def without(argv: list[str], name: str) -> list[str]:
 
 
 def compare(other: Path, argv: list[str]) -> dict:
-    """Median seconds of this version and the other, and the median over turns of their ratio."""
-    if not (other / "agents" / "agent.py").is_file():
-        raise UserError("no checkout of Foreground is there", str(other), "give the folder of another version")
+    """Return median seconds of this version and the other, and the median over turns of their ratio.
+
+    Raise UserError for a folder without the package `foreground`, as older versions are.
+    """
+    if not (other / "foreground" / "__init__.py").is_file():
+        raise UserError(
+            "no checkout with the package foreground is there", str(other), "give the folder of a version that has it"
+        )
     sources = {"this": HERE, "other": other.resolve()}
     words = {"this": argv, "other": without(argv, "--matmul")}
     processes = {
@@ -110,7 +113,7 @@ def compare(other: Path, argv: list[str]) -> dict:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env=os.environ | {"UPDATE_SPEED_SOURCE": str(source)},
+            env=os.environ | {"PYTHONPATH": str(source)},  # its own `foreground`,
         )
         for name, source in sources.items()
     }
@@ -160,12 +163,12 @@ def main(argv: list[str]) -> None:
     if argv[:1] == ["--against"]:
         if len(argv) < 2:
             raise UserError(
-                "no checkout is given", "--against", "python benchmarks/update_speed.py --against CHECKOUT --size cpu"
+                "no checkout is given", "--against", "python -m benchmarks.update_speed --against CHECKOUT --size cpu"
             )
         result = compare(Path(argv[1]), argv[2:])
     else:
         result = measure(argv)
-    print(json.dumps(result | result_files.origin("update_speed.py", argv)))
+    print(json.dumps(result | result_files.origin("update_speed", argv)))
 
 
 if __name__ == "__main__":

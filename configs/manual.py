@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from envs import SUITE
-from training.option_help import Manual, described
+from foreground.envs import SUITE
+from foreground.training.option_help import Manual, described
 
 # Options that --help shows first.
 FIRST = (

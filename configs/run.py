@@ -9,20 +9,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from reprlib import repr as short
 
-from agents.actor_critic import ActorCriticConfig
-from agents.config import AgentConfig, HierarchyConfig, ModesConfig, OptimiserConfig
-from agents.discovery import DiscoveryConfig
-from agents.skills import SKILLED, SkillConfig
-from configs.manual import manual
-from envs import SIGNALS, action_repeat_of, backgrounds, registry
-from envs.backgrounds import BackgroundConfig
-from envs.families import Family, FamilyConfig, make_family
-from errors import UserError, nearest
-from option import option
-from training import options
-from training.presets import load_yaml
-from training.trainer import TrainingConfig
-from world_models.world_model import WorldModelConfig
+from foreground.agents.actor_critic import ActorCriticConfig
+from foreground.agents.config import AgentConfig, HierarchyConfig, ModesConfig, OptimiserConfig
+from foreground.agents.discovery import DiscoveryConfig
+from foreground.agents.skills import SKILLED, SkillConfig
+from foreground.configs.manual import manual
+from foreground.envs import SIGNALS, action_repeat_of, backgrounds, registry
+from foreground.envs.backgrounds import BackgroundConfig
+from foreground.envs.families import Family, FamilyConfig, make_family
+from foreground.errors import UserError, nearest
+from foreground.option import option
+from foreground.training import options
+from foreground.training.presets import load_yaml
+from foreground.training.trainer import TrainingConfig
+from foreground.world_models.world_model import WorldModelConfig
 
 PRESETS = Path(__file__).parent
 

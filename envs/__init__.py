@@ -1,8 +1,9 @@
 """DeepMind Control tasks as Gymnasium environments of pixels, with natural video behind the robot.
 
-``import envs`` registers ``dmc/<domain>-<task>-v0`` (the task's own picture) and ``dmc_video/<domain>-<task>-v0`` (a
-video in place of sky and floor) for the tasks of the suite. It is cheap: MuJoCo and dm_control are imported when the
-first environment is made, and by then `MUJOCO_GL` must be set, so this is the place where it gets its default.
+``import foreground.envs`` registers ``dmc/<domain>-<task>-v0`` (the task's own picture) and
+``dmc_video/<domain>-<task>-v0`` (a video in place of sky and floor) for the tasks of the suite. It is cheap: MuJoCo and
+dm_control are imported when the first environment is made, and by then `MUJOCO_GL` must be set, so this is the place
+where it gets its default.
 Software OpenGL draws in the calling thread unless told otherwise: a hand-over to a thread of its own costs 15 % of the
 steps on a quiet machine and half of them on a busy one.
 """
@@ -12,8 +13,8 @@ import os
 
 import gymnasium
 
-from envs import registry
-from envs.tasks import CONTROL_INTERVALS, SUITE, TASKS
+from foreground.envs import registry
+from foreground.envs.tasks import CONTROL_INTERVALS, SUITE, TASKS
 
 os.environ["MUJOCO_GL"] = os.environ.get("MUJOCO_GL") or "egl"  # headless; MuJoCo reads it once, when it is imported
 os.environ.setdefault("LP_NUM_THREADS", "0")  # Mesa's llvmpipe; other drivers do not read it
@@ -42,17 +43,17 @@ SIGNALS = ("use", "safety")
 VIOLATIONS = ("fall", "limit", "saturation", "contact")  # what safety is minus the mean of
 
 _HOME_OF = {
-    "DMCEnv": "envs.dmc",
-    "make": "envs.dmc",
-    "make_video": "envs.dmc",
-    "Background": "envs.backgrounds",
-    "BackgroundConfig": "envs.backgrounds",
-    "Signals": "envs.signals",
-    "Clips": "envs.backgrounds",
-    "load_background": "envs.backgrounds",
-    "load_clips": "envs.backgrounds",
-    "record_motion": "envs.motion",
-    "renderer_name": "envs.rendering",
+    "DMCEnv": "foreground.envs.dmc",
+    "make": "foreground.envs.dmc",
+    "make_video": "foreground.envs.dmc",
+    "Background": "foreground.envs.backgrounds",
+    "BackgroundConfig": "foreground.envs.backgrounds",
+    "Signals": "foreground.envs.signals",
+    "Clips": "foreground.envs.backgrounds",
+    "load_background": "foreground.envs.backgrounds",
+    "load_clips": "foreground.envs.backgrounds",
+    "record_motion": "foreground.envs.motion",
+    "renderer_name": "foreground.envs.rendering",
 }
 
 __all__ = ["CONTROL_INTERVALS", "SIGNALS", "SUITE", "TASKS", "VIOLATIONS", "action_repeat_of", *_HOME_OF]
@@ -61,10 +62,10 @@ __all__ = ["CONTROL_INTERVALS", "SIGNALS", "SUITE", "TASKS", "VIOLATIONS", "acti
 def __getattr__(name: str):
     """Imports the module of a public name when the name is first used."""
     if name not in _HOME_OF:
-        raise AttributeError(f"module 'envs' has no attribute {name!r}")
+        raise AttributeError(f"module 'foreground.envs' has no attribute {name!r}")
     return getattr(importlib.import_module(_HOME_OF[name]), name)
 
 
 for _task in SUITE:
-    gymnasium.register(f"dmc/{_task}-v0", entry_point="envs.dmc:make", kwargs={"task": _task})
-    gymnasium.register(f"dmc_video/{_task}-v0", entry_point="envs.dmc:make_video", kwargs={"task": _task})
+    gymnasium.register(f"dmc/{_task}-v0", entry_point="foreground.envs.dmc:make", kwargs={"task": _task})
+    gymnasium.register(f"dmc_video/{_task}-v0", entry_point="foreground.envs.dmc:make_video", kwargs={"task": _task})

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import numpy as np
 
-from envs import cache, folders, motion, pieces, procedural, starter, video
-from envs.playback import Background, Frames
-from envs.sources import Source
-from errors import UserError
-from option import option
+from foreground.envs import cache, folders, motion, pieces, procedural, starter, video
+from foreground.envs.playback import Background, Frames
+from foreground.envs.sources import Source
+from foreground.errors import UserError
+from foreground.option import option
 
 SIDES = ("train", "heldout")
 NAMED = ("starter", "procedural", "none")  # sources that are no path

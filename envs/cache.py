@@ -18,8 +18,8 @@ from typing import BinaryIO
 
 import numpy as np
 
-from envs.sources import Clip
-from errors import UserError
+from foreground.envs.sources import Clip
+from foreground.errors import UserError
 
 MAX_TOTAL_BYTES = 4 << 30  # the oldest decoded clips beyond this are deleted
 MIN_CLIP_FRAMES = 2

@@ -3,7 +3,7 @@
 import time
 from pathlib import Path
 
-from errors import UserError
+from foreground.errors import UserError
 
 REMOVE = "remove it or put a whole copy in its place"
 

@@ -7,15 +7,15 @@ import gymnasium
 import numpy as np
 from gymnasium.utils import seeding
 
-from envs import registry, tasks
-from envs.backgrounds import Background, BackgroundConfig, load_background
-from envs.families import Family, Game
-from envs.games import Playing
-from envs.rendering import Renderer, colour_rule_mask, composite
-from envs.signals import Signals
-from envs.simulator import PhysicsError, suite
-from envs.snapshots import Snapshots
-from errors import UserError, nearest
+from foreground.envs import registry, tasks
+from foreground.envs.backgrounds import Background, BackgroundConfig, load_background
+from foreground.envs.families import Family, Game
+from foreground.envs.games import Playing
+from foreground.envs.rendering import Renderer, colour_rule_mask, composite
+from foreground.envs.signals import Signals
+from foreground.envs.simulator import PhysicsError, suite
+from foreground.envs.snapshots import Snapshots
+from foreground.errors import UserError, nearest
 
 MASKS = ("sky_and_floor", "sky", "colour")  # what the video replaces; "colour" is the rule of older work
 

@@ -13,9 +13,9 @@ from typing import Protocol
 
 import numpy as np
 
-from envs import registry
-from errors import UserError, nearest
-from option import Rule, option
+from foreground.envs import registry
+from foreground.errors import UserError, nearest
+from foreground.option import Rule, option
 
 SPEEDS = (0.0, 10.0)  # m/s, the range of the family of speeds
 ALIKE = ("walker", "hopper", "humanoid")  # whose tasks share body, start and physics; only the reward differs

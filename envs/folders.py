@@ -8,13 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from envs.cache import open_regular, read_regular
-from envs.pictures import IMAGE_SUFFIXES, frame_files
-from envs.recordings import recordings_of
-from envs.sides import HELDOUT, TRAIN, sides_of
-from envs.sums import Sums, state_of
-from envs.video import VIDEO_SUFFIXES, starts_like_a_video
-from errors import UserError
+from foreground.envs.cache import open_regular, read_regular
+from foreground.envs.pictures import IMAGE_SUFFIXES, frame_files
+from foreground.envs.recordings import recordings_of
+from foreground.envs.sides import HELDOUT, TRAIN, sides_of
+from foreground.envs.sums import Sums, state_of
+from foreground.envs.video import VIDEO_SUFFIXES, starts_like_a_video
+from foreground.errors import UserError
 
 # What systems and programs leave among the clips, beside all names that begin with a dot.
 NOT_CLIPS = {

@@ -5,8 +5,8 @@ Shapes: M games, D descriptor.
 
 import numpy as np
 
-from envs.families import Family, Game, Speeds
-from envs.simulator import mujoco, suite
+from foreground.envs.families import Family, Game, Speeds
+from foreground.envs.simulator import mujoco, suite
 
 
 class Playing:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from envs.sources import sum_of_text
+from foreground.envs.sources import sum_of_text
 
 VERSION = 1  # raise when the pictures change
 CLIPS = {"train": 12, "heldout": 6}
@@ -31,7 +31,7 @@ def record_motion(task: str, seed: int, frames: int = CLIP_FRAMES, size: int = 6
 
 
 def _environment(task: str, size: int):
-    from envs.dmc import DMCEnv  # that module imports the backgrounds, and they this one
+    from foreground.envs.dmc import DMCEnv  # that module imports the backgrounds, and they this one
 
     return DMCEnv(task, size=size)
 

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from envs.damage import REMOVE, Damaged, Deadline, unreadable
+from foreground.envs.damage import REMOVE, Damaged, Deadline, unreadable
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 MAX_PIXELS = 1 << 26  # a picture of 8192 x 8192

@@ -9,12 +9,12 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from envs import cache, video
-from envs.damage import Damaged, unreadable
-from envs.folders import Found, files
-from envs.playback import Frames
-from envs.sums import Sums
-from errors import UserError
+from foreground.envs import cache, video
+from foreground.envs.damage import Damaged, unreadable
+from foreground.envs.folders import Found, files
+from foreground.envs.playback import Frames
+from foreground.envs.sums import Sums
+from foreground.errors import UserError
 
 FORMAT = 2  # raise when decoding changes, so that old pieces are not read
 SHOWN = 10  # damaged clips that are named

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import cv2
 import numpy as np
 
-from envs.sources import sum_of_text
+from foreground.envs.sources import sum_of_text
 
 VERSION = 1  # raise when the pictures change
 CLIPS = {"train": 16, "heldout": 8}

@@ -8,8 +8,8 @@
 Plain values only: no simulator is imported here.
 """
 
-from envs import tasks
-from errors import UserError, nearest
+from foreground.envs import tasks
+from foreground.errors import UserError, nearest
 
 DMC, GYMNASIUM = "dmc:", "gymnasium:"
 

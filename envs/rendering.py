@@ -13,7 +13,7 @@ import threading
 import cv2
 import numpy as np
 
-from envs.simulator import _render, mujoco, no_drawing
+from foreground.envs.simulator import _render, mujoco, no_drawing
 
 SUPERSAMPLE = 2  # drawn pixels per picture pixel, each way
 MAX_SCENE_GEOMS = 1000  # the largest benchmark scene has under 100

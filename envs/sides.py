@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import PurePosixPath
 
-from errors import UserError
+from foreground.errors import UserError
 
 # In the order in which they are taken; "Test_set", "val2017" and the like are meant as well.
 TRAIN = ("train", "training", "trn")

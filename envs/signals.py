@@ -9,8 +9,8 @@ from collections.abc import Callable
 import mujoco
 import numpy as np
 
-from envs import SIGNALS
-from errors import UserError, nearest
+from foreground.envs import SIGNALS
+from foreground.errors import UserError, nearest
 
 EXCESS = 0.05  # of half its range: how far beyond its (soft) limit a joint counts in full
 SATURATION = 0.9  # size of an action beyond which a motor is saturated

@@ -6,7 +6,7 @@ import logging
 import os
 import warnings
 
-from errors import UserError
+from foreground.errors import UserError
 
 # Way to draw -> what is wrong when it fails, and what to do.
 FAILURES = {

@@ -7,7 +7,7 @@ of dm_control's tasks, and its generator draws when an episode begins, and each 
 
 import numpy as np
 
-from envs.simulator import mujoco
+from foreground.envs.simulator import mujoco
 
 UNCHANGING = ("tex", "mesh", "skin", "name", "text", "bvh", "path")  # large parts of a model that no task writes to
 KIND = mujoco.mjtState.mjSTATE_INTEGRATION

@@ -10,8 +10,8 @@ Shapes: N rows (players of all matches), F numbers of a row, A action, D descrip
 
 import numpy as np
 
-from envs.families import Game
-from errors import UserError
+from foreground.envs.families import Game
+from foreground.errors import UserError
 
 MOST = 4  # players of a team that there are slots for
 BODY = (

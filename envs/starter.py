@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from envs import video
-from envs.sums import Sums, state_of
+from foreground.envs import video
+from foreground.envs.sums import Sums, state_of
 
 HERE = Path(__file__).parent / "media"
 # file -> [first, last) of each shot; the last shot of bikes.mp4 has 8 frames and is left out

@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from envs import cache
+from foreground.envs import cache
 
 MAX_BYTES = 64 << 20  # of the file of sums
 MAX_KEPT = 200_000  # sums; the oldest go

@@ -10,8 +10,8 @@ Shapes: N rows (agents), F numbers of a row, A action; E copies, n agents, T tre
 
 import numpy as np
 
-from envs.families import Game
-from errors import UserError
+from foreground.envs.families import Game
+from foreground.errors import UserError
 
 DEPOSITS, TREASURES, TYPES, MOST = 2, 6, 2, 12  # MOST collectors that there are slots for
 OWN = 4 + TYPES + 1 + TYPES  # position, velocity, what it holds, whether it collects, what it takes in

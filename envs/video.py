@@ -14,8 +14,8 @@ import av
 import cv2
 import numpy as np
 
-from envs.damage import REMOVE, Damaged, Deadline, unreadable
-from envs.pictures import MAX_SCANS, SCAN, over_black, pictures
+from foreground.envs.damage import REMOVE, Damaged, Deadline, unreadable
+from foreground.envs.pictures import MAX_SCANS, SCAN, over_black, pictures
 
 VIDEO_SUFFIXES = (
     ".mp4", ".m4v", ".mov", ".qt", ".3gp", ".3g2", ".f4v", ".webm", ".mkv", ".mk3d", ".avi",

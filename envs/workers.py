@@ -10,7 +10,7 @@ import gymnasium
 import numpy as np
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode
 
-from errors import UserError, WorkerLost, say
+from foreground.errors import UserError, WorkerLost, say
 
 PATIENCE = 60.0  # seconds for a step or a reset of all; software rendering on a busy machine takes a second at most
 STARTING = 120.0  # seconds for a process to start, with its imports

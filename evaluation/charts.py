@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from evaluation.verdicts import side_in_words
+from foreground.evaluation.verdicts import side_in_words
 
 COLOURS = ("#0b6e4f", "#d9822b", "#5b5ea6", "#8c8c8c", "#b23a48", "#3a86b2")
 Row = Mapping[str, float]

@@ -13,11 +13,11 @@ from sklearn.neural_network import MLPRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from agents.agent import Agent
-from evaluation import progress
-from evaluation.episodes import play
-from evaluation.skills import in_waves
-from world_models.rssm import State
+from foreground.agents.agent import Agent
+from foreground.evaluation import progress
+from foreground.evaluation.episodes import play
+from foreground.evaluation.skills import in_waves
+from foreground.world_models.rssm import State
 
 # Mean returns of the experts over 1000 frames, as URLB reports them.
 EXPERTS = {"walker-stand": 984, "walker-walk": 971, "walker-run": 796}

@@ -8,9 +8,9 @@ import gymnasium
 import numpy as np
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
-from envs.workers import in_process
-from evaluation import progress
-from training.rollout import Policy, Rollout
+from foreground.envs.workers import in_process
+from foreground.evaluation import progress
+from foreground.training.rollout import Policy, Rollout
 
 SIDE_BY_SIDE = 5  # environments that share a forward pass; more would only cost memory
 

@@ -9,9 +9,9 @@ import av
 import cv2
 import numpy as np
 
-from errors import say
-from training import pictures
-from training.files import fsync_folder, named, temporary_name, write_atomic
+from foreground.errors import say
+from foreground.training import pictures
+from foreground.training.files import fsync_folder, named, temporary_name, write_atomic
 
 # One thread: the file is then the same on every machine. A key frame each second, so that a player can seek.
 ENCODER = {"crf": "22", "preset": "ultrafast", "threads": "1"}

@@ -4,16 +4,16 @@ from pathlib import Path
 
 import torch
 
-import build
-from agents.adaptation import Adaptation, fit_reward
-from agents.latent_policy import LatentPolicy
-from configs.run import RunConfig
-from envs.families import Game
-from errors import UserError, say
-from evaluation import charts, films, games, progress, verdicts
-from training import checkpoint
-from training.files import write_json
-from training.replay import Replay
+from foreground import build
+from foreground.agents.adaptation import Adaptation, fit_reward
+from foreground.agents.latent_policy import LatentPolicy
+from foreground.configs.run import RunConfig
+from foreground.envs.families import Game
+from foreground.errors import UserError, say
+from foreground.evaluation import charts, films, games, progress, verdicts
+from foreground.training import checkpoint
+from foreground.training.files import write_json
+from foreground.training.replay import Replay
 
 INFORMED = 200  # agent steps of each game on which informations are measured
 FIT_STEPS = 100  # updates of the reward's head on frames of a game

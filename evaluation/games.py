@@ -12,15 +12,15 @@ import numpy as np
 import torch
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
-from agents import adaptation
-from agents.adaptation import Adaptation, Batch
-from agents.latent_policy import LatentPolicy
-from envs.families import Game
-from envs.workers import in_process
-from evaluation import progress
-from evaluation.downstream import episodes_under
-from training.replay import Replay
-from training.rollout import Rollout
+from foreground.agents import adaptation
+from foreground.agents.adaptation import Adaptation, Batch
+from foreground.agents.latent_policy import LatentPolicy
+from foreground.envs.families import Game
+from foreground.envs.workers import in_process
+from foreground.evaluation import progress
+from foreground.evaluation.downstream import episodes_under
+from foreground.training.replay import Replay
+from foreground.training.rollout import Rollout
 
 MakeEnv = Callable[[], gymnasium.Env]
 

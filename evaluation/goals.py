@@ -12,9 +12,9 @@ import gymnasium
 import numpy as np
 import torch
 
-from agents.agent import Agent
-from evaluation import posture, progress
-from evaluation.skills import in_waves
+from foreground.agents.agent import Agent
+from foreground.evaluation import posture, progress
+from foreground.evaluation.skills import in_waves
 
 LOOK = 8  # steps for which the model looks at a goal
 RADII = (3, 1)  # bins

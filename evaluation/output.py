@@ -10,8 +10,8 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from errors import UserError, say
-from training import files, lock
+from foreground.errors import UserError, say
+from foreground.training import files, lock
 
 SCORES = "scores.json"
 LARGEST = 256 << 20  # bytes of scores.json

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from training.files import lines
+from foreground.training.files import lines
 
 STATE, BACKGROUND = "state/nats/knn", "background/nats/knn"  # means over numbers, see nats.py
 PREFIX = "evaluation/latent"

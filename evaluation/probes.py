@@ -18,12 +18,12 @@ from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from agents.agent import Agent
-from agents.recorded import uncompiled
-from evaluation import nats, progress
-from evaluation.record import Record, collect
-from evaluation.similarity import similarity
-from world_models.rssm import State
+from foreground.agents.agent import Agent
+from foreground.agents.recorded import uncompiled
+from foreground.evaluation import nats, progress
+from foreground.evaluation.record import Record, collect
+from foreground.evaluation.similarity import similarity
+from foreground.world_models.rssm import State
 
 KINDS = ("linear", "network")  # ridge or logistic regression, and one hidden layer of 128
 COMPONENTS = 3  # of the background's pixels, whose nats are told

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from evaluation import interrupt
-from training.progress import UNKNOWN, Display, time_left
+from foreground.evaluation import interrupt
+from foreground.training.progress import UNKNOWN, Display, time_left
 
 MEASURED = 3.0  # seconds before the time left is told
 

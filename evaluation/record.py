@@ -11,8 +11,8 @@ import gymnasium
 import numpy as np
 import torch
 
-from agents.agent import Agent
-from evaluation import progress
+from foreground.agents.agent import Agent
+from foreground.evaluation import progress
 
 GRID = 8  # background pixels are averaged to GRID x GRID
 

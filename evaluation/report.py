@@ -10,16 +10,16 @@ from pathlib import Path
 import numpy as np
 import torch
 
-import build
-from agents.agent import Agent
-from configs.run import RunConfig
-from errors import say
-from evaluation import films, interrupt, output, progress, verdicts
-from evaluation.episodes import SIDE_BY_SIDE, Scores, play
-from evaluation.subject import Subject
-from training import pictures, system
-from training.files import remove_abandoned, write_json
-from training.rollout import random_policy
+from foreground import build
+from foreground.agents.agent import Agent
+from foreground.configs.run import RunConfig
+from foreground.errors import say
+from foreground.evaluation import films, interrupt, output, progress, verdicts
+from foreground.evaluation.episodes import SIDE_BY_SIDE, Scores, play
+from foreground.evaluation.subject import Subject
+from foreground.training import pictures, system
+from foreground.training.files import remove_abandoned, write_json
+from foreground.training.rollout import random_policy
 
 
 def agent_policy(agent: Agent, kept: list[np.ndarray] | None = None, skill: torch.Tensor | None = None):
@@ -125,7 +125,7 @@ class Evaluator:
         """Metrics of the skills, where any are learned, and their film."""
         if not self.config.skill.size or self.config.hierarchy.hold or not self.config.evaluation.skills:
             return {}
-        from evaluation import skill_report
+        from foreground.evaluation import skill_report
 
         number = self.config.evaluation.skills
         row, film, fps = skill_report.show(self.config, self.agent, self.folder, side, side, number=number)
@@ -148,7 +148,7 @@ class Evaluator:
         config = self.config.evaluation
         if not config.latent:
             return {}
-        from evaluation import plane, probes
+        from foreground.evaluation import plane, probes
 
         reading = probes.inspect(self.agent, build.environment_maker(self.config, side), config.latent_episodes, config.seed)
         save_readings(self.folder / "latent.json", frame, {side: reading}, title_of(self.config, frame))
@@ -228,7 +228,7 @@ def save(path: Path, config: RunConfig, frame: int, results: dict[str, Scores], 
 def save_readings(path: Path, frame: int, readings: dict[str, dict[str, float]], title: str) -> None:
     """Write latent.json, background -> what the latent holds (probes.py), and latent.png."""
     write_json(path, {"env_frame": frame, "readings": readings})
-    from evaluation import charts
+    from foreground.evaluation import charts
 
     films.write_picture(path.with_suffix(".png"), charts.latent(readings, title))
 

@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-import build
-from agents.agent import Agent
-from agents.skills import Skills
-from configs.run import RunConfig
-from errors import UserError
-from evaluation import charts, downstream, films, goals, progress, skills, verdicts
-from training import pictures
-from training.files import write_json
+from foreground import build
+from foreground.agents.agent import Agent
+from foreground.agents.skills import Skills
+from foreground.configs.run import RunConfig
+from foreground.errors import UserError
+from foreground.evaluation import charts, downstream, films, goals, progress, skills, verdicts
+from foreground.training import pictures
+from foreground.training.files import write_json
 
 TILES = 16
 

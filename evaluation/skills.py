@@ -17,9 +17,9 @@ import torch
 from scipy.special import logsumexp
 from sklearn.ensemble import ExtraTreesRegressor
 
-import envs as environments
-from agents.agent import Agent
-from evaluation import posture, progress
+from foreground import envs as environments
+from foreground.agents.agent import Agent
+from foreground.evaluation import posture, progress
 
 SKILLS, REPEATS = 48, 3
 LAST = 10  # states from which a skill is recovered

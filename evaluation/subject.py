@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from configs.run import RunConfig
-from envs import backgrounds
-from envs.sources import Source
-from training import checkpoint, identity
+from foreground.configs.run import RunConfig
+from foreground.envs import backgrounds
+from foreground.envs.sources import Source
+from foreground.training import checkpoint, identity
 
 SHOWN = 3  # clips that a warning names
 

@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import plot, result_files
-from configs import run as runs
-from training import described, option_help, options
-from training.presets import first_comment, load_yaml, preset_names
-from training.values import allowed, describe, shown
+from foreground.configs import run as runs
+from foreground.training import described, option_help, options
+from foreground.training.presets import first_comment, load_yaml, preset_names
+from foreground.training.values import allowed, describe, shown
 
 ROOT = Path(__file__).resolve().parents[1]
 BLOCK = re.compile(r"(<!-- table: (?P<words>[^>]*?) -->\n).*?(<!-- /table -->)", re.DOTALL)

@@ -9,8 +9,8 @@ import math
 import torch
 from torch import Tensor
 
-from agents.actor_critic import Imagined
-from world_models.rssm import State
+from foreground.agents.actor_critic import Imagined
+from foreground.world_models.rssm import State
 
 CART, POLE, HALF_LENGTH, GRAVITY, FORCE, RAIL, TIMESTEP = 1.0, 0.1, 0.5, 9.81, 10.0, 1.8, 0.01
 INERTIA = POLE * (2 * HALF_LENGTH) ** 2 / 12 + POLE * HALF_LENGTH**2  # about the hinge

@@ -9,9 +9,9 @@ import cv2
 import numpy as np
 import pytest
 
-import envs
-from envs import backgrounds, folders
-from errors import UserError
+from foreground import envs
+from foreground.envs import backgrounds, folders
+from foreground.errors import UserError
 
 VIDEOS = Path(__file__).resolve().parents[2] / "shared" / "videos"
 KINETICS = Path(os.environ.get("FOREGROUND_VIDEOS", VIDEOS)) / "kinetics_driving_car"

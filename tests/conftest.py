@@ -27,7 +27,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 @pytest.fixture
 def own_cache(tmp_path_factory, monkeypatch):
     """Decoded clips go to a cache of this test alone, and folders are looked at anew."""
-    from envs import backgrounds
+    from foreground.envs import backgrounds
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
     backgrounds.forget()

@@ -3,10 +3,10 @@
 import torch
 from small import make_batch, world_config
 
-from agents.actor_critic import ActorCriticConfig
-from agents.config import AgentConfig, ModesConfig, OptimiserConfig
-from agents.latent_policy import LatentPolicy
-from world_models.world_model import Spaces
+from foreground.agents.actor_critic import ActorCriticConfig
+from foreground.agents.config import AgentConfig, ModesConfig, OptimiserConfig
+from foreground.agents.latent_policy import LatentPolicy
+from foreground.world_models.world_model import Spaces
 
 GAMES = ((-1.0,), (0.0,), (1.0,))
 TERMS = {"contrastive": 1.0, "predictability": 1.0, "games": 1.0}

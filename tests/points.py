@@ -3,9 +3,9 @@
 import torch
 from torch import nn
 
-from agents.actor_critic import ActorCritic, ActorCriticConfig
-from agents.policy import Policy
-from world_models.rssm import State
+from foreground.agents.actor_critic import ActorCritic, ActorCriticConfig
+from foreground.agents.policy import Policy
+from foreground.world_models.rssm import State
 
 CONFIG = ActorCriticConfig(rewards={"task": 1.0}, units=32, layers=1, horizon=4)
 

@@ -3,14 +3,14 @@
 import pytest
 import torch
 
-from agents.actor_critic import ActorCriticConfig
-from agents.agent import Agent
-from agents.config import AgentConfig, OptimiserConfig
-from agents.optimiser import Divergence
-from world_models.empowerment import EmpowermentConfig
-from world_models.objective import ObjectiveConfig
-from world_models.rssm import RSSMConfig
-from world_models.world_model import ContrastiveConfig, Spaces, WorldModelConfig
+from foreground.agents.actor_critic import ActorCriticConfig
+from foreground.agents.agent import Agent
+from foreground.agents.config import AgentConfig, OptimiserConfig
+from foreground.agents.optimiser import Divergence
+from foreground.world_models.empowerment import EmpowermentConfig
+from foreground.world_models.objective import ObjectiveConfig
+from foreground.world_models.rssm import RSSMConfig
+from foreground.world_models.world_model import ContrastiveConfig, Spaces, WorldModelConfig
 
 FIXED = {"contrastive": 1.0, "predictability": 1.0, "reward": 1.0}
 INFOPOWER = FIXED | {"empowerment": 1.0}

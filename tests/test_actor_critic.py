@@ -7,10 +7,10 @@ import torch
 from points import CONFIG, Point, learn, make, scaled, start, towards
 from torch.func import functional_call
 
-from agents.actor_critic import ActorCritic, ActorCriticConfig
-from agents.policy import Policy
-from agents.returns import ReturnScale, lambda_returns
-from world_models.rssm import State
+from foreground.agents.actor_critic import ActorCritic, ActorCriticConfig
+from foreground.agents.policy import Policy
+from foreground.agents.returns import ReturnScale, lambda_returns
+from foreground.world_models.rssm import State
 
 
 def test_lambda_returns_of_rlax():

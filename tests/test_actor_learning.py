@@ -6,7 +6,7 @@ import pytest
 import torch
 from points import constant, learn, make, scaled, start, towards
 
-from agents.policy import Policy
+from foreground.agents.policy import Policy
 
 
 def linear(imagined) -> torch.Tensor:

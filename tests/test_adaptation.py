@@ -6,7 +6,7 @@ import pytest
 import torch
 from latent import batch_of, changed, inputs, make_agent, parts_of, states
 
-from agents.adaptation import META, Adaptation, fit_reward
+from foreground.agents.adaptation import META, Adaptation, fit_reward
 
 
 def batches(agent):

@@ -10,20 +10,20 @@ import torch
 from gymnasium.spaces import Box
 from small import DREAMER, FIXED, assert_nan_is_stopped, make_agent, make_batch
 
-import build
-from agents.actor_critic import Imagined
-from agents.agent import Agent
-from agents.memory import next_noise
-from agents.optimiser import Divergence, Optimiser, descend
-from agents.rewards import make_rewards
-from configs import run as runs
-from errors import UserError
-from training.trainer import Trainer
-from world_models.distributions import clipped_normal_log_prob
-from world_models.objective import FixedWeights, Lagrangian
-from world_models.rssm import State
-from world_models.terms import Rollout
-from world_models.world_model import Spaces
+from foreground import build
+from foreground.agents.actor_critic import Imagined
+from foreground.agents.agent import Agent
+from foreground.agents.memory import next_noise
+from foreground.agents.optimiser import Divergence, Optimiser, descend
+from foreground.agents.rewards import make_rewards
+from foreground.configs import run as runs
+from foreground.errors import UserError
+from foreground.training.trainer import Trainer
+from foreground.world_models.distributions import clipped_normal_log_prob
+from foreground.world_models.objective import FixedWeights, Lagrangian
+from foreground.world_models.rssm import State
+from foreground.world_models.terms import Rollout
+from foreground.world_models.world_model import Spaces
 
 
 @pytest.mark.parametrize("terms", [FIXED, DREAMER])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import trim_mean
 
-from evaluation.aggregate import interquartile_mean, probability_of_improvement, stratified_interval
+from foreground.evaluation.aggregate import interquartile_mean, probability_of_improvement, stratified_interval
 
 # The matrices (runs, tasks) of rliable's own tests (tests/rliable/metrics_test.py, library_test.py).
 X = np.array([[1, 2], [2, 2], [1, 1], [2, 1]])

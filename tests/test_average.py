@@ -7,8 +7,8 @@ import pytest
 import torch
 from small import make_agent, make_batch
 
-from agents.agent import Agent
-from agents.average import WeightAverage
+from foreground.agents.agent import Agent
+from foreground.agents.average import WeightAverage
 
 
 def averaging(decay: float = 0.9) -> Agent:

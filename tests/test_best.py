@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from training import best as module
-from training import checkpoint, files
-from training.best import Best
+from foreground.training import best as module
+from foreground.training import checkpoint, files
+from foreground.training.best import Best
 
 
 def saved(run: Path, frame: int) -> Path:

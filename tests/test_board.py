@@ -8,9 +8,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.hparams import plugin_data_pb2
 
-from configs import run as runs
-from training import board, described, options
-from training.logger import Logger
+from foreground.configs import run as runs
+from foreground.training import board, described, options
+from foreground.training.logger import Logger
 
 PAGE = (Path(__file__).parents[1] / "docs" / "reference" / "metrics.md").read_text()
 

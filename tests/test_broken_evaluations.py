@@ -8,12 +8,12 @@ import torch
 from training_runs import OFTEN, run, small_trainer
 
 from benchmarks.fault import lacking
-from envs.workers import broken
-from errors import UserError
-from evaluation import interrupt
-from evaluation.report import Evaluator
-from training import checkpoint
-from training.periodic import Every, Metrics
+from foreground.envs.workers import broken
+from foreground.errors import UserError
+from foreground.evaluation import interrupt
+from foreground.evaluation.report import Evaluator
+from foreground.training import checkpoint
+from foreground.training.periodic import Every, Metrics
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from training import checkpoint
-from training.checkpoint import Damaged, NotSaved
+from foreground.training import checkpoint
+from foreground.training.checkpoint import Damaged, NotSaved
 
 
 def small(step: int) -> dict:

@@ -13,8 +13,8 @@ import pytest
 import torch
 from test_checkpoint import same, small
 
-from training import checkpoint, files
-from training.checkpoint import Damaged
+from foreground.training import checkpoint, files
+from foreground.training.checkpoint import Damaged
 
 # -------------------------------------------------------------------------------------------------------------- damage
 

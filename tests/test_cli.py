@@ -17,8 +17,8 @@ import pytest
 import torch
 
 from benchmarks.fault import runs, start
-from errors import UserError
-from evaluation import films
+from foreground.errors import UserError
+from foreground.evaluation import films
 
 ROOT = Path(__file__).parents[1]
 CACHE = tempfile.mkdtemp(prefix="foreground-test-cache-")  # decoded clips of tests, away from the user's
@@ -29,11 +29,16 @@ SMALL, PLAIN = [*runs.SMALL, *SLOWER], [*runs.PLAIN, *SLOWER]  # of infopower, o
 
 
 def run(program: str, *words, **variables) -> subprocess.CompletedProcess:
-    """In a process forked from one that has imported it; with variables, which imports may read, in a Python of its own."""
-    variables, own = {"OMP_NUM_THREADS": "1", "XDG_CACHE_HOME": CACHE} | variables, variables or "/" in program
+    """Run a program and return what it said.
+
+    It is forked from a process that has imported it. A module (`benchmarks.policy`), or a program with variables, which
+    imports may read, gets a Python of its own.
+    """
+    module = not program.endswith(".py")
+    variables, own = {"OMP_NUM_THREADS": "1", "XDG_CACHE_HOME": CACHE} | variables, variables or module
     words = [str(word) for word in words]
     if own:
-        command = [sys.executable, str(ROOT / program), *words]
+        command = [sys.executable, *(["-m", program] if module else [str(ROOT / program)]), *words]
         return subprocess.run(command, cwd=ROOT, env=os.environ | variables, capture_output=True, text=True, timeout=240)
     with tempfile.TemporaryDirectory() as folder:
         said = [Path(folder) / name for name in ("out", "errors")]
@@ -151,27 +156,27 @@ def test_eval_behind_other_clips(trained, tmp_path):
 def test_another_objective_on_the_same_experience(trained):
     folder, _ = trained
     small = [word for word in PLAIN if word not in ("--task", "cartpole-balance")]
-    result = run("benchmarks/representation.py", folder, "--updates", 5, "--episodes", 4, "--policy", *small, "--agent", "repo")
+    result = run("benchmarks.representation", folder, "--updates", 5, "--episodes", 4, "--policy", *small, "--agent", "repo")
     assert result.returncode == 0, result.stderr
     row = json.loads(result.stdout.splitlines()[-1])
     assert (row["task"], row["agent"], row["updates"]) == ("cartpole-balance", "repo", 5)
     assert 0 <= row["state/network/mean"] <= 1
     assert "objective/multiplier" in row
-    assert_one_line(run("benchmarks/representation.py", folder.parent), "this is no run folder")
+    assert_one_line(run("benchmarks.representation", folder.parent), "this is no run folder")
 
 
 def test_another_actor_in_the_same_world_model(trained):
     folder, _ = trained
-    result = run("benchmarks/policy.py", folder, "--updates", 4, "--every", 2, "--episodes", 1, "--actor_critic.horizon", 3)
+    result = run("benchmarks.policy", folder, "--updates", 4, "--every", 2, "--episodes", 1, "--actor_critic.horizon", 3)
     assert result.returncode == 0, result.stderr
     first, second, row = map(json.loads, result.stdout.splitlines())
     assert row["looks"] == [first, second]
     assert (first["updates"], second["updates"], row["options"]) == (2, 4, "--actor_critic.horizon 3")
     assert 0 <= second["played"] <= 1000
-    refused = run("benchmarks/policy.py", folder, "--world_model.depth", 4)
+    refused = run("benchmarks.policy", folder, "--world_model.depth", 4)
     assert_one_line(refused, "the world model is the run's")
-    assert_one_line(run("benchmarks/policy.py", folder, "--every", 0), "no look in 600 updates")
-    assert_one_line(run("benchmarks/policy.py", folder, "--agent", "metra"), "metra has no policy of its own")
+    assert_one_line(run("benchmarks.policy", folder, "--every", 0), "no look in 600 updates")
+    assert_one_line(run("benchmarks.policy", folder, "--agent", "metra"), "metra has no policy of its own")
 
 
 def test_a_truncated_checkpoint_falls_back_to_the_one_before(trained):
@@ -230,15 +235,15 @@ def test_mistakes_are_one_line(tmp_path, words, parts):
 
 @pytest.mark.parametrize("place", ["making", "learning"])
 def test_memory_that_runs_out(tmp_path, monkeypatch, place):
-    import train
+    from foreground import train
 
     def greedy(*_):
         torch.empty(10**14)
 
     if place == "making":
-        monkeypatch.setattr("build.make_agent", greedy)
+        monkeypatch.setattr("foreground.build.make_agent", greedy)
     else:
-        monkeypatch.setattr("training.trainer.Trainer.run", greedy)
+        monkeypatch.setattr("foreground.training.trainer.Trainer.run", greedy)
     monkeypatch.setattr("signal.signal", lambda *_: None)
     monkeypatch.setenv("XDG_CACHE_HOME", CACHE)
     with pytest.raises(UserError, match="out of memory") as caught:
@@ -249,12 +254,12 @@ def test_memory_that_runs_out(tmp_path, monkeypatch, place):
 
 VARIABLES = """
 import os, sys
-import envs
-from errors import UserError
+from foreground import envs
+from foreground.errors import UserError
 for name, value in [pair.split("=") for pair in sys.argv[1:]]:
     os.environ[name] = value
     try:
-        from envs import simulator
+        from foreground.envs import simulator
         print("drawn")
     except UserError as error:
         print(error.exit_code, error)

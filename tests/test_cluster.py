@@ -16,8 +16,8 @@ import pytest
 
 from benchmarks import engine, loopback, machine, pool, returns, suite_progress
 from benchmarks.program import IN_USE, Job, Program
-from errors import UserError
-from training import lock
+from foreground.errors import UserError
+from foreground.training import lock
 
 ROOT = Path(__file__).parents[1]
 COUNT = """
@@ -50,7 +50,7 @@ from functools import partial
 from pathlib import Path
 from benchmarks import engine, pool
 from benchmarks.program import Job
-from errors import run_main
+from foreground.errors import run_main
 
 def main(argv):
     name, address, folder, count = argv[0], argv[1], Path(argv[2]), argv[3]

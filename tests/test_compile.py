@@ -11,12 +11,12 @@ import pytest
 import torch
 from small import INFOPOWER, make_agent, make_batch, world_config
 
-from agents.actor_critic import ActorCritic, ActorCriticConfig
-from agents.agent import Agent
-from world_models import world_model as w
-from world_models.distributions import clipped_normal_log_prob
-from world_models.terms import Empowerment, Rollout
-from world_models.world_model import Spaces, WorldModel
+from foreground.agents.actor_critic import ActorCritic, ActorCriticConfig
+from foreground.agents.agent import Agent
+from foreground.world_models import world_model as w
+from foreground.world_models.distributions import clipped_normal_log_prob
+from foreground.world_models.terms import Empowerment, Rollout
+from foreground.world_models.world_model import Spaces, WorldModel
 
 
 def whole(function):

@@ -9,11 +9,11 @@ import pytest
 import torch
 from small import DREAMER, INFOPOWER, assert_nan_is_stopped, make_agent, make_batch
 
-from agents.agent import Agent
-from agents.recorded import PLAIN
 from benchmarks.fault import runs
-from training.replay import Replay
-from world_models.world_model import Spaces
+from foreground.agents.agent import Agent
+from foreground.agents.recorded import PLAIN
+from foreground.training.replay import Replay
+from foreground.world_models.world_model import Spaces
 
 ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")

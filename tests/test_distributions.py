@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from world_models import distributions as d
+from foreground.world_models import distributions as d
 
 
 def test_symlog_values_and_inverse():

@@ -7,8 +7,8 @@ import pytest
 from gymnasium.spaces import Box
 from small import make_batch
 
-import build
-from configs import run as runs
+from foreground import build
+from foreground.configs import run as runs
 from scripts import doc_tables
 
 ROOT = Path(__file__).resolve().parent.parent

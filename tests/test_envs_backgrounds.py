@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from clips import loaded, pictures, three_clips, write_video
 
-import envs
-from envs import pieces, procedural, starter, video
-from envs.playback import bounce
-from errors import UserError
+from foreground import envs
+from foreground.envs import pieces, procedural, starter, video
+from foreground.envs.playback import bounce
+from foreground.errors import UserError
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 
@@ -110,8 +110,8 @@ def test_missing_starter_is_one_warning_and_is_told(monkeypatch):
 
 
 def test_agent_behind_agent_is_recorded_motion(monkeypatch):
-    monkeypatch.setattr("envs.motion.CLIPS", {"train": 2, "heldout": 1})
-    monkeypatch.setattr("envs.motion.CLIP_FRAMES", 8)
+    monkeypatch.setattr("foreground.envs.motion.CLIPS", {"train": 2, "heldout": 1})
+    monkeypatch.setattr("foreground.envs.motion.CLIP_FRAMES", 8)
     sides = [envs.load_clips(envs.BackgroundConfig("agent:cheetah-run"), side, 32) for side in ("train", "heldout")]
     assert sides[0].names == ("cheetah-run-0", "cheetah-run-1")
     assert sides[1].names == ("cheetah-run-1000000",)

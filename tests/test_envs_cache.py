@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from clips import loaded, pictures, three_clips, write_frames
 
-from envs import backgrounds, cache, video
-from errors import UserError
+from foreground.envs import backgrounds, cache, video
+from foreground.errors import UserError
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 
@@ -26,7 +26,7 @@ def folder(tmp_path):
 
 def test_decoded_once_and_again_when_a_file_changes(folder, monkeypatch):
     first = loaded(folder)
-    monkeypatch.setattr("envs.video.decode", lambda *_: pytest.fail("decoded again"))
+    monkeypatch.setattr("foreground.envs.video.decode", lambda *_: pytest.fail("decoded again"))
     assert loaded(folder).path == first.path
     monkeypatch.undo()
     write_frames(folder / "train" / "more", pictures(4))

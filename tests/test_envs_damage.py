@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from clips import encode, pictures, refusal, write_frames, write_video
 
-from envs import folders, video
-from envs import pictures as frame_folders
-from errors import UserError
+from foreground.envs import folders, video
+from foreground.envs import pictures as frame_folders
+from foreground.errors import UserError
 
 
 def broken(path: Path, kind: str) -> Path:

@@ -14,10 +14,10 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 from stable_baselines3.common.env_checker import check_env as sb3_check_env
 
-import envs
-from envs import tasks
-from envs.simulator import PhysicsError, suite
-from errors import UserError
+from foreground import envs
+from foreground.envs import tasks
+from foreground.envs.simulator import PhysicsError, suite
+from foreground.errors import UserError
 
 PROCEDURAL = envs.BackgroundConfig("procedural")
 
@@ -340,7 +340,7 @@ def run_python(code: str, **variables: str) -> subprocess.CompletedProcess:
 
 
 def test_import_is_cheap_and_overwrites_nothing():
-    code = "import os, sys, envs; print('mujoco' in sys.modules, os.environ['MUJOCO_GL'], 'torch' in sys.modules)"
+    code = "import os, sys, foreground.envs\nprint('mujoco' in sys.modules, os.environ['MUJOCO_GL'], 'torch' in sys.modules)"
     assert run_python(code, MUJOCO_GL="osmesa").stdout.split() == ["False", "osmesa", "False"]
 
 
@@ -353,8 +353,8 @@ def without_egl(self, name, *arguments, **keywords):
         raise OSError(f"{name}: cannot open shared object file")
     load(self, name, *arguments, **keywords)
 ctypes.CDLL.__init__ = without_egl
-import envs
-from errors import UserError
+from foreground import envs
+from foreground.errors import UserError
 try:
     envs.make("walker-walk")
 except UserError as error:
@@ -368,8 +368,8 @@ except UserError as error:
 def test_an_optimiser_may_step_after_the_first_picture():
     """It imports triton where torch brings it, whose LLVM does not bear Mesa's before it: a segmentation fault."""
     code = """
-import envs.dmc, torch
-environment = envs.dmc.make("cartpole-swingup")
+import foreground.envs.dmc, torch
+environment = foreground.envs.dmc.make("cartpole-swingup")
 environment.reset(seed=0)
 weight = torch.nn.Parameter(torch.zeros(3))
 weight.grad = torch.ones(3)

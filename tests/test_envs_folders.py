@@ -8,8 +8,8 @@ from pathlib import Path, PurePosixPath
 import pytest
 from clips import all_names, pictures, refusal, split_names, touched, write_frames, write_video
 
-from envs import folders, video
-from envs.recordings import recording_of
+from foreground.envs import folders, video
+from foreground.envs.recordings import recording_of
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 

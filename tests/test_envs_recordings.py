@@ -5,8 +5,8 @@ from pathlib import PurePosixPath
 import pytest
 from clips import KINETICS, pictures, refusal, split_names, split_paths, touched, write_frames
 
-from envs import folders
-from envs.recordings import recording_of
+from foreground.envs import folders
+from foreground.envs.recordings import recording_of
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 

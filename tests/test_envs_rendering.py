@@ -4,10 +4,10 @@ import cv2
 import numpy as np
 import pytest
 
-import envs
-from envs.rendering import COARSE_MESHES, Renderer, colour_rule_mask, composite
-from envs.simulator import mujoco, suite
-from envs.tasks import MORE, WITHOUT_VIDEO, camera_of
+from foreground import envs
+from foreground.envs.rendering import COARSE_MESHES, Renderer, colour_rule_mask, composite
+from foreground.envs.simulator import mujoco, suite
+from foreground.envs.tasks import MORE, WITHOUT_VIDEO, camera_of
 
 DOMAINS = sorted({task.split("-")[0] for task in envs.TASKS})
 TASK_OF = {task.split("-")[0]: task.split("-")[1] for task in envs.TASKS}

@@ -5,7 +5,7 @@ import warnings
 import pytest
 from clips import all_names, pictures, refusal, split_names, split_paths, touched, write_frames, write_video
 
-from envs import folders
+from foreground.envs import folders
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from clips import pictures, write_frames, write_video
 
-import envs
-from envs import backgrounds, cache, folders, starter, sums
-from envs.sources import Clip, Source
-from errors import UserError
+from foreground import envs
+from foreground.envs import backgrounds, cache, folders, starter, sums
+from foreground.envs.sources import Clip, Source
+from foreground.errors import UserError
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 

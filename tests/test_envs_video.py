@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from clips import FOURCC, KINETICS, encode, pictures, refusal, write_frames, write_video
 
-from envs import starter, video
-from envs.damage import Deadline
+from foreground.envs import starter, video
+from foreground.envs.damage import Deadline
 
 
 @pytest.mark.parametrize("suffix", FOURCC)

@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from test_cli import SMALL, metrics, run
 
-import build
 from benchmarks.fault import lacking
-from configs import run as runs
-from evaluation.report import Evaluator
-from training import checkpoint
+from foreground import build
+from foreground.configs import run as runs
+from foreground.evaluation.report import Evaluator
+from foreground.training import checkpoint
 
 FEW = ["--evaluation.episodes", "2", "--evaluation.skills", "4", "--skill.hold", "5", "--environment.time_limit", "60"]
 WORDS = ["--task", "reacher-easy", "--agent", "slim", *lacking.WORDS, *FEW]

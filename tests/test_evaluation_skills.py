@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import torch
 
-import envs as environments
-from agents.memory import Memory
-from agents.skills import SkillConfig, Skills
-from errors import UserError
-from evaluation import downstream, goals, posture, skill_report, skills
-from training import pictures
-from world_models.rssm import State
+from foreground import envs as environments
+from foreground.agents.memory import Memory
+from foreground.agents.skills import SkillConfig, Skills
+from foreground.errors import UserError
+from foreground.evaluation import downstream, goals, posture, skill_report, skills
+from foreground.training import pictures
+from foreground.world_models.rssm import State
 
 PLANE = posture.Body((0, 1), ())
 SPEED = 0.1  # m a step

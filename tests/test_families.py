@@ -7,10 +7,10 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 from scipy.stats import chi2_contingency
 
-import envs
-from envs.backgrounds import Background
-from envs.families import SCALES, FamilyConfig, make_family
-from errors import UserError
+from foreground import envs
+from foreground.envs.backgrounds import Background
+from foreground.envs.families import SCALES, FamilyConfig, make_family
+from foreground.errors import UserError
 
 SPEED = make_family(FamilyConfig(kind="speed"), "walker-walk")
 DYNAMICS = make_family(FamilyConfig(kind="dynamics"), "walker-stand")

@@ -8,8 +8,8 @@ import pytest
 
 from benchmarks import faults
 from benchmarks.fault import disk, lacking, world
-from errors import UserError
-from training import files
+from foreground.errors import UserError
+from foreground.training import files
 
 COUNTS = {"kill": 2, "term": 2, "twice": 2, "full": 1, "resume": 1, "lacking": 2, "damage": 30, "hostile": 40, "config": 200}
 COUNTS |= {"video": 40, "nan": 15, "worker": 4, "physics": 40, "clock": 20, "soak": 1}

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 import torch
 
-from errors import UserError, say
-from training import checkpoint, files
-from training.files import Damaged, Unreadable
+from foreground.errors import UserError, say
+from foreground.training import checkpoint, files
+from foreground.training.files import Damaged, Unreadable
 
 PASSING = [errno.ESTALE, errno.EIO, errno.EMFILE, errno.ENOMEM, errno.EACCES]
 

@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 import pytest
 
-from evaluation import films
-from training import files, pictures
+from foreground.evaluation import films
+from foreground.training import files, pictures
 
 COLOURS = [(250, 40, 10), (0, 200, 90), (30, 90, 210)]
 

@@ -11,16 +11,16 @@ import pytest
 import torch
 from test_cli import SMALL, assert_one_line, run
 
-import build
-import eval as program
-from agents.adaptation import META, Adaptation
 from benchmarks import games as read_games
 from benchmarks import regret, returns
-from configs import run as runs
-from envs.families import Game
-from errors import UserError
-from evaluation import game_report, games
-from training import checkpoint
+from foreground import build
+from foreground import eval as program
+from foreground.agents.adaptation import META, Adaptation
+from foreground.configs import run as runs
+from foreground.envs.families import Game
+from foreground.errors import UserError
+from foreground.evaluation import game_report, games
+from foreground.training import checkpoint
 
 FEW = ["--family.kind", "dynamics", "--family.number", "2", "--family.heldout_number", "1", "--modes.number", "3"]
 FEW += ["--modes.units", "8", "--modes.round", "2", "--evaluation.episodes", "1"]

@@ -8,8 +8,8 @@ from test_cli import PLAIN
 
 from benchmarks import downstream, engine, latent, pool, reading, returns, skills
 from benchmarks.fault import start
-from configs import run as runs
-from errors import UserError
+from foreground.configs import run as runs
+from foreground.errors import UserError
 
 OPTIONS = [word for index, word in enumerate(PLAIN) if "--task" not in (word, PLAIN[index - 1])]
 OPTIONS = [word for index, word in enumerate(OPTIONS) if "--background.source" not in (word, OPTIONS[index - 1])]

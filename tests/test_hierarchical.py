@@ -12,20 +12,20 @@ from small import make_batch, world_config
 from test_cli import PLAIN, assert_one_line, run
 from test_docs import documented
 
-import build
-from agents.actor_critic import ActorCriticConfig
-from agents.config import AgentConfig, HierarchyConfig, OptimiserConfig
-from agents.discovery import DiscoveryConfig
-from agents.hierarchical import Hierarchical
-from agents.optimiser import descend
-from agents.policy import Policy
-from agents.skills import SkillConfig
-from configs import run as runs
-from errors import UserError
-from evaluation import skill_report
-from training import checkpoint, options
-from world_models.rssm import State
-from world_models.world_model import Spaces
+from foreground import build
+from foreground.agents.actor_critic import ActorCriticConfig
+from foreground.agents.config import AgentConfig, HierarchyConfig, OptimiserConfig
+from foreground.agents.discovery import DiscoveryConfig
+from foreground.agents.hierarchical import Hierarchical
+from foreground.agents.optimiser import descend
+from foreground.agents.policy import Policy
+from foreground.agents.skills import SkillConfig
+from foreground.configs import run as runs
+from foreground.errors import UserError
+from foreground.evaluation import skill_report
+from foreground.training import checkpoint, options
+from foreground.world_models.rssm import State
+from foreground.world_models.world_model import Spaces
 
 HOLD, PLANE = 3, SkillConfig(2)
 

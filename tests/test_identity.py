@@ -13,14 +13,13 @@ import numpy as np
 import pytest
 from test_cli import CACHE, ROOT, SMALL, assert_one_line, run
 
-import build
-import train
 from benchmarks import result_files
 from benchmarks.fault import disk
-from configs import run as runs
-from envs.sources import Clip, Source
-from errors import UserError
-from training import checkpoint, identity
+from foreground import build, train
+from foreground.configs import run as runs
+from foreground.envs.sources import Clip, Source
+from foreground.errors import UserError
+from foreground.training import checkpoint, identity
 
 FEW = [word for index, word in enumerate(SMALL) if "--background.source" not in (word, SMALL[index - 1])]
 FEW += ["--evaluation.episodes", "1"]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from world_models.information import (
+from foreground.world_models.information import (
     BOUNDS,
     ContrastiveConfig,
     Critic,
@@ -18,7 +18,7 @@ from world_models.information import (
     reconstruction,
     wasserstein,
 )
-from world_models.networks import Decoder
+from foreground.world_models.networks import Decoder
 
 
 def exact_scores(dimension: int, information: float, number: int, shift: float = 0.0) -> torch.Tensor:

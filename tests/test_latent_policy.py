@@ -10,14 +10,14 @@ from latent import GAMES, batch_of, changed, inputs, make_agent, parts_of, state
 from small import INFOPOWER, world_config
 from torch.func import functional_call
 
-import build
-from agents.config import AgentConfig, ModesConfig
-from agents.latent_policy import LatentPolicy
-from agents.skills import SkillConfig
-from configs import run as runs
-from errors import UserError
-from training.rollout import Rollout
-from world_models.world_model import Spaces
+from foreground import build
+from foreground.agents.config import AgentConfig, ModesConfig
+from foreground.agents.latent_policy import LatentPolicy
+from foreground.agents.skills import SkillConfig
+from foreground.configs import run as runs
+from foreground.errors import UserError
+from foreground.training.rollout import Rollout
+from foreground.world_models.world_model import Spaces
 
 # ---------------------------------------------------------------------------------------------------------- learning
 

@@ -5,10 +5,10 @@ import pytest
 import torch
 from cartpole import Cartpole, hanging, substep, swingup_reward
 
-from agents.actor_critic import ActorCritic
-from agents.optimiser import Optimiser, descend
-from configs import run as runs
-from envs.simulator import suite
+from foreground.agents.actor_critic import ActorCritic
+from foreground.agents.optimiser import Optimiser, descend
+from foreground.configs import run as runs
+from foreground.envs.simulator import suite
 
 
 def test_the_closed_form_is_the_simulator():

@@ -7,8 +7,8 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 
 from benchmarks import learning
-from errors import UserError
-from evaluation.report import uniform_policy
+from foreground.errors import UserError
+from foreground.evaluation.report import uniform_policy
 
 
 def test_the_task_is_an_environment():
@@ -45,7 +45,7 @@ def test_an_agent_that_does_not_learn_is_named(capsys):
 
 
 def test_a_crash_fails_the_check(capsys, monkeypatch):
-    monkeypatch.setattr(learning, "__file__", "/nonexistent.py")
+    monkeypatch.setattr(learning, "PROGRAM", "benchmarks.nonexistent")
     with pytest.raises(SystemExit, match="1"):
         learning.main(["dreamer"])
     assert "dreamer" in json.loads(capsys.readouterr().out.splitlines()[-1])["failed"]

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from errors import UserError
-from training import lock as locks
-from training.files import Displaced
-from training.lock import IN_USE, lock
+from foreground.errors import UserError
+from foreground.training import lock as locks
+from foreground.training.files import Displaced
+from foreground.training.lock import IN_USE, lock
 
 
 def refused(folder: Path, match: str) -> None:

@@ -13,9 +13,9 @@ import pytest
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from training import files
-from training import logger as logger_module
-from training.logger import Logger, gif
+from foreground.training import files
+from foreground.training import logger as logger_module
+from foreground.training.logger import Logger, gif
 
 
 def events(folder: Path) -> EventAccumulator:

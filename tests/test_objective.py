@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from world_models.objective import FixedWeights, Lagrangian, ObjectiveConfig, make_rule
+from foreground.world_models.objective import FixedWeights, Lagrangian, ObjectiveConfig, make_rule
 
 CONFIG = ObjectiveConfig({"gain": 1.0, "limit": 2.0}, ("limit",), pilot_updates=4, smoothing=0.0, dual_rate=0.1)
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 from small import DREAMER, INFOPOWER, make_agent, make_batch
 
-from agents.optimiser import Divergence, Optimiser, descend
-from training import checkpoint
+from foreground.agents.optimiser import Divergence, Optimiser, descend
+from foreground.training import checkpoint
 
 
 def make(warmup: int, rate: float = 0.1, decay_after: int = 0) -> tuple[torch.nn.Parameter, Optimiser]:

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from train_options import Train, write_presets
 
-from configs import run as runs
-from configs.manual import ELSEWHERE, FIRST
-from errors import UserError
-from training.options import leaves, parse
+from foreground.configs import run as runs
+from foreground.configs.manual import ELSEWHERE, FIRST
+from foreground.errors import UserError
+from foreground.training.options import leaves, parse
 
 
 @pytest.fixture

@@ -11,10 +11,10 @@ import pytest
 import yaml
 from train_options import Model, Train, error, read, write_presets
 
-from errors import UserError
-from option import option
-from training.options import differences, from_dict, help_text, load_yaml, parse, to_dict, to_yaml
-from training.values import shown
+from foreground.errors import UserError
+from foreground.option import option
+from foreground.training.options import differences, from_dict, help_text, load_yaml, parse, to_dict, to_yaml
+from foreground.training.values import shown
 
 
 @pytest.fixture
@@ -263,5 +263,5 @@ def test_any_command_line_gives_a_config_or_one_line(presets):
 
 
 def test_imports_no_torch():
-    code = "import sys, training.options; sys.exit('torch' in sys.modules)"
+    code = "import sys, foreground.training.options; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parent.parent)

@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from configs import run as runs
-from envs.backgrounds import BackgroundConfig
-from envs.sources import Clip, Source
-from errors import UserError
-from evaluation import films, output, report
-from evaluation.episodes import Scores
-from evaluation.subject import Subject
-from training import files, identity
+from foreground.configs import run as runs
+from foreground.envs.backgrounds import BackgroundConfig
+from foreground.envs.sources import Clip, Source
+from foreground.errors import UserError
+from foreground.evaluation import films, output, report
+from foreground.evaluation.episodes import Scores
+from foreground.evaluation.subject import Subject
+from foreground.training import files, identity
 
 
 def scores(place: Path) -> dict:
@@ -118,7 +118,7 @@ def test_another_part_of_an_upload_that_was_trained_on_is_told(monkeypatch):
     }
     config = replace(runs.RunConfig(), background=BackgroundConfig("/x"))
     for name, (clips, kind, same, parts) in cases.items():
-        monkeypatch.setattr("evaluation.subject.backgrounds.source_of", lambda *_, clips=clips: source(*clips))
+        monkeypatch.setattr("foreground.evaluation.subject.backgrounds.source_of", lambda *_, clips=clips: source(*clips))
         warning = subject.plays(name, config, "heldout", BackgroundConfig("/y"))
         row = subject.row([name])["sources"][name]
         assert (row["trained_on"], row["trained_clips"], row["trained_recordings"]) == (kind, same, parts)

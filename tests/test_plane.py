@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from benchmarks import plane as program
-from errors import UserError
-from evaluation import plane
+from foreground.errors import UserError
+from foreground.evaluation import plane
 
 
 def test_points_are_the_evaluations_that_have_both(tmp_path):

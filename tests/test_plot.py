@@ -8,8 +8,8 @@ import pytest
 from test_suites import write_run
 
 from benchmarks import plot
-from configs import run as runs
-from errors import UserError
+from foreground.configs import run as runs
+from foreground.errors import UserError
 
 
 def write(folder, agent: str, seed: int, level: float, frames: int = 4000, task: str = "walker-walk", **more) -> None:

@@ -9,16 +9,16 @@ import pytest
 import torch
 from small import world_config
 
-from agents.actor_critic import ActorCriticConfig
-from agents.agent import Agent
-from agents.config import AgentConfig
-from envs.backgrounds import BackgroundConfig
-from envs.dmc import make, make_video
-from evaluation import nats, probes
-from evaluation.record import Record, collect
-from evaluation.similarity import similarity
-from world_models.rssm import RSSMConfig, State
-from world_models.world_model import Spaces
+from foreground.agents.actor_critic import ActorCriticConfig
+from foreground.agents.agent import Agent
+from foreground.agents.config import AgentConfig
+from foreground.envs.backgrounds import BackgroundConfig
+from foreground.envs.dmc import make, make_video
+from foreground.evaluation import nats, probes
+from foreground.evaluation.record import Record, collect
+from foreground.evaluation.similarity import similarity
+from foreground.world_models.rssm import RSSMConfig, State
+from foreground.world_models.world_model import Spaces
 
 
 def record(latent: str, episodes: int = 8, length: int = 120, seed: int = 0) -> Record:

@@ -8,10 +8,10 @@ import time
 import numpy as np
 import pytest
 
-from evaluation import interrupt
-from evaluation import progress as evaluations
-from training import progress as module
-from training.progress import Progress, time_left
+from foreground.evaluation import interrupt
+from foreground.evaluation import progress as evaluations
+from foreground.training import progress as module
+from foreground.training.progress import Progress, time_left
 
 
 class Clock:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from small import make_agent, make_batch
 
-from agents.recorded import PLAIN, Recorded, Recording
+from foreground.agents.recorded import PLAIN, Recorded, Recording
 
 
 class Graph:
@@ -77,7 +77,7 @@ def test_another_order_of_a_table_is_another_recording(stand_in):
 
 def test_workers_do_not_import_the_compiler():
     """They unpickle what makes their environment, and with it come the agents."""
-    code = "import sys, build; sys.exit('torch._inductor' in sys.modules)"
+    code = "import sys; from foreground import build; sys.exit('torch._inductor' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[1], timeout=120).returncode == 0
 
 

@@ -2,11 +2,10 @@
 
 import pytest
 
-import build
-import envs
-from configs import run as runs
-from envs import registry
-from errors import UserError
+from foreground import build, envs
+from foreground.configs import run as runs
+from foreground.envs import registry
+from foreground.errors import UserError
 
 
 def test_the_prefix_of_the_suite_changes_nothing(tmp_path):

@@ -7,9 +7,9 @@ import pytest
 import torch
 from latent import inputs, make_agent, states
 
-from agents.actor_critic import Actor
-from agents.relation import ModeChoice, conditional_information, sampled_information
-from world_models.distributions import clipped_normal_log_prob
+from foreground.agents.actor_critic import Actor
+from foreground.agents.relation import ModeChoice, conditional_information, sampled_information
+from foreground.world_models.distributions import clipped_normal_log_prob
 
 # ------------------------------------------------------------------------------------------------------- information
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from errors import UserError
-from training import replay as replay_module
-from training.files import Damaged, NotSaved
-from training.replay import Replay, damaged_chunks, remove_unlisted
+from foreground.errors import UserError
+from foreground.training import replay as replay_module
+from foreground.training.files import Damaged, NotSaved
+from foreground.training.replay import Replay, damaged_chunks, remove_unlisted
 
 SHAPE, ACTION, CONDITION = (2, 3, 3), 2, 1
 SIZES = {"image_shape": SHAPE, "action_size": ACTION, "condition_size": CONDITION}
@@ -292,7 +292,7 @@ def test_a_full_disk_is_reported_and_the_next_save_makes_up_for_it(tmp_path, mon
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("training.files.os.write", full)
+        patch.setattr("foreground.training.files.os.write", full)
         with pytest.raises(NotSaved, match="No space left"):
             replay.save(tmp_path)
     assert not list(tmp_path.iterdir())

@@ -6,11 +6,11 @@ import pytest
 import torch
 from training_runs import OFTEN, run, small_trainer
 
-import train
 from benchmarks.fault import lacking, runs
-from errors import UserError
-from training import checkpoint, system
-from training.state import completed, moved
+from foreground import train
+from foreground.errors import UserError
+from foreground.training import checkpoint, system
+from foreground.training.state import completed, moved
 
 
 @pytest.fixture
@@ -110,7 +110,7 @@ def test_a_read_that_fails_for_now_sets_nothing_aside(trainer, monkeypatch):
 
 def test_a_folder_that_moved_is_not_made_again(trainer, tmp_path):
     """Not by a save, and it is said; where it comes back, saves are made again."""
-    from training.lock import lock
+    from foreground.training.lock import lock
 
     with lock(trainer.folder) as held:
         trainer.check_folder = held.check
@@ -131,7 +131,7 @@ def test_a_folder_that_moved_is_not_made_again(trainer, tmp_path):
 
 
 def test_a_run_whose_folder_stays_away_ends_at_the_second_save(trainer, tmp_path):
-    from training.lock import lock
+    from foreground.training.lock import lock
 
     with lock(trainer.folder) as held:
         trainer.check_folder = held.check

@@ -6,12 +6,12 @@ import pytest
 import torch
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
-import envs
-from errors import UserError
-from evaluation import report
-from evaluation.episodes import Scores, play
-from training.rollout import Rollout
-from training.trainer import Every, Metrics
+from foreground import envs
+from foreground.errors import UserError
+from foreground.evaluation import report
+from foreground.evaluation.episodes import Scores, play
+from foreground.training.rollout import Rollout
+from foreground.training.trainer import Every, Metrics
 
 
 class Diary(gymnasium.Env):

@@ -6,10 +6,10 @@ import re
 import pytest
 import yaml
 
-from configs import run as runs
-from errors import UserError
-from training.options import leaves, parse, to_dict, value_of
-from training.values import shown
+from foreground.configs import run as runs
+from foreground.errors import UserError
+from foreground.training.options import leaves, parse, to_dict, value_of
+from foreground.training.values import shown
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 import yaml
 
-from training import presets
+from foreground.training import presets
 
 ROOT = Path(__file__).parents[1]
 OURS = [
@@ -17,7 +17,7 @@ OURS = [
     for name in ("agents", "envs", "world_models", "configs", "training", "evaluation")
     for path in (ROOT / name).rglob("*.py")
 ]
-OURS += list(ROOT.glob("*.py"))
+OURS += [*ROOT.glob("*.py"), *(ROOT / "foreground").glob("*.py")]
 UNPICKLERS = {"pickle", "cPickle", "dill", "joblib", "shelve", "marshal", "cloudpickle"}
 
 

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from agents.actor_critic import ActorCritic, ActorCriticConfig
-from agents.config import ModesConfig, OptimiserConfig
-from agents.set_policy import SetPolicy, SetPolicyConfig, only
 from benchmarks import treasure as program
-from envs import treasure
-from errors import UserError
+from foreground.agents.actor_critic import ActorCritic, ActorCriticConfig
+from foreground.agents.config import ModesConfig, OptimiserConfig
+from foreground.agents.set_policy import SetPolicy, SetPolicyConfig, only
+from foreground.envs import treasure
+from foreground.errors import UserError
 
 OWN, SLOTS, SLOT, H = 2, 5, 4, 6
 GAMES = ((-1.0,), (1.0,))

@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
-import envs
-from envs.dmc import make
-from envs.signals import FALLS, USES, Signals
-from errors import UserError
+from foreground import envs
+from foreground.envs.dmc import make
+from foreground.envs.signals import FALLS, USES, Signals
+from foreground.errors import UserError
 
 DOMAINS = sorted({task.split("-")[0] for task in envs.TASKS} | {"quadruped"})
 FIRST = {task.split("-")[0]: task for task in reversed(envs.TASKS)} | {"quadruped": "quadruped-walk"}

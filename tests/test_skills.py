@@ -7,16 +7,16 @@ import pytest
 import torch
 from small import INFOPOWER, make_batch, world_config
 
-from agents.actor_critic import ActorCritic, ActorCriticConfig, Imagined
-from agents.agent import Agent
-from agents.config import AgentConfig, OptimiserConfig
-from agents.discovery import FORMS, DiscoveryConfig, make_discovery
-from agents.returns import RewardUnit
-from agents.rewards import make_rewards
-from agents.skills import SkillConfig, Skills
-from errors import UserError
-from world_models.rssm import State
-from world_models.world_model import Spaces
+from foreground.agents.actor_critic import ActorCritic, ActorCriticConfig, Imagined
+from foreground.agents.agent import Agent
+from foreground.agents.config import AgentConfig, OptimiserConfig
+from foreground.agents.discovery import FORMS, DiscoveryConfig, make_discovery
+from foreground.agents.returns import RewardUnit
+from foreground.agents.rewards import make_rewards
+from foreground.agents.skills import SkillConfig, Skills
+from foreground.errors import UserError
+from foreground.world_models.rssm import State
+from foreground.world_models.world_model import Spaces
 
 SPHERE, ONE_HOT = SkillConfig(size=3, hold=4), SkillConfig(size=5, kind="one_hot", hold=4)
 TERMS = {"contrastive": 1.0, "predictability": 1.0, "empowerment": 1.0, "use": 1.0, "safety": 1.0}

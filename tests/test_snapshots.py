@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
-import envs
-from envs.backgrounds import BackgroundConfig, load_background
-from envs.dmc import DMCEnv
-from envs.families import FamilyConfig, make_family
-from envs.signals import USES
-from training import checkpoint
-from training.rollout import Rollout, random_policy
+from foreground import envs
+from foreground.envs.backgrounds import BackgroundConfig, load_background
+from foreground.envs.dmc import DMCEnv
+from foreground.envs.families import FamilyConfig, make_family
+from foreground.envs.signals import USES
+from foreground.training import checkpoint
+from foreground.training.rollout import Rollout, random_policy
 
 
 def make(task: str, **more) -> DMCEnv:

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from agents.actor_critic import ActorCriticConfig
-from agents.config import ModesConfig, OptimiserConfig
-from agents.set_policy import SetPolicy, SetPolicyConfig
-from envs import soccer
-from envs.soccer import Soccer
-from errors import UserError
+from foreground.agents.actor_critic import ActorCriticConfig
+from foreground.agents.config import ModesConfig, OptimiserConfig
+from foreground.agents.set_policy import SetPolicy, SetPolicyConfig
+from foreground.envs import soccer
+from foreground.envs.soccer import Soccer
+from foreground.errors import UserError
 
 STEPS = 4
 

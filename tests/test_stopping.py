@@ -14,14 +14,14 @@ from pathlib import Path
 import pytest
 
 from benchmarks.fault import runs
-from training import system
+from foreground.training import system
 
 ROOT = Path(__file__).parents[1]
 OTHERS = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU)
 WITHIN = """
 import signal, sys, types
-import train
-from evaluation import interrupt
+from foreground import train
+from foreground.evaluation import interrupt
 
 trainer = types.SimpleNamespace(stop_signal=0)
 train.listen(trainer)
@@ -56,8 +56,8 @@ def test_a_signal_may_come_at_any_place_within_the_handler_of_another():
 
 PAIRS = """
 import sys, types
-import train
-from evaluation import interrupt
+from foreground import train
+from foreground.evaluation import interrupt
 
 trainer = types.SimpleNamespace(stop_signal=0)
 train.listen(trainer)

@@ -7,9 +7,9 @@ import pytest
 import yaml
 
 from benchmarks import downstream, games, latent, plane, plot, reading, regret, result_files, returns, skills
-from configs import run as runs
-from errors import UserError
-from training import options
+from foreground.configs import run as runs
+from foreground.errors import UserError
+from foreground.training import options
 
 SUITE = {
     "tasks": {"walker-stand": None},

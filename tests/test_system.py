@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from errors import LONGEST, UserError
-from training import system
+from foreground.errors import LONGEST, UserError
+from foreground.training import system
 
 
 def test_start_up_keeps_what_the_user_set_and_imports_no_torch():
     code = (
-        "import os, sys; from training.system import prepare_environment; prepare_environment(); "
+        "import os, sys; from foreground.training.system import prepare_environment; prepare_environment(); "
         "print(os.environ['GOMP_SPINCOUNT'], 'torch' in sys.modules)"
     )
     for given, wanted in (({}, "0 False"), ({"GOMP_SPINCOUNT": "7"}, "7 False")):

@@ -7,11 +7,11 @@ import pytest
 import torch
 from small import INFOPOWER, make_agent, make_batch, moving_square, world_config
 
-from agents.optimiser import descend
-from world_models import world_model as w
-from world_models.empowerment import EmpowermentConfig
-from world_models.rssm import RSSMConfig
-from world_models.world_model import Spaces, WorldModel
+from foreground.agents.optimiser import descend
+from foreground.world_models import world_model as w
+from foreground.world_models.empowerment import EmpowermentConfig
+from foreground.world_models.rssm import RSSMConfig
+from foreground.world_models.world_model import Spaces, WorldModel
 
 
 def trained_inverse_error(shuffled: bool) -> float:

@@ -6,8 +6,8 @@ import importlib.util
 import numpy as np
 import pytest
 
-from envs import treasure
-from envs.treasure import Arena, Treasures
+from foreground.envs import treasure
+from foreground.envs.treasure import Arena, Treasures
 
 with_mpe2 = pytest.mark.skipif(importlib.util.find_spec("mpe2") is None, reason="mpe2 is optional: requirements-games.txt")
 

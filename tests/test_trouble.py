@@ -18,14 +18,14 @@ import torch
 from gymnasium.vector import SyncVectorEnv
 from test_workers import Counting
 
-import train
-from agents.optimiser import Divergence, not_finite
 from benchmarks.fault import lacking, runs
 from benchmarks.fault.states import put
-from envs import workers
-from errors import UserError, WorkerLost, run_main, say
-from training import checkpoint
-from training.files import NotSaved
+from foreground import train
+from foreground.agents.optimiser import Divergence, not_finite
+from foreground.envs import workers
+from foreground.errors import UserError, WorkerLost, run_main, say
+from foreground.training import checkpoint
+from foreground.training.files import NotSaved
 
 SHORT = ["--frames", "200", "--evaluation.episodes", "1"]
 
@@ -104,9 +104,9 @@ def test_memory_that_python_lacks_is_code_4(capsys):
 
 BREAKS = """
 import sys
-import train
-from envs.dmc import DMCEnv
-from errors import run_main
+from foreground import train
+from foreground.envs.dmc import DMCEnv
+from foreground.errors import run_main
 
 def step(self, action, real=DMCEnv.step):
     if self._frame >= 60:

@@ -12,18 +12,16 @@ import pytest
 import torch
 import yaml
 
-import build
-import envs
-import eval as program
-import train
 from benchmarks.fault import disk, lacking, runs
 from benchmarks.fault.states import put
-from configs import run as run_configs
-from errors import UserError
-from evaluation import episodes, films
-from training import checkpoint, files, options
-from training import replay as replays
-from training.logger import Logger
+from foreground import build, envs, train
+from foreground import eval as program
+from foreground.configs import run as run_configs
+from foreground.errors import UserError
+from foreground.evaluation import episodes, films
+from foreground.training import checkpoint, files, options
+from foreground.training import replay as replays
+from foreground.training.logger import Logger
 
 ROOT = Path(__file__).parents[1]
 
@@ -248,7 +246,7 @@ def test_an_environment_that_fails_in_an_evaluation_is_one_line():
 
 def test_words_go_where_they_can(tmp_path):
     """Closed streams, and an alphabet that lacks the letters, cost nothing but the words."""
-    script = "import sys; sys.path.insert(0, '.'); from errors import run_main, say; "
+    script = "import sys; from foreground.errors import run_main, say; "
     script += "run_main(lambda _: (say('ünï ☃', sys.stdout), open('{}/done', 'w').close()), [])"
     for index, end in enumerate((">&-", "2>&-", ">&- 2>&- <&-", "")):
         folder = tmp_path / str(index)

@@ -6,7 +6,7 @@ import re
 import numpy as np
 import pytest
 
-from evaluation import charts, verdicts
+from foreground.evaluation import charts, verdicts
 
 LATENT = {
     "state/network/mean": 0.874,

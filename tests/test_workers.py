@@ -10,10 +10,10 @@ import gymnasium
 import numpy as np
 import pytest
 
-from envs.workers import MOST_IN_A_ROW, Workers, name_of
-from errors import UserError, WorkerLost
-from training.replay import Replay
-from training.rollout import Rollout, random_policy
+from foreground.envs.workers import MOST_IN_A_ROW, Workers, name_of
+from foreground.errors import UserError, WorkerLost
+from foreground.training.replay import Replay
+from foreground.training.rollout import Rollout, random_policy
 
 
 class Counting(gymnasium.Env):

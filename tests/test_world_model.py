@@ -7,12 +7,12 @@ import torch
 from small import DREAMER, FIXED, make_agent, make_batch, moving_square, world_config
 from torch.nn import functional as F
 
-from agents.optimiser import descend
-from errors import UserError
-from world_models import world_model as w
-from world_models.networks import OPPONENT_COLOURS, BlockLinear, Encoder, FirstConvolution, image_to_float
-from world_models.rssm import RSSM, RSSMConfig
-from world_models.world_model import Spaces, WorldModel
+from foreground.agents.optimiser import descend
+from foreground.errors import UserError
+from foreground.world_models import world_model as w
+from foreground.world_models.networks import OPPONENT_COLOURS, BlockLinear, Encoder, FirstConvolution, image_to_float
+from foreground.world_models.rssm import RSSM, RSSMConfig
+from foreground.world_models.world_model import Spaces, WorldModel
 
 
 @pytest.fixture(params=["image", "filtering"])

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from errors import UserError
-from option import option
-from training.options import parse
+from foreground.errors import UserError
+from foreground.option import option
+from foreground.training.options import parse
 
 
 @dataclass(frozen=True)

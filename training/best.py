@@ -11,9 +11,9 @@ import os
 import shutil
 from pathlib import Path
 
-from errors import say
-from training import files
-from training.files import Damaged, Unreadable
+from foreground.errors import say
+from foreground.training import files
+from foreground.training.files import Damaged, Unreadable
 
 LARGEST = 4096  # bytes of best.json
 

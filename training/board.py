@@ -9,7 +9,7 @@ from tensorboard.compat.proto.tensor_pb2 import TensorProto
 from tensorboard.compat.proto.tensor_shape_pb2 import TensorShapeProto
 from tensorboard.compat.proto.types_pb2 import DT_STRING
 
-from training import described
+from foreground.training import described
 
 FIRST = {  # key -> its second name
     "evaluation/return_heldout": "at_a_glance/return_heldout",

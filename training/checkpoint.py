@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from errors import UserError
-from training import files, system
-from training.files import Damaged, NotSaved, Unreadable
+from foreground.errors import UserError
+from foreground.training import files, system
+from foreground.training.files import Damaged, NotSaved, Unreadable
 
 __all__ = [
     "Damaged",

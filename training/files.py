@@ -22,8 +22,8 @@ import safetensors
 import safetensors.torch
 import torch
 
-from errors import UserError, say
-from training.system import free_memory
+from foreground.errors import UserError, say
+from foreground.training.system import free_memory
 
 NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 TEMPORARY = re.compile(r"\.tmp-[a-z0-9_]{8}([-.].*)?")  # names of files that are being written

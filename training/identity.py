@@ -11,10 +11,10 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from envs import recordings
-from envs.sources import Clip, Source
-from errors import UserError
-from training import checkpoint, files
+from foreground.envs import recordings
+from foreground.envs.sources import Clip, Source
+from foreground.errors import UserError
+from foreground.training import checkpoint, files
 
 SOURCES, HISTORY = "sources.json", "history.json"
 VERSION = 1

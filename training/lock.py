@@ -14,9 +14,9 @@ import socket
 import stat
 from pathlib import Path
 
-from errors import UserError, say
-from training import files
-from training.files import Displaced
+from foreground.errors import UserError, say
+from foreground.training import files
+from foreground.training.files import Displaced
 
 IN_USE = 6  # exit code
 LINKED = ("checkpoints", "replay", "best")  # folders in a run that may lie elsewhere

@@ -24,9 +24,9 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.record_writer import RecordWriter
 from tqdm import tqdm
 
-from errors import clean
-from training import board
-from training.files import MAX_LINE, lines, write_atomic
+from foreground.errors import clean
+from foreground.training import board
+from foreground.training.files import MAX_LINE, lines, write_atomic
 
 RETRY_SECONDS = 10.0
 WAITING_BYTES = 4 << 20

@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from errors import nearest
-from option import REQUIRED
-from training.presets import first_comment, preset_names
-from training.values import allowed, describe, shown
+from foreground.errors import nearest
+from foreground.option import REQUIRED
+from foreground.training.presets import first_comment, preset_names
+from foreground.training.values import allowed, describe, shown
 
 
 @dataclasses.dataclass(frozen=True)

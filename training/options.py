@@ -14,12 +14,12 @@ from typing import Any
 
 import yaml
 
-from errors import UserError, nearest, say
-from option import REQUIRED
-from training import option_help
-from training.option_help import NO_MANUAL, Manual
-from training.presets import find_preset, load_yaml
-from training.values import convert, describe
+from foreground.errors import UserError, nearest, say
+from foreground.option import REQUIRED
+from foreground.training import option_help
+from foreground.training.option_help import NO_MANUAL, Manual
+from foreground.training.presets import find_preset, load_yaml
+from foreground.training.values import convert, describe
 
 Config = typing.TypeVar("Config")
 

@@ -7,7 +7,7 @@ from reprlib import repr as short
 
 import yaml
 
-from errors import UserError, nearest
+from foreground.errors import UserError, nearest
 
 MAX_YAML_BYTES = 1 << 20
 MAX_NUMBER_LETTERS = 100  # Python refuses to print a number of thousands of digits, and none here needs so many

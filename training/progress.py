@@ -9,7 +9,7 @@ import time
 
 from tqdm import tqdm
 
-from errors import clean, say
+from foreground.errors import clean, say
 
 TERMINAL_SECONDS, LINE_SECONDS = 1.0, 30.0
 MEASURED = 20.0  # seconds of learning before the time left is told

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from errors import UserError
-from training import files
-from training.files import Damaged, NotSaved
+from foreground.errors import UserError
+from foreground.training import files
+from foreground.training.files import Damaged, NotSaved
 
 CHUNK_ROWS = 1024
 VERSION = 1

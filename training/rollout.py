@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from gymnasium.vector import VectorEnv
 
-from errors import UserError, WorkerLost
+from foreground.errors import UserError, WorkerLost
 
 
 class Episode(NamedTuple):

@@ -12,7 +12,7 @@ import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from errors import UserError
+from foreground.errors import UserError
 
 # glibc's mallopt parameters (malloc.h) and their values: keep freed memory instead of giving it back and faulting it in
 # again at the next large tensor; worth 14 to 29 % of an update on the CPU.

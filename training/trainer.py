@@ -12,20 +12,20 @@ from typing import Any
 import numpy as np
 import torch
 
-from agents.agent import Agent
-from agents.optimiser import Divergence, not_finite
-from errors import UserError, unforeseen
-from option import option
-from training import board, checkpoint, pictures, system
-from training import replay as replays
-from training.best import Best
-from training.files import Damaged, Displaced, NotSaved, Unreadable
-from training.logger import Logger
-from training.periodic import Every, Metrics
-from training.progress import Progress
-from training.replay import Replay
-from training.rollout import Policy, Rollout
-from training.state import completed, moved
+from foreground.agents.agent import Agent
+from foreground.agents.optimiser import Divergence, not_finite
+from foreground.errors import UserError, unforeseen
+from foreground.option import option
+from foreground.training import board, checkpoint, pictures, system
+from foreground.training import replay as replays
+from foreground.training.best import Best
+from foreground.training.files import Damaged, Displaced, NotSaved, Unreadable
+from foreground.training.logger import Logger
+from foreground.training.periodic import Every, Metrics
+from foreground.training.progress import Progress
+from foreground.training.replay import Replay
+from foreground.training.rollout import Policy, Rollout
+from foreground.training.state import completed, moved
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import typing
 from reprlib import repr as short
 from typing import Any
 
-from errors import UserError, nearest
+from foreground.errors import UserError, nearest
 
 # What counters and float32 tensors can hold; options with bounds of their own have narrower ones.
 LARGEST = {int: 2**53, float: 3.4e38}

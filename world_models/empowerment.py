@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from option import option
-from world_models.distributions import clipped_normal_log_prob
-from world_models.networks import MLP
+from foreground.option import option
+from foreground.world_models.distributions import clipped_normal_log_prob
+from foreground.world_models.networks import MLP
 
 
 @dataclass(frozen=True)

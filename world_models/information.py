@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import spectral_norm
 
-from option import option
-from world_models.networks import image_to_float, linear
+from foreground.option import option
+from foreground.world_models.networks import image_to_float, linear
 
 
 def nce(scores: Tensor) -> Tensor:

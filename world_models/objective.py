@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from errors import UserError, nearest
-from option import option
+from foreground.errors import UserError, nearest
+from foreground.option import option
 
 CONSTRAINED = "where --world_model.objective.constraint names terms", lambda config: config.constraint
 PILOTED = (

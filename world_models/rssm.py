@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from errors import UserError
-from option import Rule, option
-from world_models.distributions import Categorical, Gaussian
-from world_models.networks import MLP, BlockLinear, linear
-from world_models.unrolled import Unrolled
+from foreground.errors import UserError
+from foreground.option import Rule, option
+from foreground.world_models.distributions import Categorical, Gaussian
+from foreground.world_models.networks import MLP, BlockLinear, linear
+from foreground.world_models.unrolled import Unrolled
 
 
 def _of(latent: str) -> Rule:

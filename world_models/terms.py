@@ -10,11 +10,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from world_models.distributions import SCALAR_HEADS, clipped_normal_log_prob
-from world_models.empowerment import InverseModel, marginal_log_prob, moments
-from world_models.information import BOUNDS, ContrastiveConfig, reconstruction
-from world_models.networks import MLP, Decoder
-from world_models.rssm import RSSM, Posterior
+from foreground.world_models.distributions import SCALAR_HEADS, clipped_normal_log_prob
+from foreground.world_models.empowerment import InverseModel, marginal_log_prob, moments
+from foreground.world_models.information import BOUNDS, ContrastiveConfig, reconstruction
+from foreground.world_models.networks import MLP, Decoder
+from foreground.world_models.rssm import RSSM, Posterior
 
 
 class Rollout(NamedTuple):

@@ -11,14 +11,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from errors import UserError, nearest
-from option import Rule, option
-from world_models import terms
-from world_models.empowerment import EmpowermentConfig
-from world_models.information import ContrastiveConfig
-from world_models.networks import Decoder, Encoder, float_to_image, image_to_float
-from world_models.objective import ObjectiveConfig, make_rule
-from world_models.rssm import RSSM, Posterior, RSSMConfig, State
+from foreground.errors import UserError, nearest
+from foreground.option import Rule, option
+from foreground.world_models import terms
+from foreground.world_models.empowerment import EmpowermentConfig
+from foreground.world_models.information import ContrastiveConfig
+from foreground.world_models.networks import Decoder, Encoder, float_to_image, image_to_float
+from foreground.world_models.objective import ObjectiveConfig, make_rule
+from foreground.world_models.rssm import RSSM, Posterior, RSSMConfig, State
 
 
 def _with(*terms: str) -> Rule:

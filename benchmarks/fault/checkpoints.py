@@ -9,9 +9,9 @@ import torch
 
 from benchmarks.fault import Tries, lacking, runs
 from benchmarks.fault.states import described
-from errors import UserError
-from training import checkpoint, trainer
-from training.files import Damaged
+from foreground.errors import UserError
+from foreground.training import checkpoint, trainer
+from foreground.training.files import Damaged
 
 NAMES = ("tensors.safetensors", "state.json", "MANIFEST.json")
 CHUNK_ROWS = 16  # a chunk or two between two checkpoints

@@ -15,8 +15,8 @@ import cv2
 import numpy as np
 
 from benchmarks.fault import Tries
-from envs import video as videos
-from errors import UserError
+from foreground.envs import video as videos
+from foreground.errors import UserError
 
 CONTAINERS = {"mp4": "mp4v", "avi": "MJPG", "mkv": "MJPG", "webm": "VP80", "mov": "mp4v"}
 SIZE, LONGEST, MOST_BYTES = 16, 30.0, 1 << 30

@@ -9,14 +9,13 @@ from unittest import mock
 
 import gymnasium
 
-import build
-import train
 from benchmarks.fault import Tries
 from benchmarks.fault.clips import CONTAINERS, written
-from configs import run as runs
-from envs import TASKS
-from errors import run_main
-from training import options, values
+from foreground import build, train
+from foreground.configs import run as runs
+from foreground.envs import TASKS
+from foreground.errors import run_main
+from foreground.training import options, values
 
 TEXTS = ["", " ", "0", "-1", "1", "2", "0.5", "-0.5", "1e9", "1e400", "nan", "inf", "-inf", "true", "false", "none", "null"]
 TEXTS += [

@@ -11,15 +11,18 @@ from pathlib import Path
 
 from benchmarks.fault import Tries
 from benchmarks.fault.runs import ENDLESS, LONGEST, ROOT, command, good, good_step, variables, wait_for
-from errors import UserError
-from evaluation import films
-from training import checkpoint, trainer
-from training import replay as replays
+from foreground.errors import UserError
+from foreground.evaluation import films
+from foreground.training import checkpoint, trainer
+from foreground.training import replay as replays
 
 SIZE = 32 << 20  # bytes of a disk
 ROOM = (20_000, 8_000_000)  # of it that is free, more or less
 # Chunks of the replay and evaluations come often, so that the end of the disk finds each kind of file.
-RUN = "import sys, train; from training import replay; replay.CHUNK_ROWS = 16; train.run_main(train.main, sys.argv[1:])"
+RUN = (
+    "import sys; from foreground import train; from foreground.training import replay; "
+    "replay.CHUNK_ROWS = 16; train.run_main(train.main, sys.argv[1:])"
+)
 OFTEN = ["--training.evaluate_every", "120"]
 PATIENCE = 8.0  # seconds in which something is written, a checkpoint twice
 

@@ -12,16 +12,16 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from agents.optimiser import Divergence
 from benchmarks.fault import Tries, lacking
 from benchmarks.fault.checkpoints import NAMES
 from benchmarks.fault.clips import MOST_BYTES, peak_bytes
 from benchmarks.fault.resume import options_of
 from benchmarks.fault.states import leaves_of, node_at, put, text_of
-from errors import UserError
-from training import checkpoint, files
-from training.files import Damaged
-from training.trainer import Trainer
+from foreground.agents.optimiser import Divergence
+from foreground.errors import UserError
+from foreground.training import checkpoint, files
+from foreground.training.files import Damaged
+from foreground.training.trainer import Trainer
 
 AGENTS = ("infopower", "slim", "mra", "hierarchical")
 LONGEST = 20.0  # seconds to go on

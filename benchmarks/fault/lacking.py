@@ -8,16 +8,16 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 
-import build
 from benchmarks.fault import Tries
 from benchmarks.fault.resume import AGENTS, options_of
 from benchmarks.fault.runs import SMALL
 from benchmarks.fault.states import described, differing, leaves_of, put, text_of
-from configs import run as runs
-from errors import UserError
-from training import checkpoint
-from training.rollout import Rollout
-from training.trainer import Trainer
+from foreground import build
+from foreground.configs import run as runs
+from foreground.errors import UserError
+from foreground.training import checkpoint
+from foreground.training.rollout import Rollout
+from foreground.training.trainer import Trainer
 
 CUT, END = 150, 230  # env frames; the first 100 are noise
 MISFITS = (UserError, RuntimeError, ValueError, TypeError, LookupError)  # it does not fit the rest: that is as good

@@ -10,16 +10,16 @@ from unittest import mock
 import numpy as np
 import torch
 
-import agents.optimiser
-import build
-from agents.agent import Agent
-from agents.optimiser import Divergence, guard
 from benchmarks.fault import Tries
 from benchmarks.fault.runs import SMALL, trained
-from configs import run as runs
-from errors import UserError
-from training.replay import Replay
-from training.rollout import Policy, Rollout, random_policy
+from foreground import build
+from foreground.agents import optimiser
+from foreground.agents.agent import Agent
+from foreground.agents.optimiser import Divergence, guard
+from foreground.configs import run as runs
+from foreground.errors import UserError
+from foreground.training.replay import Replay
+from foreground.training.rollout import Policy, Rollout, random_policy
 
 # Of each kind of agent those with parts of their own.
 AGENTS = ("infopower", "dreamer", "c_dreamer", "r2dreamer", "repo", "slim", "diayn", "mra", "hierarchical", "finetune")
@@ -161,7 +161,7 @@ def in_loss(agent: Agent, place: str, bad: float, chance: random.Random) -> Iter
         losses.update({name: loss * 0 + bad for name, loss in losses.items() if name == place})
         guard(losses)
 
-    with mock.patch.object(agents.optimiser, "guard", spoilt):
+    with mock.patch.object(optimiser, "guard", spoilt):
         yield
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from benchmarks.fault import Tries
 from benchmarks.fault.runs import begin, good_step, log_of, saving, wait_for
 from benchmarks.fault.states import described, differing
-from configs import run as runs
-from training import checkpoint
+from foreground.configs import run as runs
+from foreground.training import checkpoint
 
 AGENTS = runs.AGENTS
 FRAMES, CHUNK_ROWS = 440, 64

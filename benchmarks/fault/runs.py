@@ -11,9 +11,9 @@ from pathlib import Path
 
 from benchmarks.fault import Tries
 from benchmarks.fault.start import ROOT, Run
-from configs import run as run_configs
-from training import checkpoint, options
-from training.system import STOPPING
+from foreground.configs import run as run_configs
+from foreground.training import checkpoint, options
+from foreground.training.system import STOPPING
 
 PLAIN = [  # of any agent
     "--device",

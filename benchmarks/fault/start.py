@@ -13,7 +13,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 # The last is what torch.optim imports when it is first used.
-PRELOADED = ["train", "eval", "dm_control.suite", "envs.dmc", "torch._dynamo"]
+PRELOADED = ["foreground.train", "foreground.eval", "dm_control.suite", "foreground.envs.dmc", "torch._dynamo"]
 
 
 def serve() -> None:
@@ -81,11 +81,12 @@ def work(
     for stream, path in ((1, log), (2, errors)):
         os.dup2(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT), stream)
     sys.argv = [f"{name}.py", *words]
-    program = importlib.import_module(name)
-    from errors import run_main
-    from evaluation.report import Evaluator
-    from training import replay
+    program = importlib.import_module(f"foreground.{name}")
+    from foreground.errors import run_main
+    from foreground.evaluation.report import Evaluator
+    from foreground.training import replay, system
 
+    system.prepare_environment()
     replay.CHUNK_ROWS = chunk_rows
     if mark:
         Evaluator.during_training = marked(Evaluator.during_training, mark)

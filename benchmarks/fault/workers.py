@@ -14,10 +14,10 @@ import gymnasium
 import numpy as np
 
 from benchmarks.fault import Tries
-from envs import workers
-from envs.workers import Workers
-from errors import UserError
-from training.rollout import Rollout, random_policy
+from foreground.envs import workers
+from foreground.envs.workers import Workers
+from foreground.errors import UserError
+from foreground.training.rollout import Rollout, random_policy
 
 NUMBER, LENGTH, ROWS, PATIENCE = 2, 9, 40, 3.0  # processes, steps of an episode, rows of a try, seconds for an answer
 

@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from scipy.stats import linregress
 
-import envs
 from benchmarks.fault import Tries
 from benchmarks.fault.runs import ENDLESS, begin_anew, end, good_step, wait_for
-from training import checkpoint
-from training.logger import Logger
+from foreground import envs
+from foreground.training import checkpoint
+from foreground.training.logger import Logger
 
 BAD = (float("nan"), float("inf"), 1e12, -1e12)
 MINUTE = 60.0  # seconds of a try of soak

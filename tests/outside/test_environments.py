@@ -8,7 +8,7 @@ from gymnasium.utils.env_match import check_environments_match
 from stable_baselines3 import PPO, SAC
 from stable_baselines3.common.env_checker import check_env as sb3_check_env
 
-import envs
+from foreground import envs
 
 pytestmark = pytest.mark.outside
 CONFIG = envs.BackgroundConfig("procedural")

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from agents.returns import lambda_returns
-from training.replay import Replay
+from foreground.agents.returns import lambda_returns
+from foreground.training.replay import Replay
 
 pytestmark = pytest.mark.outside
 tensordict = pytest.importorskip("tensordict", reason="make outside installs it")

@@ -19,14 +19,15 @@ import sys
 import tempfile
 from pathlib import Path
 
-from training import system
+from foreground.training import system
 
-system.prepare_environment()  # before torch is imported
+if __name__ == "__main__":
+    system.prepare_environment()  # before torch is imported
 
-import torch  # noqa: E402
+import torch
 
-from benchmarks.fault.states import leaves_of, text_of  # noqa: E402
-from training import checkpoint  # noqa: E402
+from benchmarks.fault.states import leaves_of, text_of
+from foreground.training import checkpoint
 
 CUT, END = 200, 260  # env frames: of the run, and of the run after it was resumed
 COMMON = """
@@ -67,7 +68,7 @@ def call(program: str, words: list[str]) -> None:
     said = io.StringIO()
     try:
         with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
-            importlib.import_module(program).main(words)
+            importlib.import_module(f"foreground.{program}").main(words)
     except Exception as error:
         raise RuntimeError(f"{program} {' '.join(words)}: {said.getvalue()[-1000:]}") from error
 

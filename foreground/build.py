@@ -12,22 +12,22 @@ import gymnasium
 import torch
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
-import envs
-from agents.agent import Agent
-from agents.config import AgentConfig
-from agents.hierarchical import Hierarchical
-from agents.latent_policy import LatentPolicy
-from configs.run import RunConfig, folder_of, load
-from envs import registry
-from envs.backgrounds import load_background
-from envs.families import Game
-from envs.workers import Workers, in_process
-from errors import UserError, say
-from training import checkpoint
-from training.checkpoint import Damaged
-from training.replay import Replay
-from training.system import STOPPING, free_memory
-from world_models.world_model import Spaces
+from foreground import envs
+from foreground.agents.agent import Agent
+from foreground.agents.config import AgentConfig
+from foreground.agents.hierarchical import Hierarchical
+from foreground.agents.latent_policy import LatentPolicy
+from foreground.configs.run import RunConfig, folder_of, load
+from foreground.envs import registry
+from foreground.envs.backgrounds import load_background
+from foreground.envs.families import Game
+from foreground.envs.workers import Workers, in_process
+from foreground.errors import UserError, say
+from foreground.training import checkpoint
+from foreground.training.checkpoint import Damaged
+from foreground.training.replay import Replay
+from foreground.training.system import STOPPING, free_memory
+from foreground.world_models.world_model import Spaces
 
 GIBIBYTE = 2**30
 BYTES_PER_PARAMETER = 16  # float32: the weight, its gradient and Adam's two moments

@@ -21,7 +21,7 @@ if __name__ == "__main__":
 import torch
 
 from foreground import build
-from foreground.agents.agent import Agent
+from foreground.agents.agent import WorldModelAgent
 from foreground.agents.optimiser import Divergence
 from foreground.configs import run as runs
 from foreground.envs import backgrounds, registry
@@ -193,7 +193,7 @@ def tell(text: str) -> None:
     say(text, sys.stdout)
 
 
-def load(run_config: runs.RunConfig, loaded: build.Loaded, device) -> tuple[Agent, int]:
+def load(run_config: runs.RunConfig, loaded: build.Loaded, device) -> tuple[WorldModelAgent, int]:
     """Return a new agent with what a checkpoint holds, and the env frame that it was kept at."""
     plain = replace(run_config, compile="false")  # nothing here is called often enough
     agent, state = build.make_agent(plain, build.action_space(run_config), device), loaded.state
@@ -202,7 +202,7 @@ def load(run_config: runs.RunConfig, loaded: build.Loaded, device) -> tuple[Agen
         return agent, int(state["clocks"]["agent_step"]) * run_config.environment.action_repeat
 
 
-def load_actor(run: str, run_config: runs.RunConfig, device) -> Agent:
+def load_actor(run: str, run_config: runs.RunConfig, device) -> WorldModelAgent:
     """The agent of another run. Errors: UserError when it sees or does other things than the run that is read."""
     loaded = build.load_run(Path(run))
     other = runs.load(loaded.folder)
@@ -217,8 +217,8 @@ def load_actor(run: str, run_config: runs.RunConfig, device) -> Agent:
 def evaluate(
     config: EvalConfig,
     run_config: runs.RunConfig,
-    agent: Agent,
-    actors: list[Agent],
+    agent: WorldModelAgent,
+    actors: list[WorldModelAgent],
     frame: int,
     out: output.Output,
     subject: Subject,
@@ -255,7 +255,7 @@ def label_of(config: EvalConfig, background: str) -> str:
     return background if known else f"{config.background.index(background)}-{Path(background).name}"
 
 
-def reward_of(config: EvalConfig, run_config: runs.RunConfig, agent: Agent):
+def reward_of(config: EvalConfig, run_config: runs.RunConfig, agent: WorldModelAgent):
     """What planning looks at: the run's own head on its own task, else one that is fitted here, on its training clips."""
     if agent.world_model.rewarded and not config.task:
         return agent.world_model.reward
@@ -265,11 +265,11 @@ def reward_of(config: EvalConfig, run_config: runs.RunConfig, agent: Agent):
         return downstream.fit_reward(agent, make_env, config.plan_episodes, config.seed + 5000)
 
 
-def measure_skills(config: EvalConfig, run_config: runs.RunConfig, agent: Agent, frame: int, place: Path) -> None:
+def measure_skills(config: EvalConfig, run_config: runs.RunConfig, agent: WorldModelAgent, frame: int, place: Path) -> None:
     """The table of measures by background, and skills.json."""
     results = {}
 
-    def take(name: str, which: Agent, background: str, label: str) -> None:
+    def take(name: str, which: WorldModelAgent, background: str, label: str) -> None:
         side, source = side_of(background, run_config)
         row, *_ = skill_report.show(run_config, which, place, side, label, source, config.goals, config.skill_number)
         results[name] = row | skill_report.best_skill(run_config, which, side, source, config.best_of)
@@ -314,7 +314,7 @@ def adapt(config: EvalConfig, run_config: runs.RunConfig, loaded: build.Loaded, 
         tell(f"{name}: {game_report.adaptation_text(results[name])}")
 
 
-def check_skills(config: EvalConfig, agent: Agent) -> None:
+def check_skills(config: EvalConfig, agent: WorldModelAgent) -> None:
     """Errors: UserError when something is asked of skills that are not there."""
     for name, asked in (("skills", config.skills), ("skill", config.skill >= 0), ("plan", config.plan)):
         if asked and not agent.skills.size:

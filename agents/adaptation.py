@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor, nn
 
-from foreground.agents.latent_policy import LatentPolicy
+from foreground.agents.agent import WorldModelAgent
 from foreground.agents.memory import some_of
 from foreground.agents.optimiser import Optimiser, descend
 from foreground.world_models.rssm import State
@@ -30,7 +30,7 @@ class Adaptation:
 
     SCOPES = ("relation", "actor")
 
-    def __init__(self, agent: LatentPolicy, scope: str, rate: float):
+    def __init__(self, agent: WorldModelAgent, scope: str, rate: float):
         self.agent, self.rate = agent, rate
         relation = [*agent.actor.relation.parameters(), *agent.modes.choice.parameters()]
         self.parameters: list[nn.Parameter] = relation + (list(agent.actor.policy.parameters()) if scope == "actor" else [])
@@ -54,7 +54,7 @@ class Adaptation:
         """{"adapted": minus the imagined return, "critic": its loss} on a batch."""
         agent, start = self.agent, self.starts(batch, game)
         games = game.expand(len(start.deterministic), -1)
-        losses = agent.judge(start, games)
+        losses = agent.learners["modes"].judge(start, games)
         value = agent.modes.values(agent.actor_critic, start.feature, games)  # (N, K)
         scale = agent.actor_critic.scales["game"].scale[agent.modes.nearest(games)]
         expected = (agent.modes(games).exp() * value).sum(-1) / scale
@@ -112,7 +112,7 @@ def fomaml(adaptation: Adaptation, batches: Iterator[Batch], games: Tensor, roun
 META = {"reptile": reptile, "fomaml": fomaml}
 
 
-def _judges(agent: LatentPolicy) -> nn.ModuleDict:
+def _judges(agent: WorldModelAgent) -> nn.ModuleDict:
     """Critics and scales: what a game's steps change beside what is adapted."""
     return nn.ModuleDict({"critics": agent.actor_critic.critics, "scales": agent.actor_critic.scales})
 
@@ -135,7 +135,7 @@ def _rounds(
         judges.load_state_dict(known)  # they judge every game; one's steps are not the next one's
 
 
-def fit_reward(agent: LatentPolicy, batches: Iterator[Batch], steps: int, rate: float) -> None:
+def fit_reward(agent: WorldModelAgent, batches: Iterator[Batch], steps: int, rate: float) -> None:
     """The head of the reward learns what a game pays, on `steps` batches of its frames; nothing else of the model moves."""
     term = agent.world_model.terms["games"]
     optimiser = {"reward": Optimiser("reward", list(term.parameters()), rate, CLIP, EPSILON)}

@@ -79,6 +79,11 @@ class ModesConfig:
     clip: float = option(1.0, "Largest gradient norm of relation, modes and classifier.", gt=0.0, read_if=MODAL)
 
 
+COMMANDER = "Who chooses the condition that the policy acts under, by its name in agents/; a preset sets it."
+LEARNERS = "What learns from each batch, in this order, by their names in agents/; a preset sets it."
+FLAT_LEARNERS = "model", "imagination"
+
+
 @dataclass(frozen=True)
 class AgentConfig:
     world_model: WorldModelConfig = option(WorldModelConfig, "World model")
@@ -92,3 +97,5 @@ class AgentConfig:
         "auto", "Compile the parts of an update; auto: where it is recorded.", choices=("auto", "true", "false")
     )
     cuda_graphs: str = option("auto", "Record an update's gradients as CUDA graphs; auto: on CUDA.", choices=("auto", "false"))
+    commander: str = option("skill_prior", COMMANDER)
+    learners: tuple[str, ...] = option(FLAT_LEARNERS, LEARNERS)

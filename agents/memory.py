@@ -11,9 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from foreground.agents.skills import Skills
 from foreground.world_models.rssm import State
-from foreground.world_models.world_model import Spaces, WorldModel
 
 
 class Memory(NamedTuple):
@@ -40,14 +38,6 @@ class Memory(NamedTuple):
         if self.game is None or "game" not in infos[0]:
             return self
         return self.plays(torch.from_numpy(np.stack([info["game"] for info in infos])))
-
-
-def initial_memory(model: WorldModel, skills: Skills, spaces: Spaces, number: int, device: torch.device) -> Memory:
-    """The memory of `number` environments before their first image."""
-    action = torch.zeros(number, spaces.action, device=device)
-    image = torch.zeros(number, spaces.image_size, spaces.image_size, 3, dtype=torch.uint8, device=device)
-    age = torch.zeros(number, dtype=torch.long, device=device)
-    return Memory(model.initial(number, device), action, image, skills.draw(number, device), age)
 
 
 def next_noise(noise: Tensor, correlation: float) -> Tensor:

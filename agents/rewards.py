@@ -88,6 +88,9 @@ def make_rewards(
         where = "actor_critic.rewards"
         if name not in REWARDS:
             raise UserError(f"unknown reward {name!r}", where, nearest(name, REWARDS))
+        if name == "discovery" and discovery is None:
+            remedy = "choose --learners model,discovery,imagination"
+            raise UserError("reward 'discovery' needs the learner 'discovery' before imagination", where, remedy)
         if name in NEEDS and NEEDS[name] not in model.terms:
             remedy = f"add {NEEDS[name]}=1 to --world_model.objective.terms"
             raise UserError(f"reward {name!r} needs the information term {NEEDS[name]!r}", where, remedy)

@@ -70,14 +70,3 @@ class Skills:
             return torch.stack([angle.cos(), angle.sin()], -1)
         generator = torch.Generator().manual_seed(0)
         return F.normalize(torch.randn(number, self.size, generator=generator, device="cpu"), dim=-1).to(device)
-
-    def renew(self, skill: Tensor, age: Tensor, is_first: Tensor) -> tuple[Tensor, Tensor]:
-        """Skills (N, C) held for `age` steps (N,) -> those for the next step and their age: new at resets and after `hold`.
-
-        Of size 0 there is nothing to renew.
-        """
-        if not self.size:
-            return skill, age
-        new = is_first | (age >= self.config.hold)
-        skill = torch.where(new.unsqueeze(-1), self.draw(len(skill), skill.device), skill)
-        return skill, torch.where(new, 0, age) + 1

@@ -6,11 +6,12 @@ from typing import NamedTuple
 from gymnasium.spaces import Box
 
 from foreground import build
-from foreground.agents.agent import Agent
+from foreground.agents.agent import WorldModelAgent
 from foreground.configs import run as runs
 from foreground.errors import UserError
 from foreground.training import checkpoint, options
 from foreground.training.replay import Replay
+from foreground.training.state import completed
 
 
 class Experience(NamedTuple):
@@ -28,7 +29,7 @@ class Experience(NamedTuple):
         replay.load(self.folder / "replay", self.state["replay"]["manifest"], self.state["replay"]["tail"], salvage=True)
         return replay
 
-    def agent(self) -> Agent:
+    def agent(self) -> WorldModelAgent:
         """What it has learned."""
         agent = build.make_agent(self.own, self.space, "cpu")
         agent.load_training_state(self.state["agent"], optimisers=False)
@@ -57,4 +58,4 @@ def of_run(folder: Path, words: list[str]) -> Experience:
     env = build.environment_maker(config, "train")()
     space = env.action_space
     env.close()
-    return Experience(folder, own, config, checkpoint.load(newest), space)
+    return Experience(folder, own, config, completed(checkpoint.load(newest)), space)

@@ -29,8 +29,9 @@ import torch
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from benchmarks import pool
-from foreground import build
-from foreground.agents.agent import Agent
+from foreground.agents.agent import WorldModelAgent
+from foreground.agents.commanders import Fixed
+from foreground.agents.registry import find_commander
 from foreground.configs import run as runs
 from foreground.errors import UserError, nearest, run_main
 from foreground.evaluation.episodes import play
@@ -138,7 +139,7 @@ def mean_return(policy, games: tuple[tuple[float], ...] = ()) -> float:
     return play(partial(Dot, games=games), policy, 20, seed=1000).mean
 
 
-def decided(agent: Agent, starts: int = 4) -> float:
+def decided(agent: WorldModelAgent, starts: int = 4) -> float:
     """Share of the variance of the square's last place that lies between skills, each held from several starts."""
     places = np.zeros((starts, SKILLS))
     with torch.random.fork_rng():
@@ -149,7 +150,7 @@ def decided(agent: Agent, starts: int = 4) -> float:
             memory, done, first = agent.initial_state(1), False, True
             while not done:
                 seen = torch.from_numpy(image)[None], torch.tensor([first])
-                action, memory = agent.act(memory, *seen, skill, explore=False)
+                action, memory = agent.act(memory, *seen, explore=False, commander=Fixed(skill))
                 image, _, _, done, _ = env.step(action[0].numpy())
                 first = False
             places[start, number] = env.place
@@ -165,8 +166,8 @@ def learn(name: str, words: list[str]) -> dict:
     signals = ("left", "right") if games else config.signals
     envs = SyncVectorEnv([partial(Dot, signals, games)], autoreset_mode=AutoresetMode.NEXT_STEP)
     torch.manual_seed(config.seed)
-    condition = config.modes.number or config.skill.size
-    agent = build.kind_of(config.agent_config)(config.agent_config, Spaces(SIZE, 1, condition, signals, games))
+    condition = find_commander(config.commander).size(config.agent_config)
+    agent = WorldModelAgent(config.agent_config, Spaces(SIZE, 1, condition, signals, games))
     rollout = Rollout(envs, agent.initial_state(1), config.seed)
     sizes = condition, len(signals), len(games[0]) if games else 0
     replay = Replay(2 * FRAMES, (SIZE, SIZE, 3), 1, *sizes, num_envs=1, seed=config.seed)

@@ -19,7 +19,7 @@ import torch
 
 from benchmarks import result_files
 from benchmarks.update_speed import ACTION_SIZE, random_batch
-from foreground.agents.agent import Agent
+from foreground.agents.agent import WorldModelAgent
 from foreground.configs import run as runs
 from foreground.errors import UserError, run_main
 from foreground.world_models.world_model import Spaces
@@ -82,7 +82,7 @@ def main(argv: list[str]) -> None:
     batch = random_batch(config, torch.device("cpu"))
     other = peer(Path(argv[0]))
     replay = FixedBatch(batch, other)
-    agent = Agent(config.agent_config, Spaces(64, ACTION_SIZE), "cpu")
+    agent = WorldModelAgent(config.agent_config, Spaces(64, ACTION_SIZE), "cpu")
     rows = [(seconds(lambda: agent.update(batch)), seconds(lambda: other.update(replay))) for _ in range(WARM_UP + TURNS)][
         WARM_UP:
     ]

@@ -22,7 +22,8 @@ import torch
 
 from benchmarks import experience, result_files
 from foreground import build
-from foreground.agents.agent import Agent, detached
+from foreground.agents.agent import WorldModelAgent
+from foreground.agents.base import Step
 from foreground.configs import run as runs
 from foreground.errors import UserError, run_main
 from foreground.evaluation.episodes import play
@@ -32,14 +33,14 @@ from foreground.training.replay import Replay
 SHOWN = ("task/return", "task/reward", "task/scale", "std", "saturation")  # of the metrics of policy/
 
 
-def learn(agent: Agent, replay: Replay, config: runs.RunConfig, updates: int) -> dict[str, float]:
-    """The policy's part of `Agent.update`, again and again; means of the metrics of the last ten."""
+def learn(agent: WorldModelAgent, replay: Replay, config: runs.RunConfig, updates: int) -> dict[str, float]:
+    """The learner `imagination` alone, again and again; means of the metrics of the last ten."""
     rows = []
     for update in range(updates):
         batch = replay.sample(config.training.batch_size, config.training.batch_length)
         with torch.no_grad():
             _, states = agent.world_model.observe(batch["image"], batch["action"], batch["is_first"])
-        metrics = detached(agent.learn_policy(*agent._starts(states.state)))
+        metrics = agent.learners["imagination"](Step(batch, states.state))
         if update >= updates - 10:
             rows.append([float(metrics[f"policy/{key}"]) for key in SHOWN])
     return dict(zip(SHOWN, torch.tensor(rows).mean(0).tolist()))

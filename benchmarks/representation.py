@@ -20,7 +20,7 @@ import torch
 
 from benchmarks import experience
 from foreground import build
-from foreground.agents.agent import Agent
+from foreground.agents.agent import WorldModelAgent
 from foreground.agents.optimiser import descend
 from foreground.configs import run as runs
 from foreground.errors import run_main
@@ -28,8 +28,8 @@ from foreground.evaluation import probes
 from foreground.training.replay import Replay
 
 
-def learn(agent: Agent, replay: Replay, config: runs.RunConfig, updates: int) -> dict[str, float]:
-    """The world model's part of `Agent.update`, again and again; the last metrics."""
+def learn(agent: WorldModelAgent, replay: Replay, config: runs.RunConfig, updates: int) -> dict[str, float]:
+    """The learner `model` alone, again and again; the last metrics."""
     chosen = {name: optimiser for name, optimiser in agent.optimisers.items() if name in ("world_model", "pictures")}
     for _ in range(updates):
         batch = replay.sample(config.training.batch_size, config.training.batch_length)

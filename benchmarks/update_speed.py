@@ -26,7 +26,7 @@ if __name__ == "__main__":
 import torch
 
 from benchmarks import result_files
-from foreground.agents.agent import Agent
+from foreground.agents.agent import WorldModelAgent
 from foreground.configs import run as runs
 from foreground.errors import UserError, run_main
 from foreground.world_models.world_model import Spaces
@@ -52,7 +52,7 @@ def random_batch(config: runs.RunConfig, device: torch.device) -> dict[str, torc
     return {name: tensor.to(device) for name, tensor in batch.items()}
 
 
-def timed(agent: Agent, batch: dict[str, torch.Tensor], cuda: bool) -> tuple[float, float]:
+def timed(agent: WorldModelAgent, batch: dict[str, torch.Tensor], cuda: bool) -> tuple[float, float]:
     """CPU and wall seconds of one update."""
     cpu, wall = time.process_time(), time.perf_counter()
     agent.update(batch)
@@ -61,7 +61,7 @@ def timed(agent: Agent, batch: dict[str, torch.Tensor], cuda: bool) -> tuple[flo
     return time.process_time() - cpu, time.perf_counter() - wall
 
 
-def make(argv: list[str]) -> tuple[runs.RunConfig, Agent, dict[str, torch.Tensor], bool]:
+def make(argv: list[str]) -> tuple[runs.RunConfig, WorldModelAgent, dict[str, torch.Tensor], bool]:
     """The run's config, its agent, a batch, and whether they are on CUDA."""
     config, _ = runs.read(argv, torch.cuda.is_available())
     device = system.pick_device(config.device)
@@ -69,7 +69,7 @@ def make(argv: list[str]) -> tuple[runs.RunConfig, Agent, dict[str, torch.Tensor
     if hasattr(config, "matmul"):  # an older checkout has no such option
         system.set_matmul(config.matmul)
     spaces = Spaces(config.environment.image_size, ACTION_SIZE, config.skill.size, config.signals)
-    agent = Agent(config.agent_config, spaces, device)
+    agent = WorldModelAgent(config.agent_config, spaces, device)
     return config, agent, random_batch(config, device), device.type == "cuda"
 
 

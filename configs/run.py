@@ -10,7 +10,15 @@ from pathlib import Path
 from reprlib import repr as short
 
 from foreground.agents.actor_critic import ActorCriticConfig
-from foreground.agents.config import AgentConfig, HierarchyConfig, ModesConfig, OptimiserConfig
+from foreground.agents.config import (
+    COMMANDER,
+    FLAT_LEARNERS,
+    LEARNERS,
+    AgentConfig,
+    HierarchyConfig,
+    ModesConfig,
+    OptimiserConfig,
+)
 from foreground.agents.discovery import DiscoveryConfig
 from foreground.agents.skills import SKILLED, SkillConfig
 from foreground.configs.manual import manual
@@ -118,6 +126,8 @@ class RunConfig:
         "auto", "Compile the parts of an update; auto: where it is recorded.", choices=("auto", "true", "false")
     )
     cuda_graphs: str = option("auto", "Record an update's gradients as CUDA graphs; auto: on CUDA.", choices=("auto", "false"))
+    commander: str = option("skill_prior", COMMANDER)
+    learners: tuple[str, ...] = option(FLAT_LEARNERS, LEARNERS)
     environment: EnvironmentConfig = option(EnvironmentConfig, "Environment", read_if={"mask": PLAYING})
     background: BackgroundConfig = option(BackgroundConfig, "Background")
     family: FamilyConfig = option(FamilyConfig, "Family of games")
@@ -157,7 +167,7 @@ class RunConfig:
     def agent_config(self) -> AgentConfig:
         """What the agent needs of it."""
         parts = self.world_model, self.actor_critic, self.optimiser, self.skill, self.discovery, self.hierarchy, self.modes
-        return AgentConfig(*parts, self.compile, self.cuda_graphs)
+        return AgentConfig(*parts, self.compile, self.cuda_graphs, self.commander, self.learners)
 
     @property
     def games(self) -> Family | None:
@@ -267,9 +277,19 @@ def of_today(flat: dict) -> dict:
     return BEFORE | named
 
 
+def parts_of(mapping: dict) -> dict:
+    """Return commander and learners of a run from before a config named them; those of a preset that has the same."""
+    hierarchy, modes, policy = (mapping.get(name) or {} for name in ("hierarchy", "modes", "actor_critic"))
+    discovers = any("discovery" in name.split("+") for name in policy.get("rewards") or {})
+    like = "hierarchical" if hierarchy.get("hold") else "mra" if modes.get("number") else "slim" if discovers else "infopower"
+    preset = load_yaml(PRESETS / f"{like}.yaml")
+    return {name: preset[name] for name in ("commander", "learners") if name in preset}
+
+
 def written(path: Path) -> RunConfig:
     """The config.yaml of a run; options that did not exist when it was written are as the run had them."""
     mapping = load_yaml(path)
+    mapping = mapping if "learners" in mapping else mapping | parts_of(mapping)
     for section in {key.split(".")[0] for key in (*BEFORE, *RENAMED)}:
         if isinstance(mapping.get(section), dict):
             flat = of_today({f"{section}.{name}": value for name, value in mapping[section].items()})

@@ -13,7 +13,10 @@ from sklearn.neural_network import MLPRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from foreground.agents.agent import Agent
+from foreground.agents.agent import WorldModelAgent
+from foreground.agents.base import Held
+from foreground.agents.commanders import Fixed, due, renewed
+from foreground.agents.memory import Memory
 from foreground.evaluation import progress
 from foreground.evaluation.episodes import play
 from foreground.evaluation.skills import in_waves
@@ -30,7 +33,7 @@ def normalised(task: str, score: float, frames: int) -> float:
 
 
 def best_skill(
-    agent: Agent, make_env: Callable[[], gymnasium.Env], number: int, episodes: int, seed: int
+    agent: WorldModelAgent, make_env: Callable[[], gymnasium.Env], number: int, episodes: int, seed: int
 ) -> tuple[int, float, float]:
     """(the best of `number` skills, its mean return on `episodes` that did not choose it, mean return of them all).
 
@@ -44,18 +47,18 @@ def best_skill(
     return best, float(np.mean(fresh)), float(np.mean(scores))
 
 
-def episodes_under(agent: Agent, make_env: Callable, skills: torch.Tensor, seeds: list[int]) -> np.ndarray:
+def episodes_under(agent: WorldModelAgent, make_env: Callable, skills: torch.Tensor, seeds: list[int]) -> np.ndarray:
     """Return of a whole episode under each skill (N, C), from each seed: (N,)."""
     return np.concatenate(in_waves(make_env, len(seeds), lambda envs, rows: _returns(agent, envs, skills[rows], seeds[rows])))
 
 
-def _returns(agent: Agent, envs: list[gymnasium.Env], skills: torch.Tensor, seeds: list[int]) -> np.ndarray:
+def _returns(agent: WorldModelAgent, envs: list[gymnasium.Env], skills: torch.Tensor, seeds: list[int]) -> np.ndarray:
     images, told = zip(*(env.reset(seed=seed) for env, seed in zip(envs, seeds)))
     memory, first = agent.initial_state(len(envs)).told(told), torch.ones(len(envs), dtype=torch.bool)
     images, total, going = np.stack(images), np.zeros(len(envs)), np.ones(len(envs), bool)
     while going.any():
         progress.tick()
-        action, memory = agent.act(memory, torch.from_numpy(images), first, skills, explore=False)
+        action, memory = agent.act(memory, torch.from_numpy(images), first, explore=False, commander=Fixed(skills))
         first = torch.zeros_like(first)
         for index, env in enumerate(envs):
             if going[index]:
@@ -65,7 +68,7 @@ def _returns(agent: Agent, envs: list[gymnasium.Env], skills: torch.Tensor, seed
     return total
 
 
-def fit_reward(agent: Agent, make_env: Callable[[], gymnasium.Env], episodes: int, seed: int) -> Reward:
+def fit_reward(agent: WorldModelAgent, make_env: Callable[[], gymnasium.Env], episodes: int, seed: int) -> Reward:
     """A reward head of the frozen latent, fitted on `episodes` with skills from the prior: what planning looks at."""
     features, rewards, env = [], [], make_env()
     try:
@@ -90,27 +93,26 @@ def fit_reward(agent: Agent, make_env: Callable[[], gymnasium.Env], episodes: in
 
 
 class Planner:
-    """Chooses skills by imagining: `sequences` of `depth` skills of `hold` steps each from a state; the best one's first.
+    """A commander that imagines `sequences` of `depth` skills of `hold` steps each, and takes the first skill of the best.
 
-    A policy for `play`: acts under the chosen skill, and plans anew every `hold` steps. Source: SLIM, arXiv 2402.00823.
+    It plans anew every `hold` steps. Source: SLIM, arXiv 2402.00823.
     """
 
     def __init__(
-        self, agent: Agent, reward: Reward, hold: int = 25, sequences: int = 64, depth: int = 3, discount: float = 0.99
+        self,
+        agent: WorldModelAgent,
+        reward: Reward,
+        hold: int = 25,
+        sequences: int = 64,
+        depth: int = 3,
+        discount: float = 0.99,
     ):
         self.agent, self.reward, self.hold = agent, reward, hold
         self.sequences, self.depth, self.discount = sequences, depth, discount
 
-    def __call__(self, memory, image: torch.Tensor, is_first: torch.Tensor):
-        device = self.agent.device
-        image, is_first = image.to(device), is_first.to(device)
-        skill, age = memory.condition, torch.where(is_first, 0, memory.age)
-        state = self.agent.perceive(memory, image, is_first, sample=False)
-        due = age % self.hold == 0
-        if due.any():
-            skill = torch.where(due.unsqueeze(-1), self.plan(state), skill)
-        action = self.agent.choose(state, skill)
-        return action, memory._replace(state=state, action=action, image=image, condition=skill, age=age + 1)
+    def __call__(self, memory: Memory, see: Callable[[], State], is_first: torch.Tensor, explore: bool) -> Held:
+        where = due(memory, is_first, self.hold)
+        return renewed(memory, where, self.plan(see()) if where.any() else memory.condition)
 
     @torch.no_grad()
     def plan(self, start: State) -> torch.Tensor:
@@ -128,9 +130,13 @@ class Planner:
         return skills[0].view(number, self.sequences, -1)[torch.arange(number, device=best.device), best]
 
 
-def planned(agent: Agent, make_env: Callable[[], gymnasium.Env], reward: Reward, episodes: int, seed: int, **options):
+def planned(agent: WorldModelAgent, make_env: Callable[[], gymnasium.Env], reward: Reward, episodes: int, seed: int, **options):
     """Scores of whole episodes under a Planner."""
     planner = Planner(agent, reward, **options)
+
+    def act(memory, image: torch.Tensor, is_first: torch.Tensor):
+        return agent.act(memory, image, is_first, explore=False, commander=planner)
+
     with torch.random.fork_rng(), torch.no_grad():
         torch.manual_seed(seed)
-        return play(make_env, lambda envs: (planner, agent.initial_state(envs.num_envs)), episodes, seed)
+        return play(make_env, lambda envs: (act, agent.initial_state(envs.num_envs)), episodes, seed)

@@ -6,7 +6,7 @@ import torch
 
 from foreground import build
 from foreground.agents.adaptation import Adaptation, fit_reward
-from foreground.agents.latent_policy import LatentPolicy
+from foreground.agents.agent import WorldModelAgent
 from foreground.configs.run import RunConfig
 from foreground.envs.families import Game
 from foreground.errors import UserError, say
@@ -26,7 +26,7 @@ def check(config: RunConfig, option: str) -> None:
         raise UserError(f"the policy of {config.agent} has no modes", f"--{option}", remedy)
 
 
-def table_of(config: RunConfig, agent: LatentPolicy, side: str, source, episodes: int) -> dict[str, dict]:
+def table_of(config: RunConfig, agent: WorldModelAgent, side: str, source, episodes: int) -> dict[str, dict]:
     """Game -> what modes_in measures, for the games of training and those held out."""
     family, seed = config.games, config.evaluation.seed
     kinds = {game: "train" for game in family.train} | {game: "heldout" for game in family.heldout}
@@ -61,7 +61,7 @@ def text_of(side: str, rows: dict[str, dict], modes: int) -> str:
 
 def adapt(
     config: RunConfig,
-    agent: LatentPolicy,
+    agent: WorldModelAgent,
     loaded: build.Loaded,
     game: Game,
     side: str,

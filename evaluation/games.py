@@ -14,7 +14,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from foreground.agents import adaptation
 from foreground.agents.adaptation import Adaptation, Batch
-from foreground.agents.latent_policy import LatentPolicy
+from foreground.agents.agent import WorldModelAgent
 from foreground.envs.families import Game
 from foreground.envs.workers import in_process
 from foreground.evaluation import progress
@@ -25,7 +25,7 @@ from foreground.training.rollout import Rollout
 MakeEnv = Callable[[], gymnasium.Env]
 
 
-def modes_in(agent: LatentPolicy, make_env: MakeEnv, game: Game, episodes: int, seed: int) -> dict:
+def modes_in(agent: WorldModelAgent, make_env: MakeEnv, game: Game, episodes: int, seed: int) -> dict:
     """A game played under every mode: returns, what p(z given game) chooses without a frame, and the best by trying.
 
     "best_of" is the return of the best mode on `episodes` other than those that chose it, "tried" how many episodes choosing
@@ -48,7 +48,7 @@ def modes_in(agent: LatentPolicy, make_env: MakeEnv, game: Game, episodes: int, 
     return row | {"likeliest": likeliest, "best": best, "tried": number * episodes}
 
 
-def information(agent: LatentPolicy, batch: Batch) -> dict[str, float]:
+def information(agent: WorldModelAgent, batch: Batch) -> dict[str, float]:
     """I(relation; action given state) and the bound of I(game; relation), in nats, and their caps.
 
     batch   as many sequences of each game of training, (B, T, ...)
@@ -61,7 +61,7 @@ def information(agent: LatentPolicy, batch: Batch) -> dict[str, float]:
     return {"action": float(action.mean()), "game": float(told.mean())} | {key: float(value) for key, value in caps.items()}
 
 
-def gather(agent: LatentPolicy, make_env: MakeEnv, steps: int, seed: int) -> Replay:
+def gather(agent: WorldModelAgent, make_env: MakeEnv, steps: int, seed: int) -> Replay:
     """Agent steps of a game, its modes drawn as in training."""
     envs = SyncVectorEnv([partial(in_process, make_env)], autoreset_mode=AutoresetMode.NEXT_STEP)
     try:

@@ -12,9 +12,13 @@ import gymnasium
 import numpy as np
 import torch
 
-from foreground.agents.agent import Agent
+from foreground.agents.agent import WorldModelAgent
+from foreground.agents.base import Held
+from foreground.agents.commanders import Fixed, renewed
+from foreground.agents.memory import Memory
 from foreground.evaluation import posture, progress
 from foreground.evaluation.skills import in_waves
+from foreground.world_models.rssm import State
 
 LOOK = 8  # steps for which the model looks at a goal
 RADII = (3, 1)  # bins
@@ -44,7 +48,9 @@ def draw(make_env: Callable[[], gymnasium.Env], number: int, steps: int, seed: i
     return goals
 
 
-def reach(agent: Agent, make_env: Callable[[], gymnasium.Env], goals: list[Goal], steps: int, seed: int) -> dict[str, float]:
+def reach(
+    agent: WorldModelAgent, make_env: Callable[[], gymnasium.Env], goals: list[Goal], steps: int, seed: int
+) -> dict[str, float]:
     """Share of goals that are hit at some step, held at the end, and share of steps at the goal, within each radius.
 
     Each goal has a start of its own, other than the goal's; `distance` is the mean smallest one, in bins.
@@ -62,29 +68,37 @@ def reach(agent: Agent, make_env: Callable[[], gymnasium.Env], goals: list[Goal]
     return row
 
 
+class Towards:
+    """A commander that takes, at every step, the skill that leads to a latent (N, F)."""
+
+    def __init__(self, agent: WorldModelAgent, target: torch.Tensor):
+        self.agent, self.target = agent, target
+
+    def __call__(self, memory: Memory, see: Callable[[], State], is_first: torch.Tensor, explore: bool) -> Held:
+        direction = self.agent.discovery.direction(see().feature.float(), self.target)
+        return renewed(memory, torch.ones_like(is_first), self.agent.skills.nearest(direction))
+
+
 @torch.no_grad()
-def _distances(agent: Agent, envs: list[gymnasium.Env], goals: list[Goal], steps: int, seed: int) -> np.ndarray:
+def _distances(agent: WorldModelAgent, envs: list[gymnasium.Env], goals: list[Goal], steps: int, seed: int) -> np.ndarray:
     """(N, T) bins between robot and goal after each step."""
     body, aim = posture.body(envs[0].unwrapped.physics), np.stack([goal.state for goal in goals])
-    target = look(agent, np.stack([goal.image for goal in goals])).float()
+    towards = Towards(agent, look(agent, np.stack([goal.image for goal in goals])).float())
     images = np.stack([env.reset(seed=seed + 10_000 + index)[0] for index, env in enumerate(envs)])
     memory, first, rows = agent.initial_state(len(envs)), torch.ones(len(envs), dtype=torch.bool), []
     for _ in range(steps):
         progress.tick()
-        image = torch.from_numpy(images).to(agent.device)
-        state = agent.perceive(memory, image, first, sample=False)
-        skill = agent.skills.nearest(agent.discovery.direction(state.feature.float(), target))
-        action = agent.choose(state, skill)
-        memory, first = memory._replace(state=state, action=action, image=image), torch.zeros_like(first)
+        action, memory = agent.act(memory, torch.from_numpy(images), first, explore=False, commander=towards)
+        first = torch.zeros_like(first)
         images = np.stack([env.step(one)[0] for env, one in zip(envs, action.cpu().numpy())])
         rows.append(posture.distance(body, np.stack([env.unwrapped.simulator_state() for env in envs]), aim))
     return np.stack(rows, 1)
 
 
-def look(agent: Agent, images: np.ndarray) -> torch.Tensor:
+def look(agent: WorldModelAgent, images: np.ndarray) -> torch.Tensor:
     """The latent of pictures (N, H, W, 3) that stand still for a while, (N, F)."""
     memory, first = agent.initial_state(len(images)), torch.ones(len(images), dtype=torch.bool)
     for _ in range(LOOK):
-        _, memory = agent.act(memory, torch.from_numpy(images), first, memory.condition, explore=False)
+        _, memory = agent.act(memory, torch.from_numpy(images), first, explore=False, commander=Fixed(memory.condition))
         memory, first = memory.took(torch.zeros_like(memory.action)), torch.zeros_like(first)
     return memory.state.feature

@@ -18,7 +18,7 @@ from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from foreground.agents.agent import Agent
+from foreground.agents.agent import WorldModelAgent
 from foreground.agents.recorded import uncompiled
 from foreground.evaluation import nats, progress
 from foreground.evaluation.record import Record, collect
@@ -30,7 +30,11 @@ COMPONENTS = 3  # of the background's pixels, whose nats are told
 
 
 def inspect(
-    agent: Agent, make_env: Callable[[], gymnasium.Env], episodes: int, seed: int, actors: Sequence[Agent] = ()
+    agent: WorldModelAgent,
+    make_env: Callable[[], gymnasium.Env],
+    episodes: int,
+    seed: int,
+    actors: Sequence[WorldModelAgent] = (),
 ) -> dict[str, float]:
     """All readings of an agent's latent from `episodes` fresh episodes; half of them fit, half score.
 
@@ -92,7 +96,9 @@ def _read_state(kind: str, train: Record, test: Record, varies: np.ndarray) -> d
 
 @uncompiled
 @torch.no_grad()
-def foresee(agent: Agent, record: Record, horizons: tuple[int, ...] = (1, 5, 10), samples: int = 8) -> dict[str, float]:
+def foresee(
+    agent: WorldModelAgent, record: Record, horizons: tuple[int, ...] = (1, 5, 10), samples: int = 8
+) -> dict[str, float]:
     """How far ahead the dynamics can be trusted: imagined along the actions that were taken, against what came.
 
     Per horizon: the part of the reward's variance that is explained, and R2 of the state by the linear probe that was

@@ -11,7 +11,7 @@ import gymnasium
 import numpy as np
 import torch
 
-from foreground.agents.agent import Agent
+from foreground.agents.agent import WorldModelAgent
 from foreground.evaluation import progress
 
 GRID = 8  # background pixels are averaged to GRID x GRID
@@ -39,7 +39,11 @@ class Record:
 
 
 def collect(
-    agent: Agent, make_env: Callable[[], gymnasium.Env], episodes: int, seed: int, actors: Sequence[Agent] = ()
+    agent: WorldModelAgent,
+    make_env: Callable[[], gymnasium.Env],
+    episodes: int,
+    seed: int,
+    actors: Sequence[WorldModelAgent] = (),
 ) -> Record:
     """Play whole episodes and note what the agent's latent holds of them.
 
@@ -63,7 +67,7 @@ def collect(
     return Record(latent, state, names, *rest)
 
 
-def _play(agent: Agent, actor: Agent, env: gymnasium.Env, episode: int, seed: int) -> list[tuple]:
+def _play(agent: WorldModelAgent, actor: WorldModelAgent, env: gymnasium.Env, episode: int, seed: int) -> list[tuple]:
     """One episode; a tuple a step, in the order of Record's fields without the names."""
     random = np.random.default_rng([seed, episode])
     image, told = env.reset(seed=seed + episode)

@@ -11,7 +11,8 @@ import numpy as np
 import torch
 
 from foreground import build
-from foreground.agents.agent import Agent
+from foreground.agents.base import Agent
+from foreground.agents.commanders import Fixed
 from foreground.configs.run import RunConfig
 from foreground.errors import say
 from foreground.evaluation import films, interrupt, output, progress, verdicts
@@ -30,9 +31,9 @@ def agent_policy(agent: Agent, kept: list[np.ndarray] | None = None, skill: torc
     """
 
     def act(memory, image, is_first):
-        condition = None if skill is None else skill.expand(len(image), -1)
-        action, memory = agent.act(memory, image, is_first, condition, explore=False)
-        if kept is not None and agent.draws:
+        held = None if skill is None else Fixed(skill.expand(len(image), -1))
+        action, memory = agent.act(memory, image, is_first, explore=False, commander=held)
+        if kept is not None and agent.spec.renders:
             kept.append(agent.world_model.picture(memory.state.feature[:1])[0].cpu().numpy())
         return action, memory
 

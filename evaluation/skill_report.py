@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from foreground import build
-from foreground.agents.agent import Agent
+from foreground.agents.agent import WorldModelAgent
 from foreground.agents.skills import Skills
 from foreground.configs.run import RunConfig
 from foreground.errors import UserError
@@ -19,7 +19,7 @@ from foreground.training.files import write_json
 TILES = 16
 
 
-def skill_of(agent: Agent, index: int) -> torch.Tensor:
+def skill_of(agent: WorldModelAgent, index: int) -> torch.Tensor:
     """The skill of an id, (C,): one of the one-hots, or one of those on the sphere that are looked at.
 
     Errors: UserError for an id out of range.
@@ -36,7 +36,7 @@ def number_of(prior: Skills) -> int:
 
 
 @contextlib.contextmanager
-def looking(agent: Agent) -> Iterator[None]:
+def looking(agent: WorldModelAgent) -> Iterator[None]:
     """Leaves the agent as it was: torch's random state, and the vectors of spectral norms, which move when they are used."""
     was = agent.training
     agent.eval()
@@ -46,7 +46,14 @@ def looking(agent: Agent) -> Iterator[None]:
 
 
 def show(
-    config: RunConfig, agent: Agent, folder: Path, side: str, label: str, background=None, targets: int = 0, number: int = 0
+    config: RunConfig,
+    agent: WorldModelAgent,
+    folder: Path,
+    side: str,
+    label: str,
+    background=None,
+    targets: int = 0,
+    number: int = 0,
 ) -> tuple[dict[str, float], np.ndarray, float]:
     """(measures by key, film (T, H, W, 3), its frames per second); the film also as skills-LABEL.mp4, its end as .png.
 
@@ -79,7 +86,7 @@ def in_steps(number: int, steps: int) -> int:
 
 
 def best_skill(
-    config: RunConfig, agent: Agent, side: str, background=None, number: int = TILES, episodes: int = 3
+    config: RunConfig, agent: WorldModelAgent, side: str, background=None, number: int = TILES, episodes: int = 3
 ) -> dict[str, float]:
     """On the run's task, as shares of the expert's return: that of the best of `number` skills, and of them all."""
     if not number:

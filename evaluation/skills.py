@@ -18,7 +18,8 @@ from scipy.special import logsumexp
 from sklearn.ensemble import ExtraTreesRegressor
 
 from foreground import envs as environments
-from foreground.agents.agent import Agent
+from foreground.agents.agent import WorldModelAgent
+from foreground.agents.commanders import Fixed
 from foreground.evaluation import posture, progress
 
 SKILLS, REPEATS = 48, 3
@@ -45,7 +46,7 @@ class SkillRecord:
 
 
 def play(
-    agent: Agent, make_env: Callable[[], gymnasium.Env], skills: torch.Tensor, repeats: int, steps: int, seed: int
+    agent: WorldModelAgent, make_env: Callable[[], gymnasium.Env], skills: torch.Tensor, repeats: int, steps: int, seed: int
 ) -> SkillRecord:
     """Hold each of `skills` (K, C) for `steps` agent steps with the deterministic policy, from `repeats` starts.
 
@@ -91,7 +92,9 @@ def in_waves(make_env: Callable[[], gymnasium.Env], number: int, play: Callable[
             env.close()
 
 
-def _play(agent: Agent, envs: list[gymnasium.Env], skills: torch.Tensor, steps: int, seeds: list[int], filmed: bool) -> tuple:
+def _play(
+    agent: WorldModelAgent, envs: list[gymnasium.Env], skills: torch.Tensor, steps: int, seeds: list[int], filmed: bool
+) -> tuple:
     """One rollout an environment: features (N, T+1, F) and columns (N, T, ...)."""
     images = np.stack([env.reset(seed=seed)[0] for env, seed in zip(envs, seeds)])
     domain = envs[0].unwrapped.task.split("-")[0]
@@ -100,7 +103,7 @@ def _play(agent: Agent, envs: list[gymnasium.Env], skills: torch.Tensor, steps: 
     states, rows, features, film = [_states(envs)], [], [], []
     for _ in range(steps):
         progress.tick()
-        action, memory = agent.act(memory, torch.from_numpy(images), first, skills, explore=False)
+        action, memory = agent.act(memory, torch.from_numpy(images), first, explore=False, commander=Fixed(skills))
         features.append(memory.state.feature)
         first, taken = torch.zeros_like(first), action.cpu().numpy()
         images = np.stack([env.step(one)[0] for env, one in zip(envs, taken)])
@@ -117,7 +120,7 @@ def _states(envs: list[gymnasium.Env]) -> np.ndarray:
     return np.stack([env.unwrapped.simulator_state() for env in envs])  # (N, S)
 
 
-def _discovery(agent: Agent, feature: torch.Tensor, skills: torch.Tensor) -> tuple[np.ndarray, ...]:
+def _discovery(agent: WorldModelAgent, feature: torch.Tensor, skills: torch.Tensor) -> tuple[np.ndarray, ...]:
     """Directions from each state to the next and from one state to all, (N, T, C), rewards (N, T); of (N, T+1, F), (N, C)."""
     before, after = feature[:, :-1], feature[:, 1:]
     if agent.discovery is None:

@@ -13,10 +13,9 @@ import torch
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
 from foreground import envs
-from foreground.agents.agent import Agent
+from foreground.agents.agent import WorldModelAgent
 from foreground.agents.config import AgentConfig
-from foreground.agents.hierarchical import Hierarchical
-from foreground.agents.latent_policy import LatentPolicy
+from foreground.agents.registry import find_commander
 from foreground.configs.run import RunConfig, folder_of, load
 from foreground.envs import registry
 from foreground.envs.backgrounds import load_background
@@ -26,6 +25,7 @@ from foreground.errors import UserError, say
 from foreground.training import checkpoint
 from foreground.training.checkpoint import Damaged
 from foreground.training.replay import Replay
+from foreground.training.state import completed
 from foreground.training.system import STOPPING, free_memory
 from foreground.world_models.world_model import Spaces
 
@@ -115,7 +115,7 @@ def check_model(config: RunConfig, space: gymnasium.spaces.Box, device: torch.de
     if networks > free:
         what = f"{number:,} parameters need {networks / GIBIBYTE:.1f} GiB to learn and {free / GIBIBYTE:.1f} GiB are free"
         raise UserError(what, "--size", "choose a smaller one, or fewer units")
-    rows, frozen = training.batch_size * training.batch_length, config.agent_config.hierarchy.hold > 0
+    rows, frozen = training.batch_size * training.batch_length, "model" not in config.learners
     seen = 0 if frozen else AROUND_ENCODER[kind] * bytes_per_image(config.agent_config, spaces) * rows  # frozen: no gradient
     ahead = AROUND_IMAGINATION * bytes_of_imagination(config.agent_config, spaces, rows)
     needed = networks + max(seen, ahead)  # one after the other
@@ -131,17 +131,9 @@ def check_model(config: RunConfig, space: gymnasium.spaces.Box, device: torch.de
 
 def spaces_of(config: RunConfig, space: gymnasium.spaces.Box) -> Spaces:
     """The sizes that the networks are made for."""
-    condition = config.modes.number or config.skill.size
+    condition = find_commander(config.commander).size(config.agent_config)
     games = tuple(game.descriptor for game in config.games.train) if config.games else ()
     return Spaces(config.environment.image_size, space.shape[0], condition, config.signals, games)
-
-
-AnyAgent = Agent | Hierarchical | LatentPolicy
-
-
-def kind_of(config: AgentConfig) -> type[AnyAgent]:
-    """The class of an agent, by what its config asks for."""
-    return Hierarchical if config.hierarchy.hold else LatentPolicy if config.modes.number else Agent
 
 
 def number_of_parameters(config: AgentConfig, spaces: Spaces) -> int:
@@ -149,10 +141,10 @@ def number_of_parameters(config: AgentConfig, spaces: Spaces) -> int:
     return sum(parameter.numel() for parameter in _of_shapes(config, spaces).parameters())
 
 
-def _of_shapes(config: AgentConfig, spaces: Spaces) -> AnyAgent:
+def _of_shapes(config: AgentConfig, spaces: Spaces) -> WorldModelAgent:
     """An agent without memory. Not compiled: that takes seconds, and what is compiled runs out of sight of hooks."""
     with torch.device("meta"):
-        return kind_of(config)(replace(config, compile="false"), spaces, "meta")
+        return WorldModelAgent(replace(config, compile="false"), spaces, "meta")
 
 
 def bytes_per_image(config: AgentConfig, spaces: Spaces) -> int:
@@ -171,7 +163,7 @@ def bytes_of_imagination(config: AgentConfig, spaces: Spaces, rows: int) -> int:
 
     It grows with starts times horizon. 0 for agents that imagine in other ways.
     """
-    if kind_of(config) is not Agent:
+    if config.commander != "skill_prior" or "imagination" not in config.learners:
         return 0
 
     def kept(horizon: int) -> int:
@@ -181,7 +173,8 @@ def bytes_of_imagination(config: AgentConfig, spaces: Spaces, rows: int) -> int:
         for number in (1, 2):
             start = agent.world_model.initial(number, torch.device("meta"))
             condition = torch.empty(number, spaces.condition, device="meta") if spaces.condition else None
-            loss = functools.partial(agent.actor_critic.loss, agent.world_model, start, agent.rewards, condition)
+            rewards = agent.learners["imagination"].rewards
+            loss = functools.partial(agent.actor_critic.loss, agent.world_model, start, rewards, condition)
             totals.append(_kept(loss))
         return totals[1] - totals[0]
 
@@ -201,10 +194,10 @@ def _kept(call: Callable[[], object]) -> int:
     return sum(storages.values())
 
 
-def make_agent(config: RunConfig, space: gymnasium.spaces.Box, device: torch.device | str) -> AnyAgent:
+def make_agent(config: RunConfig, space: gymnasium.spaces.Box, device: torch.device | str) -> WorldModelAgent:
     """The agent for an action space, its weights drawn from the run's seed."""
     torch.manual_seed(config.seed)
-    return kind_of(config.agent_config)(config.agent_config, spaces_of(config, space), device)
+    return WorldModelAgent(config.agent_config, spaces_of(config, space), device)
 
 
 def action_space(config: RunConfig) -> gymnasium.spaces.Box:
@@ -229,7 +222,7 @@ class Loaded(NamedTuple):
     state: dict
 
 
-def begin_with(agent: AnyAgent, config: RunConfig) -> Loaded:
+def begin_with(agent: WorldModelAgent, config: RunConfig) -> Loaded:
     """Put the weights of --skills into a new agent: the world model but for its rule, and the skill policy where there is one.
 
     Terms that the other run did not have start anew. Return where the weights come from.
@@ -242,18 +235,14 @@ def begin_with(agent: AnyAgent, config: RunConfig) -> Loaded:
         what = f"{config.task} takes {here} actions, and the skills of {other.task} give {there}"
         raise UserError(what, f"--skills {config.skills}", f"choose {other.task}, or a run on {config.task}")
     with checkpoint.fits(path):
-        kept = {_here(name): value for name, value in loaded.state["agent"]["weights"].items()}
+        weights = loaded.state["agent"]["weights"]
+        kept = {name.replace("actor_critic.actor.", "skill_policy."): value for name, value in weights.items()}
         own = agent.state_dict()
         taken = {name: value for name, value in kept.items() if name in own and _begins(name)}
         if not any(name.startswith("world_model.rssm.") for name in taken):
             raise ValueError("no world model is in it")
         agent.load_state_dict(own | taken)
     return loaded
-
-
-def _here(name: str) -> str:
-    """The name that a weight of another run has in one that begins with it."""
-    return name.removeprefix("base.").replace("actor_critic.actor.", "skill_policy.")
 
 
 def _begins(name: str) -> bool:
@@ -274,7 +263,9 @@ def load_run(path: Path) -> Loaded:
     for _ in range(TRIES):
         folder, chosen = find_run(path)
         try:
-            return Loaded(folder, chosen, checkpoint.weights_sum(chosen), checkpoint.load(chosen))
+            sha256, state = checkpoint.weights_sum(chosen), checkpoint.load(chosen)
+            with checkpoint.fits(chosen):
+                return Loaded(folder, chosen, sha256, completed(state))
         except Damaged:
             if chosen.exists():
                 raise

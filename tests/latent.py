@@ -4,32 +4,32 @@ import torch
 from small import make_batch, world_config
 
 from foreground.agents.actor_critic import ActorCriticConfig
+from foreground.agents.agent import WorldModelAgent
 from foreground.agents.config import AgentConfig, ModesConfig, OptimiserConfig
-from foreground.agents.latent_policy import LatentPolicy
 from foreground.world_models.world_model import Spaces
 
 GAMES = ((-1.0,), (0.0,), (1.0,))
+MODAL = {"commander": "mode_prior", "learners": ("model", "imagination", "modes")}
 TERMS = {"contrastive": 1.0, "predictability": 1.0, "games": 1.0}
 
 
-def make_agent(modes=3, seed=0, shared=True, gradient="path", **fields) -> LatentPolicy:
+def make_agent(modes=3, seed=0, shared=True, gradient="path", **fields) -> WorldModelAgent:
     torch.manual_seed(seed)
     policy = ActorCriticConfig(
         rewards={"game": 1.0}, units=32, layers=1, horizon=4, starts=16, gradient=gradient, slow_every=fields.get("round", 3)
     )
     world = world_config(TERMS, ("predictability", "games"))
-    config = AgentConfig(
-        world, policy, OptimiserConfig(warmup=0), modes=ModesConfig(number=modes, units=8, **{"round": 3} | fields)
-    )
-    return LatentPolicy(config, Spaces(32, 2, modes, ("a", "b", "c") if shared else (), GAMES))
+    modal = ModesConfig(number=modes, units=8, **{"round": 3} | fields)
+    config = AgentConfig(world, policy, OptimiserConfig(warmup=0), modes=modal, **MODAL)
+    return WorldModelAgent(config, Spaces(32, 2, modes, ("a", "b", "c") if shared else (), GAMES))
 
 
-def batch_of(agent: LatentPolicy, seed=0):
+def batch_of(agent: WorldModelAgent, seed=0):
     spaces = agent.spaces
     return make_batch(seed=seed, condition=spaces.condition, signals=len(spaces.signals), games=spaces.games)
 
 
-def states(agent: LatentPolicy, number=6):
+def states(agent: WorldModelAgent, number=6):
     torch.manual_seed(1)
     return torch.randn(number, agent.world_model.rssm.feature_size)
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from foreground.agents.actor_critic import ActorCriticConfig
-from foreground.agents.agent import Agent
+from foreground.agents.agent import WorldModelAgent
 from foreground.agents.config import AgentConfig, OptimiserConfig
 from foreground.agents.optimiser import Divergence
 from foreground.world_models.empowerment import EmpowermentConfig
@@ -30,7 +30,7 @@ def make_agent(terms=INFOPOWER, constraint=("predictability", "reward", "empower
     rewards = rewards or ({"task": 1.0, "empowerment": 0.1} if "empowerment" in terms else {"task": 1.0})
     policy = ActorCriticConfig(rewards=rewards, units=32, layers=1, horizon=5, starts=16)
     optimiser = OptimiserConfig(model_rate=3e-3, actor_rate=3e-3, critic_rate=3e-3, warmup=0)
-    return Agent(AgentConfig(world_config(terms, constraint, **fields), policy, optimiser), Spaces(32, 2))
+    return WorldModelAgent(AgentConfig(world_config(terms, constraint, **fields), policy, optimiser), Spaces(32, 2))
 
 
 def make_batch(batch=4, length=8, size=32, action=2, seed=0, condition=0, signals=0, games=()) -> dict[str, torch.Tensor]:
@@ -72,7 +72,7 @@ def moving_square(batch=8, length=16, size=32, seed=0, background=True) -> dict[
     return rows
 
 
-def assert_nan_is_stopped(agent: Agent) -> None:
+def assert_nan_is_stopped(agent: WorldModelAgent) -> None:
     """A reward that is not a number ends the update, and no weight has changed."""
     before = {name: value.clone() for name, value in agent.named_parameters()}
     batch = make_batch()

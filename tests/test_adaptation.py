@@ -7,6 +7,7 @@ import torch
 from latent import batch_of, changed, inputs, make_agent, parts_of, states
 
 from foreground.agents.adaptation import META, Adaptation, fit_reward
+from foreground.agents.base import Step
 
 
 def batches(agent):
@@ -35,7 +36,7 @@ def test_adaptation_moves_what_it_says(scope, moved):
 def test_adaptation_raises_the_return_that_it_imagines_and_critics_follow():
     """The first action pays, whatever the state: after some steps its mean is higher, and all critics know it."""
     agent = make_agent(round=10)
-    agent.base.rewards["game"] = lambda imagined: imagined.action[..., 0].clamp(-1, 1)
+    agent.learners["imagination"].rewards["game"] = lambda imagined: imagined.action[..., 0].clamp(-1, 1)
     adapting, source = Adaptation(agent, "actor", 1e-2), batches(agent)
     game, feature = agent.modes.games[0], states(agent)
     before = float(agent.actor(inputs(agent, feature, 0)).mean[:, 0].mean().detach())
@@ -77,7 +78,7 @@ def test_reptile_goes_a_share_of_the_way():
 def test_fomaml_steps_from_the_start_by_the_gradient_at_the_end():
     agent = make_agent()
     adapting = Adaptation(agent, "relation", 1e-2)
-    agent.base.rewards["game"] = lambda imagined: imagined.action[..., 0].clamp(-1, 1)
+    agent.learners["imagination"].rewards["game"] = lambda imagined: imagined.action[..., 0].clamp(-1, 1)
     begin, asked = adapting.snapshot(), []
     losses = adapting.losses
     adapting.losses = lambda batch, game: asked.append(losses(batch, game)) or asked[-1]
@@ -109,7 +110,7 @@ def test_reward_heads_know_games_by_what_describes_them():
     batch = batch_of(agent)
     batch["signals"][:] = agent.modes.games[:, 0]
     for _ in range(400):
-        agent.base.learn_model(batch)
+        agent.learners["model"](Step(batch))
     term = agent.world_model.terms["games"]
     feature = agent.world_model.observe(batch["image"], batch["action"], batch["is_first"])[1].state.feature[0, :3]
     assert torch.allclose(term.mean(feature, agent.modes.games), agent.modes.games[:, 0], atol=0.3)

@@ -12,7 +12,8 @@ from small import DREAMER, FIXED, assert_nan_is_stopped, make_agent, make_batch
 
 from foreground import build
 from foreground.agents.actor_critic import Imagined
-from foreground.agents.agent import Agent
+from foreground.agents.agent import WorldModelAgent
+from foreground.agents.base import AgentSpec
 from foreground.agents.memory import next_noise
 from foreground.agents.optimiser import Divergence, Optimiser, descend
 from foreground.agents.rewards import make_rewards
@@ -50,7 +51,7 @@ def test_replayed_rows_move_the_critic_of_the_task_and_nothing_else():
         agent = make_agent()
         policy = replace(agent.config.actor_critic, replay_value=weight)
         torch.manual_seed(0)
-        agent = Agent(replace(agent.config, actor_critic=policy), agent.spaces)
+        agent = WorldModelAgent(replace(agent.config, actor_critic=policy), agent.spaces)
         torch.manual_seed(1)
         metrics = agent.update(make_batch())
         assert ("policy/task/over_replay" in metrics) == bool(weight)
@@ -74,7 +75,9 @@ def test_the_memory_holds_the_action_that_was_taken():
     """While the replay is filled the action is noise, and not what the agent would have done."""
     agent, wanted = make_agent(), torch.tensor([[0.25, -3.0]] * 4)
     image, first = make_batch()["image"][:, 0], torch.ones(4, dtype=torch.bool)
-    looks_on = SimpleNamespace(act=lambda *seen: (torch.zeros(4, 2), agent.act(*seen)[1]._replace(noise=wanted)))
+    looks_on = SimpleNamespace(
+        spec=AgentSpec({}, False, True), act=lambda *seen: (torch.zeros(4, 2), agent.act(*seen)[1]._replace(noise=wanted))
+    )
     action, memory = Trainer.fill(SimpleNamespace(agent=looks_on), agent.initial_state(4), image, first)
     assert torch.equal(action, torch.tensor([[0.25, -1.0]] * 4))
     assert torch.equal(memory.action, action)
@@ -83,7 +86,9 @@ def test_the_memory_holds_the_action_that_was_taken():
 
 def test_where_no_action_explores_the_replay_is_filled_by_the_agent():
     own = torch.rand(4, 2), make_agent().initial_state(4)._replace(noise=None)
-    filled = Trainer.fill(SimpleNamespace(agent=SimpleNamespace(act=lambda *seen: own)), None, None, None)
+    filled = Trainer.fill(
+        SimpleNamespace(agent=SimpleNamespace(spec=AgentSpec({}, False, False), act=lambda *seen: own)), None, None, None
+    )
     assert filled == own
 
 
@@ -184,7 +189,7 @@ def test_what_imagination_keeps_is_what_its_loss_saves(name, gradient):
         keep = lambda value, kept=kept: kept.setdefault(value.untyped_storage().data_ptr(), value)  # noqa: E731
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda value: value):
             condition = agent.skills.draw(number, torch.device("cpu")) if spaces.condition else None
-            agent.judge(agent.world_model.initial(number, torch.device("cpu")), condition)
+            agent.learners["imagination"].judge(agent.world_model.initial(number, torch.device("cpu")), condition)
         found[number] = sum(value.untyped_storage().nbytes() for place, value in kept.items() if place not in weights)
     assert build.bytes_of_imagination(run.agent_config, spaces, 32) == pytest.approx(found[40] - found[8], rel=0.15)
 
@@ -212,7 +217,7 @@ def test_acting_compiles_nothing():
     agent.compile_parts(backend=lambda graph, inputs: calls.append(graph) or graph.forward, dynamic=False)
     image, first = make_batch()["image"][:, 0], torch.ones(4, dtype=torch.bool)
     agent.act(agent.initial_state(4), image, first)
-    agent.pictures(make_batch())
+    agent.render(make_batch())
     assert not calls
     agent.update(make_batch())
     assert calls
@@ -311,7 +316,7 @@ def test_state_round_trip_continues_exactly():
 
 def test_a_picture_of_every_image():
     agent, batch = make_agent(), make_batch()
-    pictures = agent.pictures(batch)
+    pictures = agent.render(batch)
     assert pictures.shape == batch["image"].shape
     assert pictures.dtype == torch.uint8
 
@@ -333,7 +338,7 @@ def test_a_picture_of_every_image():
 )
 def test_a_method_is_a_preset(name, rule, reads, rewards):
     config, _ = runs.read(["--agent", name], cuda=False)
-    agent = Agent(config.agent_config, Spaces(64, 2, config.skill.size, config.signals))
+    agent = WorldModelAgent(config.agent_config, Spaces(64, 2, config.skill.size, config.signals))
     assert isinstance(agent.world_model.rule, rule)
     assert set(agent.world_model.terms) == reads
     assert set(agent.actor_critic.critics) == rewards
@@ -346,7 +351,7 @@ def test_a_method_is_a_preset(name, rule, reads, rewards):
 def test_sizes_hold_what_their_names_say(size, low, high):
     config, _ = runs.read(["--size", size, "--agent", "infopower"], cuda=False)
     with torch.device("meta"):  # shapes alone
-        agent = Agent(replace(config.agent_config, compile="false"), Spaces(64, 6), "meta")
+        agent = WorldModelAgent(replace(config.agent_config, compile="false"), Spaces(64, 6), "meta")
     # as DreamerV3 counts them: what is trained, the decoder for pictures included
     assert low < sum(agent.parameters_by_module().values()) < high
 

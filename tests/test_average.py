@@ -7,15 +7,15 @@ import pytest
 import torch
 from small import make_agent, make_batch
 
-from foreground.agents.agent import Agent
+from foreground.agents.agent import WorldModelAgent
 from foreground.agents.average import WeightAverage
 
 
-def averaging(decay: float = 0.9) -> Agent:
+def averaging(decay: float = 0.9) -> WorldModelAgent:
     agent = make_agent()
     optimiser = dataclasses.replace(agent.config.optimiser, average=decay)
     torch.manual_seed(0)
-    return Agent(dataclasses.replace(agent.config, optimiser=optimiser), agent.spaces)
+    return WorldModelAgent(dataclasses.replace(agent.config, optimiser=optimiser), agent.spaces)
 
 
 def test_the_average_is_that_of_a_slow_reference():

@@ -12,7 +12,7 @@ import torch
 from small import INFOPOWER, make_agent, make_batch, world_config
 
 from foreground.agents.actor_critic import ActorCritic, ActorCriticConfig
-from foreground.agents.agent import Agent
+from foreground.agents.agent import WorldModelAgent
 from foreground.world_models import world_model as w
 from foreground.world_models.distributions import clipped_normal_log_prob
 from foreground.world_models.terms import Empowerment, Rollout
@@ -43,7 +43,7 @@ def test_the_loss_of_the_policy_is_one_graph(gradient):
     policy = ActorCritic(config, agent.world_model.rssm.feature_size, 2)
     _, states, *_ = agent.world_model.loss(make_batch())
     start = states.state.detach().map(lambda x: x.flatten(0, 1))
-    losses, _ = whole(policy.loss)(agent.world_model, start, agent.rewards)
+    losses, _ = whole(policy.loss)(agent.world_model, start, agent.learners["imagination"].rewards)
     losses["actor"].backward()
     assert all(torch.isfinite(loss) for loss in losses.values())
 
@@ -103,8 +103,8 @@ def test_compiling_asks_for_a_compiler_and_the_headers_of_python(monkeypatch, tm
     if header:
         (tmp_path / "Python.h").touch()
     if expected:
-        assert Agent._compiles(agent, "auto", records=True)
-        assert not Agent._compiles(agent, "auto", records=False)
+        assert WorldModelAgent._compiles(agent, "auto", records=True)
+        assert not WorldModelAgent._compiles(agent, "auto", records=False)
         return
     with pytest.warns(UserWarning, match="runs uncompiled"):
-        assert not Agent._compiles(agent, "auto", records=True)
+        assert not WorldModelAgent._compiles(agent, "auto", records=True)

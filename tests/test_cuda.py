@@ -10,7 +10,7 @@ import torch
 from small import DREAMER, INFOPOWER, assert_nan_is_stopped, make_agent, make_batch
 
 from benchmarks.fault import runs
-from foreground.agents.agent import Agent
+from foreground.agents.agent import WorldModelAgent
 from foreground.agents.recorded import PLAIN
 from foreground.training.replay import Replay
 from foreground.world_models.world_model import Spaces
@@ -19,15 +19,15 @@ ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
 
 
-def on_cuda(cpu: Agent, **changes) -> Agent:
+def on_cuda(cpu: WorldModelAgent, **changes) -> WorldModelAgent:
     """The same agent there, with the same weights."""
     config = cpu.config.__class__(**(vars(cpu.config) | {"compile": "false"} | changes))
-    agent = Agent(config, Spaces(32, 2), "cuda")
+    agent = WorldModelAgent(config, Spaces(32, 2), "cuda")
     agent.load_training_state(cpu.training_state())
     return agent
 
 
-def without_chance(agent: Agent) -> None:
+def without_chance(agent: WorldModelAgent) -> None:
     """Modes in place of samples, on any device the same."""
     latent = agent.world_model.rssm.latent
     latent.sample = latent.mode
@@ -56,7 +56,7 @@ def test_loss_and_gradient_are_those_of_the_cpu(terms):
     assert norms["bfloat16"] == pytest.approx(norms["cpu"], rel=0.2)
 
 
-def learned(agent: Agent, updates: int) -> list[dict[str, torch.Tensor]]:
+def learned(agent: WorldModelAgent, updates: int) -> list[dict[str, torch.Tensor]]:
     """Metrics of each update, on batches of their own, as they stand when all are done."""
     torch.manual_seed(1)
     return [agent.update(make_batch(seed=seed)) for seed in range(updates)]
@@ -67,8 +67,8 @@ def test_recorded_updates_are_the_plain_ones():
     cpu, updates = make_agent(), PLAIN + 7
     plain, recorded = on_cuda(cpu, cuda_graphs="false"), on_cuda(cpu)
     rows = [learned(agent, updates) for agent in (plain, recorded)]
-    assert recorded._model_gradients.recordings
-    assert recorded._policy_gradients.recordings
+    assert recorded.learners["model"].gradients.recordings
+    assert recorded.learners["imagination"].gradients.recordings
     for ours, theirs in zip(*rows):
         assert ours.keys() == theirs.keys()
         for name in ours:
@@ -84,7 +84,7 @@ def test_other_sizes_are_recorded_on_their_own():
     for batch in (4, 4, 4, 4, 2, 4, 2, 2, 2, 4):
         metrics = agent.update(make_batch(batch))
         assert all(torch.isfinite(value) for value in metrics.values())
-    assert len(agent._model_gradients.recordings) == 2
+    assert len(agent.learners["model"].gradients.recordings) == 2
 
 
 def test_a_recorded_update_stops_before_the_weights():

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from foreground import envs as environments
+from foreground.agents.base import Held
 from foreground.agents.memory import Memory
 from foreground.agents.skills import SkillConfig, Skills
 from foreground.errors import UserError
@@ -75,10 +76,12 @@ class Walker:
     def choose(self, state, skill):
         return self.sense * skill
 
-    def act(self, memory, image, is_first, condition=None, explore=True):
-        state, skill = self.perceive(memory, image, is_first, explore), memory.condition if condition is None else condition
-        action = self.choose(state, skill)
-        return action, memory._replace(state=state, action=action, condition=skill)
+    def act(self, memory, image, is_first, explore=True, commander=None):
+        state, held = self.perceive(memory, image, is_first, explore), Held(memory.condition, memory.age)
+        if commander:
+            held = commander(memory, lambda: state, is_first, explore)
+        action = self.choose(state, held.condition)
+        return action, memory._replace(state=state, action=action, condition=held.condition, age=held.age)
 
 
 @pytest.fixture(autouse=True)
@@ -238,7 +241,7 @@ def test_planning_finds_the_way_to_the_reward():
     image = torch.from_numpy(np.stack([Plane().reset(seed=1)[0]] * 2))
     held = []
     for step in range(10):
-        action, state = planner(state, image, torch.tensor([step == 0] * 2))
+        action, state = planner.agent.act(state, image, torch.tensor([step == 0] * 2), commander=planner)
         held.append(state.condition)
     assert torch.equal(held[0], held[4])
     assert not torch.equal(held[4], held[5])

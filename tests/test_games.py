@@ -59,7 +59,7 @@ def test_another_method_begins_with_its_world_model(games_run, tmp_path):
     build.begin_with(agent, config)
     there = checkpoint.load(checkpoint.latest(games_run / "checkpoints")[0])["agent"]["weights"]
     name = "world_model.encoder.project.weight"
-    assert torch.equal(agent.state_dict()[name], there[f"base.{name}"])
+    assert torch.equal(agent.state_dict()[name], there[name])
 
 
 def test_games_are_played_and_adapted_to(games_run):

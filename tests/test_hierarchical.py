@@ -14,9 +14,9 @@ from test_docs import documented
 
 from foreground import build
 from foreground.agents.actor_critic import ActorCriticConfig
+from foreground.agents.agent import WorldModelAgent
 from foreground.agents.config import AgentConfig, HierarchyConfig, OptimiserConfig
 from foreground.agents.discovery import DiscoveryConfig
-from foreground.agents.hierarchical import Hierarchical
 from foreground.agents.optimiser import descend
 from foreground.agents.policy import Policy
 from foreground.agents.skills import SkillConfig
@@ -28,18 +28,19 @@ from foreground.world_models.rssm import State
 from foreground.world_models.world_model import Spaces
 
 HOLD, PLANE = 3, SkillConfig(2)
+COMMANDED = {"commander": "high_level_policy", "learners": ("frozen_model", "decisions")}
 
 
-def make_hierarchical(skill=PLANE) -> Hierarchical:
+def make_hierarchical(skill=PLANE) -> WorldModelAgent:
     torch.manual_seed(0)
     policy = ActorCriticConfig(units=32, layers=1, horizon=2, starts=16, discount=0.8, entropy=0.0)
     optimiser = OptimiserConfig(model_rate=3e-3, actor_rate=3e-3, critic_rate=3e-3, warmup=0)
     world = world_config({"reward": 1.0}, ())
-    config = AgentConfig(world, policy, optimiser, skill, hierarchy=HierarchyConfig(HOLD, units=32, layers=1))
-    return Hierarchical(config, Spaces(32, 2, skill.size))
+    config = AgentConfig(world, policy, optimiser, skill, hierarchy=HierarchyConfig(HOLD, units=32, layers=1), **COMMANDED)
+    return WorldModelAgent(config, Spaces(32, 2, skill.size))
 
 
-def in_the_plane(agent: Hierarchical, monkeypatch, reward=lambda feature: feature[..., 0]) -> None:
+def in_the_plane(agent: WorldModelAgent, monkeypatch, reward=lambda feature: feature[..., 0]) -> None:
     """An exact world: the first two numbers of the state go where the skill says, a tenth a step."""
 
     def imagine(state: State, action: torch.Tensor) -> State:
@@ -49,7 +50,7 @@ def in_the_plane(agent: Hierarchical, monkeypatch, reward=lambda feature: featur
 
     monkeypatch.setattr(agent.world_model, "imagine", imagine)
     monkeypatch.setattr(agent.world_model, "reward", reward)
-    monkeypatch.setattr(agent, "choose", lambda state, skill: skill)
+    monkeypatch.setattr(agent, "choose", lambda state, skill, noise=None: skill)
 
 
 def test_the_world_and_the_skills_stay_as_they_are():
@@ -69,7 +70,7 @@ def test_a_step_of_it_is_many_steps_of_a_skill(monkeypatch):
     in_the_plane(agent, monkeypatch)
     size, sample = agent.world_model.rssm.config.deterministic, agent.world_model.rssm.latent.size
     start = State(torch.zeros(5, size), torch.zeros(5, sample))
-    imagined, reward = agent.imagine(start)
+    imagined, reward = agent.learners["decisions"].imagine(start)
     assert imagined.state.deterministic.shape == (3, 5, size)
     assert reward.shape == (2, 5)
     place, discount = torch.zeros(5, 2), 0.8 ** (1 / HOLD)
@@ -87,11 +88,11 @@ def test_a_step_of_it_is_many_steps_of_a_skill(monkeypatch):
 def test_it_learns_which_skill_pays(monkeypatch, skill):
     agent = make_hierarchical(skill)
     in_the_plane(agent, monkeypatch, lambda feature: feature[..., 0])
-    monkeypatch.setattr(agent, "choose", lambda state, skill: skill[:, :2])
+    monkeypatch.setattr(agent, "choose", lambda state, skill, noise=None: skill[:, :2])
     size, sample = agent.world_model.rssm.config.deterministic, agent.world_model.rssm.latent.size
     for _ in range(150):
         place = torch.cat([torch.randn(64, 2), torch.zeros(64, size - 2)], -1)
-        imagined, reward = agent.imagine(State(place, torch.zeros(64, sample)))
+        imagined, reward = agent.learners["decisions"].imagine(State(place, torch.zeros(64, sample)))
         losses, _ = agent.actor_critic.improve(imagined, {"task": lambda _, reward=reward: reward})
         descend(agent.optimisers, losses)
     feature = torch.cat([torch.randn(64, 2), torch.zeros(64, size - 2 + sample)], -1)
@@ -134,9 +135,9 @@ def test_it_explores_by_skills_and_not_by_actions(monkeypatch):
 def test_what_a_high_level_policy_has_nothing_to_do_with_is_refused(changed, remedy):
     terms = changed.pop("terms", {"reward": 1.0})
     policy = ActorCriticConfig(units=32, layers=1, **changed)
-    config = AgentConfig(world_config(terms, ()), policy, skill=PLANE, hierarchy=HierarchyConfig(HOLD, 32, 1))
+    config = AgentConfig(world_config(terms, ()), policy, skill=PLANE, hierarchy=HierarchyConfig(HOLD, 32, 1), **COMMANDED)
     with pytest.raises(UserError, match=remedy):
-        Hierarchical(config, Spaces(32, 2, 2))
+        WorldModelAgent(config, Spaces(32, 2, 2))
 
 
 def test_its_metrics_are_on_the_page():

@@ -1,18 +1,20 @@
 """The latent policy: the alternation, the constraint, starts, acting; what it has nothing to do with."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from gymnasium import spaces as gym_spaces
-from latent import GAMES, batch_of, changed, inputs, make_agent, parts_of, states
+from latent import GAMES, MODAL, batch_of, changed, inputs, make_agent, parts_of, states
 from small import INFOPOWER, world_config
 from torch.func import functional_call
 
 from foreground import build
+from foreground.agents.agent import WorldModelAgent
+from foreground.agents.base import Step
 from foreground.agents.config import AgentConfig, ModesConfig
-from foreground.agents.latent_policy import LatentPolicy
 from foreground.agents.skills import SkillConfig
 from foreground.configs import run as runs
 from foreground.errors import UserError
@@ -108,14 +110,21 @@ def test_a_game_comes_to_use_the_mode_that_returns_most():
     assert torch.equal(agent.modes(agent.modes.games).argmax(-1), index)
 
 
+def learned_model(agent, batch):
+    """The states of a batch after one step of the world model."""
+    step = Step(batch)
+    agent.learners["model"](step)
+    return step.state
+
+
 def test_starts_are_in_any_game_where_physics_is_shared_and_else_in_their_own():
     for shared in (True, False):
         agent = make_agent(shared=shared)
         batch = batch_of(agent)
-        state, _ = agent.base.learn_model(batch)
+        state = learned_model(agent, batch)
         mark = batch["game"].flatten(0, 1)
         feature = state.feature.flatten(0, 1)
-        start, game = agent._starts(state, batch)
+        start, _, _, game = agent.commander.starts(state, batch)
         own = torch.stack([mark[(feature == row).all(-1).nonzero()[0, 0]] for row in start.feature])
         assert torch.equal(own, game) != shared
 
@@ -124,13 +133,13 @@ def test_one_loss_weighs_roll_outs():
     """Of weight 0 nothing is left; all weights 1 are no weights."""
     agent = make_agent()
     batch = batch_of(agent)
-    state, _ = agent.base.learn_model(batch)
-    start, game = agent._starts(state, batch)
+    state = learned_model(agent, batch)
+    start, _, _, game = agent.commander.starts(state, batch)
     condition = torch.cat([agent.modes.one_hot(torch.zeros(16, dtype=torch.long)), game], -1)
     losses = []
     for weight in (None, torch.ones(16), torch.zeros(16)):
         torch.manual_seed(0)
-        losses.append(agent.base.judge(start, condition, weight, agent.modes.member(game))[0]["actor"])
+        losses.append(agent.learners["imagination"].judge(start, condition, weight, agent.modes.member(game))[0]["actor"])
     assert torch.equal(losses[0], losses[1])
     assert not torch.equal(losses[0], losses[2])
     assert float(losses[2].detach()) == 0
@@ -237,14 +246,14 @@ def test_what_a_latent_policy_has_nothing_to_do_with_is_refused():
     agent = make_agent()
     for config, spaces in (
         (agent.config, Spaces(32, 2, 3)),
-        (AgentConfig(agent.config.world_model, modes=ModesConfig(number=3)), agent.spaces),
+        (AgentConfig(agent.config.world_model, modes=ModesConfig(number=3), **MODAL), agent.spaces),
         (
-            AgentConfig(agent.config.world_model, agent.config.actor_critic, skill=SkillConfig(2), modes=ModesConfig(3)),
+            replace(agent.config, skill=SkillConfig(2)),
             agent.spaces,
         ),
     ):
         with pytest.raises(UserError):
-            LatentPolicy(config, spaces)
+            WorldModelAgent(config, spaces)
 
 
 @pytest.mark.parametrize(
@@ -261,7 +270,7 @@ def test_what_does_not_go_together_is_refused(words, part):
 
 def test_the_reward_of_a_game_needs_modes():
     config, _ = runs.read(["--agent", "mra", "--modes.number", "0"], cuda=False)
-    with pytest.raises(UserError, match="policies of modes"):
+    with pytest.raises(UserError, match="0 modes"):
         build.make_agent(config, gym_spaces.Box(-1, 1, (6,)), "cpu")
 
 
@@ -284,6 +293,6 @@ def test_parameters_of_the_critic_are_untouched_by_values():
 
 def test_the_objective_needs_the_reward_of_games():
     agent = make_agent()
-    config = AgentConfig(world_config(INFOPOWER), agent.config.actor_critic, modes=ModesConfig(number=3))
+    config = replace(agent.config, world_model=world_config(INFOPOWER))
     with pytest.raises(UserError, match="games"):
-        LatentPolicy(config, agent.spaces)
+        WorldModelAgent(config, agent.spaces)

@@ -10,7 +10,7 @@ import torch
 from small import world_config
 
 from foreground.agents.actor_critic import ActorCriticConfig
-from foreground.agents.agent import Agent
+from foreground.agents.agent import WorldModelAgent
 from foreground.agents.config import AgentConfig
 from foreground.envs.backgrounds import BackgroundConfig
 from foreground.envs.dmc import make, make_video
@@ -122,9 +122,9 @@ def test_what_does_not_vary_is_left_out():
 
 
 @pytest.fixture(scope="module")
-def agent() -> Agent:
+def agent() -> WorldModelAgent:
     torch.manual_seed(0)
-    return Agent(AgentConfig(world_config(), ActorCriticConfig(units=32, layers=1)), Spaces(32, 1))
+    return WorldModelAgent(AgentConfig(world_config(), ActorCriticConfig(units=32, layers=1)), Spaces(32, 1))
 
 
 @pytest.mark.parametrize("video", [True, False])
@@ -156,7 +156,7 @@ def test_episodes_are_collected_with_what_was_true(agent, video):
 
 def test_agents_that_read_the_episodes_of_one_list_of_actors_read_the_same(agent):
     torch.manual_seed(1)
-    other = Agent(
+    other = WorldModelAgent(
         AgentConfig(
             world_config(rssm=RSSMConfig(deterministic=24, hidden=32, groups=8, classes=4)),
             ActorCriticConfig(units=32, layers=1),

@@ -84,12 +84,13 @@ def test_workers_do_not_import_the_compiler():
 def test_an_agent_learns_the_same_recorded(stand_in):
     plain, recorded = make_agent(), make_agent()
     stand_in.append(recorded)
-    recorded._model_gradients, recorded._policy_gradients = Recorded(recorded._of_model), Recorded(recorded._of_policy)
+    for learner in recorded.learners.values():
+        learner.gradients = Recorded(learner.gradients)
     rows = []
     for agent in (plain, recorded):
         torch.manual_seed(1)
         rows.append([agent.update(make_batch(seed=seed)) for seed in range(PLAIN + 3)])
-    assert recorded._policy_gradients.recordings
+    assert recorded.learners["imagination"].gradients.recordings
     for ours, theirs in zip(*rows):
         assert ours.keys() == theirs.keys()
         assert all(float(ours[name]) == float(theirs[name]) for name in ours)

@@ -8,7 +8,9 @@ import torch
 from small import INFOPOWER, make_batch, world_config
 
 from foreground.agents.actor_critic import ActorCritic, ActorCriticConfig, Imagined
-from foreground.agents.agent import Agent
+from foreground.agents.agent import WorldModelAgent
+from foreground.agents.base import Step
+from foreground.agents.commanders import Fixed
 from foreground.agents.config import AgentConfig, OptimiserConfig
 from foreground.agents.discovery import FORMS, DiscoveryConfig, make_discovery
 from foreground.agents.returns import RewardUnit
@@ -23,13 +25,15 @@ TERMS = {"contrastive": 1.0, "predictability": 1.0, "empowerment": 1.0, "use": 1
 REWARDS = {"discovery": 1.0, "use": 0.5, "safety": 0.2}
 
 
-def skill_agent(form="wasserstein", skills=SPHERE, rewards=None, **policy) -> Agent:
+def skill_agent(form="wasserstein", skills=SPHERE, rewards=None, **policy) -> WorldModelAgent:
     torch.manual_seed(0)
     actor_critic = ActorCriticConfig(rewards=rewards or REWARDS, units=32, layers=1, horizon=5, starts=16, **policy)
     optimiser = OptimiserConfig(model_rate=3e-3, actor_rate=3e-3, critic_rate=3e-3, warmup=0)
     world = world_config(TERMS, ("predictability", "use", "safety"))
-    config = AgentConfig(world, actor_critic, optimiser, skills, DiscoveryConfig(form, units=32, layers=1))
-    return Agent(config, Spaces(32, 2, skills.size, ("use", "safety")))
+    discovery = DiscoveryConfig(form, units=32, layers=1)
+    learners = ("model", "discovery", "imagination")
+    config = AgentConfig(world, actor_critic, optimiser, skills, discovery, learners=learners)
+    return WorldModelAgent(config, Spaces(32, 2, skills.size, ("use", "safety")))
 
 
 def skill_batch(skills=SPHERE, seed=0) -> dict[str, torch.Tensor]:
@@ -59,7 +63,7 @@ def test_skills_are_directions_or_centred_one_hots():
 def test_no_skill_means_no_draw():
     state = torch.get_rng_state()
     skills = Skills(SkillConfig())
-    skills.renew(skills.draw(3), torch.zeros(3, dtype=torch.long), torch.ones(3, dtype=torch.bool))
+    assert skills.draw(3).shape == (3, 0)
     assert torch.equal(state, torch.get_rng_state())
 
 
@@ -75,7 +79,7 @@ def test_a_skill_is_held_and_drawn_anew_at_resets_and_after_its_time():
     changes = [[step for step in range(1, 9) if not torch.equal(seen[step][env], seen[step - 1][env])] for env in (0, 1)]
     assert changes == [[4, 6], [4, 8]]  # held for 4 steps; the first environment was reset at 6
     wanted = Skills(SPHERE).spread(2)
-    _, memory = agent.act(memory, image, torch.tensor([False, False]), wanted)
+    _, memory = agent.act(memory, image, torch.tensor([False, False]), commander=Fixed(wanted))
     assert torch.equal(memory.condition, wanted)
 
 
@@ -86,8 +90,8 @@ def test_the_actor_hears_the_skill():
             parameter.add_(0.3 * torch.randn_like(parameter))
     image, first = torch.zeros(1, 32, 32, 3, dtype=torch.uint8), torch.tensor([True])
     up = torch.tensor([[1.0, 0, 0]])
-    one, _ = agent.act(agent.initial_state(1), image, first, up, explore=False)
-    two, _ = agent.act(agent.initial_state(1), image, first, -up, explore=False)
+    one, _ = agent.act(agent.initial_state(1), image, first, explore=False, commander=Fixed(up))
+    two, _ = agent.act(agent.initial_state(1), image, first, explore=False, commander=Fixed(-up))
     assert not torch.allclose(one, two)
 
 
@@ -179,7 +183,7 @@ def test_an_update_moves_everything_and_discovery_leaves_the_model_alone(form):
     assert all(torch.isfinite(value) for value in metrics.values())
     before = {name: weight.clone() for name, weight in agent.world_model.state_dict().items()}
     _, states = agent.world_model.observe(batch["image"], batch["action"], batch["is_first"])
-    agent._discover(states.state, batch)
+    agent.learners["discovery"](Step(batch, states.state))
     assert all(torch.equal(weight, before[name]) for name, weight in agent.world_model.state_dict().items())
 
 
@@ -191,7 +195,7 @@ def test_steps_over_a_reset_teach_discovery_nothing():
         (sum(p.square().sum() for p in agent.discovery.parameters()), {}),
     )[1]
     _, states = agent.world_model.observe(batch["image"], batch["action"], batch["is_first"])
-    agent._discover(states.state, batch)
+    agent.learners["discovery"](Step(batch, states.state))
     [(previous, following, skill)] = seen
     rows, steps = batch["reward"].shape
     assert len(previous) == rows * (steps - 1) - 1  # one reset inside
@@ -206,14 +210,14 @@ def test_the_discovery_reward_is_that_of_the_map_of_the_moment():
     deterministic, stochastic = torch.randn(6, 3, 32), torch.randn(6, 3, 16)
     skill = Skills(SPHERE).draw(3)
     imagined = Imagined(State(deterministic, stochastic), None, torch.zeros(5, 3, 2), torch.zeros(5, 3), skill)
-    reward = agent.rewards["discovery"](imagined)
+    reward = agent.learners["imagination"].rewards["discovery"](imagined)
     assert reward.shape == (5, 3)
     feature = imagined.state.feature
     place = agent.discovery.map(feature)
     assert torch.allclose(reward[2, 1], (place[3, 1] - place[2, 1]) @ skill[1], atol=1e-5)
     with torch.no_grad():
         agent.discovery.map[-1].weight.mul_(2)
-    assert torch.allclose(agent.rewards["discovery"](imagined), 2 * reward, atol=1e-4)
+    assert torch.allclose(agent.learners["imagination"].rewards["discovery"](imagined), 2 * reward, atol=1e-4)
 
 
 def test_a_reward_in_units_of_itself_has_no_unit_and_does_not_blow_up_noise():
@@ -302,7 +306,7 @@ def test_skills_that_are_none_change_nothing():
     found = []
     for skills in (SkillConfig(), SkillConfig(size=0, kind="one_hot", hold=1)):
         torch.manual_seed(0)
-        agent = Agent(AgentConfig(world_config(INFOPOWER), plain, skill=skills), Spaces(32, 2))
+        agent = WorldModelAgent(AgentConfig(world_config(INFOPOWER), plain, skill=skills), Spaces(32, 2))
         agent.update(make_batch())
         found.append(agent.state_dict())
     assert all(torch.equal(found[0][name], found[1][name]) for name in found[0])
@@ -340,7 +344,7 @@ def test_every_imagined_start_has_a_skill_of_its_own():
     """The skill that led to a state was followed to its end there: it would teach nothing more."""
     agent, batch = skill_agent(), skill_batch()
     _, states = agent.world_model.observe(batch["image"], batch["action"], batch["is_first"])
-    start, skill = agent._starts(states.state)
+    start, skill, *_ = agent.commander.starts(states.state, batch)
     assert skill.shape == (len(start.deterministic), SPHERE.size)
     torch.testing.assert_close(skill.norm(dim=-1), torch.ones(len(skill)))
     assert len(skill.unique(dim=0)) == len(skill)

@@ -286,7 +286,7 @@ def test_imagination_starts_from_rows_with_history():
     batch = make_batch()
     batch["is_first"][:] = False
     state = agent.world_model.observe(batch["image"], batch["action"], batch["is_first"])[1].state
-    start, _ = agent._starts(state, batch["is_first"])
+    start = agent.commander.starts(state, batch).state
     known = state.deterministic[:, 5:].flatten(0, 1)  # 12 of the 32 rows, and 16 are asked for
     found = (start.deterministic[:, None] == known[None]).all(-1).any(-1)
     assert found.tolist() == [True] * 12 + [False] * 4

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from foreground.agents.agent import Agent
+from foreground.agents.base import Agent
 from foreground.agents.optimiser import Divergence, not_finite
 from foreground.errors import UserError, unforeseen
 from foreground.option import option
@@ -25,7 +25,7 @@ from foreground.training.periodic import Every, Metrics
 from foreground.training.progress import Progress
 from foreground.training.replay import Replay
 from foreground.training.rollout import Policy, Rollout
-from foreground.training.state import completed, moved
+from foreground.training.state import SCHEMA, completed, moved
 
 
 @dataclass(frozen=True)
@@ -188,7 +188,7 @@ class Trainer:
         Where no action explores, it is the agent's own.
         """
         action, memory = self.agent.act(memory, image, is_first)
-        if memory.noise is None:
+        if not self.agent.spec.explores:
             return action, memory
         action = memory.noise.clamp(-1, 1)
         return action, memory.took(action)
@@ -216,10 +216,10 @@ class Trainer:
     def show(self, logger: Logger) -> None:
         """Videos: the last steps of training, and observation beside what the latent keeps."""
         length = min(64, self.replay.rows_per_stream)
-        if self.replay.can_sample(length) and self.agent.draws:
+        if self.replay.can_sample(length) and self.agent.spec.renders:
             with torch.random.fork_rng():  # looking must not change the run
                 batch = self.replay.peek(2, length)
-                kept = self.agent.pictures(batch)
+                kept = self.agent.render(batch)
             panels = pictures.latent_panels(batch["image"].cpu().numpy(), kept.cpu().numpy())  # three of (2, T, H, W, C)
             tiles = [panel[row] for row in range(len(kept)) for panel in panels]
             shown = pictures.pages(tiles, pictures.LABELS * len(kept), columns=3, side=pictures.GIF)
@@ -271,6 +271,7 @@ class Trainer:
         evaluated = {"evaluated": self.evaluated} if self.config.evaluate_every else {}
         provenance = {"provenance": self.provenance} if self.provenance else {}
         return provenance | {
+            "schema": SCHEMA,
             "agent": self.agent.training_state(),
             "replay": {"manifest": manifest, "tail": tail},
             "clocks": {"agent_step": self.agent_step, "update": self.update, "owed": self.owed} | evaluated,

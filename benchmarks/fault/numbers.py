@@ -14,7 +14,7 @@ from benchmarks.fault import Tries
 from benchmarks.fault.runs import SMALL, trained
 from foreground import build
 from foreground.agents import optimiser
-from foreground.agents.agent import Agent
+from foreground.agents.agent import WorldModelAgent
 from foreground.agents.optimiser import Divergence, guard
 from foreground.configs import run as runs
 from foreground.errors import UserError
@@ -31,7 +31,7 @@ BAD = (float("nan"), float("inf"), float("-inf"))
 class Learner(NamedTuple):
     """A small agent at work; `act` plays at random while it looks on."""
 
-    agent: Agent
+    agent: WorldModelAgent
     replay: Replay
     rollout: Rollout
     act: Policy
@@ -55,7 +55,7 @@ def nan(folder: Path, chance: random.Random) -> Tries:
         yield lost and f"{name}, {kind} {place}: {lost}"
 
 
-def places_of(agent: Agent) -> list[tuple[str, str]]:
+def places_of(agent: WorldModelAgent) -> list[tuple[str, str]]:
     """(kind, name) of all that a bad number can come through; a picture has whole numbers, which are never bad."""
     weights = [name for name, _ in learned(agent)]
     places = [("door", name) for name in ("action", "reward", "signals")] + [("loss", name) for name in agent.optimisers]
@@ -138,12 +138,12 @@ def learner(name: str, folder: Path) -> Learner:
     return Learner(agent, replay, rollout, act)
 
 
-def copies(agent: Agent) -> dict[str, torch.Tensor]:
+def copies(agent: WorldModelAgent) -> dict[str, torch.Tensor]:
     """Of its weights."""
     return {name: value.detach().clone() for name, value in agent.named_parameters()}
 
 
-def restore(agent: Agent, weights: dict[str, torch.Tensor]) -> None:
+def restore(agent: WorldModelAgent, weights: dict[str, torch.Tensor]) -> None:
     """The weights as they were, and moving statistics without what was planted."""
     with torch.no_grad():
         for name, value in agent.named_parameters():
@@ -154,7 +154,7 @@ def restore(agent: Agent, weights: dict[str, torch.Tensor]) -> None:
 
 
 @contextlib.contextmanager
-def in_loss(agent: Agent, place: str, bad: float, chance: random.Random) -> Iterator[None]:
+def in_loss(agent: WorldModelAgent, place: str, bad: float, chance: random.Random) -> Iterator[None]:
     """What a module descends."""
 
     def spoilt(losses):
@@ -166,7 +166,7 @@ def in_loss(agent: Agent, place: str, bad: float, chance: random.Random) -> Iter
 
 
 @contextlib.contextmanager
-def in_gradient(agent: Agent, place: str, bad: float, chance: random.Random) -> Iterator[None]:
+def in_gradient(agent: WorldModelAgent, place: str, bad: float, chance: random.Random) -> Iterator[None]:
     """The gradient of one weight of one module."""
     hook = dict(learned(agent))[place].register_hook(lambda gradient: gradient * 0 + bad)
     try:
@@ -176,7 +176,7 @@ def in_gradient(agent: Agent, place: str, bad: float, chance: random.Random) -> 
 
 
 @contextlib.contextmanager
-def in_weight(agent: Agent, place: str, bad: float, chance: random.Random) -> Iterator[None]:
+def in_weight(agent: WorldModelAgent, place: str, bad: float, chance: random.Random) -> Iterator[None]:
     """One number of a weight, as a bad memory would leave it."""
     parameter = dict(learned(agent))[place]
     with torch.no_grad():
@@ -184,7 +184,7 @@ def in_weight(agent: Agent, place: str, bad: float, chance: random.Random) -> It
     yield
 
 
-def learned(agent: Agent) -> list[tuple[str, torch.nn.Parameter]]:
+def learned(agent: WorldModelAgent) -> list[tuple[str, torch.nn.Parameter]]:
     """The weights that an optimiser moves."""
     moved = {id(parameter) for optimiser in agent.optimisers.values() for parameter in optimiser.parameters}
     return [(name, parameter) for name, parameter in agent.named_parameters() if id(parameter) in moved]

@@ -1,0 +1,184 @@
+"""The parts of an update, each by its name in a preset: the world model, the map of skills, the policy in imagination.
+
+Shapes: B batch, T time, N starts, C condition, M games, F features.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from foreground.agents import registry
+from foreground.agents.base import Metrics, Starts, Step
+from foreground.agents.discovery import make_discovery
+from foreground.agents.optimiser import Optimiser, descend, gradients, step
+from foreground.agents.recorded import Recorded
+from foreground.agents.rewards import make_rewards
+from foreground.agents.skills import Skills
+from foreground.world_models.rssm import State
+from foreground.world_models.world_model import known_rows
+
+
+def detached(table: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The same without gradients."""
+    return {name: value.detach() for name, value in table.items()}
+
+
+def named(prefix: str, table: Metrics) -> Metrics:
+    """Return the same metrics under a prefix."""
+    return {f"{prefix}/{key}": value for key, value in table.items()}
+
+
+class Part:
+    """What learners have in common: the agent, no networks of their own, optimisers with the configured schedule."""
+
+    renders = False
+
+    def __init__(self, agent):
+        self.agent, self.config, self.device = agent, agent.config, agent.device
+        self.modules: dict[str, nn.Module] = {}
+        self.optimisers: dict[str, Optimiser] = {}
+
+    def begin(self, records: bool) -> None:
+        """Make nothing more."""
+
+    def compile_parts(self, **options) -> bool:
+        """Compile what is worth it, by `options` of torch.compile; return whether there is something."""
+        return False
+
+    def optimise(self, name: str, parameters: list[nn.Parameter], rate: float, clip: float) -> None:
+        """Add an optimiser with the schedule of the config."""
+        config = self.config.optimiser
+        schedule = config.epsilon, config.warmup, config.decay_after
+        self.optimisers[name] = Optimiser(name, parameters, rate, clip, *schedule)
+
+    def optimise_policy(self, actor: list[nn.Parameter], critics: list[nn.Parameter]) -> None:
+        """Add the optimisers of actor and critics."""
+        config = self.config.optimiser
+        self.optimise("actor", actor, config.actor_rate, config.policy_clip)
+        self.optimise("critic", critics, config.critic_rate, config.policy_clip)
+
+    def autocast(self) -> torch.autocast:
+        """Return the context in which networks run: bfloat16 on CUDA."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda")
+
+
+@registry.learner("model")
+class ModelLearner(Part):
+    """The world model, and the decoder for pictures beside it."""
+
+    def __init__(self, agent):
+        super().__init__(agent)
+        self.model = agent.world_model
+
+    def begin(self, records: bool) -> None:
+        # The decoder for pictures has its own optimiser: not even the clipping of its gradient touches the model.
+        pictures = [] if self.model.decodes else list(self.model.decoder.parameters())
+        held, config = {id(parameter) for parameter in pictures}, self.config.optimiser
+        own = [parameter for parameter in self.model.parameters() if id(parameter) not in held]
+        self.optimise("world_model", own, config.model_rate, config.model_clip)
+        if pictures and self.config.world_model.picture_frames:
+            self.optimise("pictures", pictures, config.model_rate, config.model_clip)
+        self.gradients = Recorded(self._gradients) if records else self._gradients
+
+    @property
+    def renders(self) -> bool:
+        return self.model.decodes or "pictures" in self.optimisers
+
+    def compile_parts(self, **options) -> bool:
+        for part in (self.model.encoder, self.model.rssm.recurrence, *self.model.terms.values()):
+            part.compile(**options)
+        self.model.imagine = torch.compile(self.model.imagine, **options)
+        return True
+
+    def __call__(self, update: Step) -> Metrics:
+        """One step of the world model. On CUDA the next call may write over the states."""
+        losses, found, update.state, values, metrics = self.gradients(update.batch)
+        norms = step(self.optimisers, losses, found)
+        self.model.dual_step(values)
+        return named("model", metrics) | named("gradient", norms)
+
+    def _gradients(self, batch: dict[str, Tensor]) -> tuple[dict, dict, State, dict, dict]:
+        """Losses of the world model and their gradients; states, values of the terms, metrics."""
+        with self.autocast():
+            losses, states, values, metrics = self.model.loss(batch)
+        found = gradients(self.optimisers, losses)
+        return detached(losses), found, states.state.detach(), detached(values), detached(metrics)
+
+
+@registry.learner("discovery")
+class DiscoveryLearner(Part):
+    """The map that the reward `discovery` goes by. Raises UserError where there are no skills."""
+
+    def __init__(self, agent):
+        super().__init__(agent)
+        self.map = make_discovery(self.config.discovery, agent.world_model.rssm.feature_size, Skills(self.config.skill))
+        self.modules = {"discovery": self.map}
+
+    def begin(self, records: bool) -> None:
+        parameters = list(self.map.parameters())
+        self.optimise("discovery", parameters, self.config.discovery.rate, self.config.optimiser.policy_clip)
+
+    def __call__(self, update: Step) -> Metrics:
+        """One step of the map. Steps that start an episode are left out: no skill led there."""
+        feature = update.state.detach().feature.float()  # (B, T, F)
+        skill = update.batch["condition"][:, 1:]  # (B, T-1, C)
+        moved = ~update.batch["is_first"][:, 1:]
+        loss, metrics = self.map.loss(feature[:, :-1][moved], feature[:, 1:][moved], skill[moved])
+        norm = descend(self.optimisers, {"discovery": loss})["discovery"]
+        return named("discovery", metrics | {"gradient": norm})
+
+
+@registry.learner("imagination")
+class Imagination(Part):
+    """Actor and critics, from where and under what the commander says."""
+
+    def __init__(self, agent):
+        super().__init__(agent)
+        self.model, self.actor_critic = agent.world_model, agent.actor_critic
+        config = self.config.actor_critic
+        self.rewards = make_rewards(list(config.rewards), self.model, agent.discovery, config.factors)
+
+    def begin(self, records: bool) -> None:
+        self.optimise_policy(self.agent.commander.learned, list(self.actor_critic.critics.parameters()))
+        self.gradients = Recorded(self._gradients) if records else self._gradients
+
+    def compile_parts(self, **options) -> bool:
+        self.actor_critic.actor.compile(**options)
+        self.actor_critic.improve = torch.compile(self.actor_critic.improve, **options)
+        return True
+
+    def __call__(self, update: Step) -> Metrics:
+        update.starts = self.agent.commander.starts(update.state, update.batch)
+        seen = (update.state, update.batch["reward"], update.batch["is_first"])
+        return self.learn(update.starts, seen if self.config.actor_critic.replay_value else None)
+
+    def learn(self, starts: Starts, replayed: tuple[State, Tensor, Tensor] | None = None) -> Metrics:
+        """One step of actor and critics.
+
+        replayed   states (B, T, ...), rewards and is_first (B, T) that the task's critic learns from as well
+        """
+        losses, found, metrics = self.gradients(starts.state, starts.condition, starts.member, replayed)
+        norms = step(self.optimisers, losses, found)
+        self.actor_critic.follow()
+        return named("policy", metrics | losses) | named("gradient", norms)
+
+    def judge(
+        self, start: State, condition: Tensor | None, weight: Tensor | None = None, member: Tensor | None = None
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Losses of actor and critics on roll-outs from start (N, ...), and metrics; see ActorCritic.loss."""
+        with self.autocast():
+            return self.actor_critic.loss(self.model, start, self.rewards, condition, weight, member)
+
+    def _gradients(
+        self,
+        start: State,
+        condition: Tensor | None,
+        member: Tensor | None,
+        replayed: tuple[State, Tensor, Tensor] | None,
+    ) -> tuple[dict, dict, dict]:
+        """Losses of actor and critics and their gradients; metrics."""
+        losses, metrics = self.judge(start, condition, member=member)
+        if replayed is not None:
+            known = known_rows(replayed[2], self.config.world_model.context)
+            loss, metrics["task/over_replay"] = self.actor_critic.replayed(*replayed, known)
+            losses["critic"] = losses["critic"] + self.config.actor_critic.replay_value * loss
+        return detached(losses), gradients(self.optimisers, losses), detached(metrics)

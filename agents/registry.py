@@ -1,0 +1,58 @@
+"""Commanders and learners by the names that a preset gives them.
+
+A file in this folder registers what it brings; every file is imported, so that there is no list to keep:
+
+    @registry.commander("mine")
+    class Mine: ...
+"""
+
+import functools
+import importlib
+import pkgutil
+from collections.abc import Callable
+from pathlib import Path
+
+from foreground.errors import UserError, nearest
+
+COMMANDERS: dict[str, type] = {}
+LEARNERS: dict[str, type] = {}
+
+
+def commander(name: str) -> Callable[[type], type]:
+    """Register a class: made as (config, spaces, world model), with a static `check(config, spaces)`."""
+    return functools.partial(_register, COMMANDERS, name)
+
+
+def learner(name: str) -> Callable[[type], type]:
+    """Register a class: made as (agent), after the agent's world model, commander and earlier learners."""
+    return functools.partial(_register, LEARNERS, name)
+
+
+def _register(table: dict[str, type], name: str, kind: type) -> type:
+    if table.get(name, kind) is not kind:
+        raise ValueError(f"{name!r} is registered twice")
+    table[name] = kind
+    return kind
+
+
+@functools.cache
+def _import_all() -> None:
+    for module in pkgutil.iter_modules([str(Path(__file__).parent)]):
+        importlib.import_module(f"{__package__}.{module.name}")
+
+
+def find_commander(name: str) -> type:
+    """Return the class of a name. Raise UserError for an unknown one."""
+    return _find(COMMANDERS, name, "commander")
+
+
+def find_learner(name: str) -> type:
+    """Return the class of a name. Raise UserError for an unknown one."""
+    return _find(LEARNERS, name, "learners")
+
+
+def _find(table: dict[str, type], name: str, option: str) -> type:
+    _import_all()
+    if name not in table:
+        raise UserError(f"unknown name {name!r}", f"--{option}", nearest(name, table))
+    return table[name]

@@ -26,7 +26,7 @@ from foreground.training import board, checkpoint, identity, lock, options
 from foreground.training.files import remove_abandoned, write_atomic
 from foreground.training.logger import Logger
 from foreground.training.progress import Progress
-from foreground.training.rollout import Rollout
+from foreground.training.rollout import Rollout, layout_of
 from foreground.training.trainer import Trainer
 from foreground.training.values import shown
 
@@ -153,8 +153,9 @@ def train(config: runs.RunConfig, folder: Path, device, held: lock.Lock, changes
         space = envs.single_action_space
         needed = build.check_model(config, space, device)
         agent = build.make_agent(config, space, device)
-        replay, replay_text = build.make_replay(config, space, device, needed)
-        rollout = Rollout(envs, agent.initial_state(envs.num_envs), config.seed)
+        layout = layout_of(envs) | agent.spec.layout
+        replay, replay_text = build.make_replay(config, layout, device, needed)
+        rollout = Rollout(envs, agent.initial_state(envs.num_envs), config.seed, layout)
         evaluator = report.Evaluator(config, agent, folder)
         trainer = Trainer(
             config.training,

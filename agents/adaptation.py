@@ -144,5 +144,5 @@ def fit_reward(agent: WorldModelAgent, batches: Iterator[Batch], steps: int, rat
         seen = batch["image"], batch["action"], batch["is_first"]
         with torch.no_grad():
             embedding, states = agent.world_model.observe(*seen)
-        rollout = Rollout(*seen[:2], batch["reward"], batch["is_first"], embedding, states, None, batch["game"])
+        rollout = Rollout(*seen[:2], batch["reward"], batch["is_first"], embedding, states, {"game": batch["game"]})
         descend(optimiser, {"reward": -term(rollout)[0]})

@@ -1,4 +1,4 @@
-"""The agent: a world model, a commander that chooses the policy's condition, and learners. See base.py for its contract.
+"""The agent: a world model, a commander and learners, put together. `base.py` has its contract.
 
 Methods differ in their configuration only: a preset names the commander and the learners.
 Shapes: B batch, T time, N environments or starts, A action, C condition, F features.
@@ -53,7 +53,7 @@ class WorldModelAgent(nn.Module):
             setattr(self, name, module)
 
     def _begin(self) -> None:
-        """Make what needs the weights where they stay: optimisers, their average, recorded and compiled parts."""
+        """Make what needs the weights in their place: optimisers, average, compiled parts."""
         records = self.device.type == "cuda" and self.config.cuda_graphs != "false"
         self.optimisers: dict[str, Optimiser] = {}
         for learner in self.learners.values():
@@ -64,9 +64,10 @@ class WorldModelAgent(nn.Module):
             self.compile_parts(dynamic=False)
 
     def _compiles(self, choice: str, records: bool) -> bool:
-        """Whether to compile; auto: what is recorded, where there are a C compiler and Python's headers.
+        """Return whether to compile.
 
-        Unrecorded, the parts cost more to call than they save.
+        auto: what is recorded, where there are a C compiler and Python's headers. Unrecorded, the
+        parts cost more to call than they save.
         """
         if choice != "auto" or not records:
             return choice == "true"
@@ -78,9 +79,10 @@ class WorldModelAgent(nn.Module):
         return False
 
     def compile_parts(self, **options) -> None:
-        """Compile what an update calls; `options` of torch.compile. Acting and evaluating leave it aside, see `uncompiled`.
+        """Compile what an update calls, by `options` of torch.compile.
 
-        Whole losses, with their loops over time unrolled, take minutes to compile and are slower then.
+        Acting and evaluating leave it aside, see `uncompiled`. Whole losses, with their loops over
+        time unrolled, take minutes to compile and are slower then.
         """
         for learner in self.learners.values():
             learner.compile_parts(**options)
@@ -97,10 +99,10 @@ class WorldModelAgent(nn.Module):
         """The policy that acts under a condition."""
         return self.commander.actor
 
-    # --------------------------------------------------------------------------------------------------------- acting
+    # ------------------------------------------------------------------------------------ acting
 
     def initial_state(self, number: int) -> Memory:
-        """Return the memory of `number` environments before their first image; their games are told at the reset."""
+        """Return the memory of `number` environments before their first image."""
         side, size = self.spaces.image_size, (number, self.spaces.action)
         held = self.commander.initial(number, self.device)
         return Memory(
@@ -123,7 +125,8 @@ class WorldModelAgent(nn.Module):
     ) -> tuple[Tensor, Memory]:
         """Images uint8 (N, H, W, C), is_first (N,) -> actions (N, A) in [-1, 1], new memory.
 
-        Without `explore` latent, condition and action are the modes of their distributions: evaluation is deterministic.
+        Without `explore` latent, condition and action are the modes of their distributions:
+        evaluation is deterministic.
 
         commander   chooses the condition in place of the agent's own
         """
@@ -137,7 +140,10 @@ class WorldModelAgent(nn.Module):
         return action, Memory(state, action, image, held.condition, held.age, memory.game, noise)
 
     def noise(self, memory: Memory, explore: bool) -> Tensor | None:
-        """Of the next action, (N, A) in deviations of the policy; that of the last stays where it does not explore."""
+        """Return the noise (N, A) of the next action, in deviations of the policy.
+
+        Without `explore` it is that of the last action.
+        """
         if memory.noise is None or not explore:
             return memory.noise
         return next_noise(memory.noise, self.config.actor_critic.noise_correlation)
@@ -150,16 +156,20 @@ class WorldModelAgent(nn.Module):
 
     @uncompiled
     def choose(self, state: State, condition: Tensor, noise: Tensor | None = None) -> Tensor:
-        """What the policy does in a state under a condition, its mean without noise: (N, ...), (N, C), (N, A) -> (N, A)."""
+        """Return the action in a state under a condition; without noise the policy's mean.
+
+        (N, ...), (N, C), (N, A) -> (N, A)
+        """
         policy = self.actor(ActorCritic.inputs(state, condition))
         return (policy.mean if noise is None else policy.mean + policy.std * noise).clamp(-1, 1)
 
-    # ------------------------------------------------------------------------------------------------------- learning
+    # ---------------------------------------------------------------------------------- learning
 
     def update(self, batch: Batch) -> Metrics:
-        """Take one step of every learner on a batch (B, T, ...); return metrics as detached tensors.
+        """Take one step of every learner on a batch (B, T, ...); return detached metrics.
 
-        Raise Divergence when a loss or a gradient is not finite; the weights of that module are then untouched.
+        Raise Divergence when a loss or a gradient is not finite; the weights of that module are
+        then untouched.
         """
         step = Step({name: tensor.to(self.device, non_blocking=True) for name, tensor in batch.items()})
         metrics: Metrics = {}
@@ -177,7 +187,7 @@ class WorldModelAgent(nn.Module):
         return self.world_model.picture(states.state.feature)
 
     def parameters_by_module(self) -> dict[str, int]:
-        """Return the number of parameters of each part; parts that nothing trains are marked as frozen."""
+        """Return the number of parameters of each part; what nothing trains is marked as frozen."""
         parts = {k: m for k, m in self.world_model.named_children() if k not in ("terms", "rule")}
         parts |= dict(self.world_model.terms.items())
         own = {k: m for k, m in self.named_children() if k not in ("world_model", "actor_critic")}
@@ -196,7 +206,7 @@ class WorldModelAgent(nn.Module):
         return training_state(self, self.optimisers) | self.average.state()
 
     def load_training_state(self, state: dict, optimisers: bool = True) -> None:
-        """Take over what `training_state` gave; without optimisers, the averaged weights, for evaluation."""
+        """Take over what `training_state` gave; without optimisers the averaged weights."""
         load_training_state(self, self.optimisers if optimisers else {}, state)
         self.average.load(state)
         if not optimisers:

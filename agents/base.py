@@ -1,8 +1,11 @@
-"""The contract of an agent, on one page: what training and evaluation ask of it, and what it is put together from.
+"""The contract of an agent, on one page.
 
-An agent is a world model, a commander and learners. The commander chooses the condition (a skill, a mode) that the policy
-acts under, and holds it. Each learner takes one step on a batch. A preset names both; `registry.py` finds them.
-Shapes: B batch, T time, N environments or starts, A action, C condition, D descriptor of a game, M games.
+An agent is a world model, a commander and learners. The commander chooses the condition (a skill, a
+mode) that the policy acts under, and holds it. Each learner takes one step on a batch. A preset
+names both; `registry.py` finds them.
+
+Shapes: B batch, T time, N environments or starts, A action, C condition, D descriptor of a game,
+M games.
 """
 
 from collections.abc import Callable
@@ -62,19 +65,22 @@ class Agent(Protocol):
         """
 
     def update(self, batch: Batch) -> Metrics:
-        """Take one step of every learner on a batch (B, T, ...). Raise Divergence for numbers that are not finite."""
+        """Take one step of every learner on a batch (B, T, ...).
+
+        Raise Divergence for numbers that are not finite.
+        """
 
     def render(self, batch: Batch) -> Tensor:
         """Return what the latent keeps of each image: batch (B, T, ...) -> uint8 (B, T, H, W, 3)."""
 
     def training_state(self) -> dict:
-        """Return everything that learning changes, as plain types and tensors (`state_dict` has the weights alone)."""
+        """Return everything that learning changes; `state_dict` has the weights alone."""
 
     def load_training_state(self, state: dict, optimisers: bool = True) -> None:
         """Take over what `training_state` gave; without optimisers for evaluation."""
 
 
-# ------------------------------------------------------------------------------------------------- who chooses, and when
+# ------------------------------------------------------------------------ who chooses, and when
 
 
 class Held(NamedTuple):
@@ -104,7 +110,7 @@ class Starts(NamedTuple):
 
 
 class OwnCommander(Commander, Protocol):
-    """The commander that an agent is built with: it also builds the networks of the policy. See `registry.commander`.
+    """The commander that an agent is built with: it also builds the networks of the policy.
 
     modules   its networks, by the names that the checkpoint has them under
     actor     of them, what acts under a condition
@@ -118,13 +124,16 @@ class OwnCommander(Commander, Protocol):
     explores: bool
 
     def initial(self, number: int, device: torch.device) -> dict[str, Tensor]:
-        """Return fields of the memory before the first image: `condition` (N, C), and `game` (N, D) where it reads that."""
+        """Return fields of the memory before the first image.
+
+        `condition` (N, C), and `game` (N, D) where the commander reads that.
+        """
 
     def starts(self, state: State, batch: Batch) -> Starts:
         """Choose where imagination begins among states (B, T, ...) of a batch."""
 
 
-# ------------------------------------------------------------------------------------------------------------- learning
+# -------------------------------------------------------------------------------------- learning
 
 
 @dataclass
@@ -149,7 +158,10 @@ class Learner(Protocol):
     renders: bool
 
     def begin(self, records: bool) -> None:
-        """Make optimisers, once the agent is on its device. `records`: gradients are recorded as CUDA graphs."""
+        """Make optimisers, once the agent is on its device.
+
+        records   whether gradients are recorded as CUDA graphs
+        """
 
     def __call__(self, step: Step) -> Metrics:
         """Take one step."""

@@ -1,4 +1,4 @@
-"""Who chooses the condition of the policy, and when: the one mechanism that skills, modes and plans share.
+"""Who chooses the condition of the policy, and when: for skills, modes and plans alike.
 
 Shapes: N environments or starts, C condition.
 """
@@ -25,7 +25,10 @@ def due(memory: Memory, is_first: Tensor, hold: int) -> Tensor:
 
 
 def renewed(memory: Memory, where: Tensor, condition: Tensor) -> Held:
-    """Return the memory's condition, replaced by `condition` (N, C) `where` (N,) one was due; its age counts this step."""
+    """Return the memory's condition, replaced by `condition` (N, C) `where` (N,) one was due.
+
+    Its age counts this step.
+    """
     kept = torch.where(where.unsqueeze(-1), condition, memory.condition)
     return Held(kept, torch.where(where, 0, memory.age) + 1)
 
@@ -37,12 +40,13 @@ class Fixed:
         self.condition = condition
 
     def __call__(self, memory: Memory, see: Callable[[], State], is_first: Tensor, explore: bool) -> Held:
-        return renewed(memory, is_first, memory.condition)._replace(condition=self.condition.to(memory.condition.device))
+        condition = self.condition.to(memory.condition.device)
+        return renewed(memory, is_first, condition)._replace(condition=condition)
 
 
 @registry.commander("skill_prior")
 class SkillPrior:
-    """Draws skills from their prior and holds each for a while; without skills there is nothing to choose."""
+    """Draws skills from their prior and holds each for a while; of size 0 nothing is chosen."""
 
     explores = True
 
@@ -84,7 +88,8 @@ class SkillPrior:
     def starts(self, state: State, batch: Batch) -> Starts:
         """Return a random subset of the batch's states, each with a skill of its own.
 
-        The skill is drawn anew: the one that led there may have come to its end, where it has nothing more to teach.
+        The skill is drawn anew: the one that led there may have come to its end, where it has
+        nothing more to teach.
         """
         context = self.config.world_model.context
         known = known_rows(batch["is_first"], context) if context else None

@@ -1,10 +1,12 @@
-"""A high-level policy over the frozen skills of another run: its action is a skill, held for many steps.
+"""A high-level policy over the frozen skills of another run: its action is a skill, held long.
 
-World model and skill policy are those of the skill run and stay as they are, so that the skills keep their meaning. What is
-learned is the reward of the task, read from the latent, and the high-level actor-critic, in imagination: one of its steps is
-`hold` imagined steps of the skill policy. Source: SLIM, arXiv 2402.00823.
+World model and skill policy are those of the skill run and stay as they are, so that the skills
+keep their meaning. What is learned is the reward of the task, read from the latent, and the high-
+level actor-critic, in imagination: one of its steps is `hold` imagined steps of the skill policy.
+Source: SLIM, arXiv 2402.00823.
 
-Shapes: B batch, T time, N environments or starts, A action, C skill, F features, H high-level steps, K steps for each.
+Shapes: B batch, T time, N environments or starts, A action, C skill, F features, H high-level
+steps, K steps for each.
 """
 
 from collections.abc import Callable
@@ -96,7 +98,7 @@ class FrozenModel(Part):
         seen = batch["image"], batch["action"], batch["is_first"]
         with torch.no_grad():
             embedding, states = self.model.observe(*seen)
-        rollout = Rollout(*seen[:2], batch["reward"], batch["is_first"], embedding, states, None)
+        rollout = Rollout(*seen[:2], batch["reward"], batch["is_first"], embedding, states)
         value, found = self.model.terms["reward"](rollout)
         norms = descend(self.optimisers, {"reward": -value})
         update.state = states.state

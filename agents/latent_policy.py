@@ -1,7 +1,9 @@
-"""One policy for a family of games: a latent z ~ p(z given game) picks a relation, through which alone the policy sees it.
+"""One policy for a family of games, which sees the state through a relation alone.
 
-Common to all games: world model, policy, critics. Of a game: p(z given m) and the relation. Objective and alternation are MRA's
-(Zhang et al., arXiv 2108.12988), see modes.py.
+A latent z ~ p(z given game) picks the relation.
+
+Common to all games: world model, policy, critics. Of a game: p(z given m) and the relation.
+Objective and alternation are MRA's (Zhang et al., arXiv 2108.12988), see modes.py.
 
 Shapes: B batch, T time, N environments or starts, A action, K modes, M games, D descriptor.
 """
@@ -79,7 +81,10 @@ class ModePrior:
         return renewed(memory, is_first, choose(memory.game))
 
     def starts(self, state: State, batch: Batch) -> Starts:
-        """Return where imagination begins and in which game: any, where all share the physics, else the state's own."""
+        """Return where imagination begins and in which game.
+
+        That is any game, where all share the physics, else the state's own.
+        """
         flat, game = state.detach().map(lambda x: x.flatten(0, 1)), batch["game"].flatten(0, 1)
         number, context = self.config.actor_critic.starts or len(game), self.config.world_model.context
         known = known_rows(batch["is_first"], context) if context else None
@@ -116,7 +121,10 @@ class ModesLearner(Part):
 
     @uncompiled
     def judge(self, start: State, game: Tensor, share: Tensor | None = None) -> dict[str, Tensor]:
-        """Losses of actor and critics from starts (N, ...) in games (N, D), modes drawn; share (M,) of each game's returns."""
+        """Return losses of actor and critics from starts (N, ...) in games (N, D), modes drawn.
+
+        share   (M,), of each game's returns; none: all
+        """
         member = self.prior.member(game)
         weight = None if share is None else member @ share
         condition = torch.cat([self.prior.draw(game), game], -1)

@@ -1,4 +1,4 @@
-"""The parts of an update, each by its name in a preset: the world model, the map of skills, the policy in imagination.
+"""The parts of an update, by their names in a preset: world model, map of skills, imagination.
 
 Shapes: B batch, T time, N starts, C condition, M games, F features.
 """
@@ -28,7 +28,7 @@ def named(prefix: str, table: Metrics) -> Metrics:
 
 
 class Part:
-    """What learners have in common: the agent, no networks of their own, optimisers with the configured schedule."""
+    """What learners have in common: the agent, and optimisers with the configured schedule."""
 
     renders = False
 
@@ -40,9 +40,8 @@ class Part:
     def begin(self, records: bool) -> None:
         """Make nothing more."""
 
-    def compile_parts(self, **options) -> bool:
-        """Compile what is worth it, by `options` of torch.compile; return whether there is something."""
-        return False
+    def compile_parts(self, **options) -> None:
+        """Compile what is worth it, by `options` of torch.compile."""
 
     def optimise(self, name: str, parameters: list[nn.Parameter], rate: float, clip: float) -> None:
         """Add an optimiser with the schedule of the config."""
@@ -83,11 +82,10 @@ class ModelLearner(Part):
     def renders(self) -> bool:
         return self.model.decodes or "pictures" in self.optimisers
 
-    def compile_parts(self, **options) -> bool:
+    def compile_parts(self, **options) -> None:
         for part in (self.model.encoder, self.model.rssm.recurrence, *self.model.terms.values()):
             part.compile(**options)
         self.model.imagine = torch.compile(self.model.imagine, **options)
-        return True
 
     def __call__(self, update: Step) -> Metrics:
         """One step of the world model. On CUDA the next call may write over the states."""
@@ -141,10 +139,9 @@ class Imagination(Part):
         self.optimise_policy(self.agent.commander.learned, list(self.actor_critic.critics.parameters()))
         self.gradients = Recorded(self._gradients) if records else self._gradients
 
-    def compile_parts(self, **options) -> bool:
+    def compile_parts(self, **options) -> None:
         self.actor_critic.actor.compile(**options)
         self.actor_critic.improve = torch.compile(self.actor_critic.improve, **options)
-        return True
 
     def __call__(self, update: Step) -> Metrics:
         update.starts = self.agent.commander.starts(update.state, update.batch)
@@ -154,7 +151,8 @@ class Imagination(Part):
     def learn(self, starts: Starts, replayed: tuple[State, Tensor, Tensor] | None = None) -> Metrics:
         """One step of actor and critics.
 
-        replayed   states (B, T, ...), rewards and is_first (B, T) that the task's critic learns from as well
+        replayed   states (B, T, ...), rewards and is_first (B, T) that the task's critic learns
+                   from as well
         """
         losses, found, metrics = self.gradients(starts.state, starts.condition, starts.member, replayed)
         norms = step(self.optimisers, losses, found)

@@ -4,7 +4,7 @@ Shapes: N environments or starts, A action, C condition, D descriptor.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -29,15 +29,11 @@ class Memory(NamedTuple):
         """The memory when another action (N, A) than the agent's own is taken: the next step filters with it."""
         return self._replace(action=action.to(self.action.device))
 
-    def plays(self, game: Tensor) -> "Memory":
-        """The memory in games (N, D), as their environments tell."""
-        return self._replace(game=game.to(self.action.device))
-
-    def told(self, infos: Sequence[dict]) -> "Memory":
-        """The memory after the reset of each environment, whose `info` tells the game where there are games."""
-        if self.game is None or "game" not in infos[0]:
-            return self
-        return self.plays(torch.from_numpy(np.stack([info["game"] for info in infos])))
+    def hears(self, told: Mapping[str, np.ndarray]) -> "Memory":
+        """Return the memory with what environments tell, (N, ...) by name, of those names that it has a field for."""
+        known = {name: value for name, value in told.items() if getattr(self, name, None) is not None}
+        device = self.action.device
+        return self._replace(**{name: torch.from_numpy(value).to(device) for name, value in known.items()})
 
 
 def next_noise(noise: Tensor, correlation: float) -> Tensor:

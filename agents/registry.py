@@ -1,6 +1,7 @@
 """Commanders and learners by the names that a preset gives them.
 
-A file in this folder registers what it brings; every file is imported, so that there is no list to keep:
+A file in this folder registers what it brings; every file is imported, so that there is no list to
+keep:
 
     @registry.commander("mine")
     class Mine: ...

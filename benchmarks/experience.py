@@ -25,7 +25,7 @@ class Experience(NamedTuple):
 
     def replay(self) -> Replay:
         """What it has seen."""
-        replay, _ = build.make_replay(self.config, self.space, "cpu")
+        replay, _ = build.make_replay(self.config, build.layout_of(self.config), "cpu")
         replay.load(self.folder / "replay", self.state["replay"]["manifest"], self.state["replay"]["tail"], salvage=True)
         return replay
 

@@ -32,10 +32,10 @@ from foreground.evaluation import report
 from foreground.option import option
 from foreground.training import options, rollout
 from foreground.training.logger import Logger
-from foreground.training.rollout import Rollout
+from foreground.training.rollout import Rollout, layout_of
 from foreground.training.trainer import Trainer
 
-WATCHED = ((optimiser, "guard"), (optimiser.Optimiser, "guard"), (rollout, "_narrowed"), (Rollout, "_check_action"))
+WATCHED = ((optimiser, "guard"), (optimiser.Optimiser, "guard"), (rollout, "_narrowed"), (rollout, "check_action"))
 
 
 @dataclass(frozen=True)
@@ -74,8 +74,9 @@ def make(config: CostConfig, folder: Path) -> tuple[runs.RunConfig, Trainer]:
     run, _ = runs.read(words, cuda=False)
     envs = build.training_environments(run)
     agent = build.make_agent(run, envs.single_action_space, torch.device("cpu"))
-    replay, _ = build.make_replay(run, envs.single_action_space, "cpu")
-    steps = Rollout(envs, agent.initial_state(1), run.seed)
+    layout = layout_of(envs) | agent.spec.layout
+    replay, _ = build.make_replay(run, layout, "cpu")
+    steps = Rollout(envs, agent.initial_state(1), run.seed, layout)
     repeat = run.environment.action_repeat
     return run, Trainer(run.training, 0, repeat, agent, steps, replay, folder, 20, lambda _: {})
 

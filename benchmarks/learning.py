@@ -34,12 +34,13 @@ from foreground.agents.commanders import Fixed
 from foreground.agents.registry import find_commander
 from foreground.configs import run as runs
 from foreground.errors import UserError, nearest, run_main
+from foreground.evaluation.driver import Driver, memory_of, policy_of
 from foreground.evaluation.episodes import play
 from foreground.evaluation.report import agent_policy, uniform_policy
 from foreground.training.logger import Logger
 from foreground.training.progress import Progress
 from foreground.training.replay import Replay
-from foreground.training.rollout import Rollout
+from foreground.training.rollout import Rollout, layout_of
 from foreground.training.trainer import Trainer
 from foreground.world_models.world_model import Spaces
 
@@ -77,7 +78,10 @@ class Dot(gymnasium.Env):
     action_space = gymnasium.spaces.Box(-1, 1, (1,), np.float32)
 
     def __init__(self, signals: tuple[str, ...] = (), games: tuple[tuple[float], ...] = ()):
-        self.signals, self.games, self.game = signals, games, (0.0,)
+        self.signals, self.games, self.game = signals, games, games[0] if games else (0.0,)
+        self.place = 0.0
+        told = {name: (value.shape, np.float32) for name, value in self._told(0.0, 0.0).items()}
+        self.metadata = {**self.metadata, "told": told}
 
     @property
     def snapshot(self) -> dict:
@@ -95,7 +99,8 @@ class Dot(gymnasium.Env):
             self.game = self.games[int(self.np_random.integers(len(self.games)))]
         self.step_number, edge = 0, self.np_random.uniform(0, 4)
         self.place = edge if self.np_random.random() < 0.5 else SIZE - SQUARE - edge
-        return self._picture(), self._told(0.0, 0.0)
+        told = self._told(0.0, 0.0)
+        return self._picture(), {name: value * 0 if name == "signals" else value for name, value in told.items()}
 
     def _told(self, use: float, safety: float) -> dict:
         if self.games:
@@ -146,13 +151,7 @@ def decided(agent: WorldModelAgent, starts: int = 4) -> float:
         torch.manual_seed(0)
         for start, number in np.ndindex(places.shape):
             env, skill = Dot(), agent.skills.spread(SKILLS)[number : number + 1]
-            image, _ = env.reset(seed=1000 + start)
-            memory, done, first = agent.initial_state(1), False, True
-            while not done:
-                seen = torch.from_numpy(image)[None], torch.tensor([first])
-                action, memory = agent.act(memory, *seen, explore=False, commander=Fixed(skill))
-                image, _, _, done, _ = env.step(action[0].numpy())
-                first = False
+            Driver([env], policy_of(agent, Fixed(skill)), memory_of(agent, 1)).run([1000 + start])
             places[start, number] = env.place
     return float(1 - places.var(0).mean() / max(places.var(), 1e-6))
 
@@ -168,9 +167,9 @@ def learn(name: str, words: list[str]) -> dict:
     torch.manual_seed(config.seed)
     condition = find_commander(config.commander).size(config.agent_config)
     agent = WorldModelAgent(config.agent_config, Spaces(SIZE, 1, condition, signals, games))
-    rollout = Rollout(envs, agent.initial_state(1), config.seed)
-    sizes = condition, len(signals), len(games[0]) if games else 0
-    replay = Replay(2 * FRAMES, (SIZE, SIZE, 3), 1, *sizes, num_envs=1, seed=config.seed)
+    layout = layout_of(envs) | agent.spec.layout
+    rollout = Rollout(envs, agent.initial_state(1), config.seed, layout)
+    replay = Replay(layout, 2 * FRAMES, seed=config.seed)
     with tempfile.TemporaryDirectory() as folder, Logger(folder, quiet=True) as logger:
         trainer = Trainer(config.training, FRAMES, 1, agent, rollout, replay, Path(folder), 20, lambda frame: {})
         trainer.run(logger, Progress(FRAMES, stream=io.StringIO()))

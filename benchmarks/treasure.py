@@ -81,9 +81,10 @@ class Player:
     def __init__(self, games: tuple[int, ...], copies: int, modes: int, seed: int):
         self.envs, self.seed = treasure.Treasures(games, copies), seed
         self.game = torch.from_numpy(self.envs.descriptor)  # (N, D)
-        sizes = (treasure.FEATURE,), treasure.ACTION, modes
-        rows = (DECISIONS + 1) * len(self.envs)
-        self.replay = Replay(rows, *sizes, game=1, num_envs=len(self.envs), image_type=torch.float32)
+        sizes = {"image": (treasure.FEATURE,), "action": (treasure.ACTION,), "reward": (), "condition": (modes,), "game": (1,)}
+        layout = {name: (shape, np.float32) for name, shape in sizes.items()}
+        layout |= {name: ((), np.bool_) for name in ("is_first", "is_terminal")}
+        self.replay = Replay(layout, (DECISIONS + 1) * len(self.envs), len(self.envs))
 
     def play(self, act, mode: torch.Tensor) -> tuple[dict[str, torch.Tensor], np.ndarray]:
         """One episode of every copy under modes (N, K): rows (N, T + 1, ...) whose rewards are `credit`, and what the game paid

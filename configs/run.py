@@ -40,8 +40,14 @@ def agents_in(folder: Path) -> tuple[str, ...]:
     return tuple(path.stem for path in sorted(folder.glob("*.yaml")) if load_yaml(path).get("agent") == path.stem)
 
 
+def begin_of(agent: str) -> str:
+    """Return what a run of an agent takes from that of --skills, as its preset or the base of that says."""
+    preset = load_yaml(PRESETS / f"{agent}.yaml")
+    return preset.get("begin") or (begin_of(preset["base"]) if "base" in preset else "nothing")
+
+
 AGENTS = agents_in(PRESETS)
-FOLLOWING = ("hierarchical", "finetune")  # those that begin with another run, --skills
+FOLLOWING = tuple(name for name in AGENTS if begin_of(name) != "nothing")  # those that begin with another run, --skills
 SIZES = ("auto", "cpu", "12m", "25m", "50m", "100m")
 
 
@@ -128,6 +134,11 @@ class RunConfig:
     cuda_graphs: str = option("auto", "Record an update's gradients as CUDA graphs; auto: on CUDA.", choices=("auto", "false"))
     commander: str = option("skill_prior", COMMANDER)
     learners: tuple[str, ...] = option(FLAT_LEARNERS, LEARNERS)
+    begin: str = option(
+        "nothing",
+        "What a new run takes from that of --skills: its world model, or its skills as well; a preset sets it.",
+        choices=("nothing", "world_model", "skills"),
+    )
     environment: EnvironmentConfig = option(EnvironmentConfig, "Environment", read_if={"mask": PLAYING})
     background: BackgroundConfig = option(BackgroundConfig, "Background")
     family: FamilyConfig = option(FamilyConfig, "Family of games")
@@ -278,12 +289,13 @@ def of_today(flat: dict) -> dict:
 
 
 def parts_of(mapping: dict) -> dict:
-    """Return commander and learners of a run from before a config named them; those of a preset that has the same."""
+    """Return what a run is put together from, where its config is from before that had names: a preset has the same."""
     hierarchy, modes, policy = (mapping.get(name) or {} for name in ("hierarchy", "modes", "actor_critic"))
     discovers = any("discovery" in name.split("+") for name in policy.get("rewards") or {})
     like = "hierarchical" if hierarchy.get("hold") else "mra" if modes.get("number") else "slim" if discovers else "infopower"
     preset = load_yaml(PRESETS / f"{like}.yaml")
-    return {name: preset[name] for name in ("commander", "learners") if name in preset}
+    begin = begin_of(mapping["agent"]) if mapping.get("agent") in AGENTS else "nothing"
+    return {name: preset[name] for name in ("commander", "learners") if name in preset} | {"begin": begin}
 
 
 def written(path: Path) -> RunConfig:
@@ -334,7 +346,7 @@ def shared(run: Path, agent: str) -> dict:
     if other.hierarchy.hold:
         raise UserError("that run is hierarchical itself", f"--skills {run}", f"give the run of its skills, {other.skills}")
     del there["world_model"]["objective"], there["hierarchy"]["hold"], there["environment"]["number"]
-    skills = SKILL_SECTIONS if agent == "hierarchical" else ()
+    skills = SKILL_SECTIONS if begin_of(agent) == "skills" else ()
     return {name: there[name] for name in ("task", "size", *SECTIONS, *skills)}
 
 
@@ -343,9 +355,12 @@ def check_skills(config: RunConfig, there: dict) -> None:
     where, remedy = f"--skills {config.skills}", "give the folder of a run of slim, metra or diayn"
     if not there and config.agent in FOLLOWING:
         raise UserError(f"it is not said with which run {config.agent} begins", "--skills", remedy)
-    if config.hierarchy.hold and config.agent != "hierarchical":
+    if config.begin != begin_of(config.agent):
+        what = f"a run of {config.agent} begins with {begin_of(config.agent)}"
+        raise UserError(what, f"--begin {config.begin}", "leave it out, or write a preset that says so")
+    if config.hierarchy.hold and config.begin != "skills":
         raise UserError(f"{config.agent} has no hierarchy", "hierarchy.hold", "leave it out, or choose --agent hierarchical")
-    if not config.hierarchy.hold and config.agent == "hierarchical":
+    if not config.hierarchy.hold and config.begin == "skills":
         raise UserError("skills are held for 0 steps", "hierarchy.hold", "choose 1 or more, or --agent finetune")
     if not there:
         return

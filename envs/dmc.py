@@ -28,6 +28,7 @@ class DMCEnv(gymnasium.Env):
     terminated only where dm_control ends it with discount 0. If the physics diverges the episode is truncated with
     ``info["diverged"]``, and the observation is the last good one.
 
+    ``metadata["told"]`` names what ``info`` tells with each image beside its reward, name -> (shape, type); it is stored.
     ``info`` holds `env_frames` (frames this step consumed, 0 after a reset), `discount`, `diverged` and, when `signals` are
     asked for, those (K,), each summed over the repeated frames as the reward is, zero after a reset; and `game` (D,), what
     describes the game that is played, where there is a family of them (envs/families.py).
@@ -76,7 +77,6 @@ class DMCEnv(gymnasium.Env):
         self.task, self.action_repeat, self.time_limit = task, action_repeat, time_limit
         self.observation_space = gymnasium.spaces.Box(0, 255, (size, size, 3), np.uint8)
         self.action_space = gymnasium.spaces.Box(-1.0, 1.0, bounds.shape, np.float32)
-        self.metadata = {**self.metadata, "render_fps": 1 / (environment.control_timestep() * action_repeat)}
         self.render_mode, self._render_size = render_mode, render_size or size
         self.background = copy.copy(background)  # shares the clips, but plays its own
         self._mask = mask
@@ -86,6 +86,9 @@ class DMCEnv(gymnasium.Env):
         self.playing = Playing(family, games or family.train, environment, domain) if family else None
         rewards = self.playing if self.playing and self.playing.names else None
         self.signals = rewards or (Signals(self._physics, domain, tuple(signals)) if signals else None)
+        told = {name: (value.shape, value.dtype.type) for name, value in self._extras(0.0).items()}
+        fps = 1 / (environment.control_timestep() * action_repeat)
+        self.metadata = {**self.metadata, "render_fps": fps, "told": told}
         self._frame, self._over, self._restarts = 0, False, False
         self._observation = np.zeros(self.observation_space.shape, np.uint8)
         self._snapshots = Snapshots(environment)

@@ -18,6 +18,7 @@ from foreground.agents.base import Held
 from foreground.agents.commanders import Fixed, due, renewed
 from foreground.agents.memory import Memory
 from foreground.evaluation import progress
+from foreground.evaluation.driver import Driver, Features, Returns, memory_of, policy_of
 from foreground.evaluation.episodes import play
 from foreground.evaluation.skills import in_waves
 from foreground.world_models.rssm import State
@@ -53,42 +54,25 @@ def episodes_under(agent: WorldModelAgent, make_env: Callable, skills: torch.Ten
 
 
 def _returns(agent: WorldModelAgent, envs: list[gymnasium.Env], skills: torch.Tensor, seeds: list[int]) -> np.ndarray:
-    images, told = zip(*(env.reset(seed=seed) for env, seed in zip(envs, seeds)))
-    memory, first = agent.initial_state(len(envs)).told(told), torch.ones(len(envs), dtype=torch.bool)
-    images, total, going = np.stack(images), np.zeros(len(envs)), np.ones(len(envs), bool)
-    while going.any():
-        progress.tick()
-        action, memory = agent.act(memory, torch.from_numpy(images), first, explore=False, commander=Fixed(skills))
-        first = torch.zeros_like(first)
-        for index, env in enumerate(envs):
-            if going[index]:
-                images[index], reward, terminated, truncated, _ = env.step(action[index].cpu().numpy())
-                total[index] += reward
-                going[index] = not (terminated or truncated)
-    return total
+    returns = Returns(len(envs))
+    Driver(envs, policy_of(agent, Fixed(skills)), memory_of(agent, len(envs)), [returns]).run(seeds)
+    return returns.total
 
 
 def fit_reward(agent: WorldModelAgent, make_env: Callable[[], gymnasium.Env], episodes: int, seed: int) -> Reward:
     """A reward head of the frozen latent, fitted on `episodes` with skills from the prior: what planning looks at."""
-    features, rewards, env = [], [], make_env()
+    seen, env = Features(), make_env()
     try:
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             for episode in range(episodes):
-                image, _ = env.reset(seed=seed + episode)
-                memory, first, reward, done = agent.initial_state(1), True, 0.0, False
-                while not done:
-                    progress.tick()
-                    action, memory = agent.act(memory, torch.from_numpy(image)[None], torch.tensor([first]), explore=False)
-                    features.append(memory.state.feature[0].cpu().numpy())
-                    rewards.append(reward)
-                    image, reward, terminated, truncated, _ = env.step(action[0].cpu().numpy())
-                    first, done = False, terminated or truncated
+                Driver([env], policy_of(agent), memory_of(agent, 1), [seen]).run([seed + episode])
                 progress.advance()
     finally:
         env.close()
+    features, rewards = torch.cat(seen.latents).cpu().numpy(), np.concatenate(seen.rewards)
     network = MLPRegressor(hidden_layer_sizes=(128,), batch_size=64, early_stopping=True, max_iter=100, random_state=0)
-    head = make_pipeline(StandardScaler(), network).fit(np.stack(features), np.array(rewards))
+    head = make_pipeline(StandardScaler(), network).fit(features, rewards)
     return lambda feature: torch.as_tensor(head.predict(feature.float().cpu().numpy()), dtype=torch.float32)
 
 
@@ -132,11 +116,7 @@ class Planner:
 
 def planned(agent: WorldModelAgent, make_env: Callable[[], gymnasium.Env], reward: Reward, episodes: int, seed: int, **options):
     """Scores of whole episodes under a Planner."""
-    planner = Planner(agent, reward, **options)
-
-    def act(memory, image: torch.Tensor, is_first: torch.Tensor):
-        return agent.act(memory, image, is_first, explore=False, commander=planner)
-
+    act = policy_of(agent, Planner(agent, reward, **options))
     with torch.random.fork_rng(), torch.no_grad():
         torch.manual_seed(seed)
         return play(make_env, lambda envs: (act, agent.initial_state(envs.num_envs)), episodes, seed)

@@ -101,7 +101,7 @@ def adapt(
 
 def replay_of(config: RunConfig, loaded: build.Loaded) -> Replay:
     """What the run has seen; what of it is lost is said. Errors: UserError when too little is left for a sequence."""
-    replay, _ = build.make_replay(config, build.action_space(config), "cpu")
+    replay, _ = build.make_replay(config, build.layout_of(config), "cpu")
     state, folder = loaded.state, loaded.folder / "replay"
     with checkpoint.fits(loaded.path):
         sentences = replay.load(folder, state["replay"]["manifest"], state["replay"]["tail"], salvage=True)

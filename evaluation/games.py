@@ -20,7 +20,7 @@ from foreground.envs.workers import in_process
 from foreground.evaluation import progress
 from foreground.evaluation.downstream import episodes_under
 from foreground.training.replay import Replay
-from foreground.training.rollout import Rollout
+from foreground.training.rollout import Rollout, layout_of
 
 MakeEnv = Callable[[], gymnasium.Env]
 
@@ -65,13 +65,13 @@ def gather(agent: WorldModelAgent, make_env: MakeEnv, steps: int, seed: int) -> 
     """Agent steps of a game, its modes drawn as in training."""
     envs = SyncVectorEnv([partial(in_process, make_env)], autoreset_mode=AutoresetMode.NEXT_STEP)
     try:
-        rollout = Rollout(envs, agent.initial_state(1), seed)
-        shape = envs.single_observation_space.shape, agent.spaces.action, agent.spaces.condition
-        replay = Replay(2 * steps + 2, *shape, game=agent.modes.games.shape[1], seed=seed)
+        layout = layout_of(envs) | agent.spec.layout
+        layout.pop("signals", None)  # rewards of the games of training: not of this one
+        rollout = Rollout(envs, agent.initial_state(1), seed, layout)
+        replay = Replay(layout, 2 * steps + 2, seed=seed)
         taken = 0
         while taken < steps:
-            row = rollout.step(agent.act)
-            replay.add({name: value for name, value in row.items() if name != "signals"})
+            replay.add(rollout.step(agent.act))
             taken += rollout.agent_steps
     finally:
         envs.close()

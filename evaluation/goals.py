@@ -16,7 +16,8 @@ from foreground.agents.agent import WorldModelAgent
 from foreground.agents.base import Held
 from foreground.agents.commanders import Fixed, renewed
 from foreground.agents.memory import Memory
-from foreground.evaluation import posture, progress
+from foreground.evaluation import posture
+from foreground.evaluation.driver import Callback, Driver, Moment, memory_of, policy_of
 from foreground.evaluation.skills import in_waves
 from foreground.world_models.rssm import State
 
@@ -34,14 +35,17 @@ class Goal(NamedTuple):
 def draw(make_env: Callable[[], gymnasium.Env], number: int, steps: int, seed: int) -> list[Goal]:
     """What a smooth random walk of `steps` agent steps leads to, from `number` starts: the same for every agent."""
     env, goals = make_env(), []
+
+    def walk(memory: tuple[np.random.Generator, np.ndarray], *_: torch.Tensor):
+        random, last = memory
+        last = 0.9 * last + 0.44 * random.normal(size=env.action_space.shape)  # deviation 1
+        return torch.as_tensor(np.clip(last, -1, 1), dtype=torch.float32)[None], (random, last)
+
     try:
         for index in range(number):
-            random, walk = np.random.default_rng([seed, index]), 0.0
-            image, _ = env.reset(seed=seed + index)
-            for _ in range(steps):
-                progress.tick()
-                walk = 0.9 * walk + 0.44 * random.normal(size=env.action_space.shape)  # deviation 1
-                image, *_ = env.step(np.clip(walk, -1, 1).astype(np.float32))
+            random = np.random.default_rng([seed, index])
+            end = Driver([env], walk, lambda _, random=random: (random, np.zeros(env.action_space.shape)))
+            image = end.run([seed + index], steps).image[0]
             goals.append(Goal(image, env.unwrapped.simulator_state()))
     finally:
         env.close()
@@ -79,20 +83,26 @@ class Towards:
         return renewed(memory, torch.ones_like(is_first), self.agent.skills.nearest(direction))
 
 
+class Distances(Callback):
+    """Keeps the bins between robot and goal after each step: `rows`, a list of (N,)."""
+
+    def __init__(self, body: posture.Body, aim: np.ndarray):
+        self.body, self.aim = body, aim
+        self.rows: list[np.ndarray] = []
+
+    def moved(self, moment: Moment) -> None:
+        state = np.stack([env.unwrapped.simulator_state() for env in moment.envs])
+        self.rows.append(posture.distance(self.body, state, self.aim))
+
+
 @torch.no_grad()
 def _distances(agent: WorldModelAgent, envs: list[gymnasium.Env], goals: list[Goal], steps: int, seed: int) -> np.ndarray:
     """(N, T) bins between robot and goal after each step."""
-    body, aim = posture.body(envs[0].unwrapped.physics), np.stack([goal.state for goal in goals])
+    distances = Distances(posture.body(envs[0].unwrapped.physics), np.stack([goal.state for goal in goals]))
     towards = Towards(agent, look(agent, np.stack([goal.image for goal in goals])).float())
-    images = np.stack([env.reset(seed=seed + 10_000 + index)[0] for index, env in enumerate(envs)])
-    memory, first, rows = agent.initial_state(len(envs)), torch.ones(len(envs), dtype=torch.bool), []
-    for _ in range(steps):
-        progress.tick()
-        action, memory = agent.act(memory, torch.from_numpy(images), first, explore=False, commander=towards)
-        first = torch.zeros_like(first)
-        images = np.stack([env.step(one)[0] for env, one in zip(envs, action.cpu().numpy())])
-        rows.append(posture.distance(body, np.stack([env.unwrapped.simulator_state() for env in envs]), aim))
-    return np.stack(rows, 1)
+    driver = Driver(envs, policy_of(agent, towards), memory_of(agent, len(envs)), [distances])
+    driver.run([seed + 10_000 + index for index in range(len(envs))], steps)
+    return np.stack(distances.rows, 1)
 
 
 def look(agent: WorldModelAgent, images: np.ndarray) -> torch.Tensor:

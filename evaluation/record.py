@@ -12,7 +12,9 @@ import numpy as np
 import torch
 
 from foreground.agents.agent import WorldModelAgent
+from foreground.agents.memory import Memory
 from foreground.evaluation import progress
+from foreground.evaluation.driver import Callback, Driver, Moment
 
 GRID = 8  # background pixels are averaged to GRID x GRID
 
@@ -69,31 +71,41 @@ def collect(
 
 def _play(agent: WorldModelAgent, actor: WorldModelAgent, env: gymnasium.Env, episode: int, seed: int) -> list[tuple]:
     """One episode; a tuple a step, in the order of Record's fields without the names."""
-    random = np.random.default_rng([seed, episode])
-    image, told = env.reset(seed=seed + episode)
-    torch.manual_seed(seed + episode)  # for the noise that the actor begins with, which comes first
-    acting, memory = (one.initial_state(1).told([told]) for one in (actor, agent))
-    reward, first, done, walk, rows = 0.0, True, False, 0.0, []
-    while not done:
-        progress.tick()
-        seen = torch.from_numpy(image)[None], torch.tensor([first])
+    random, truth = np.random.default_rng([seed, episode]), Truth(agent, episode)
+    walk = 0.0
+
+    def begin(told: dict[str, np.ndarray]) -> tuple[Memory, Memory]:
+        torch.manual_seed(seed + episode)  # for the noise that the actor begins with, which comes first
+        return actor.initial_state(1).hears(told), agent.initial_state(1).hears(told)
+
+    def act(memories: tuple[Memory, Memory], *seen: torch.Tensor) -> tuple[torch.Tensor, tuple[Memory, Memory]]:
+        nonlocal walk
         torch.manual_seed(int(random.integers(2**62)))  # what is done may not depend on who reads
-        action, acting = actor.act(acting, *seen)
+        action, acting = actor.act(memories[0], *seen)
         if episode % 2:
             walk = 0.9 * walk + 0.44 * random.normal(size=action.shape[1:])  # deviation 1
             action = torch.as_tensor(np.clip(walk, -1, 1), dtype=torch.float32)[None]
             acting = acting.took(action)
-        memory = agent.act(memory, *seen)[1].took(action)
-        feature = memory.state.feature
-        with torch.no_grad():
-            predicted = float(agent.world_model.reward(feature)[0]) if agent.world_model.rewarded else 0.0
+        return action, (acting, agent.act(memories[1], *seen)[1].took(action))
+
+    Driver([env], act, begin, [truth]).run([seed + episode])
+    return truth.rows
+
+
+class Truth(Callback):
+    """Notes at each step what the second memory's latent is and what the environment says is true: `rows`, a tuple a step."""
+
+    def __init__(self, agent: WorldModelAgent, episode: int):
+        self.agent, self.episode = agent, episode
+        self.rows: list[tuple] = []
+
+    def acted(self, moment: Moment) -> None:
+        env, model = moment.envs[0], self.agent.world_model
+        feature, reward = moment.memory[1].state.feature, np.float32(moment.reward[0])
+        predicted = np.float32(float(model.reward(feature)[0]) if model.rewarded else 0.0)
         _, state = _flat(env.unwrapped.state_observation())
         latent = feature[0].float().cpu().numpy()
-        taken = action[0].cpu().numpy()
-        rows.append((latent, state, taken, np.float32(reward), np.float32(predicted), *_behind(env), np.int64(episode)))
-        image, reward, terminated, truncated, _ = env.step(taken)
-        first, done = False, terminated or truncated
-    return rows
+        self.rows.append((latent, state, moment.action[0], reward, predicted, *_behind(env), np.int64(self.episode)))
 
 
 def _flat(observation: dict[str, np.ndarray]) -> tuple[list[str], np.ndarray]:

@@ -21,6 +21,7 @@ from foreground import envs as environments
 from foreground.agents.agent import WorldModelAgent
 from foreground.agents.commanders import Fixed
 from foreground.evaluation import posture, progress
+from foreground.evaluation.driver import Callback, Driver, Features, Film, Moment, memory_of, policy_of
 
 SKILLS, REPEATS = 48, 3
 LAST = 10  # states from which a skill is recovered
@@ -92,28 +93,45 @@ def in_waves(make_env: Callable[[], gymnasium.Env], number: int, play: Callable[
             env.close()
 
 
+class Looks(Callback):
+    """Keeps what the simulator says after each step: `states` [(N, S)], `violations` [(N, 4)], `signals` [(N, 2)]."""
+
+    def __init__(self):
+        self.states: list[np.ndarray] = []
+        self.violations: list[np.ndarray] = []
+        self.signals: list[np.ndarray] = []
+
+    def acted(self, moment: Moment) -> None:
+        if not self.states:
+            domain = moment.envs[0].unwrapped.task.split("-")[0]
+            physics = [env.unwrapped.physics for env in moment.envs]
+            self.readers = [environments.Signals(one, domain, ("use", "safety")) for one in physics]
+            self.states.append(_states(moment.envs))
+
+    def moved(self, moment: Moment) -> None:
+        pairs = list(zip(self.readers, moment.action))
+        self.states.append(_states(moment.envs))
+        self.violations.append(np.array([list(reader.violations(one).values()) for reader, one in pairs]))
+        self.signals.append(np.stack([reader.read(one) for reader, one in pairs]))
+
+
 def _play(
-    agent: WorldModelAgent, envs: list[gymnasium.Env], skills: torch.Tensor, steps: int, seeds: list[int], filmed: bool
+    agent: WorldModelAgent,
+    envs: list[gymnasium.Env],
+    skills: torch.Tensor,
+    steps: int,
+    seeds: list[int],
+    filmed: bool,
 ) -> tuple:
     """One rollout an environment: features (N, T+1, F) and columns (N, T, ...)."""
-    images = np.stack([env.reset(seed=seed)[0] for env, seed in zip(envs, seeds)])
-    domain = envs[0].unwrapped.task.split("-")[0]
-    signals = [environments.Signals(env.unwrapped.physics, domain, ("use", "safety")) for env in envs]
-    memory, first = agent.initial_state(len(envs)), torch.ones(len(envs), dtype=torch.bool)
-    states, rows, features, film = [_states(envs)], [], [], []
-    for _ in range(steps):
-        progress.tick()
-        action, memory = agent.act(memory, torch.from_numpy(images), first, explore=False, commander=Fixed(skills))
-        features.append(memory.state.feature)
-        first, taken = torch.zeros_like(first), action.cpu().numpy()
-        images = np.stack([env.step(one)[0] for env, one in zip(envs, taken)])
-        states.append(_states(envs))
-        violations = np.array([list(signal.violations(one).values()) for signal, one in zip(signals, taken)])
-        rows.append((violations, np.stack([signal.read(one) for signal, one in zip(signals, taken)])))
-        film += [images] if filmed else []
-    features.append(agent.perceive(memory, torch.from_numpy(images), first, sample=False).feature)
-    violation, signal = (np.stack(column, 1) for column in zip(*rows))
-    return torch.stack(features, 1).float(), np.stack(states, 1), violation, signal, np.stack(film, 1) if filmed else None
+    features, film, looks = Features(), Film(), Looks()
+    watching = [features, looks, *([film] if filmed else [])]
+    end = Driver(envs, policy_of(agent, Fixed(skills)), memory_of(agent, len(envs)), watching).run(seeds, steps)
+    first = torch.zeros(len(envs), dtype=torch.bool)
+    last = agent.perceive(end.memory, torch.from_numpy(end.image), first, sample=False).feature
+    latents = torch.stack([*features.latents, last], 1).float()
+    columns = (np.stack(column, 1) for column in (looks.states, looks.violations, looks.signals))
+    return latents, *columns, np.stack(film.images, 1) if filmed else None
 
 
 def _states(envs: list[gymnasium.Env]) -> np.ndarray:

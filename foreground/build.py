@@ -14,6 +14,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
 from foreground import envs
 from foreground.agents.agent import WorldModelAgent
+from foreground.agents.base import Layout
 from foreground.agents.config import AgentConfig
 from foreground.agents.registry import find_commander
 from foreground.configs.run import RunConfig, folder_of, load
@@ -22,7 +23,7 @@ from foreground.envs.backgrounds import load_background
 from foreground.envs.families import Game
 from foreground.envs.workers import Workers, in_process
 from foreground.errors import UserError, say
-from foreground.training import checkpoint
+from foreground.training import checkpoint, rollout
 from foreground.training.checkpoint import Damaged
 from foreground.training.replay import Replay
 from foreground.training.state import completed
@@ -300,23 +301,27 @@ def find_run(path: Path) -> tuple[Path, Path]:
     return folder, newest
 
 
-def make_replay(
-    config: RunConfig, space: gymnasium.spaces.Box, device: torch.device | str, update: int = 0
-) -> tuple[Replay, str]:
+def layout_of(config: RunConfig) -> Layout:
+    """Return what a run stores, asked of an environment and an agent that are made for it, without weights."""
+    env = environment_maker(config, "clean")()
+    env.close()
+    agent = _of_shapes(config.agent_config, spaces_of(config, env.action_space))
+    return rollout.layout_of(env) | agent.spec.layout
+
+
+def make_replay(config: RunConfig, layout: Layout, device: torch.device | str, update: int = 0) -> tuple[Replay, str]:
     """The replay and a sentence about its size; on the device when it fits in half of the memory free there.
 
+    layout   of a row: what environment and agent store
     update   bytes that an update needs on the device: in RAM there must be room for both
     Errors: UserError when it does not fit in free RAM.
     """
-    size, number = config.environment.image_size, config.environment.number
+    number = config.environment.number
     steps = config.frames // config.environment.action_repeat
     # Each episode adds the row of its reset.
     rows = steps + steps * config.environment.action_repeat // config.environment.time_limit + 2 * number
     capacity = max(min(config.training.capacity, rows), config.training.batch_length * number * 2)
-    spaces = spaces_of(config, space)
-    games = len(spaces.games[0]) if spaces.games else 0
-    shape = ((size, size, 3), spaces.action, spaces.condition, len(spaces.signals), games)
-    needed, free = Replay.bytes_needed(capacity, *shape, num_envs=number), free_memory()
+    needed, free = Replay.bytes_needed(layout, capacity, number), free_memory()
     place, on_gpu = "cpu", torch.device(device).type == "cuda"
     room = 0.8 * free if on_gpu else max(min(0.8 * free, free - update), 0)
     if on_gpu and needed < torch.cuda.mem_get_info()[0] / 2:
@@ -326,7 +331,7 @@ def make_replay(
         fits = max(int(capacity * room / needed), 1)
         raise UserError(what, "--training.capacity", f"choose {fits} or fewer")
     text = f"{capacity} steps, {needed / GIBIBYTE:.2f} GiB of {free / GIBIBYTE:.1f} GiB free, on {place}"
-    return Replay(capacity, *shape, num_envs=number, seed=config.seed, device=place), text
+    return Replay(layout, capacity, number, config.seed, place), text
 
 
 def run_folder(config: RunConfig) -> Path:

@@ -1,10 +1,12 @@
 """A small agent and batches for tests: the real classes, few units."""
 
+import numpy as np
 import pytest
 import torch
 
 from foreground.agents.actor_critic import ActorCriticConfig
 from foreground.agents.agent import WorldModelAgent
+from foreground.agents.base import Layout
 from foreground.agents.config import AgentConfig, OptimiserConfig
 from foreground.agents.optimiser import Divergence
 from foreground.world_models.empowerment import EmpowermentConfig
@@ -33,6 +35,13 @@ def make_agent(terms=INFOPOWER, constraint=("predictability", "reward", "empower
     return WorldModelAgent(AgentConfig(world_config(terms, constraint, **fields), policy, optimiser), Spaces(32, 2))
 
 
+def row_layout(image: tuple[int, ...], action: int, **floats: int) -> Layout:
+    """The layout of rows with pictures of this shape, so many actions, and other fields of so many numbers."""
+    layout = {"image": (image, np.uint8), "action": ((action,), np.float32), "reward": ((), np.float32)}
+    layout |= {name: ((), np.bool_) for name in ("is_first", "is_terminal")}
+    return layout | {name: ((size,), np.float32) for name, size in floats.items()}
+
+
 def make_batch(batch=4, length=8, size=32, action=2, seed=0, condition=0, signals=0, games=()) -> dict[str, torch.Tensor]:
     generator = torch.Generator().manual_seed(seed)
     first = torch.zeros(batch, length, dtype=torch.bool)
@@ -46,7 +55,8 @@ def make_batch(batch=4, length=8, size=32, action=2, seed=0, condition=0, signal
     }
     rows["action"][first] = 0
     rows["reward"][first] = 0
-    rows["condition"] = torch.randn(batch, length, condition, generator=generator)
+    if condition:
+        rows["condition"] = torch.randn(batch, length, condition, generator=generator)
     if signals:
         rows["signals"] = torch.rand(batch, length, signals, generator=generator)
     if games:  # one a sequence

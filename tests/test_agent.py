@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from gymnasium.spaces import Box
-from small import DREAMER, FIXED, assert_nan_is_stopped, make_agent, make_batch
+from small import DREAMER, FIXED, assert_nan_is_stopped, make_agent, make_batch, row_layout
 
 from foreground import build
 from foreground.agents.actor_critic import Imagined
@@ -154,11 +154,11 @@ def test_what_does_not_fit_is_refused_before_it_is_made(monkeypatch):
 def test_the_replay_leaves_room_for_an_update(monkeypatch):
     monkeypatch.setattr(build, "free_memory", lambda: 2 << 30)
     run, _ = runs.read(["--size", "cpu", "--frames", "60000", "--environment.action_repeat", "2"], cuda=False)
-    space = Box(-1, 1, (2,))
+    layout = row_layout((64, 64, 3), 2)
     bytes_of_images = 30_000 * 64 * 64 * 3
-    build.make_replay(run, space, "cpu", (2 << 30) - bytes_of_images * 2)
+    build.make_replay(run, layout, "cpu", (2 << 30) - bytes_of_images * 2)
     with pytest.raises(UserError, match=r"the replay needs 0\.3 GiB and 0\.2 GiB are free for it: --training\.capacity"):
-        build.make_replay(run, space, "cpu", (2 << 30) - bytes_of_images // 2)
+        build.make_replay(run, layout, "cpu", (2 << 30) - bytes_of_images // 2)
 
 
 def test_what_an_image_keeps_is_what_the_encoder_saves():

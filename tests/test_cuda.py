@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from small import DREAMER, INFOPOWER, assert_nan_is_stopped, make_agent, make_batch
+from small import DREAMER, INFOPOWER, assert_nan_is_stopped, make_agent, make_batch, row_layout
 
 from benchmarks.fault import runs
 from foreground.agents.agent import WorldModelAgent
@@ -94,10 +94,10 @@ def test_a_recorded_update_stops_before_the_weights():
 
 
 def test_the_replay_there_gives_what_the_one_here_gives():
-    replays = [Replay(64, (8, 8, 3), 2, num_envs=2, device=device, seed=3) for device in ("cpu", "cuda")]
+    replays = [Replay(row_layout((8, 8, 3), 2), 64, 2, seed=3, device=device) for device in ("cpu", "cuda")]
     for step in range(50):
         rows = make_batch(2, 1, 8, seed=step)
-        row = {name: value[:, 0].numpy() for name, value in rows.items() if name != "condition"}
+        row = {name: value[:, 0].numpy() for name, value in rows.items()}
         row["is_first"][:], row["is_first"][0] = False, step % 9 == 0
         row["action"][row["is_first"]], row["reward"][row["is_first"]] = 0, 0
         for replay in replays:

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from foreground.agents.config import AgentConfig, ModesConfig
 from foreground.agents.skills import SkillConfig
 from foreground.configs import run as runs
 from foreground.errors import UserError
-from foreground.training.rollout import Rollout
+from foreground.training.rollout import Rollout, layout_of
 from foreground.world_models.world_model import Spaces
 
 # ---------------------------------------------------------------------------------------------------------- learning
@@ -201,6 +202,8 @@ class Told:
 
     num_envs, single_action_space = 2, gym_spaces.Box(-1, 1, (2,))
     action_space = gym_spaces.Box(-1, 1, (2, 2))
+    single_observation_space = observation_space = gym_spaces.Box(0, 255, (32, 32, 3), np.uint8)
+    metadata: ClassVar[dict] = {"told": {"game": ((1,), np.float32)}}
 
     def __init__(self):
         self.number = 0
@@ -222,7 +225,8 @@ def test_the_mode_is_drawn_for_the_game_at_resets_and_kept():
     agent = make_agent(explore=0.0)
     asked = []
     agent.modes.draw = lambda game: asked.append(game.clone()) or agent.modes.one_hot((game[:, 0] + 1).round().long())
-    rollout = Rollout(Told(), agent.initial_state(2), 0)
+    envs = Told()
+    rollout = Rollout(envs, agent.initial_state(2), 0, layout_of(envs) | agent.spec.layout)
     rows = [rollout.step(agent.act) for _ in range(12)]
     for index, row in enumerate(rows):
         game = GAMES[index // 4 % 3][0]

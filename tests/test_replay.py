@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from small import row_layout
 
 from foreground.errors import UserError
 from foreground.training import replay as replay_module
@@ -12,7 +13,7 @@ from foreground.training.files import Damaged, NotSaved
 from foreground.training.replay import Replay, damaged_chunks, remove_unlisted
 
 SHAPE, ACTION, CONDITION = (2, 3, 3), 2, 1
-SIZES = {"image_shape": SHAPE, "action_size": ACTION, "condition_size": CONDITION}
+LAYOUT = row_layout(SHAPE, ACTION, condition=CONDITION)
 
 
 @pytest.fixture(autouse=True)
@@ -36,7 +37,7 @@ def make_rows(number: int, num_envs: int, episode: int = 5) -> dict:
 
 def filled(rows: int, capacity: int = 40, num_envs: int = 2, seed: int = 0) -> tuple[Replay, list[list[dict]]]:
     """A replay after some rows, and the slow reference: a list of rows for each stream, never shortened."""
-    replay, reference = Replay(capacity, num_envs=num_envs, seed=seed, **SIZES), [[] for _ in range(num_envs)]
+    replay, reference = Replay(LAYOUT, capacity, num_envs=num_envs, seed=seed), [[] for _ in range(num_envs)]
     for number in range(rows):
         new = make_rows(number, num_envs)
         replay.add(new)
@@ -77,6 +78,20 @@ def test_starts_are_uniform():
     assert ((counts - 1000) ** 2 / 1000).sum() < 46  # chi-square, 16 degrees of freedom: one in ten thousand
 
 
+def test_a_replay_from_when_every_row_had_a_condition_loads(tmp_path):
+    """Of size 0, where there were no skills."""
+    layout = row_layout(SHAPE, ACTION)
+    replay = Replay(layout, 40, num_envs=2)
+    for number in range(12):
+        replay.add({name: value for name, value in make_rows(number, 2).items() if name != "condition"})
+    manifest, tail = replay.save(tmp_path)
+    manifest = manifest | {"layout": manifest["layout"] | {"condition": "[0] torch.float32"}}
+    tail = tail | {"condition": torch.zeros(2, 4, 0)}
+    copy = Replay(layout, 40, num_envs=2)
+    assert copy.load(tmp_path, manifest, tail) == []
+    assert torch.equal(copy.peek(2, 12)["reward"], replay.peek(2, 12)["reward"])
+
+
 def test_shapes_and_types():
     replay, _ = filled(9)
     batch = replay.sample(5, 3)
@@ -88,7 +103,7 @@ def test_shapes_and_types():
         "is_terminal": ((5, 3), torch.bool),
         "condition": ((5, 3, CONDITION), torch.float32),
     }
-    assert replay.nbytes == Replay.bytes_needed(40, num_envs=2, **SIZES)
+    assert replay.nbytes == Replay.bytes_needed(LAYOUT, 40, num_envs=2)
 
 
 def test_samples_do_not_share_memory_with_the_ring():
@@ -153,7 +168,7 @@ def test_load_gives_the_same_replay(tmp_path, rows, saves):
     length = min(3, rows)
     replay.sample(4, length)
     manifest, tail = replay.save(tmp_path)
-    copy = Replay(40, num_envs=2, seed=9, **SIZES)
+    copy = Replay(LAYOUT, 40, num_envs=2, seed=9)
     assert copy.load(tmp_path, json.loads(json.dumps(manifest)), tail) == []
     for number in range(rows, rows + 30):  # and it goes on alike, over the write head and the next save
         assert equal(replay.sample(64, length), copy.sample(64, length))
@@ -189,7 +204,7 @@ def test_chunks_go_only_when_no_manifest_lists_them(tmp_path):
     assert remove_unlisted(tmp_path, [new]) == 4
     assert damaged_chunks(tmp_path, new) == []
     assert len(damaged_chunks(tmp_path, old)) == 4
-    Replay(40, num_envs=2, **SIZES).load(tmp_path, new, tail)
+    Replay(LAYOUT, 40, num_envs=2).load(tmp_path, new, tail)
 
 
 @pytest.mark.parametrize("fault", ["flip", "truncate", "missing", "link", "folder"])
@@ -209,7 +224,7 @@ def test_a_damaged_chunk_is_noticed_and_can_be_given_up(tmp_path, fault):
     elif fault == "folder":
         path.mkdir()
     assert [stop for stop, _ in damaged_chunks(tmp_path, manifest)] == [24]
-    copy = Replay(40, num_envs=2, **SIZES)
+    copy = Replay(LAYOUT, 40, num_envs=2)
     with pytest.raises(Damaged):
         copy.load(tmp_path, manifest, tail)
     assert len(copy) == 0
@@ -221,7 +236,7 @@ def test_a_damaged_chunk_is_noticed_and_can_be_given_up(tmp_path, fault):
         1000.0 * stream + row for stream in range(2) for row in range(24, 29)
     }
     copy.add(make_rows(29, 2))
-    again = Replay(40, num_envs=2, **SIZES)
+    again = Replay(LAYOUT, 40, num_envs=2)
     again.load(tmp_path, *copy.save(tmp_path))
     assert len(again) == len(copy) == 12
 
@@ -230,11 +245,11 @@ def test_another_size_is_refused_and_another_capacity_is_not(tmp_path):
     replay, _ = filled(29)
     manifest, tail = replay.save(tmp_path)
     with pytest.raises(UserError, match="num_envs 2, this run has 1"):
-        Replay(40, num_envs=1, **SIZES).load(tmp_path, manifest, tail)
+        Replay(LAYOUT, 40, num_envs=1).load(tmp_path, manifest, tail)
     with pytest.raises(UserError, match="layout"):
-        Replay(40, num_envs=2, **(SIZES | {"action_size": 3})).load(tmp_path, manifest, tail)
+        Replay(row_layout(SHAPE, 3, condition=CONDITION), 40, num_envs=2).load(tmp_path, manifest, tail)
     for capacity, held in ((20, 20), (100, 40)):
-        copy = Replay(capacity, num_envs=2, **SIZES)
+        copy = Replay(LAYOUT, capacity, num_envs=2)
         copy.load(tmp_path, manifest, tail)
         assert len(copy) == held
         assert int(copy.sample(500, 1)["condition"].min()) == 29 - held // 2
@@ -255,7 +270,7 @@ def test_malformed_manifests_are_damage_not_a_crash(tmp_path):
         {"chunks": [chunk | {"files": [{"name": "../x", "bytes": 1, "sha256": "0" * 64}] * 2} for chunk in manifest["chunks"]]},
     ]
     for change in changes:
-        copy = Replay(40, num_envs=2, **SIZES)
+        copy = Replay(LAYOUT, 40, num_envs=2)
         with pytest.raises(Damaged):
             copy.load(tmp_path, manifest | change, tail)
         assert len(copy) == 0
@@ -268,7 +283,7 @@ def test_rows_of_impossible_numbers_are_damage(tmp_path, far):
     """Three places that agree with each other."""
     replay, _ = filled(5)
     manifest, tail = replay.save(tmp_path)
-    copy = Replay(40, num_envs=2, **SIZES)
+    copy = Replay(LAYOUT, 40, num_envs=2)
     forged = manifest | {"first": far, "tail_start": far, "count": far + 5}
     with pytest.raises(Damaged, match="no possible number"):
         copy.load(tmp_path, forged, tail)
@@ -282,7 +297,7 @@ def test_a_chunk_outside_the_folder_is_not_read(tmp_path):
     (tmp_path / "replay" / listing["name"]).rename(tmp_path / "outside")
     listing["name"] = "../outside"
     with pytest.raises(Damaged, match="listing of a file is malformed"):
-        Replay(40, num_envs=2, **SIZES).load(tmp_path / "replay", manifest, tail)
+        Replay(LAYOUT, 40, num_envs=2).load(tmp_path / "replay", manifest, tail)
 
 
 def test_a_full_disk_is_reported_and_the_next_save_makes_up_for_it(tmp_path, monkeypatch):
@@ -296,6 +311,6 @@ def test_a_full_disk_is_reported_and_the_next_save_makes_up_for_it(tmp_path, mon
         with pytest.raises(NotSaved, match="No space left"):
             replay.save(tmp_path)
     assert not list(tmp_path.iterdir())
-    copy = Replay(40, num_envs=2, **SIZES)
+    copy = Replay(LAYOUT, 40, num_envs=2)
     copy.load(tmp_path, *replay.save(tmp_path))
     assert len(copy) == 40

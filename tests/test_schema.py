@@ -16,7 +16,7 @@ def old_config(agent: str, path) -> runs.RunConfig:
     words = ["--agent", agent, *(["--task", "walker-walk"] if agent in ("mra", "unimodal", "task_conditioned") else [])]
     config, _ = runs.read(words, cuda=False)
     mapping = yaml.safe_load(options.to_yaml(config))
-    del mapping["commander"], mapping["learners"]
+    del mapping["commander"], mapping["learners"], mapping["begin"]
     path.write_text(yaml.safe_dump(mapping))
     return config, runs.written(path)
 
@@ -27,13 +27,13 @@ def test_a_config_from_before_commanders_and_learners_had_names(agent, tmp_path)
     assert read == config
 
 
-def test_a_hierarchical_config_from_before():
-    parts = runs.parts_of({"hierarchy": {"hold": 25}, "actor_critic": {"rewards": {"task": 1.0}}})
-    assert parts == {"commander": "high_level_policy", "learners": ["frozen_model", "decisions"]}
-    assert runs.parts_of({"actor_critic": {"rewards": {"discovery+use": 1.0}}}) == {
-        "learners": ["model", "discovery", "imagination"]
-    }
-    assert runs.parts_of({}) == {}
+def test_what_earlier_configs_did_not_name_is_what_a_preset_has():
+    parts = runs.parts_of({"agent": "hierarchical", "hierarchy": {"hold": 25}, "actor_critic": {"rewards": {"task": 1.0}}})
+    learners = ["frozen_model", "decisions"]
+    assert parts == {"begin": "skills", "commander": "high_level_policy", "learners": learners}
+    parts = runs.parts_of({"actor_critic": {"rewards": {"discovery+use": 1.0}}})
+    assert parts == {"begin": "nothing", "learners": ["model", "discovery", "imagination"]}
+    assert runs.parts_of({"agent": "finetune"}) == {"begin": "world_model"}
 
 
 def test_weights_of_modes_lay_in_a_base_before():

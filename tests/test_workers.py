@@ -9,6 +9,7 @@ import time
 import gymnasium
 import numpy as np
 import pytest
+from small import row_layout
 
 from foreground.envs.workers import MOST_IN_A_ROW, Workers, name_of
 from foreground.errors import UserError, WorkerLost
@@ -85,7 +86,7 @@ def test_one_that_is_gone_is_named_and_replaced(capfd, how, words):
     """At a moment between two steps; what follows begins an episode everywhere, and every row is right."""
     envs = workers(patience=2.0)
     try:
-        rollout, replay = Rollout(envs, None, 0), Replay(200, (8, 8, 3), 1, num_envs=2)
+        rollout, replay = Rollout(envs, None, 0), Replay(row_layout((8, 8, 3), 1), 200, num_envs=2)
         rows_of(rollout, 4, replay)
         os.kill(envs.envs.processes[1].pid, how)
         rows_of(rollout, 5, replay)
@@ -102,7 +103,7 @@ def test_one_that_is_gone_is_named_and_replaced(capfd, how, words):
 def test_a_save_that_finds_one_gone_has_no_episode_to_go_on_with(capfd):
     envs = workers()
     try:
-        rollout, replay = Rollout(envs, None, 0), Replay(200, (8, 8, 3), 1, num_envs=2)
+        rollout, replay = Rollout(envs, None, 0), Replay(row_layout((8, 8, 3), 1), 200, num_envs=2)
         rows_of(rollout, 3, replay)
         os.kill(envs.envs.processes[0].pid, signal.SIGKILL)
         assert rollout.state() == {}

@@ -1,6 +1,6 @@
 """Replay: one uint8 ring per environment stream, in RAM or on the device, saved as append-only chunks.
 
-Letters: N streams (environments), B batch, T time, A action size, C condition size, K signals, D descriptor of a game.
+Letters: N streams (environments), B batch, T time. What a row holds is a layout, given by environment and agent.
 Alignment: action[t] led to image[t]; reward[t] came with image[t]; at is_first[t] action and reward are zero.
 Rows of a stream are numbered from 0 for ever; row r lies in slot r mod `rows_per_stream`.
 """
@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from foreground.agents.base import Layout
 from foreground.errors import UserError
 from foreground.training import files
 from foreground.training.files import Damaged, NotSaved
@@ -20,39 +21,32 @@ VERSION = 1
 MOST_ROWS = 1 << 53  # that a stream may ever have had
 CHUNK_NAME = re.compile(r"(\.tmp-([0-9a-f]{8}-)?)?stream-\d{3}-row-\d{12}-[0-9a-f]{12}\.safetensors")
 _NUMPY_TYPES = {torch.uint8: np.uint8, torch.bool: np.bool_, torch.float32: np.float32}
+_TORCH_TYPES = {kind: dtype for dtype, kind in _NUMPY_TYPES.items()}
 
 
 class Replay:
     """Holds the newest `capacity` agent steps of N streams and samples sequences from them, uniformly.
 
-    capacity        agent steps over all streams; each stream gets an equal share
-    image_shape     (H, W, C), stored as uint8; or (F,) and image_type float32, where games are of numbers
-    action_size     A; condition_size C, signals K and game D may be 0
-    seed            of the sampler, which has its own generator
-    device          where the rings lie and where samples come out
+    layout     field -> (shape of one row, NumPy type): what the environment and the agent store
+    capacity   agent steps over all streams; each stream gets an equal share
+    seed       of the sampler, which has its own generator
+    device     where the rings lie and where samples come out
     """
 
     def __init__(
         self,
+        layout: Layout,
         capacity: int,
-        image_shape: tuple[int, int, int],
-        action_size: int,
-        condition_size: int = 0,
-        signals: int = 0,
-        game: int = 0,
         num_envs: int = 1,
         seed: int = 0,
         device: str | torch.device = "cpu",
-        image_type: torch.dtype = torch.uint8,
     ):
         if num_envs < 1 or capacity < num_envs:
             raise ValueError(f"a replay of {capacity} steps cannot serve {num_envs} streams")
         self.num_envs = num_envs
         self.rows_per_stream = capacity // num_envs
         self.device = torch.device(device)
-        self.layout = _layout(image_shape, action_size, condition_size, signals, game) | {
-            "image": (tuple(image_shape), image_type)
-        }
+        self.layout = {name: (tuple(shape), _TORCH_TYPES[kind]) for name, (shape, kind) in layout.items()}
         # (N, rows, ...); the second view has streams and rows in one axis, for gathering
         self._rings = {
             name: torch.empty((num_envs, self.rows_per_stream, *shape), dtype=dtype, device=self.device)
@@ -65,18 +59,9 @@ class Replay:
         self._chunks: list[dict] = []  # written and immutable: {"start", "stop", "files": one listing a stream}
 
     @staticmethod
-    def bytes_needed(
-        capacity: int,
-        image_shape,
-        action_size: int,
-        condition_size: int = 0,
-        signals: int = 0,
-        game: int = 0,
-        num_envs: int = 1,
-    ) -> int:
-        """Bytes that a replay of these sizes will hold, to be compared with the free memory before it is built."""
-        layout = _layout(image_shape, action_size, condition_size, signals, game)
-        row = sum(int(np.prod(shape)) * dtype.itemsize for shape, dtype in layout.values())
+    def bytes_needed(layout: Layout, capacity: int, num_envs: int = 1) -> int:
+        """Return the bytes of a replay, to be compared with the free memory before it is built."""
+        row = sum(int(np.prod(shape)) * np.dtype(kind).itemsize for shape, kind in layout.values())
         return row * (capacity // num_envs) * num_envs
 
     @property
@@ -103,9 +88,8 @@ class Replay:
     def add(self, rows: dict) -> None:
         """Append one row to every stream.
 
-        rows   image (N,H,W,C) uint8, action (N,A), reward (N,), is_first (N,), is_terminal (N,), and condition (N,C)
-               unless C is 0, signals (N,K) and game (N,D) unless these are 0; arrays or tensors. Raises ValueError when
-               a row breaks the alignment or the layout.
+        rows   field -> (N, ...), arrays or tensors, as in the layout. Raises ValueError when a row breaks the alignment
+               or the layout.
         """
         values = {name: self._checked(name, rows) for name in self.layout}
         first = values["is_first"]
@@ -124,8 +108,6 @@ class Replay:
 
     def _checked(self, name: str, rows: dict) -> np.ndarray:
         shape, dtype = self.layout[name]
-        if name == "condition" and shape == (0,) and name not in rows:
-            return np.zeros((self.num_envs, 0), np.float32)
         value = np.asarray(rows[name])
         if value.shape != (self.num_envs, *shape):
             raise ValueError(f"{name} has shape {value.shape}, expected {(self.num_envs, *shape)}")
@@ -141,10 +123,8 @@ class Replay:
     def sample(self, batch_size: int, length: int) -> dict[str, torch.Tensor]:
         """Draw B sequences of T rows, uniformly over every start in every stream.
 
-        Returns image (B,T,H,W,C) uint8, action (B,T,A), reward (B,T), is_first (B,T), is_terminal (B,T),
-        condition (B,T,C), signals (B,T,K) and game (B,T,D) unless these are 0. Rows of a sequence follow each other in one
-        stream, never over the write head; they may cross episodes (is_first marks where). Raises ValueError when no stream
-        holds T rows.
+        Returns field -> (B, T, ...). Rows of a sequence follow each other in one stream, never over the write head; they
+        may cross episodes (is_first marks where). Raises ValueError when no stream holds T rows.
         """
         starts = self._count - self.first_row - length + 1
         if starts < 1:
@@ -269,10 +249,11 @@ class Replay:
 
     def _check_manifest(self, manifest: dict) -> None:
         wanted = {"layout": self._layout_text(), "num_envs": self.num_envs, "version": VERSION}
+        saved = {"layout": _without_empty(manifest["layout"])} | {key: manifest.get(key) for key in ("num_envs", "version")}
         for key, value in wanted.items():
-            if manifest.get(key) != value:
+            if saved[key] != value:
                 raise UserError(
-                    f"the saved replay has {key} {manifest.get(key)}, this run has {value}",
+                    f"the saved replay has {key} {saved[key]}, this run has {value}",
                     "replay",
                     "resume with the settings of the run folder, or start a new one",
                 )
@@ -289,20 +270,9 @@ class Replay:
             raise Damaged("the newest rows of the replay are missing", "replay")
 
 
-def _layout(
-    image_shape, action_size: int, condition_size: int, signals: int, game: int
-) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
-    """Field -> (shape of one row, type)."""
-    layout = {
-        "image": (tuple(image_shape), torch.uint8),
-        "action": ((action_size,), torch.float32),
-        "reward": ((), torch.float32),
-        "is_first": ((), torch.bool),
-        "is_terminal": ((), torch.bool),
-        "condition": ((condition_size,), torch.float32),
-    }
-    more = {"signals": signals, "game": game}
-    return layout | {name: ((size,), torch.float32) for name, size in more.items() if size}
+def _without_empty(layout: dict[str, str]) -> dict[str, str]:
+    """Return a saved layout without fields of size 0: earlier versions stored a condition of that size with every row."""
+    return {name: text for name, text in layout.items() if not text.startswith("[0] ")}
 
 
 def damaged_chunks(folder: Path | str, manifest: dict) -> list[tuple[int, str]]:

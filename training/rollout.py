@@ -1,19 +1,22 @@
 """The one loop that acts: for training, evaluation and tests.
 
 Shapes: N environments, A action. One row a step: action[t] led to image[t], reward[t] came with it; where is_first is
-set an episode begins, and action and reward are zero. Gymnasium's NEXT_STEP autoreset gives exactly that. Signals of the
-environment, where it has any, come like the reward; the condition (skill) under which a policy took action[t], where its
-memory has one as `condition` (N, C), is row t's. What describes the game of an environment (N, D), where there are games, is
-the row's `game`, and the memory's from the reset on, before the policy acts.
+set an episode begins, and action and reward are zero. Gymnasium's NEXT_STEP autoreset gives exactly that.
+
+A row holds the fields of a layout, name -> (shape, type). The environment's are image, action, reward, is_first, is_terminal,
+and what its `metadata["told"]` names, read from `info`; the policy's are read from its memory when it has acted. A memory that
+has a field of what the environment tells hears it before the policy acts.
 """
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import gymnasium
 import numpy as np
 import torch
 from gymnasium.vector import VectorEnv
 
+from foreground.agents.base import Layout
 from foreground.errors import UserError, WorkerLost
 
 
@@ -54,17 +57,37 @@ def _like(kept: Any, saved: Any) -> Any:
     return saved.to(kept.device) if isinstance(kept, torch.Tensor) else saved
 
 
-def _narrowed(name: str, value: Any) -> np.ndarray:
-    """Return numbers of an environment as the float32 that the replay stores.
+def _narrowed(name: str, value: Any, kind: type[np.generic] = np.float32) -> np.ndarray:
+    """Return numbers of an environment as the type that the replay stores.
 
     Errors: UserError where one is not finite then: a number that fits float64 may be infinite in float32.
     """
     with np.errstate(over="ignore"):
-        narrow = np.asarray(value).astype(np.float32)
+        narrow = np.asarray(value).astype(kind)
     if not np.isfinite(narrow).all():
         remedy = "start a new folder with another --seed, and report the task"
         raise UserError(f"its {name} held numbers that are not finite in float32", "an environment", remedy, exit_code=5)
     return narrow
+
+
+def check_action(action: np.ndarray) -> None:
+    """Raise UserError for an action that is not finite, before it can get into an environment."""
+    if not np.isfinite(action).all():
+        remedy = "an earlier checkpoint is from before; lower the learning rates"
+        raise UserError("what the policy does is not finite", "its action", remedy, exit_code=3)
+
+
+def layout_of(envs: VectorEnv | gymnasium.Env) -> Layout:
+    """Return the fields of a row that an environment gives."""
+    image = getattr(envs, "single_observation_space", envs.observation_space)
+    action = getattr(envs, "single_action_space", envs.action_space)
+    return {
+        "image": (image.shape, image.dtype.type),
+        "action": (action.shape, np.float32),
+        "reward": ((), np.float32),
+        "is_first": ((), np.bool_),
+        "is_terminal": ((), np.bool_),
+    } | dict(envs.metadata.get("told", {}))
 
 
 class Rollout:
@@ -73,10 +96,15 @@ class Rollout:
     envs     with NEXT_STEP autoreset
     memory   the policy's memory before the first image
     seed     of the first reset
+    layout   of a row; none: what the environments give
     """
 
-    def __init__(self, envs: VectorEnv, memory: Any, seed: int):
+    def __init__(self, envs: VectorEnv, memory: Any, seed: int, layout: Layout | None = None):
         self.envs, self.memory, self.seed = envs, memory, seed
+        given = layout_of(envs)
+        self.layout = given if layout is None else layout
+        self._told = envs.metadata.get("told", {})
+        self._held = {name: field for name, field in self.layout.items() if name not in given}
         self.number = envs.num_envs
         self.row: dict[str, np.ndarray] | None = None
         self.finished: list[Episode] = []
@@ -93,12 +121,12 @@ class Rollout:
         if self.row is None:
             image, info = self.envs.reset(seed=self.seed)
             self._done, self._score, self._length = np.zeros_like(self._done), self._score * 0, self._length * 0
-            self.row = self._first_row(image) | self._extras(info, np.ones(self.number, bool))
+            self.row = self._first_row(image) | self._extras(info)
             return self.row
         image, is_first = torch.from_numpy(self.row["image"]), torch.from_numpy(self.row["is_first"])
         action, self.memory = policy(self.memory, image, is_first)
         action = action.detach().cpu().numpy().astype(np.float32)
-        self._check_action(action)
+        check_action(action)
         try:
             image, reward, terminated, truncated, info = self.envs.step(action)
         except WorkerLost:
@@ -106,7 +134,7 @@ class Rollout:
             return self.step(policy)
         is_first = self._done
         reward = _narrowed("reward", reward)
-        extras = self._extras(info, is_first)
+        extras = self._extras(info)
         self.diverged += int(np.sum(info.get("diverged", 0)))
         self.row = {
             "image": image,
@@ -122,30 +150,20 @@ class Rollout:
         """New episodes everywhere, and other ones than before: the row that was under way is no row."""
         self.row, self.seed = None, (self.seed + 1_000_003) % 2**31
 
-    def _check_action(self, action: np.ndarray) -> None:
-        """Errors: UserError before an action that is none can get into an environment."""
-        if not np.isfinite(action).all():
-            remedy = "an earlier checkpoint is from before; lower the learning rates"
-            raise UserError("what the policy does is not finite", "its action", remedy, exit_code=3)
-
     def _first_row(self, image: np.ndarray) -> dict[str, np.ndarray]:
         zero = np.zeros(self.number, np.float32)
         action = np.zeros(self.envs.action_space.shape, np.float32)
         first, terminal = np.ones(self.number, bool), np.zeros(self.number, bool)
         return {"image": image, "action": action, "reward": zero, "is_first": first, "is_terminal": terminal}
 
-    def _extras(self, info: dict, is_first: np.ndarray) -> dict[str, np.ndarray]:
-        """Signals (N, K), condition (N, C) and game (N, D), where there are such."""
-        extras = {}
-        if "game" in info:
-            extras["game"] = _narrowed("game", info["game"])
-            if getattr(self.memory, "game", None) is not None:
-                self.memory = self.memory.plays(torch.from_numpy(extras["game"]))
-        if "signals" in info:
-            extras["signals"] = np.where(is_first[:, None], 0, _narrowed("signals", info["signals"]))
-        if getattr(self.memory, "condition", None) is not None:
-            extras["condition"] = self.memory.condition.detach().cpu().numpy().astype(np.float32)
-        return extras
+    def _extras(self, info: dict) -> dict[str, np.ndarray]:
+        """Return the other fields of a row: what the environments told, and what the policy's memory holds."""
+        told = {name: _narrowed(name, info[name], kind) for name, (_, kind) in self._told.items()}
+        if told and hasattr(self.memory, "hears"):
+            self.memory = self.memory.hears(told)
+        held = {name: getattr(self.memory, name) for name in self._held}
+        held = {name: value.detach().cpu().numpy().astype(self._held[name][1]) for name, value in held.items()}
+        return {name: value for name, value in told.items() if name in self.layout} | held
 
     def _account(self, done: np.ndarray) -> None:
         acted = ~self.row["is_first"]

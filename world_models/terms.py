@@ -4,7 +4,8 @@ Shapes: B batch, T time, N = B*T, E embedding, F features, Z stochastic, A actio
 M games, D descriptor.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 import torch
@@ -26,8 +27,7 @@ class Rollout(NamedTuple):
     is_first: Tensor  # bool (B, T)
     embedding: Tensor  # (B, T, E)
     states: Posterior
-    signals: Tensor | None = None  # (B, T, K), came with image[t]
-    game: Tensor | None = None  # (B, T, D), what describes the game that was played
+    told: Mapping[str, Tensor] = MappingProxyType({})  # what else the environment told with image[t], (B, T, ...)
     known: Tensor | None = None  # float (B, T), 1 where the state has enough history to be judged, else 0; none: all
 
     def mean(self, value: Tensor) -> Tensor:
@@ -136,11 +136,14 @@ class GameReward(nn.Module):
         return self.reward.mean(torch.cat([feature, game], -1))
 
     def forward(self, rollout: Rollout) -> tuple[Tensor, dict[str, Tensor]]:
-        feature, game, true = rollout.states.state.feature, rollout.game, rollout.reward
-        if rollout.signals is not None:
+        feature, true, shared = rollout.states.state.feature, rollout.reward, "signals" in rollout.told
+        if shared:
             game = self.games.expand(*feature.shape[:2], *self.games.shape)  # (B, T, M, D)
-            feature, true = feature.unsqueeze(2).expand(*game.shape[:3], -1), rollout.signals  # (B, T, M, F), (B, T, M)
-        return self.reward.judge(rollout, torch.cat([feature, game], -1), true, across=rollout.signals is not None)
+            feature = feature.unsqueeze(2).expand(*game.shape[:3], -1)  # (B, T, M, F)
+            true = rollout.told["signals"]  # (B, T, M)
+        else:
+            game = rollout.told["game"]  # (B, T, D)
+        return self.reward.judge(rollout, torch.cat([feature, game], -1), true, across=shared)
 
 
 class Empowerment(nn.Module):

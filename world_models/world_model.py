@@ -82,7 +82,7 @@ class Spaces(NamedTuple):
 
 def _column(index: int) -> Callable[[terms.Rollout], Tensor]:
     """What picks one signal out of a batch."""
-    return lambda rollout: rollout.signals[..., index]
+    return lambda rollout: rollout.told["signals"][..., index]
 
 
 def random_shift(image: Tensor, pixels: int) -> Tensor:
@@ -143,9 +143,11 @@ class WorldModel(nn.Module):
         """Batch (B, T, ...) -> ({"world_model": loss, "pictures": loss}, states, values of the terms in nats, metrics)."""
         image = random_shift(batch["image"], self.config.random_shift) if self.config.random_shift else batch["image"]
         embedding, states = self.observe(image, batch["action"], batch["is_first"])
-        seen = image, batch["action"], batch["reward"], batch["is_first"]
+        names = "image", "action", "reward", "is_first"
+        seen = image, *(batch[name] for name in names[1:])
+        told = {name: value for name, value in batch.items() if name not in names}
         known = known_rows(batch["is_first"], self.config.context).float() if self.config.context else None
-        rollout = terms.Rollout(*seen, embedding, states, batch.get("signals"), batch.get("game"), known)
+        rollout = terms.Rollout(*seen, embedding, states, told, known)
         values, metrics = {}, {}
         for name, term in self.terms.items():
             values[name], extra = term(rollout)

@@ -16,7 +16,7 @@ from foreground import build
 from foreground.configs import run as runs
 from foreground.errors import UserError
 from foreground.training import checkpoint
-from foreground.training.rollout import Rollout
+from foreground.training.rollout import Rollout, layout_of
 from foreground.training.trainer import Trainer
 
 CUT, END = 150, 230  # env frames; the first 100 are noise
@@ -36,8 +36,9 @@ def make(folder: Path, words: list[str], seed: int = 0) -> Trainer:
     agent = build.make_agent(config, envs.single_action_space, torch.device("cpu"))
     if config.skills:
         build.begin_with(agent, config)
-    replay, _ = build.make_replay(config, envs.single_action_space, "cpu")
-    rollout = Rollout(envs, agent.initial_state(envs.num_envs), config.seed)
+    layout = layout_of(envs) | agent.spec.layout
+    replay, _ = build.make_replay(config, layout, "cpu")
+    rollout = Rollout(envs, agent.initial_state(envs.num_envs), config.seed, layout)
     repeat, fps = config.environment.action_repeat, 20
     folder.mkdir(parents=True, exist_ok=True)
     return Trainer(config.training, CUT, repeat, agent, rollout, replay, folder, fps, lambda _: {})

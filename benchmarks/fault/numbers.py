@@ -19,7 +19,7 @@ from foreground.agents.optimiser import Divergence, guard
 from foreground.configs import run as runs
 from foreground.errors import UserError
 from foreground.training.replay import Replay
-from foreground.training.rollout import Policy, Rollout, random_policy
+from foreground.training.rollout import Policy, Rollout, layout_of, random_policy
 
 # Of each kind of agent those with parts of their own.
 AGENTS = ("infopower", "dreamer", "c_dreamer", "r2dreamer", "repo", "slim", "diayn", "mra", "hierarchical", "finetune")
@@ -124,8 +124,9 @@ def learner(name: str, folder: Path) -> Learner:
     agent = build.make_agent(config, envs.single_action_space, torch.device("cpu"))
     if config.skills:
         build.begin_with(agent, config)
-    replay, _ = build.make_replay(config, envs.single_action_space, "cpu")
-    rollout = Rollout(envs, agent.initial_state(1), 0)
+    layout = layout_of(envs) | agent.spec.layout
+    replay, _ = build.make_replay(config, layout, "cpu")
+    rollout = Rollout(envs, agent.initial_state(1), 0, layout)
     random_actions = random_policy(envs, np.random.default_rng(0))
 
     def act(memory, image, is_first):

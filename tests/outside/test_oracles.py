@@ -14,6 +14,9 @@ functional = pytest.importorskip("torchrl.objectives.value.functional", reason="
 
 STREAMS, CAPACITY, LENGTH, DRAWN = 3, 20, 5, 24_000
 
+LAYOUT = {"image": ((2, 2, 3), np.uint8), "action": ((1,), np.float32), "reward": ((), np.float32)}
+LAYOUT |= {name: ((), np.bool_) for name in ("is_first", "is_terminal")}
+
 
 def rows_of(number: int) -> dict:
     tag = number + 1000.0 * np.arange(STREAMS)
@@ -27,7 +30,7 @@ def rows_of(number: int) -> dict:
 @pytest.mark.parametrize("rows", [12, 33])
 def test_sequences_are_those_of_slice_sampler(rows):
     """A stream of ours is a trajectory of theirs: the same sequences, each as often. 12: not full; 33: gone round."""
-    ours = Replay(CAPACITY * STREAMS, (2, 2, 3), 1, num_envs=STREAMS, seed=0)
+    ours = Replay(LAYOUT, CAPACITY * STREAMS, num_envs=STREAMS, seed=0)
     history = [rows_of(number) for number in range(rows)]
     for row in history:
         ours.add(row)

@@ -15,8 +15,8 @@ CALL = re.compile(r"^\d+ +(\w+)\((.*)\) += \d+", re.MULTILINE)
 BEGUN = re.compile(r"^(\d+) +(\w+\(.*) <unfinished \.\.\.>$")
 RESUMED = re.compile(r"^(\d+) +<\.\.\. \w+ resumed>(.*)$")
 SMALL_CHUNKS = (
-    "import sys; from foreground import train; from foreground.training import replay; "
-    "replay.CHUNK_ROWS = 16; train.main(sys.argv[1:])"
+    "import sys; from foreground import train; from foreground.training import chunks; "
+    "chunks.CHUNK_ROWS = 16; train.main(sys.argv[1:])"
 )
 CALLS = "trace=write,pwrite64,writev,fsync,fdatasync,rename,renameat,renameat2,socket"
 TRACED = ["strace", "-f", "-y", "-s", "0", "-e", CALLS]

@@ -8,9 +8,10 @@ import torch
 from small import row_layout
 
 from foreground.errors import UserError
-from foreground.training import replay as replay_module
+from foreground.training import chunks
+from foreground.training.chunks import damaged_chunks, remove_unlisted
 from foreground.training.files import Damaged, NotSaved
-from foreground.training.replay import Replay, damaged_chunks, remove_unlisted
+from foreground.training.replay import Replay
 
 SHAPE, ACTION, CONDITION = (2, 3, 3), 2, 1
 LAYOUT = row_layout(SHAPE, ACTION, condition=CONDITION)
@@ -18,7 +19,7 @@ LAYOUT = row_layout(SHAPE, ACTION, condition=CONDITION)
 
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch):
-    monkeypatch.setattr(replay_module, "CHUNK_ROWS", 8)
+    monkeypatch.setattr(chunks, "CHUNK_ROWS", 8)
 
 
 def make_rows(number: int, num_envs: int, episode: int = 5) -> dict:

@@ -20,7 +20,7 @@ from foreground.configs import run as run_configs
 from foreground.errors import UserError
 from foreground.evaluation import episodes, films
 from foreground.training import checkpoint, files, options
-from foreground.training import replay as replays
+from foreground.training import chunks as replay_chunks
 from foreground.training.logger import Logger
 
 ROOT = Path(__file__).parents[1]
@@ -30,7 +30,7 @@ ROOT = Path(__file__).parents[1]
 def trainer(tmp_path, monkeypatch):
     """A small run that was saved, with chunks."""
     torch.set_num_threads(1)
-    monkeypatch.setattr(replays, "CHUNK_ROWS", 16)
+    monkeypatch.setattr(replay_chunks, "CHUNK_ROWS", 16)
     trainer = lacking.make(tmp_path / "run", lacking.WORDS)
     lacking.run_to(trainer, lacking.CUT)
     return trainer
@@ -127,7 +127,7 @@ def test_a_run_from_before_an_option_goes_on_as_it_was_or_not_at_all(tmp_path, a
 def test_files_of_others_are_left_alone(tmp_path):
     for name in ("model.safetensors", "stream-000-row-000000000000-0123456789ab.safetensors", ".tmp-notes"):
         (tmp_path / name).write_text("mine")
-    assert replays.remove_unlisted(tmp_path, []) == 1
+    assert replay_chunks.remove_unlisted(tmp_path, []) == 1
     assert {path.name for path in tmp_path.iterdir()} == {"model.safetensors", ".tmp-notes"}
 
 

@@ -1,25 +1,19 @@
-"""Replay: one uint8 ring per environment stream, in RAM or on the device, saved as append-only chunks.
+"""Replay: a ring for each field and environment stream, in RAM or on the device. `chunks.py` saves it.
 
 Letters: N streams (environments), B batch, T time. What a row holds is a layout, given by environment and agent.
 Alignment: action[t] led to image[t]; reward[t] came with image[t]; at is_first[t] action and reward are zero.
 Rows of a stream are numbered from 0 for ever; row r lies in slot r mod `rows_per_stream`.
 """
 
-import re
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from foreground.agents.base import Layout
-from foreground.errors import UserError
-from foreground.training import files
-from foreground.training.files import Damaged, NotSaved
+from foreground.training.chunks import Chunks
+from foreground.training.files import Damaged
 
-CHUNK_ROWS = 1024
-VERSION = 1
-MOST_ROWS = 1 << 53  # that a stream may ever have had
-CHUNK_NAME = re.compile(r"(\.tmp-([0-9a-f]{8}-)?)?stream-\d{3}-row-\d{12}-[0-9a-f]{12}\.safetensors")
 _NUMPY_TYPES = {torch.uint8: np.uint8, torch.bool: np.bool_, torch.float32: np.float32}
 _TORCH_TYPES = {kind: dtype for dtype, kind in _NUMPY_TYPES.items()}
 
@@ -56,7 +50,7 @@ class Replay:
         self._rng = np.random.default_rng(seed)
         self._count = 0  # rows ever added to each stream
         self._oldest = 0  # no row before this one exists (more than 0 only after a load that lost rows)
-        self._chunks: list[dict] = []  # written and immutable: {"start", "stop", "files": one listing a stream}
+        self.chunks = Chunks()
 
     @staticmethod
     def bytes_needed(layout: Layout, capacity: int, num_envs: int = 1) -> int:
@@ -159,83 +153,30 @@ class Replay:
         """Take back what `generator_state` gave."""
         self._rng.bit_generator.state = state
 
-    # ------------------------------------------------------------------------------------------------- save and load
+    # ---------------------------------------------------------------------------- save and load
 
     def save(self, folder: Path | str) -> tuple[dict, dict[str, torch.Tensor]]:
-        """Write every full chunk that is not on disk yet; return (manifest, tail) for the checkpoint to carry.
+        """Write full chunks to a folder; return (manifest, tail). See `Chunks.save`."""
+        return self.chunks.save(self, Path(folder))
 
-        manifest  plain types: sizes, counters, the sampler's state, and name, bytes and SHA-256 of each chunk
-        tail      field -> (N, rows, ...): the rows after the last full chunk
-        Call it before `checkpoint.save`. Raises NotSaved when the disk refuses; the next call tries again.
-        """
-        folder = Path(folder)
-        first = self.first_row
-        self._chunks = [chunk for chunk in self._chunks if chunk["stop"] > first]
-        start = max(first, self._chunks[-1]["stop"] if self._chunks else 0)
-        try:
-            files.make_folder(folder)
-            while (stop := (start // CHUNK_ROWS + 1) * CHUNK_ROWS) <= self._count:
-                self._chunks.append(self._write_chunk(folder, start, stop))
-                start = stop
-        except OSError as error:
-            raise NotSaved(f"the replay was not saved to {folder}: {error.strerror or error}") from error
-        manifest = {
-            "version": VERSION,
-            "layout": self._layout_text(),
-            "num_envs": self.num_envs,
-            "first": first,
-            "count": self._count,
-            "tail_start": start,
-            "generator": self.generator_state(),
-            "chunks": [dict(chunk, files=list(chunk["files"])) for chunk in self._chunks],
-        }
-        streams = [self._rows(stream, start, self._count) for stream in range(self.num_envs)]
-        return manifest, {name: torch.stack([rows[name] for rows in streams]) for name in self.layout}
+    def load(self, folder: Path | str, manifest: dict, tail: dict, salvage: bool = False) -> list[str]:
+        """Take back what `save` gave. Return sentences about lost rows. See `Chunks.load`."""
+        return self.chunks.load(self, Path(folder), manifest, tail, salvage)
 
-    def _write_chunk(self, folder: Path, start: int, stop: int) -> dict:
-        """Rows start to stop of every stream, one file each, named by its content too: never written over."""
-        listings = []
-        for stream in range(self.num_envs):
-            content = files.pack_tensors(self._rows(stream, start, stop))
-            listings.append(files.write_named(folder, f"stream-{stream:03d}-row-{start:012d}", content))
-        return {"start": start, "stop": stop, "files": listings}
+    def restart(self, count: int = 0, oldest: int = 0) -> None:
+        """Set how many rows were ever added, and the number of the oldest one that there is."""
+        self._count, self._oldest = count, oldest
 
-    def _rows(self, stream: int, start: int, stop: int) -> dict[str, torch.Tensor]:
+    def rows(self, stream: int, start: int, stop: int) -> dict[str, torch.Tensor]:
+        """Return rows start to stop of a stream, on the CPU."""
         slots = (torch.arange(start, stop) % self.rows_per_stream).to(self.device)
         return {name: ring[stream].index_select(0, slots).cpu() for name, ring in self._rings.items()}
 
-    def load(self, folder: Path | str, manifest: dict, tail: dict, salvage: bool = False) -> list[str]:
-        """Take back what `save` gave: same rows, same counters, same sampler. Returns sentences about lost rows.
+    def place(self, stream: int, start: int, stop: int, first: int, rows: dict[str, torch.Tensor]) -> None:
+        """Put rows start to stop of a stream into their slots, leaving out those before `first`.
 
-        A damaged chunk raises Damaged; with `salvage` the rows up to its end are given up instead and a sentence says
-        so. A replay of other sizes raises UserError; another capacity is welcome. After an error the replay is empty.
+        Raise Damaged where they are not of this layout.
         """
-        folder = Path(folder)
-        self._count, self._oldest, self._chunks = 0, 0, []
-        try:
-            self._check_manifest(manifest)
-            lost = damaged_chunks(folder, manifest) if salvage else []
-            self._restore(folder, manifest, tail, max([manifest["first"], *(stop for stop, _ in lost)]))
-        except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
-            self._count, self._oldest, self._chunks = 0, 0, []
-            raise Damaged(f"the replay's manifest is malformed ({str(error)[:100]})", folder) from error
-        return [f"{sentence}; the replay goes on from row {self.first_row}" for _, sentence in lost]
-
-    def _restore(self, folder: Path, manifest: dict, tail: dict, oldest: int) -> None:
-        first = max(oldest, manifest["count"] - self.rows_per_stream)
-        chunks = [chunk for chunk in manifest["chunks"] if chunk["stop"] > first]
-        for chunk in chunks:
-            for stream, listing in enumerate(chunk["files"]):
-                rows = files.unpack_tensors(files.read_listed(folder, listing), folder / listing["name"])
-                self._place(stream, chunk["start"], chunk["stop"], first, rows)
-        for stream in range(self.num_envs):
-            rows = {name: tail[name][stream] for name in self.layout}
-            self._place(stream, manifest["tail_start"], manifest["count"], first, rows)
-        self.set_generator_state(manifest["generator"])
-        self._count, self._oldest, self._chunks = manifest["count"], oldest, chunks
-
-    def _place(self, stream: int, start: int, stop: int, first: int, rows: dict[str, torch.Tensor]) -> None:
-        """Put rows start to stop of a stream into their slots, leaving out those before row `first`."""
         for name, (shape, dtype) in self.layout.items():
             if name not in rows or rows[name].shape != (stop - start, *shape) or rows[name].dtype != dtype:
                 raise Damaged(f"the rows saved as {name} are not of this replay's shape", f"row {start}")
@@ -243,68 +184,3 @@ class Replay:
         slots = (torch.arange(start + skip, stop) % self.rows_per_stream).to(self.device)
         for name, ring in self._rings.items():
             ring[stream][slots] = rows[name][skip:].to(self.device)
-
-    def _layout_text(self) -> dict[str, str]:
-        return {name: f"{list(shape)} {dtype}" for name, (shape, dtype) in self.layout.items()}
-
-    def _check_manifest(self, manifest: dict) -> None:
-        wanted = {"layout": self._layout_text(), "num_envs": self.num_envs, "version": VERSION}
-        saved = {"layout": _without_empty(manifest["layout"])} | {key: manifest.get(key) for key in ("num_envs", "version")}
-        for key, value in wanted.items():
-            if saved[key] != value:
-                raise UserError(
-                    f"the saved replay has {key} {saved[key]}, this run has {value}",
-                    "replay",
-                    "resume with the settings of the run folder, or start a new one",
-                )
-        rows = [manifest[key] for key in ("first", "tail_start", "count")]
-        rows += [chunk[key] for chunk in manifest["chunks"] for key in ("start", "stop")]
-        if not all(type(row) is int and 0 <= row <= MOST_ROWS for row in rows):
-            raise Damaged("a row of the replay has no possible number", "replay")
-        stop = manifest["first"]
-        for chunk in manifest["chunks"]:
-            if not 0 <= chunk["start"] <= stop < chunk["stop"] or len(chunk["files"]) != self.num_envs:
-                raise Damaged("the list of replay chunks has a hole", "replay")
-            stop = chunk["stop"]
-        if not 0 <= manifest["tail_start"] <= stop <= manifest["count"]:
-            raise Damaged("the newest rows of the replay are missing", "replay")
-
-
-def _without_empty(layout: dict[str, str]) -> dict[str, str]:
-    """Return a saved layout without fields of size 0: earlier versions stored a condition of that size with every row."""
-    return {name: text for name, text in layout.items() if not text.startswith("[0] ")}
-
-
-def damaged_chunks(folder: Path | str, manifest: dict) -> list[tuple[int, str]]:
-    """(row where the chunk stops, a sentence) for each chunk file that is missing or altered; empty when all is well.
-
-    Give its sentences to `checkpoint.latest` as the extra check: then a checkpoint counts only with its replay.
-    Raises Unreadable where one cannot be read this time.
-    """
-    found = []
-    for chunk in manifest["chunks"]:
-        for listing in chunk["files"]:
-            try:
-                files.verify_listed(Path(folder), listing)
-            except Damaged as error:
-                found.append((chunk["stop"], f"replay chunk {listing.get('name')}: {error.what}"))
-    return found
-
-
-def remove_unlisted(folder: Path | str, manifests: list[dict]) -> int:
-    """Delete chunk files that none of the given manifests (those of all kept checkpoints) lists; return how many.
-
-    Raises NotSaved when the file system refuses.
-    """
-    folder = Path(folder)
-    listed = {listing["name"] for manifest in manifests for chunk in manifest["chunks"] for listing in chunk["files"]}
-    ours = [path for path in folder.iterdir() if CHUNK_NAME.fullmatch(path.name)] if folder.is_dir() else []
-    stale, refused = [path for path in ours if path.name not in listed], None
-    for path in stale:
-        try:
-            path.unlink(missing_ok=True)
-        except OSError as error:
-            refused = error
-    if refused:
-        raise NotSaved(f"old replay chunks in {folder} were not deleted: {refused.strerror or refused}") from refused
-    return len(stale)

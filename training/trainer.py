@@ -17,7 +17,7 @@ from foreground.agents.optimiser import Divergence, not_finite
 from foreground.errors import UserError, unforeseen
 from foreground.option import option
 from foreground.training import board, checkpoint, pictures, system
-from foreground.training import replay as replays
+from foreground.training import chunks as replay_chunks
 from foreground.training.best import Best
 from foreground.training.files import Damaged, Displaced, NotSaved, Unreadable
 from foreground.training.logger import Logger
@@ -254,7 +254,7 @@ class Trainer:
             kept = checkpoint.prune(root, keep=2)
             if kept == checkpoint.steps(root):  # one that cannot be read this moment may list any chunk
                 manifests = [manifest_of(path) for path in kept] + manifests_of_rejected(root)
-                replays.remove_unlisted(self.folder / "replay", manifests)
+                replay_chunks.remove_unlisted(self.folder / "replay", manifests)
         except (NotSaved, Damaged, Unreadable, OSError) as error:
             progress.message(f"warning: what is old was not tidied away ({error}); training goes on")
 
@@ -289,7 +289,7 @@ class Trainer:
         """
         evaluated = step if evaluated is None else evaluated
         counts = (agent_step, update, evaluated)
-        right = all(type(count) is int and 0 <= count <= replays.MOST_ROWS for count in counts)
+        right = all(type(count) is int and 0 <= count <= replay_chunks.MOST_ROWS for count in counts)
         if not right or not 0 <= owed <= (agent_step + 1) * self.config.train_ratio:
             raise ValueError(f"agent step {agent_step}, update {update}, owed {owed}, evaluated {evaluated}"[:100])
         rows = self.replay.row_count * self.replay.num_envs
@@ -323,7 +323,7 @@ class Trainer:
         root, chunks = self.folder / "checkpoints", self.folder / "replay"
 
         def damaged(path: Path) -> list[str]:
-            return [sentence for _, sentence in replays.damaged_chunks(chunks, manifest_of(path))]
+            return [sentence for _, sentence in replay_chunks.damaged_chunks(chunks, manifest_of(path))]
 
         path, sentences = checkpoint.latest(root, damaged)
         if path is None and sentences:

@@ -13,15 +13,14 @@ from benchmarks.fault import Tries
 from benchmarks.fault.runs import ENDLESS, LONGEST, ROOT, command, good, good_step, variables, wait_for
 from foreground.errors import UserError
 from foreground.evaluation import films
-from foreground.training import checkpoint, trainer
-from foreground.training import replay as replays
+from foreground.training import checkpoint, chunks, trainer
 
 SIZE = 32 << 20  # bytes of a disk
 ROOM = (20_000, 8_000_000)  # of it that is free, more or less
 # Chunks of the replay and evaluations come often, so that the end of the disk finds each kind of file.
 RUN = (
-    "import sys; from foreground import train; from foreground.training import replay; "
-    "replay.CHUNK_ROWS = 16; train.run_main(train.main, sys.argv[1:])"
+    "import sys; from foreground import train; from foreground.training import chunks; "
+    "chunks.CHUNK_ROWS = 16; train.run_main(train.main, sys.argv[1:])"
 )
 OFTEN = ["--training.evaluate_every", "120"]
 PATIENCE = 8.0  # seconds in which something is written, a checkpoint twice
@@ -67,7 +66,7 @@ def broken(run: Path, after: int) -> str:
     """What of a run's files is not whole: its newest checkpoint with its chunks, its lines, its films."""
 
     def damaged(path: Path) -> list[str]:
-        return [sentence for _, sentence in replays.damaged_chunks(run / "replay", trainer.manifest_of(path))]
+        return [sentence for _, sentence in chunks.damaged_chunks(run / "replay", trainer.manifest_of(path))]
 
     newest, sentences = checkpoint.latest(run / "checkpoints", damaged)
     if newest is None or sentences or good_step(run) < after:

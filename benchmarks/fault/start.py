@@ -84,10 +84,10 @@ def work(
     program = importlib.import_module(f"foreground.{name}")
     from foreground.errors import run_main
     from foreground.evaluation.report import Evaluator
-    from foreground.training import replay, system
+    from foreground.training import chunks, system
 
     system.prepare_environment()
-    replay.CHUNK_ROWS = chunk_rows
+    chunks.CHUNK_ROWS = chunk_rows
     if mark:
         Evaluator.during_training = marked(Evaluator.during_training, mark)
     run_main(program.main, words)

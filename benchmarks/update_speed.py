@@ -23,16 +23,18 @@ from foreground.training import system
 if __name__ == "__main__":
     system.prepare_environment()
 
+import gymnasium
 import torch
 
 from benchmarks import result_files
+from foreground import build
 from foreground.agents.agent import WorldModelAgent
 from foreground.configs import run as runs
 from foreground.errors import UserError, run_main
-from foreground.world_models.world_model import Spaces
 
 HERE = Path(__file__).parents[1]
 ACTION_SIZE = 6  # walker's and cheetah's
+ACTIONS = gymnasium.spaces.Box(-1, 1, (ACTION_SIZE,))
 WARM_UP, TIMED = 3, 10
 TURNS, UPDATES = 12, 3  # of --against: turns of each version, and updates a turn
 
@@ -40,15 +42,19 @@ TURNS, UPDATES = 12, 3  # of --against: turns of each version, and updates a tur
 def random_batch(config: runs.RunConfig, device: torch.device) -> dict[str, torch.Tensor]:
     """A batch (B, T, ...) of noise."""
     shape, side = (config.training.batch_size, config.training.batch_length), config.environment.image_size
+    spaces = build.spaces_of(config, ACTIONS)
     batch = {
         "image": torch.randint(0, 256, (*shape, side, side, 3), dtype=torch.uint8),
         "action": torch.rand(*shape, ACTION_SIZE) * 2 - 1,
         "reward": torch.rand(*shape),
         "is_first": torch.rand(*shape) < 0.002,
         "is_terminal": torch.zeros(*shape, dtype=torch.bool),
-        "condition": torch.randn(*shape, config.skill.size),
-        "signals": torch.rand(*shape, len(config.signals)),
+        "condition": torch.randn(*shape, spaces.condition),
+        "signals": torch.rand(*shape, len(spaces.signals)),
     }
+    if spaces.games:
+        batch["game"] = torch.tensor(spaces.games)[torch.randint(len(spaces.games), shape)]
+    batch = {name: tensor for name, tensor in batch.items() if tensor.numel()}
     return {name: tensor.to(device) for name, tensor in batch.items()}
 
 
@@ -68,8 +74,7 @@ def make(argv: list[str]) -> tuple[runs.RunConfig, WorldModelAgent, dict[str, to
     torch.set_num_threads(config.threads or 1)
     if hasattr(config, "matmul"):  # an older checkout has no such option
         system.set_matmul(config.matmul)
-    spaces = Spaces(config.environment.image_size, ACTION_SIZE, config.skill.size, config.signals)
-    agent = WorldModelAgent(config.agent_config, spaces, device)
+    agent = WorldModelAgent(config.agent_config, build.spaces_of(config, ACTIONS), device)
     return config, agent, random_batch(config, device), device.type == "cuda"
 
 

@@ -79,8 +79,9 @@ def check_action(action: np.ndarray) -> None:
 
 def layout_of(envs: VectorEnv | gymnasium.Env) -> Layout:
     """Return the fields of a row that an environment gives."""
-    image = getattr(envs, "single_observation_space", envs.observation_space)
-    action = getattr(envs, "single_action_space", envs.action_space)
+    several = hasattr(envs, "single_observation_space")
+    image = envs.single_observation_space if several else envs.observation_space
+    action = envs.single_action_space if several else envs.action_space
     return {
         "image": (image.shape, image.dtype.type),
         "action": (action.shape, np.float32),

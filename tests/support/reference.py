@@ -17,6 +17,7 @@ import json
 import shutil
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 from foreground.training import system
@@ -121,11 +122,17 @@ def words_of(agent: str, place: Path, frames: int) -> list[str]:
     return words + (["--skills", str(place / SKILLS_OF_ANOTHER)] if agent == "hierarchical" else [])
 
 
-def gather(place: Path, start: Path | None = None, keep: Path | None = None) -> dict[str, str]:
+def gather(
+    place: Path,
+    start: Path | None = None,
+    keep: Path | None = None,
+    report: Callable[[str, dict[str, str]], None] = lambda prefix, found: None,
+) -> dict[str, str]:
     """Train, evaluate and resume every run in a folder; return all hashes.
 
     start   a folder of runs that stand at CUT, to be resumed in place of new ones
     keep    a folder into which the runs are copied as they stand at CUT
+    report  called after each run with the beginning of its names, and all hashes so far
     """
     torch.set_num_threads(1)
     found = {}
@@ -148,7 +155,14 @@ def gather(place: Path, start: Path | None = None, keep: Path | None = None) -> 
             call("eval", [str(run), *words, *EVALUATIONS[agent].split(), "--output", str(output)])
             parts |= {"eval.py": of_evaluation(output)}
         found |= {f"{agent}: {part}: {name}": value for part, row in parts.items() for name, value in row.items()}
+        report(f"{agent}: ", found)
     return found
+
+
+def differing(wanted: dict[str, str], found: dict[str, str], prefix: str = "") -> list[str]:
+    """Return the names that begin with a prefix and have other hashes."""
+    names = sorted(name for name in {*wanted, *found} if name.startswith(prefix))
+    return [name for name in names if wanted.get(name) != found.get(name)]
 
 
 def main(argv: list[str]) -> int:
@@ -158,18 +172,21 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--keep", type=Path, help="folder in which the runs stay, as they stood before they were resumed")
     parser.add_argument("--start", type=Path, help="folder of such runs, to be resumed in place of new ones")
     given = parser.parse_args(argv)
+    wanted = json.loads(given.file.read_text()) if given.verb == "compare" else {}
+
+    def report(prefix: str, found: dict[str, str]) -> None:
+        for name in differing(wanted, found, prefix) if wanted else []:
+            print(f"differs: {name}: {wanted.get(name)} -> {found.get(name)}", flush=True)
+
     with tempfile.TemporaryDirectory() as folder:
-        found = gather(Path(folder), given.start, given.keep)
+        found = gather(Path(folder), given.start, given.keep, report)
     if given.verb == "write":
         given.file.write_text(json.dumps(found, indent=1, sort_keys=True))
         print(f"{len(found)} hashes written")
         return 0
-    wanted = json.loads(given.file.read_text())
-    differing = [name for name in sorted({*wanted, *found}) if wanted.get(name) != found.get(name)]
-    for name in differing:
-        print(f"differs: {name}: {wanted.get(name)} -> {found.get(name)}")
-    print(f"{len(wanted) - len(differing)} of {len(wanted)} hashes are equal")
-    return 1 if differing else 0
+    left = differing(wanted, found)
+    print(f"{len(wanted) - len(left)} of {len(wanted)} hashes are equal")
+    return 1 if left else 0
 
 
 if __name__ == "__main__":

@@ -46,7 +46,7 @@ def nan(folder: Path, chance: random.Random) -> Tries:
         if name not in made:
             made[name] = learner(name, folder)
         if not left.get(name):
-            left[name] = chance.sample(places := places_of(made[name].agent), len(places))
+            left[name] = chance.sample(places := places_of(made[name]), len(places))
         kind, place = left[name].pop()
         tried = at_the_door if kind == "door" else in_update
         lost = tried(made[name], kind, place, chance)
@@ -55,10 +55,11 @@ def nan(folder: Path, chance: random.Random) -> Tries:
         yield lost and f"{name}, {kind} {place}: {lost}"
 
 
-def places_of(agent: WorldModelAgent) -> list[tuple[str, str]]:
+def places_of(made: Learner) -> list[tuple[str, str]]:
     """(kind, name) of all that a bad number can come through; a picture has whole numbers, which are never bad."""
-    weights = [name for name, _ in learned(agent)]
-    places = [("door", name) for name in ("action", "reward", "signals")] + [("loss", name) for name in agent.optimisers]
+    weights = [name for name, _ in learned(made.agent)]
+    doors = "action", "reward", *made.rollout.envs.metadata["told"]
+    places = [("door", name) for name in doors] + [("loss", name) for name in made.agent.optimisers]
     return places + [(kind, name) for kind in ("gradient", "weight") for name in weights]
 
 
@@ -92,8 +93,8 @@ def at_the_door(made: Learner, _: str, kind: str, chance: random.Random) -> str:
 
     def spoilt(action):
         image, reward, terminated, truncated, info = real(action)
-        if kind == "signals":
-            return image, reward, terminated, truncated, info | {"signals": np.full((1, 2), bad)}
+        if kind in info:
+            return image, reward, terminated, truncated, info | {kind: info[kind] * 0 + bad}
         return image, reward * 0 + bad, terminated, truncated, info
 
     def act(memory, image, is_first):

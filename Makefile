@@ -44,7 +44,7 @@ lint: setup  ## ruff
 
 docs: setup  ## build the documentation into site/; warnings are errors
 	@$(PYTHON_IN_VENV) -m pip install --quiet --disable-pip-version-check -r requirements-docs.txt
-	@NO_MKDOCS_2_WARNING=1 $(PYTHON_IN_VENV) -m mkdocs build --strict --quiet $(ARGS)
+	@NO_MKDOCS_2_WARNING=1 $(PYTHON_IN_VENV) -m mkdocs build --strict $(ARGS)
 
 tensorboard: setup  ## watch the runs in RUNS (default: runs)
 	@$(PYTHON_IN_VENV) -m tensorboard.main --logdir "$(RUNS)" $(ARGS)

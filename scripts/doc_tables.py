@@ -17,6 +17,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from benchmarks import plot, result_files
 from foreground.configs import run as runs
 from foreground.training import described, option_help, options
@@ -175,6 +177,21 @@ def results(folder: str) -> str:
     return "\n\n".join(filter(None, parts))
 
 
+def summary(folder: str) -> str:
+    """Return a row for each agent that every task has: its held-out returns by task, and over all tasks."""
+    panels = plot.finished(plot.read(ROOT / "results" / folder))
+    most = max(len(runs_of) for panel in panels.values() for runs_of in panel.values())
+    agents = [agent for agent in plot.shared_agents(panels) if all(len(panel[agent]) == most for panel in panels.values())]
+    rows = []
+    for agent in agents:
+        middle, low, high = plot.estimate(plot.last_scores(panels, agent))
+        by_task = [plot.interval_text(panel[agent], "heldout") for panel in panels.values()]
+        rows.append((code([agent]), *by_task, f"{middle:.3f} [{low:.3f}, {high:.3f}]"))
+    random = [f"{np.mean(plot.seed_means(panel[agents[0]])['random policy']):.0f}" for panel in panels.values()]
+    rows.append(("random policy", *random, ""))
+    return table(("agent", *(task for task, _ in panels), "IQM [95 %]"), rows)
+
+
 def version(rows: list[dict]) -> str:
     """Return which commits and which processors gave these results."""
     commits = Counter(row.get("commit", "unknown")[:7] for row in rows)
@@ -198,6 +215,7 @@ TABLES: dict[str, Callable[..., str]] = {
     "presets": presets,
     "results": results,
     "sizes": sizes,
+    "summary": summary,
 }
 
 

@@ -1,14 +1,18 @@
 """What the README and the docs point to exists, and nothing was left to be filled in."""
 
 import re
+import textwrap
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 from gymnasium.spaces import Box
-from small import make_batch
+from small import make_batch, world_config
 
 from foreground import build
 from foreground.configs import run as runs
+from foreground.world_models import terms
 from scripts import doc_tables
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -25,7 +29,7 @@ def anchor(heading: str) -> str:
 
 @every_page
 def test_links_and_pictures_exist(page):
-    for path, fragment in re.findall(r"\]\(([^)#\s]*)#?([^)\s]*)\)", page.read_text()):
+    for path, fragment in re.findall(r"\]\(([^)#=\s]*)#?([^)=\s]*)\)", page.read_text()):
         target = page.parent / path if path else page
         if ":" not in path:
             assert target.exists(), path
@@ -97,6 +101,34 @@ def test_every_agent_is_in_the_table_with_its_terms_and_rewards():
         assert rewards.removesuffix(" |") == ", ".join(config.actor_critic.rewards), name
 
 
+def test_tests_that_the_pages_name_exist():
+    defined = "".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
+    named = {name for page in PAGES for name in re.findall(r"`(test_\w+_\w+)`", page.read_text())}
+    assert len(named) > 40
+    assert [name for name in sorted(named) if f"def {name}(" not in defined] == []
+
+
+def test_benchmarks_that_the_pages_name_are_those_that_exist():
+    named = {name for page in PAGES for name in re.findall(r"-m benchmarks\.([a-z_]+)", page.read_text())}
+    programs = {path.stem for path in (ROOT / "benchmarks").glob("*.py")}
+    assert named <= programs
+    listed = re.findall(r"^\| `python -m benchmarks\.(\w+)", (ROOT / "docs/reference/benchmarks.md").read_text(), re.MULTILINE)
+    run_by_hand = {path.stem for path in (ROOT / "benchmarks").glob("*.py") if "python -m benchmarks." in path.read_text()}
+    assert sorted(listed) == sorted(run_by_hand & programs)
+
+
+def test_files_that_the_architecture_names_exist():
+    """A name without a folder is in the folder of the one before it, or in foreground/."""
+    cells = re.findall(r"^\| (`[^|]+) \|", (ROOT / "docs/architecture.md").read_text(), re.MULTILINE)
+    files = [re.findall(r"`([\w/*]+\.(?:py|yaml))`", cell) for cell in cells]
+    assert sum(map(len, files)) > 60
+    for row in files:
+        folder = ""
+        for name in row:
+            folder = name.rpartition("/")[0] or folder
+            assert list(ROOT.glob(f"{folder}/{name.rpartition('/')[2]}".lstrip("/"))), name
+
+
 def test_functions_that_the_pages_name_exist():
     """`file.py:Name`: a file of that name defines it."""
     sources = [path for path in [*ROOT.glob("*.py"), *ROOT.glob("[a-z]*/*.py")] if path.parent.name != "tests"]
@@ -105,3 +137,22 @@ def test_functions_that_the_pages_name_exist():
             texts = [path.read_text() for path in sources if path.as_posix().endswith("/" + file)]
             definition = rf"(?:def|class) {name}\b|^(?:    )?{name}\b"
             assert any(re.search(definition, text, re.MULTILINE) for text in texts), f"{page.name}: {file}:{name}"
+
+
+def test_the_term_of_the_tutorial_is_the_log_likelihood_of_steps_within_episodes():
+    text = (ROOT / "docs/tutorials/information-term.md").read_text()
+    code = textwrap.dedent(re.search(r"^    class Forecast.*?(?=^\S)", text, re.MULTILINE | re.DOTALL).group())
+    namespace = dict(vars(terms))
+    exec(code, namespace)
+    torch.manual_seed(0)
+    term, batch, feature = namespace["Forecast"](world_config(), 16, 2), make_batch(), torch.randn(4, 8, 16)
+    states = SimpleNamespace(state=SimpleNamespace(feature=feature))
+    seen = batch["image"], batch["action"], batch["reward"], batch["is_first"]
+    value, metrics = term(terms.Rollout(*seen, None, states))
+    steps = [(b, t) for b in range(4) for t in range(7) if not batch["is_first"][b, t + 1]]
+    assert metrics["steps"] == len(steps) == 27
+    one_by_one = [
+        term.head.log_prob(term.network(torch.cat([feature[b, t], batch["action"][b, t + 1]])), batch["reward"][b, t + 1])
+        for b, t in steps
+    ]
+    torch.testing.assert_close(value, torch.stack(one_by_one).mean())

@@ -6,7 +6,8 @@ A page marks the place of a table by two comments, and the lines between them ar
     <!-- /table -->
 
 Words behind the name are arguments, as in ``<!-- table: results video -->``. With ``--check`` nothing is written; the
-exit code is 1 if a page is stale. `tests/test_docs.py` calls the same functions.
+exit code is 1 if a page is stale. `tests/test_docs.py` calls the same functions. MkDocs calls `on_page_markdown`, which
+also fills the tables of `BUILT`: they are in the site alone.
 """
 
 import re
@@ -28,6 +29,7 @@ from foreground.training.values import allowed, describe, shown
 ROOT = Path(__file__).resolve().parents[1]
 BLOCK = re.compile(r"(<!-- table: (?P<words>[^>]*?) -->\n).*?(<!-- /table -->)", re.DOTALL)
 COMMAND = "python -m scripts.doc_tables"
+BUILT = ("options",)  # long, and `train.py --help all` prints it: not kept in the pages
 
 
 def pages() -> list[Path]:
@@ -35,12 +37,18 @@ def pages() -> list[Path]:
     return [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
-def updated(text: str) -> str:
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    """Return a page of the site with all tables; MkDocs calls it."""
+    return updated(markdown, left_empty=())
+
+
+def updated(text: str, left_empty: tuple[str, ...] = BUILT) -> str:
     """Return a page with the tables of today's program. Errors: KeyError for a table that does not exist."""
 
     def block(match: re.Match) -> str:
         name, *arguments = match["words"].split()
-        return f"{match[1]}\n{TABLES[name](*arguments)}\n\n{match[3]}"
+        made = TABLES[name](*arguments)
+        return match[1] + match[3] if name in left_empty else f"{match[1]}\n{made}\n\n{match[3]}"
 
     return BLOCK.sub(block, text)
 

@@ -1,12 +1,17 @@
 """Evaluate a run: ``python eval.py RUN --episodes 10 --background heldout``. RUN is a run folder or a checkpoint in it.
 
-Plays whole episodes with the deterministic policy and writes RUN/evaluation/: scores.json, an mp4 a background, and the
-observation beside what the latent keeps, as mp4 and PNG. With --latent: what can be read from the latent, latent.json. With
---skills: what the skills do, skills.json. With --plan: planning over them. With --games: every game of a family under every
-mode, games.json. With --adapt GAME: how returns there rise by a few steps of learning, adaptation.json.
+Plays whole episodes with the deterministic policy. Writes RUN/evaluation/NAME/, where NAME says what is evaluated:
+scores.json, a film of each background as mp4, and the observation beside what the latent keeps, as mp4 and PNG.
+
+--latent       what can be read from the latent: latent.json
+--skills       what the skills do: skills.json
+--plan         planning over the skills
+--games        every game of a family under every mode: games.json
+--adapt GAME   how returns there rise by a few steps of learning: adaptation.json
 """
 
 import difflib
+import os
 import signal
 import sys
 from dataclasses import dataclass, replace
@@ -31,6 +36,7 @@ from foreground.evaluation import downstream, game_report, output, probes, progr
 from foreground.evaluation.subject import Subject
 from foreground.option import option
 from foreground.training import checkpoint, identity, options
+from foreground.training.option_help import Manual
 
 SIDES = ("clean", *backgrounds.SIDES)  # what --background names; all else is a source of clips
 
@@ -56,7 +62,8 @@ class EvalConfig:
     )
     output: str = option(
         "",
-        "Folder of the results; empty: evaluation in the run folder. What an earlier evaluation wrote there goes.",
+        "Folder of the results; without it RUN/evaluation/NAME, where NAME says checkpoint, task, background and what is "
+        "measured. An earlier evaluation in the same folder is replaced; a warning names its files.",
         path=True,
     )
     accept_changes: bool = option(
@@ -77,7 +84,7 @@ class EvalConfig:
         path=True,
         read_if=LATENT,
     )
-    task: str = option("", "Play another task of the same body; empty: the run's own.")
+    task: str = option("", "Play another task of the same body; without it the run's own.")
     skill: int = option(-1, "Play one skill by its id, throughout; -1: as they are drawn.", ge=-1)
     skills: bool = option(
         False,
@@ -107,11 +114,14 @@ class EvalConfig:
     )
     meta_rounds: int = option(30, "Rounds of that choice.", ge=1, read_if=META)
     device: str = option("auto", "Where to run the networks.", choices=("auto", "cpu", "cuda"))
-    threads: int = option(0, "Threads of torch on the CPU; 0: one for each core.", ge=0, le=4096)
+    threads: int = option(0, "Threads of torch on the CPU; 0: one for each core, as in train.py.", ge=0, le=4096)
+
+
+MANUAL = Manual(usage="python eval.py RUN", elsewhere={"config": "leave it out: the options of RUN are in its config.yaml"})
 
 
 def main(argv: list[str]) -> None:
-    config, _ = options.parse(EvalConfig, argv, runs.PRESETS, positional="run", description=EvalConfig.__doc__)
+    config, _ = options.parse(EvalConfig, argv, None, "run", EvalConfig.__doc__, manual=MANUAL)
     torch.set_num_threads(config.threads or torch.get_num_threads())
     folder = build.run_of(Path(config.run))
     own = runs.load(folder)
@@ -122,36 +132,56 @@ def main(argv: list[str]) -> None:
         build.environment_maker(run_config, *side_of(name, run_config))
     changed = check_clips(config, run_config, folder)
     game, device = game_of(config, run_config), system.pick_device(config.device)
-    place = Path(config.output) if config.output else folder / "evaluation"
-    with system.one_line_without_memory(lambda: str(folder)), output.opened(place) as out:
+    with system.one_line_without_memory(lambda: str(folder)):
         loaded = build.load_run(Path(config.run))  # after the clips: a run that trains meanwhile deletes old checkpoints
-        agent, frame = load(run_config, loaded, device)
-        actors = [load_actor(run, run_config, device) for run in config.latent_actors]
-        check_skills(config, agent)
-        subject, results = subject_of(run_config, loaded, folder), {}
+        place = Path(config.output) if config.output else place_of(config, own, folder, loaded.path.name)
+        with output.opened(place) as out:
+            agent, frame = load(run_config, loaded, device)
+            actors = [load_actor(run, run_config, device) for run in config.latent_actors]
+            check_skills(config, agent)
+            subject, results = subject_of(run_config, loaded, folder), {}
 
-        def write(names: list[str], complete: bool) -> None:
-            more = {"files": names, "complete": complete, "changed": changed}
-            report.save(place / output.SCORES, run_config, frame, results, subject, **more)
+            def write(names: list[str], complete: bool) -> None:
+                more = {"files": names, "complete": complete, "changed": changed}
+                report.save(place / output.SCORES, run_config, frame, results, subject, **more)
 
-        out.begin(write)
-        readings = evaluate(config, run_config, agent, actors, frame, out, subject, results)
-        tell(f"{run_config.agent} on {run_config.task}, frame {frame}, {loaded.path.name}")
-        tell(report.verdict(results))
-        tell(report.table(results, subject))
-        if readings:
-            tell(f"what the latent holds (all of it: latent.json):\n{report.latent_text(readings)}")
-        if config.skills:
-            measure_skills(config, run_config, agent, frame, place)
-        if config.games:
-            measure_games(config, run_config, agent, frame, place)
-        if game:
-            try:
-                adapt(config, run_config, loaded, device, game, place)
-            except Divergence as error:
-                raise UserError(str(error), "--adapt", "lower --adapt_rate", exit_code=3) from error
-        out.save(complete=True)
+            out.tell_of_earlier()
+            out.begin(write)
+            readings = evaluate(config, run_config, agent, actors, frame, out, subject, results)
+            tell(f"{run_config.agent} on {run_config.task}, frame {frame}, {loaded.path.name}")
+            tell(report.verdict(results))
+            tell(report.table(results, subject))
+            if readings:
+                text = report.latent_text(readings, config.latent_episodes)
+                tell(f"what the latent holds (all of it: latent.json):\n{text}")
+            measure(config, run_config, agent, loaded, game, place)
+            out.save(complete=True)
     tell(f"written: {place}")
+
+
+def place_of(config: EvalConfig, own: runs.RunConfig, folder: Path, name: str) -> Path:
+    """Return the folder of this evaluation: another checkpoint, task, background or kind of it has another one."""
+    sides = [side if side in SIDES else Path(os.path.abspath(side)).name for side in config.background]
+    kinds = [kind for kind in ("random", "latent", "skills", "plan", "games") if getattr(config, kind)]
+    kinds += [f"skill={config.skill}"] * (config.skill >= 0) + [f"adapt={config.adapt}"] * bool(config.adapt)
+    task = config.task if config.task != own.task else ""
+    return output.place_of(folder, name, task, "+".join(sides), *kinds)
+
+
+def measure(
+    config: EvalConfig, run_config: runs.RunConfig, agent: WorldModelAgent, loaded: build.Loaded, game: Game | None, place: Path
+):
+    """Measure what is asked for beside the scores: skills, games, adaptation to a game."""
+    frame = frame_of(loaded.state, run_config)
+    if config.skills:
+        measure_skills(config, run_config, agent, frame, place)
+    if config.games:
+        measure_games(config, run_config, agent, frame, place)
+    if game:
+        try:
+            adapt(config, run_config, loaded, agent.device, game, place)
+        except Divergence as error:
+            raise UserError(str(error), "--adapt", "lower --adapt_rate", exit_code=3) from error
 
 
 def check_clips(config: EvalConfig, run_config: runs.RunConfig, folder: Path) -> list[str]:
@@ -199,7 +229,12 @@ def load(run_config: runs.RunConfig, loaded: build.Loaded, device) -> tuple[Worl
     agent, state = build.make_agent(plain, build.action_space(run_config), device), loaded.state
     with checkpoint.fits(loaded.path):
         agent.load_training_state(state["agent"], optimisers=False)
-        return agent, int(state["clocks"]["agent_step"]) * run_config.environment.action_repeat
+        return agent, frame_of(state, run_config)
+
+
+def frame_of(state: dict, run_config: runs.RunConfig) -> int:
+    """Return the env frame that a checkpoint was kept at."""
+    return int(state["clocks"]["agent_step"]) * run_config.environment.action_repeat
 
 
 def load_actor(run: str, run_config: runs.RunConfig, device) -> WorldModelAgent:
@@ -232,7 +267,10 @@ def evaluate(
     readings = {}
     for name in config.background:
         side, source = side_of(name, run_config)
-        if warning := subject.plays(name, run_config, side, source):
+        warning = subject.plays(name, run_config, side, source)
+        if clips := subject.text(name):
+            tell(f"{name} plays {clips}")
+        if warning:
             say(f"warning: {warning}")
         results[name] = evaluator.show(frame, side, label_of(config, name), config.episodes, source, skill)
         if config.random:
@@ -280,7 +318,7 @@ def measure_skills(config: EvalConfig, run_config: runs.RunConfig, agent: WorldM
     if config.random:
         untrained = build.make_agent(run_config, build.action_space(run_config), agent.device)
         take(f"untrained, {config.background[0]}", untrained, config.background[0], "untrained")
-    tell(f"what the skills do (all of it: skills.json):\n{skill_report.text_of(results)}")
+    tell(f"what the skills do (all of it: skills.json):\n{skill_report.text_of(results, config.skill_number)}")
 
 
 def game_of(config: EvalConfig, run_config: runs.RunConfig) -> Game | None:
@@ -300,7 +338,7 @@ def measure_games(config: EvalConfig, run_config: runs.RunConfig, agent, frame: 
         side, source = side_of(name, run_config)
         results[name] = game_report.table_of(run_config, agent, side, source, config.episodes)
         game_report.save(place / "games.json", frame, "games", results, report.title_of(run_config, frame))
-        tell(game_report.text_of(name, results[name], run_config.modes.number))
+        tell(game_report.text_of(name, results[name], run_config.modes.number, config.episodes))
 
 
 def adapt(config: EvalConfig, run_config: runs.RunConfig, loaded: build.Loaded, device, game: Game, place: Path) -> None:

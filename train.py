@@ -51,7 +51,7 @@ def main(argv: list[str]) -> None:
     with lock.lock(folder) as held, system.one_line_without_memory(lambda: str(folder)):
         check_same(config, folder)  # again: another run may have begun and ended there since
         changes = check_made(config, folder)
-        for each in (folder, folder / "evaluation"):
+        for each in (folder, *(folder / "evaluation").glob("*/")):
             remove_abandoned(each)
         train(config, folder, device, held, changes)
 
@@ -186,18 +186,17 @@ def train(config: runs.RunConfig, folder: Path, device, held: lock.Lock, changes
             evaluator.logger = logger
             progress = Progress(config.frames, trainer.env_frame, config.training.prefill)
             listen(trainer)
-            began = time.monotonic()
+            began, first = time.monotonic(), (trainer.env_frame, trainer.update)
             learn(trainer, logger, progress)
             progress.close()
             if trainer.saved_at != trainer.env_frame:
                 remedy = "see to it (make room); the same command goes on from the checkpoint before"
                 raise UserError(f"the last checkpoint could not be written ({trainer.not_saved})", str(folder), remedy)
             if not trainer.stop_signal:
-                did = f"trained {trainer.env_frame} frames, {trainer.update} updates, {time.monotonic() - began:.0f} s"
-                say(f"finished at frame {trainer.env_frame}; nothing to train" if done else did, sys.stdout)
+                say(said_at_end(config, trainer, done, first, time.monotonic() - began), sys.stdout)
                 finish(evaluator, trainer, progress, folder)
             if trainer.stop_signal:
-                say(f"stopped and saved at frame {trainer.env_frame}; the same command goes on from there", sys.stdout)
+                say(said_when_stopped(config, trainer), sys.stdout)
                 raise SystemExit(128 + trainer.stop_signal)  # so that a script does not take it for done
     finally:
         envs.close()
@@ -226,12 +225,38 @@ def listen(trainer: Trainer) -> None:
         signal.signal(number, told)
 
 
+def said_at_end(config: runs.RunConfig, trainer: Trainer, done: bool, first: tuple[int, int], seconds: float) -> str:
+    """Return what was trained: by the whole run, and by this process.
+
+    first   env frame and update at which this process began
+    """
+    frame, update = trainer.env_frame, trainer.update
+    if done:
+        step = trainer.action_repeat * config.environment.number  # frames that a run may end beyond its budget
+        fewer = f", beyond --frames {config.frames}" if frame >= config.frames + step else ""
+        return f"finished at frame {frame}{fewer}; nothing to train"
+    here = "" if first == (0, 0) else f"; {frame - first[0]} frames and {update - first[1]} updates of them now"
+    return f"trained {frame} frames, {update} updates{here}, in {seconds:.0f} s"
+
+
+def said_when_stopped(config: runs.RunConfig, trainer: Trainer) -> str:
+    """Return where a run stands that was told to stop, and which command goes on."""
+    if trainer.env_frame < config.frames:
+        return f"stopped and saved at frame {trainer.env_frame}; the same command goes on from there"
+    what = f"training is complete and saved at frame {trainer.env_frame}; the evaluation at its end is missing"
+    return f"{what}: the same command makes it"
+
+
 def finish(evaluator: report.Evaluator, trainer: Trainer, progress: Progress, folder: Path) -> None:
     """The evaluation at the end; all is saved before, so that it may be broken off."""
     try:
         scores = evaluator.final(trainer.env_frame)[evaluator.fresh_side]
         trainer.offer_best(float(np.mean(scores.returns[: evaluator.during])), progress)
-        if trainer.best.frame is not None:
+        skills = evaluator.learned()
+        if skills:
+            say(skills, sys.stdout)
+            say(f"see them: .venv/bin/python eval.py {shlex.quote(str(folder))} --skills", sys.stdout)
+        elif trainer.best.frame is not None:
             say(f"best checkpoint: frame {trainer.best.frame}, return {trainer.best.score:.1f}, {folder / 'best'}", sys.stdout)
         say(f"watch it: .venv/bin/tensorboard --logdir {shlex.quote(str(folder.parent))}", sys.stdout)
     except interrupt.Interrupted:
@@ -275,7 +300,8 @@ def first_lines(config, agent, replay_text, device, folder, trainer) -> list[str
         f"watch it     .venv/bin/tensorboard --logdir {shlex.quote(str(folder.parent))}",
     ]
     if trainer.env_frame:
-        lines.append(f"resumed      at frame {trainer.env_frame}, update {trainer.update}, {len(trainer.replay)} steps held")
+        held = f"{len(trainer.replay)} steps in the replay"
+        lines.append(f"resumed      at frame {trainer.env_frame}, update {trainer.update}, {held}")
     return lines
 
 

@@ -55,7 +55,7 @@ class ActorCriticConfig:
     target_std: tuple[float, ...] = option(
         (),
         "Targets, first and last, for the standard deviation of the clipped action. The weight of the entropy is then"
-        " learned, and `entropy` is its initial value; empty: the weight is fixed.",
+        " learned, and `entropy` is its initial value; without it the weight is fixed.",
         gt=0.0,
         le=0.57,
     )

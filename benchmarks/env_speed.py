@@ -22,7 +22,6 @@ import numpy as np
 
 from benchmarks import result_files
 from foreground import envs
-from foreground.configs import run as runs
 from foreground.errors import UserError, run_main
 from foreground.option import option
 from foreground.training import options
@@ -65,7 +64,7 @@ def stepper(environment) -> Callable[[], None]:
 
 
 def main(argv: list[str]) -> None:
-    arguments, _ = options.parse(SpeedConfig, argv, runs.PRESETS, description=SpeedConfig.__doc__)
+    arguments, _ = options.parse(SpeedConfig, argv, None, description=SpeedConfig.__doc__)
     if arguments.source == "none":
         raise UserError("without a video there is nothing to composite", "--source", "give starter, procedural or a folder")
     config = envs.BackgroundConfig(arguments.source)

@@ -20,7 +20,6 @@ import torch
 
 from benchmarks import result_files
 from foreground.agents.memory import next_noise
-from foreground.configs import run as runs
 from foreground.errors import run_main
 from foreground.option import option
 from foreground.training import options
@@ -55,7 +54,7 @@ def rewards(task: str, correlation: float, episodes: int) -> np.ndarray:
 
 
 def main(argv: list[str]) -> None:
-    config, _ = options.parse(ExplorationConfig, argv, runs.PRESETS, description=ExplorationConfig.__doc__)
+    config, _ = options.parse(ExplorationConfig, argv, None, description=ExplorationConfig.__doc__)
     table: dict[str, dict] = {}
     for task in TASKS:
         for correlation in CORRELATIONS:

@@ -21,10 +21,10 @@ if __name__ == "__main__":
     system.prepare_environment()  # before torch is imported
 
 from benchmarks.fault import Fault, checkpoints, clips, configs, disk, hostile, lacking, numbers, resume, runs, workers, world
-from foreground.configs import run as run_configs
 from foreground.errors import UserError, nearest, run_main
 from foreground.option import option
 from foreground.training import options
+from foreground.training.option_help import Manual
 
 FAULTS: dict[str, Fault] = {
     "kill": runs.kill,
@@ -52,7 +52,10 @@ class FaultsConfig:
     fault: str = option(help=f"One of {', '.join(FAULTS)}, or all.")
     count: int = option(10, "How often each is tried.", ge=1)
     seed: int = option(0, "Seed of the moments and values.", ge=0)
-    folder: str = option("", "Where it works, in a folder that it makes; empty: where temporary files go.")
+    folder: str = option("", "Where it works, in a folder that it makes; without it where temporary files go.")
+
+
+MANUAL = Manual(usage="python -m benchmarks.faults FAULT")
 
 
 def measure(name: str, config: FaultsConfig) -> dict:
@@ -75,7 +78,7 @@ def measure(name: str, config: FaultsConfig) -> dict:
 
 
 def main(argv: list[str]) -> None:
-    config, _ = options.parse(FaultsConfig, argv, run_configs.PRESETS, positional="fault", description=FaultsConfig.__doc__)
+    config, _ = options.parse(FaultsConfig, argv, None, "fault", FaultsConfig.__doc__, manual=MANUAL)
     if config.fault not in (*FAULTS, "all"):
         raise UserError(f"unknown fault {config.fault!r}", "fault", nearest(config.fault, (*FAULTS, "all")))
     rows = []

@@ -150,7 +150,7 @@ def trained(trainer: Trainer, updates: int, logger) -> None:
 
 
 def main(argv: list[str]) -> None:
-    config, _ = options.parse(CostConfig, argv, runs.PRESETS, description=CostConfig.__doc__)
+    config, _ = options.parse(CostConfig, argv, None, description=CostConfig.__doc__)
     with tempfile.TemporaryDirectory() as folder:
         measured = measure(config, Path(folder))
     print(json.dumps(measured | result_files.origin("guard_cost", argv)))

@@ -38,9 +38,9 @@ def readers(suite: dict) -> Iterator[tuple[str, Path, str, list[Path]]]:
 
 def take(run: Path, path: Path, side: str, actors: list[Path]) -> dict:
     """The reading into the result file."""
-    reading = summary(json.loads((run / "evaluation" / "latent.json").read_text())["readings"][side])
+    found = summary(json.loads((reading.place(run, "latent") / "latent.json").read_text())["readings"][side])
     row = result_files.read(path)
-    row["latent"] = {key: round(value, 4) for key, value in reading.items()}
+    row["latent"] = {key: round(value, 4) for key, value in found.items()}
     row["latent"] |= {"episodes": EPISODES, "actors": [actor.name for actor in actors]}
     result_files.write(path, row)
     return row["latent"]

@@ -28,6 +28,7 @@ from foreground.errors import UserError, run_main
 from foreground.evaluation.aggregate import interquartile_mean, probability_of_improvement, stratified_interval
 from foreground.option import option
 from foreground.training import options
+from foreground.training.option_help import Manual
 
 COLOURS = {"infopower": "#0b6e4f", "c_dreamer": "#d9822b", "dreamer": "#5b5ea6", "infopower_paper": "#8c8c8c"}
 LATENT = {  # what the latents hold: title -> key of evaluation/probes.py
@@ -76,7 +77,8 @@ def arguments(argv: list[str], description: str | None) -> tuple[list[str], str]
     description   what --help says first
     Errors: UserError for a command line without both.
     """
-    config, _ = options.parse(PlotConfig, argv, None, positional="places", description=(description or "").strip())
+    manual = Manual(usage=f"python -m benchmarks.{Path(sys.argv[0]).stem} PLACE OUTPUT.png")
+    config, _ = options.parse(PlotConfig, argv, None, "places", (description or "").strip(), manual=manual)
     *places, picture = config.places
     if not places or not picture.endswith(SUFFIXES):
         what = "places to read and, last, a picture to write are expected"
@@ -246,13 +248,16 @@ def markdown(heads: tuple, rows: list[tuple]) -> str:
 
 
 def interval_text(results: list[dict], side: str) -> str:
-    """Interquartile mean over seeds and its interval; of a single seed the mean and the interval over its episodes."""
+    """Interquartile mean over seeds and its interval; of a single seed the mean and, of enough, that over its episodes."""
     means = seed_means(results)[side]
     if not means:
         return "-"
     if len(means) == 1:
         scored = next(result for result in results if side in result["scores"])
-        middle, (low, high) = means[0], scored["scores"][side]["interval"]
+        interval = scored["scores"][side]["interval"]
+        if interval is None:
+            return f"{means[0]:.0f}"
+        middle, (low, high) = means[0], interval
     else:
         middle, low, high = estimate([np.array(means)])
     return f"{middle:.0f} [{low:.0f}, {high:.0f}]"

@@ -28,9 +28,15 @@ def start(run: Path, words: list[str], log: str, slot: int) -> subprocess.Popen:
         return subprocess.Popen(command, cwd=ROOT, stdout=file, stderr=file, env=pool.environment(slot))
 
 
+def place(run: Path, log: str) -> Path:
+    """Return the folder of a run's results."""
+    return run / "evaluation" / log
+
+
 def read(jobs: dict[str, Job], places: int, log: str, take: Callable[[str], dict]) -> dict:
     """Run them all and print each; `take` puts the reading of a name where it is kept. How many were read, which failed."""
     failed, done = [], 0
+    jobs = {name: (run, [*words, "--output", str(place(run, log))]) for name, (run, words) in jobs.items()}
     waiting = [(name, partial(start, run, words, log)) for name, (run, words) in jobs.items()]
     for name, process in pool.finished(waiting, places):
         if process.returncode:
@@ -61,7 +67,7 @@ def keep(
     def take(name: str) -> dict:
         path = results / f"{name}.json"
         kept = result_files.read(path)
-        found, shown = measured(todo[name][0] / "evaluation", kept)
+        found, shown = measured(place(todo[name][0], key), kept)
         result_files.write(path, kept | found)
         return shown
 

@@ -13,6 +13,7 @@ from benchmarks import result_files, returns
 from foreground.errors import UserError, run_main
 from foreground.option import option
 from foreground.training import options
+from foreground.training.option_help import Manual
 
 Returns = dict[str, dict[str, list[float]]]  # agent -> game -> one a seed
 
@@ -53,7 +54,8 @@ def mean(values: list[float]) -> float:
 
 
 def main(argv: list[str]) -> None:
-    config, _ = options.parse(RegretConfig, argv, None, positional="suites", description=(__doc__ or "").strip())
+    manual = Manual(usage="python -m benchmarks.regret SUITE.yaml EXPERTS.yaml")
+    config, _ = options.parse(RegretConfig, argv, None, "suites", (__doc__ or "").strip(), manual=manual)
     if len(config.suites) != 2:
         raise UserError("two suites are expected", "command line", "python -m benchmarks.regret SUITE.yaml EXPERTS.yaml")
     table = regrets(*map(zero_shots, config.suites))

@@ -31,6 +31,7 @@ from foreground.evaluation import plane
 from foreground.option import option
 from foreground.training import options
 from foreground.training.files import valid_name
+from foreground.training.option_help import Manual
 from foreground.training.presets import load_yaml
 
 ROOT = Path(__file__).parents[1]
@@ -200,7 +201,7 @@ def suite_option():
 
 
 def results_option():
-    text = "Folder of the result files; empty: results/NAME for the suites in benchmarks/, FOLDER/results for others."
+    text = "Folder of the result files; without it results/NAME for the suites in benchmarks/, FOLDER/results for others."
     return option("", text, path=True)
 
 
@@ -234,7 +235,8 @@ def opened(argv: list[str], description: str | None, cls: type[Config] = SuiteCo
     description   what --help says first
     cls           the class of the options, with `suite` and `results` among them
     """
-    config, _ = options.parse(cls, argv, None, positional="suite", description=(description or "").strip())
+    manual = Manual(usage=f"python -m benchmarks.{Path(sys.argv[0]).stem} SUITE.yaml")
+    config, _ = options.parse(cls, argv, None, "suite", (description or "").strip(), manual=manual)
     suite = read_suite(config.suite)
     return config, suite, Path(config.results) if config.results else results_of(config.suite, suite)
 

@@ -29,7 +29,6 @@ from benchmarks import pool, result_files
 from foreground.agents.actor_critic import ActorCriticConfig
 from foreground.agents.config import ModesConfig, OptimiserConfig
 from foreground.agents.set_policy import SetPolicy, SetPolicyConfig
-from foreground.configs import run as runs
 from foreground.envs import treasure
 from foreground.errors import UserError, nearest, run_main
 from foreground.option import option
@@ -261,7 +260,7 @@ def table(rows: list[dict]) -> str:
 
 def main(argv: list[str]) -> None:
     alone, words = argv[:1] == ["--alone"], argv[3:] if argv[:1] == ["--alone"] else argv
-    config, _ = options.parse(TreasureConfig, words, runs.PRESETS, description=TreasureConfig.__doc__)
+    config, _ = options.parse(TreasureConfig, words, None, description=TreasureConfig.__doc__)
     for arm in config.arms:
         if arm not in ARMS:
             raise UserError(f"unknown arm {arm!r}", "--arms", nearest(arm, ARMS))

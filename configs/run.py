@@ -115,7 +115,7 @@ class RunConfig:
     )
     folder: str = option(
         "",
-        "Run folder; empty: runs/<task>-<agent>-<background>-seed<seed>, with the run of --skills behind the agent.",
+        "Run folder; without it runs/<task>-<agent>-<background>-seed<seed>, with the run of --skills behind the agent.",
         path=True,
     )
     accept_changes: bool = option(
@@ -245,7 +245,8 @@ def read(argv: list[str], cuda: bool, ours: list[str] | tuple[str, ...] = ()) ->
     # The size comes first: a method of another era (infopower_paper) brings its own.
     words = ["--config", f"size_{size}", "--config", agent, *argv]
     description = (RunConfig.__doc__ or "").strip()
-    after, book = {f"size_{size}": {"size": size} | there}, manual(PRESETS, AGENTS, by_rule)
+    after = {f"size_{size}": ("--skills" if there else "--size", {"size": size} | there)}
+    book = manual(PRESETS, AGENTS, by_rule)
     config, provenance = options.parse(RunConfig, words, PRESETS, None, description, after, book, ours)
     for name, chosen in (("agent", agent), ("size", size)):
         value = getattr(config, name)

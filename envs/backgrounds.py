@@ -228,23 +228,25 @@ def _load(config: BackgroundConfig, side: str, size: int) -> Clips:
     root, key, clips, finish = _clips_of(source, config, side, size, limit)
     description = json.dumps([FORMAT, key, side, size, config.grey, limit], sort_keys=True)
     name = hashlib.sha256(description.encode()).hexdigest()[:32]
-    path, played, left_out = cache.fetch(name, lambda: _converted(clips(), config.grey), limit, frame_bytes, finish)
-    if left_out:
-        shown = ", ".join(left_out[: pieces.SHOWN])
-        more = f" and {len(left_out) - pieces.SHOWN} more" if len(left_out) > pieces.SHOWN else ""
+    path, played, told = cache.fetch(name, lambda: _converted(clips(), config.grey), limit, frame_bytes, finish)
+    if told.left_out:
+        shown = ", ".join(told.left_out[: pieces.SHOWN])
+        more = f" and {len(told.left_out) - pieces.SHOWN} more" if len(told.left_out) > pieces.SHOWN else ""
         warnings.warn(f"clips that cannot be played are left out of the {side} side: {shown}{more}", stacklevel=2)
-    return Clips(str(path), size, side, Source(source, root, played, left_out), config)
+    if cut := [clip for clip in played if clip.path in told.cut]:
+        warnings.warn(f"{root}: {pieces.told_of_cut(cut)}", stacklevel=2)
+    return Clips(str(path), size, side, Source(source, root, played, told.left_out), config)
 
 
 def _clips_of(source: str, config: BackgroundConfig, side: str, size: int, limit: int) -> tuple:
     """Return (root, what the clips depend on, a function that yields them, what comes then); see `cache.fetch`."""
     if source in ("procedural", NO_STARTER):
-        return "", ["procedural", procedural.VERSION], lambda: procedural.clips(side, size), tuple
+        return "", ["procedural", procedural.VERSION], lambda: procedural.clips(side, size), cache.Told
     if source.startswith("agent:"):
         task = source.removeprefix("agent:")
-        return "", [source, motion.VERSION], lambda: motion.clips(task, side, size), tuple
+        return "", [source, motion.VERSION], lambda: motion.clips(task, side, size), cache.Told
     if source == "starter":
-        return "", starter.identity(), lambda: starter.clips(side, size), tuple
+        return "", starter.identity(), lambda: starter.clips(side, size), cache.Told
     if source == "none":
         raise UserError('source "none" has no clips', "background.source", "choose starter, procedural or a path")
     if are_gone(config) and (close := difflib.get_close_matches(source, NAMED, n=1)):
@@ -253,17 +255,15 @@ def _clips_of(source: str, config: BackgroundConfig, side: str, size: int, limit
     sides = _sides(root, config.heldout_fraction)
     taken = pieces.Pieces(sides[side], size)
 
-    def finish() -> tuple[str, ...]:
-        """Return what is left out of this side, warn of what is cut, raise UserError for what is damaged on both."""
-        if taken.cut:
-            warnings.warn(f"{root}: {pieces.told_of_cut(taken.cut)}", stacklevel=2)
+    def finish() -> cache.Told:
+        """Return what is left out of this side, and what is cut; raise UserError for what is damaged on both."""
         if taken.damaged and not config.skip_damaged:
             other = pieces.Pieces(sides[SIDES[1 - SIDES.index(side)]], size)
             other.look_through(limit)
             raise pieces.refusal(root, {**taken.damaged, **other.damaged})
         if len(taken.damaged) == len(taken.clips):
             raise pieces.refusal(root, taken.damaged)
-        return tuple(taken.damaged)
+        return cache.Told(tuple(taken.damaged), tuple(taken.cut))
 
     key = [[folders.identity(clip) for clip in taken.clips], pieces.FORMAT, config.skip_damaged]
     return os.path.realpath(root), key, lambda: taken, finish

@@ -14,7 +14,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -25,9 +25,22 @@ MAX_TOTAL_BYTES = 4 << 30  # the oldest decoded clips beyond this are deleted
 MIN_CLIP_FRAMES = 2
 MAX_INDEX_BYTES = 16 << 20  # a hundred thousand clips
 PIECE = "piece-"  # begins the names of clips that are kept one by one; they are the first that go
-Written = tuple[tuple[Clip, ...], tuple[str, ...]]  # clips, and the paths of what was left out
 OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 ABANDONED = 86_400.0  # seconds after which nobody writes to a temporary file any more
+
+
+class Told(NamedTuple):
+    """What a warning says of decoded clips, each time that they are loaded: paths of clips.
+
+    left_out  damaged, and not played
+    cut       longer than what plays of one clip
+    """
+
+    left_out: tuple[str, ...] = ()
+    cut: tuple[str, ...] = ()
+
+
+Written = tuple[tuple[Clip, ...], Told]
 
 
 def folder() -> Path:
@@ -116,14 +129,14 @@ def fetch(
     clips: Callable[[], Iterable],
     max_frames: int,
     frame_bytes: int,
-    finish: Callable[[], tuple[str, ...]] = tuple,
-) -> tuple[Path, tuple[Clip, ...], tuple[str, ...]]:
-    """Return the frame file `name`, its clips, and the paths of what was left out.
+    finish: Callable[[], Told] = Told,
+) -> tuple[Path, tuple[Clip, ...], Told]:
+    """Return the frame file `name`, its clips, and what a warning says of them.
 
     clips       called where the file is not there, whole; yields (path, recording, sha256, frames),
                 a frame being (H, W, 3) uint8
     max_frames  frames in all; what is beyond is not written, and a warning says so
-    finish      then called: returns what was left out, or raises what is wrong with it
+    finish      then called: returns what a warning says, or raises what is wrong with the clips
     """
     path = folder() / f"{name}.frames"
     written = _read_index(path, frame_bytes)
@@ -141,36 +154,37 @@ def _index_path(path: Path) -> Path:
 
 
 def _read_index(path: Path, frame_bytes: int) -> Written | None:
-    """Return the clips of frames that are as they were written, and what was left out, or None."""
+    """Return the clips of frames that are as they were written, and what is told of them, or None."""
     try:
         index = json.loads(read_own(_index_path(path), MAX_INDEX_BYTES))
-        clips, left_out = _contents(index)
+        clips, told = _contents(index)
         with open_own(path) as file:
             size = os.fstat(file.fileno()).st_size
             if size != sum(clip.frames for clip in clips) * frame_bytes:
                 return None
             digest = hashlib.file_digest(file, "sha256")  # a third of a second for 250 MB
-            return (clips, left_out) if _sum(digest, clips, left_out) == index["sha256"] else None
+            return (clips, told) if _sum(digest, clips, told) == index["sha256"] else None
     except (OSError, ValueError, RecursionError):
         return None
 
 
-def _sum(digest, clips: Sequence[Clip], left_out: Sequence[str]) -> str:
+def _sum(digest, clips: Sequence[Clip], told: Told) -> str:
     """Return the SHA-256 of the frames, which `digest` has had, and of what clips they are."""
-    digest.update(json.dumps([clips, left_out]).encode())
+    digest.update(json.dumps([clips, told]).encode())
     return digest.hexdigest()
 
 
 def _contents(index) -> Written:
     """Return what an index holds. Raise ValueError where it is not as `_write` makes it."""
-    if not isinstance(index, dict) or set(index) != {"clips", "left_out", "sha256"}:
+    lists = ("clips", *Told._fields)
+    if not isinstance(index, dict) or set(index) != {*lists, "sha256"}:
         raise ValueError("not an index")
-    if not isinstance(index["clips"], list) or not isinstance(index["left_out"], list):
+    if not all(isinstance(index[name], list) for name in lists):
         raise ValueError("not an index")
     clips = tuple(Clip.of(clip) for clip in index["clips"])
     if not clips or any(clip.frames < MIN_CLIP_FRAMES for clip in clips):
         raise ValueError("a clip without frames")
-    return clips, tuple(index["left_out"])
+    return clips, Told(*(tuple(index[name]) for name in Told._fields))
 
 
 def _write(path: Path, clips: Callable[[], Iterable], max_frames: int, finish) -> Written:
@@ -179,16 +193,16 @@ def _write(path: Path, clips: Callable[[], Iterable], max_frames: int, finish) -
     try:
         with os.fdopen(descriptor, "wb") as file:
             written, digest = _write_clips(file, clips(), max_frames)
-        left_out = finish()
+        told = finish()
         os.replace(temporary, path)
     except BaseException as error:
         Path(temporary).unlink(missing_ok=True)
         if isinstance(error, OSError):
             raise _unwritable(path.parent, error) from error
         raise
-    clips, sum_ = [clip._asdict() for clip in written], _sum(digest, written, left_out)
-    write_json(_index_path(path), {"clips": clips, "left_out": list(left_out), "sha256": sum_})
-    return tuple(written), left_out
+    clips, sum_ = [clip._asdict() for clip in written], _sum(digest, written, told)
+    write_json(_index_path(path), {"clips": clips, **told._asdict(), "sha256": sum_})
+    return tuple(written), told
 
 
 def _temporary(folder: Path) -> tuple[int, str]:

@@ -29,6 +29,14 @@ class Deadline:
             raise Damaged(what, self.clip, "scale it down, or shorten it")
 
 
+def check_name(path: Path) -> None:
+    """Raise Damaged for a name that is not UTF-8, which decoders do not take."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise Damaged("its name is not UTF-8", path, "rename it") from None
+
+
 def unreadable(error: OSError, path: Path) -> Damaged:
     """Return what to raise for a file that the system does not let be read."""
     reason = f"cannot be read ({error.strerror or error})"

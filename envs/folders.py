@@ -145,7 +145,8 @@ def _examples(passed: list[Path], root: Path) -> str:
 def _no_second_side(clips: list[Found], root: Path) -> UserError:
     remedy = "put clips of other recordings there, or sort these into train/ and heldout/ folders"
     if len(clips) == 1:
-        return UserError("no held-out side: there is one clip", str(root), remedy)
+        what = f"no held-out side: {clips[0].name} is the only clip"
+        return UserError(what, str(root), "put a clip of another recording beside it: each side has its own")
     names = ", ".join(clip.name for clip in clips[:SHOWN])
     what = f"by their names all {len(clips)} clips are parts of one recording ({names})"
     return UserError(f"no held-out side: {what}", str(root), remedy)

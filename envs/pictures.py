@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from foreground.envs.damage import REMOVE, Damaged, Deadline, unreadable
+from foreground.envs.damage import REMOVE, Damaged, Deadline, check_name, unreadable
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 MAX_PIXELS = 1 << 26  # a picture of 8192 x 8192
@@ -126,10 +126,7 @@ def _header(data: np.ndarray) -> tuple[bool, tuple[int, int]]:
 
 
 def _bytes_of(path: Path) -> np.ndarray:
-    try:
-        str(path).encode()
-    except UnicodeEncodeError:
-        raise Damaged("its name is not UTF-8", path, "rename it") from None
+    check_name(path)
     try:
         state = path.stat()
         if not stat.S_ISREG(state.st_mode) or not 0 < state.st_size <= MAX_BYTES:

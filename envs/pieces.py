@@ -13,6 +13,7 @@ from foreground.envs import cache, video
 from foreground.envs.damage import Damaged, unreadable
 from foreground.envs.folders import Found, files
 from foreground.envs.playback import Frames
+from foreground.envs.sources import Clip
 from foreground.envs.sums import Sums
 from foreground.errors import UserError
 
@@ -24,13 +25,13 @@ class Pieces:
     """Clips for `cache.fetch`, decoded as they are asked for.
 
     damaged  what cannot play, by the name of the clip
-    cut      the number of frames that play of a clip that has more, as it was decoded
+    cut      names of clips that are longer than what plays of one
     """
 
     def __init__(self, clips: list[Found], size: int):
         self.clips, self.size = clips, size
         self.damaged: dict[str, Damaged] = {}
-        self.cut: dict[str, int] = {}
+        self.cut: list[str] = []
 
     def __iter__(self) -> Iterator[tuple[str, str, str, Frames]]:
         sums = Sums()
@@ -67,12 +68,18 @@ class Pieces:
         name = hashlib.sha256(json.dumps([FORMAT, digest, self.size]).encode()).hexdigest()[:32]
         frame_bytes = self.size * self.size * 3
 
+        cut: list[str] = []
+
         def decoded() -> Iterator:
-            note = functools.partial(self.cut.__setitem__, clip.name)
+            note = functools.partial(cut.append, clip.name)
             yield clip.name, clip.recording, digest, video.decode(clip.path, self.size, note)
 
+        def finish() -> cache.Told:
+            return cache.Told(cut=tuple(cut))
+
         most = video.MAX_CLIP_FRAMES
-        path, written, _ = cache.fetch(cache.PIECE + name, decoded, most, frame_bytes)
+        path, written, told = cache.fetch(cache.PIECE + name, decoded, most, frame_bytes, finish)
+        self.cut += [clip.name] * bool(told.cut)
         return Frames(str(path), sum(piece.frames for piece in written), self.size)
 
 
@@ -87,9 +94,9 @@ def refusal(root: Path, damaged: dict[str, Damaged]) -> UserError:
     return UserError(f"{len(damaged)} clips cannot be played", str(root), told)
 
 
-def told_of_cut(cut: dict[str, int]) -> str:
+def told_of_cut(cut: list[Clip]) -> str:
     """Return one line for the clips that play in part."""
-    shown = [f"{name} ({frames} frames)" for name, frames in list(cut.items())[:SHOWN]]
+    shown = [f"{clip.path} ({clip.frames} frames)" for clip in cut[:SHOWN]]
     more = f" and {len(cut) - SHOWN} more" if len(cut) > SHOWN else ""
     clips = f"{len(cut)} clip{' is' if len(cut) == 1 else 's are'} longer than what plays of one"
     limits = f"{video.MAX_CLIP_FRAMES:,} frames, {video.MAX_CLIP_PIXELS / 1e9:.1f} billion pixels"

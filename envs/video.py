@@ -14,7 +14,7 @@ import av
 import cv2
 import numpy as np
 
-from foreground.envs.damage import REMOVE, Damaged, Deadline, unreadable
+from foreground.envs.damage import REMOVE, Damaged, Deadline, check_name, unreadable
 from foreground.envs.pictures import MAX_SCANS, SCAN, over_black, pictures
 
 VIDEO_SUFFIXES = (
@@ -38,14 +38,14 @@ MAX_SECONDS = 60.0  # of this thread's time that a clip may take
 LOST = 0.1  # share of the packets, or of the time, that may be lost; more is damage
 
 
-def _nothing(frames: int) -> None:
+def _nothing() -> None:
     """Take no note of a clip that is longer than what plays."""
 
 
-def decode(clip: Path, size: int, note: Callable[[int], None] = _nothing) -> Iterator[np.ndarray]:
+def decode(clip: Path, size: int, note: Callable[[], object] = _nothing) -> Iterator[np.ndarray]:
     """Yield the frames of one clip, RGB (size, size, 3) uint8, each cut and scaled as it comes.
 
-    note  called with the number of frames that play where the clip has more
+    note  called where the clip has more frames than play
 
     Raise Damaged where the clip is not a regular file, not a video, damaged, too large, too slow,
     or shorter than two frames.
@@ -56,7 +56,7 @@ def decode(clip: Path, size: int, note: Callable[[int], None] = _nothing) -> Ite
     count, pixels = 0, 0
     for frame in frames:
         if count >= MAX_CLIP_FRAMES or (pixels >= MAX_CLIP_PIXELS and count >= MIN_FRAMES):
-            note(count)
+            note()
             break
         count += 1
         pixels += frame.shape[0] * frame.shape[1]
@@ -99,10 +99,7 @@ def _check_file(path: Path) -> None:
 
     Open nothing that could block.
     """
-    try:
-        str(path).encode()
-    except UnicodeEncodeError:
-        raise Damaged("its name is not UTF-8", path, "rename it") from None
+    check_name(path)
     try:
         state = path.stat()
         if not stat.S_ISREG(state.st_mode):
@@ -151,10 +148,20 @@ def _opened(path: Path):
         return av.open(str(path.absolute()), options=limits(), metadata_errors="replace")
     except (av.error.FFmpegError, ValueError) as error:
         with path.open("rb") as file:
-            known = starts_like_a_video(file.read(16))
-        if known:
+            start = file.read(64)
+        if starts_like_a_video(start[:16]):
             raise Damaged("damaged: its beginning cannot be read", path, REMOVE) from error
+        if text := _as_text(start):  # a web page that says why there was no video, a pointer of git-lfs
+            what = f"a text, and not a video (it begins {text!r})"
+            raise Damaged(what, path, "download the video again, or remove it from the folder") from error
         raise Damaged("not a video", path, "remove it from the folder") from error
+
+
+def _as_text(start: bytes) -> str:
+    """Return the first words of a text, or "" for other bytes."""
+    text = start.decode(errors="ignore")
+    is_text = len(text.encode()) > len(start) - 4 and all(letter.isprintable() or letter.isspace() for letter in text)
+    return " ".join(text.split())[:40] if is_text else ""
 
 
 def _video_stream(container, path: Path):

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from foreground.evaluation.verdicts import side_in_words
+from foreground.evaluation.verdicts import VIOLATIONS, side_in_words
 
 COLOURS = ("#0b6e4f", "#d9822b", "#5b5ea6", "#8c8c8c", "#b23a48", "#3a86b2")
 Row = Mapping[str, float]
@@ -93,7 +93,7 @@ def skills(results: Mapping[str, Row], title: str) -> np.ndarray:
     left.set_xlim(0, 1.2)
     bars(middle, ["nats of the skill"], _column(results, ["identifiability/nats"]), "nats", "what states tell of the skill")
     marks(middle, [0], [_first(results, "identifiability/cap")], "at most", "k-")
-    names = {"falls": "fall", "limits": "limit", "saturation": "saturation", "contacts": "contact", "all": "mean"}
+    names = {name: key for key, name in VIOLATIONS.items()} | {"mean": "mean"}
     columns = _column(results, [f"violation/{key}" for key in names.values()])
     bars(right, list(names), columns, "mean a step, at best 0", "violations")
     middle.margins(x=0.15)

@@ -9,7 +9,7 @@ import numpy as np
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from foreground.envs.workers import in_process
-from foreground.evaluation import progress
+from foreground.evaluation import progress, verdicts
 from foreground.training.rollout import Policy, Rollout
 
 SIDE_BY_SIDE = 5  # environments that share a forward pass; more would only cost memory
@@ -27,8 +27,10 @@ class Scores:
     def mean(self) -> float:
         return float(np.mean(self.returns))
 
-    def interval(self, level: float = 0.95, draws: int = 10_000) -> tuple[float, float]:
-        """Percentile bootstrap interval of the mean over episodes, from a fixed seed."""
+    def interval(self, level: float = 0.95, draws: int = 10_000) -> tuple[float, float] | None:
+        """Percentile bootstrap interval of the mean over episodes, from a fixed seed; None of too few episodes."""
+        if len(self.returns) < verdicts.EPISODES:
+            return None
         values = np.asarray(self.returns)
         index = np.random.default_rng(0).integers(0, len(values), (draws, len(values)))
         low, high = np.quantile(values[index].mean(1), [(1 - level) / 2, (1 + level) / 2])

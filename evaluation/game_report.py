@@ -45,9 +45,9 @@ def table_of(config: RunConfig, agent: WorldModelAgent, side: str, source, episo
     return rows | {"information": games.information(agent, joined)}
 
 
-def text_of(side: str, rows: dict[str, dict], modes: int) -> str:
+def text_of(side: str, rows: dict[str, dict], modes: int, episodes: int) -> str:
     """Return the verdict, then a line a game. All numbers are in games.json."""
-    lines = [verdicts.paragraph(side, verdicts.of_games(rows))]
+    lines = [verdicts.paragraph(side, verdicts.of_games(rows, episodes))]
     lines += [
         f"{'game':<40}" + "".join(f"{f'mode {mode}':>9}" for mode in range(modes)) + f"{'zero-shot':>11}{'best of K':>11}"
     ]
@@ -95,7 +95,8 @@ def adapt(
         fit_reward(agent, batches, FIT_STEPS, config.optimiser.model_rate)
     returns = games.curve(adapting, make_env, game, batches, steps, episodes, seed + episodes)
     tries = tried["tried"] * config.environment.time_limit
-    head = {"game": game.name, "scope": scope, "rate": rate, "meta": meta, "frames": frames if max(steps) else 0}
+    head = {"game": game.name, "scope": scope, "rate": rate, "meta": meta, "episodes": episodes}
+    head |= {"frames": frames if max(steps) else 0}
     return head | {"returns": returns, "best_of": tried["best_of"], "best_of_frames": tries}
 
 
@@ -135,4 +136,5 @@ def save(path: Path, frame: int, key: str, rows: dict, title: str) -> None:
 def adaptation_text(row: dict) -> str:
     """Return the verdict, then the curve as a line."""
     curve = ", ".join(f"{steps}: {value:.1f}" for steps, value in row["returns"].items())
-    return f"{verdicts.of_adaptation(row)[0]}\n  {row['scope']} adapted, return after so many steps: {curve}"
+    verdict = "\n  ".join(verdicts.of_adaptation(row))
+    return f"{verdict}\n  {row['scope']} adapted, return after so many steps: {curve}"

@@ -16,8 +16,15 @@ from foreground.training import files, lock
 SCORES = "scores.json"
 LARGEST = 256 << 20  # bytes of scores.json
 REMEDY = "choose another folder with --output"
+LONGEST = 200  # bytes of a folder's name
 # What an evaluation may write. A list in a file may name anything, and nothing else is deleted for it.
 OURS = re.compile(r"(scores|evaluation|latent|skills|games|adaptation|information_plane)\b[^/\0]*\.(json|mp4|png)", re.DOTALL)
+
+
+def place_of(run: Path, *words: str) -> Path:
+    """Return the folder of one evaluation in a run: its name says the checkpoint and what else is evaluated."""
+    name = "-".join(re.sub(r"[^\w.,=+-]+", "_", word) for word in words if word)
+    return run / "evaluation" / name.encode()[:LONGEST].decode(errors="ignore")
 
 
 class Output:
@@ -40,6 +47,12 @@ class Output:
         self._written.add(path.name)
         if self._write:
             self.save()
+
+    def tell_of_earlier(self) -> None:
+        """Name the files of an earlier evaluation, where there are any: this one takes their place."""
+        if self.earlier:
+            what = f"this evaluation replaces an earlier one in {self.folder}: {', '.join(sorted(self.earlier))}"
+            say(f"warning: {what}; --output FOLDER keeps both")
 
     def begin(self, write: Callable[[list[str], bool], None]) -> None:
         """Mark what is here as not complete, then delete what an earlier evaluation wrote.
@@ -79,7 +92,7 @@ def opened(folder: Path) -> Iterator[Output]:
     """
     _check_is_no_run(folder)
     try:
-        files.make_folder(folder)
+        files.make_folder(folder, parents=True)
         with tempfile.NamedTemporaryFile(dir=folder, prefix=".tmp-") as probe:
             probe.write(b"x")
             probe.flush()

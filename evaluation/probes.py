@@ -20,7 +20,7 @@ from sklearn.preprocessing import StandardScaler
 
 from foreground.agents.agent import WorldModelAgent
 from foreground.agents.recorded import uncompiled
-from foreground.evaluation import nats, progress
+from foreground.evaluation import interrupt, nats, progress
 from foreground.evaluation.record import Record, collect
 from foreground.evaluation.similarity import similarity
 from foreground.world_models.rssm import State
@@ -161,6 +161,8 @@ def _network(maker):
 
 
 def _fit(head, inputs: np.ndarray, targets: np.ndarray):
+    """Return a fitted probe. Errors: Interrupted where the evaluation was asked to end before it: a fit itself cannot be."""
+    interrupt.check()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # early stopping is meant
         return make_pipeline(StandardScaler(), head).fit(inputs, targets)

@@ -42,7 +42,7 @@ class Stage:
         words = [self.left()]
         if self.scores:
             words.insert(0, f"return {np.mean(self.scores):.1f} so far")
-        self.display.show(self.done, ", ".join(words))
+        self.display.show(self.done, *words)
 
     def left(self) -> str:
         """Return the time left in words."""

@@ -71,6 +71,7 @@ class Evaluator:
     def __init__(self, config: RunConfig, agent: Agent, folder: Path):
         self.config, self.agent, self.folder = config, agent, Path(folder)
         self.logger = None
+        self.measured: dict[str, float] = {}  # of the skills, at the last evaluation
         remove_abandoned(self.folder)
 
     def score(self, side: str, episodes: int, background=None, policy=None) -> Scores:
@@ -124,15 +125,34 @@ class Evaluator:
 
     def skills(self, frame: int, side: str) -> dict[str, float]:
         """Metrics of the skills, where any are learned, and their film."""
-        if not self.config.skill.size or self.config.hierarchy.hold or not self.config.evaluation.skills:
+        if not self.learns_skills or not self.config.evaluation.skills:
             return {}
         from foreground.evaluation import skill_report
 
         number = self.config.evaluation.skills
         row, film, fps = skill_report.show(self.config, self.agent, self.folder, side, side, number=number)
+        self.measured = row
         if self.logger:
             self.logger.video(frame, f"skills/{side}", film[:IN_TENSORBOARD], fps)
         return {f"skills/{key}": value for key, value in row.items()}
+
+    @property
+    def learns_skills(self) -> bool:
+        """Return whether skills are what this run learns."""
+        return self.config.skill.size > 0 and not self.config.hierarchy.hold
+
+    def learned(self) -> str:
+        """Return what a run that learns skills has learned, with a verdict where they were measured; "" for other runs."""
+        if not self.learns_skills:
+            return ""
+        skill = self.config.skill
+        kinds = {"one_hot": f"{skill.size} skills", "sphere": f"skills, the directions of a sphere of {skill.size} dimensions"}
+        text = f"learned {kinds[skill.kind]}"
+        if not self.measured:
+            return f"{text}; they were not measured"
+        from foreground.evaluation import skill_report
+
+        return f"{text}\n{skill_report.verdict(self.fresh_side, self.measured, self.config.evaluation.skills)}"
 
     @property
     def during(self) -> int:
@@ -178,13 +198,18 @@ class Evaluator:
             random = uniform_policy(self.config.evaluation.seed)
             results[f"random policy, {sides[0]}"] = self.score(sides[0], self.config.evaluation.episodes, policy=random)
             out.save()
-            say(verdict(results), sys.stdout)
+            say(self.lead + verdict(results), sys.stdout)
             say(table(results, subject), sys.stdout)
             if self.logger:
                 row = {f"return_{side}": results[side].mean for side in sides}
                 self.logger.scalars(frame, row | self.skills(frame, sides[0]) | self.read(frame, sides[0]), "evaluation")
             out.save(complete=True)
         return results
+
+    @property
+    def lead(self) -> str:
+        """Return what comes before the returns of an agent that does not learn the task; "" for others."""
+        return f"{self.config.task} is not what it learns; with skills drawn at random: " if self.learns_skills else ""
 
     def leak(self) -> str:
         """Return a warning where the held-out side has clips that the run was trained on; "" otherwise."""
@@ -202,8 +227,9 @@ def table(results: dict[str, Scores], subject: Subject | None = None) -> str:
     width = max(24, *(len(name) + 2 for name in names.values()))
     lines = [f"{'background':<{width}}{'return':>8}   95 % interval     episodes"]
     for name, scores in results.items():
-        low, high = scores.interval()
-        lines.append(f"{names[name]:<{width}}{scores.mean:>8.1f}   [{low:6.1f}, {high:6.1f}]  {len(scores.returns):>8}")
+        ends = scores.interval()
+        interval = f"[{ends[0]:6.1f}, {ends[1]:6.1f}]" if ends else "too few to tell"
+        lines.append(f"{names[name]:<{width}}{scores.mean:>8.1f}   {interval:<16}  {len(scores.returns):>8}")
     return "\n".join(lines)
 
 
@@ -234,7 +260,10 @@ def save_readings(path: Path, frame: int, readings: dict[str, dict[str, float]],
     films.write_picture(path.with_suffix(".png"), charts.latent(readings, title))
 
 
-def latent_text(readings: dict[str, dict[str, float]]) -> str:
-    """Return what the latent holds: a verdict a background, then a short table. All numbers are in latent.json."""
-    lines = [verdicts.paragraph(name, verdicts.of_latent(row)) for name, row in readings.items()]
+def latent_text(readings: dict[str, dict[str, float]], episodes: int) -> str:
+    """Return what the latent holds: a verdict a background, then a short table. All numbers are in latent.json.
+
+    episodes   of each reading
+    """
+    lines = [verdicts.paragraph(name, verdicts.of_latent(row, episodes)) for name, row in readings.items()]
     return "\n".join([*lines, verdicts.short_table(readings, verdicts.LATENT)])

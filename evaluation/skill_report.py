@@ -120,9 +120,17 @@ def gaps(results: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
 GAINS = ("identifiability/nats", "identifiability/accuracy", "coverage/", "goals/hit", "goals/end", "goals/stay", "downstream/")
 
 
-def text_of(results: dict[str, dict[str, float]]) -> str:
-    """Return a verdict a background, then a short table with the gaps. All numbers are in skills.json."""
-    lines = [verdicts.paragraph(name, verdicts.of_skills(row)) for name, row in results.items()]
+def verdict(name: str, row: dict[str, float], number: int) -> str:
+    """Return what `number` skills do on a background."""
+    return verdicts.paragraph(name, verdicts.of_skills(row, skills.REPEATS * number))
+
+
+def text_of(results: dict[str, dict[str, float]], number: int) -> str:
+    """Return a verdict a background, then a short table with the gaps. All numbers are in skills.json.
+
+    number   skills that were measured, each in `skills.REPEATS` rollouts
+    """
+    lines = [verdict(name, row, number) for name, row in results.items()]
     tasks = dict.fromkeys(key for row in results.values() for key in row if key.endswith("/best_skill"))
     best = {f"best skill on {key.split('/')[1]}, share of the expert": key for key in tasks}
     columns = results | {f"gap, {name}": row for name, row in gaps(results).items()}

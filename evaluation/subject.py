@@ -8,6 +8,7 @@ from foreground.envs.sources import Source
 from foreground.training import checkpoint, identity
 
 SHOWN = 3  # clips that a warning names
+SIDES = {"train": "the training", "heldout": "the held-out"}
 
 
 class Subject:
@@ -48,6 +49,11 @@ class Subject:
             what = "are other parts or copies of uploads that the run was trained on"
             found.append(f"{len(parts)} of these {number} clips ({_shown(parts)}) {what}")
         return f"{name}: {'; '.join(found)}; they are not held out"
+
+    def text(self, name: str) -> str:
+        """Return how many clips play behind a background, of which side and from where; "" where none play."""
+        source, side = self._sources.get(name, (None, ""))
+        return f"{source.text()}, {SIDES[side]} side of {source.root or source.source}" if source else ""
 
     def _trained_on(self, source: Source) -> str | bool | None:
         """Return "clips", "recordings" or False: what of a source was trained on; None where that is not known."""

@@ -10,7 +10,9 @@ import numpy as np
 
 SIDES = {"heldout": "held-out clips", "train": "training clips", "clean": "clean task"}
 LITTLE, MUCH = 0.1, 0.5  # shares of the way from chance to the most that there is
-UNKNOWN = "an unknown part"  # where a measurement is no number
+UNKNOWN = "an unknown part"  # where a measurement is no number, or of too little
+EPISODES, LATENT_EPISODES, ROLLOUTS = 5, 32, 48  # the fewest that a verdict is given on
+VIOLATIONS = {"fall": "falls", "limit": "joint limits", "saturation": "saturated actions", "contact": "contacts"}
 
 Row = Mapping[str, float]
 
@@ -25,19 +27,26 @@ def number(value: float, form: str = ".2f") -> str:
     return format(value, form) if math.isfinite(value) else "no number"
 
 
-def of_returns(results: Mapping[str, tuple[float, tuple[float, float]]]) -> str:
+def too_few(number: float, needed: int, what: str, option: str) -> list[str]:
+    """Return a sentence where fewer were measured than a verdict needs; else nothing."""
+    return [] if number >= needed else [f"too few to tell: {number:g} {what}; a verdict needs {needed} or more ({option})"]
+
+
+def of_returns(results: Mapping[str, tuple[float, tuple[float, float] | None]]) -> str:
     """Return the first background's return, its interval and the random policy's, then the other backgrounds'.
 
-    results   name, as in scores.json -> mean, 95 % interval
+    results   name, as in scores.json -> mean, 95 % interval or None where there are too few episodes for one
     """
     random = {name.partition(", ")[2]: mean for name, (mean, _) in results.items() if name.startswith("random policy")}
     parts = []
-    for name, (mean, (low, high)) in results.items():
+    for name, (mean, interval) in results.items():
         if "," in name:
             continue
+        told = f"too few episodes for an interval, which needs {EPISODES}"
+        if interval:
+            told = "95 % interval " + " to ".join(number(end, ".1f") for end in interval)
         floor = f"; random policy {number(random[name], '.1f')}" if name in random else ""
-        interval = f"{number(low, '.1f')} to {number(high, '.1f')}"
-        parts.append(f"{number(mean, '.1f')} on {_the(name)} (95 % interval {interval}{floor})")
+        parts.append(f"{number(mean, '.1f')} on {_the(name)} ({told}{floor})")
     return "return " + ", ".join(parts)
 
 
@@ -56,12 +65,20 @@ def how_much(value: float, chance: float = 0.0, most: float = 1.0) -> str:
     return "hardly any" if share < LITTLE else "some" if share < MUCH else "most"
 
 
-def of_latent(reading: Row) -> list[str]:
-    """Return what a latent holds of the robot, of the clip and of the reward (`probes.read`)."""
+def of_latent(reading: Row, episodes: int = LATENT_EPISODES) -> list[str]:
+    """Return what a latent holds of the robot, of the clip and of the reward (`probes.read`).
+
+    episodes   that the probes were fitted and scored on; of too few there is no verdict
+    """
+    few = too_few(episodes, LATENT_EPISODES, "episodes", "--latent_episodes")
+
+    def held(*values: float) -> str:
+        return UNKNOWN if few else how_much(*values)
+
     state = reading["state/network/mean"]
     sentences = [
-        f"the latent holds {how_much(state)} of the robot's state: "
-        f"a probe reads it with R2 {number(state)} (chance 0, at most 1)"
+        *few,
+        f"the latent holds {held(state)} of the robot's state: a probe reads it with R2 {number(state)} (chance 0, at most 1)",
     ]
     if "background/network/clip_accuracy" in reading:
         told, chance = reading["background/network/clip_accuracy"], reading["background/clip_chance"]
@@ -69,35 +86,40 @@ def of_latent(reading: Row) -> list[str]:
             sentences.append("one clip alone played in the episodes that score: ask for more --latent_episodes")
         else:
             sentences.append(
-                f"it holds {how_much(told, chance)} of the clip: a probe tells {number(told, '.0%')} of the clips right "
+                f"it holds {held(told, chance)} of the clip: a probe tells {number(told, '.0%')} of the clips right "
                 f"(chance {number(chance, '.0%')}, at most 100%)"
             )
     if "background/network/pixels" in reading:
         pixels = reading["background/network/pixels"]
         sentences.append(
-            f"it holds {how_much(pixels)} of the clip's picture: a probe reads its pixels with R2 {number(pixels)} "
+            f"it holds {held(pixels)} of the clip's picture: a probe reads its pixels with R2 {number(pixels)} "
             "(chance 0, at most 1)"
         )
     reward = reading["reward_explained"]
     explained = number(max(reward, 0), ".0%")
     sentences.append(
-        f"the model explains {how_much(reward)} of the reward on fresh episodes: {explained} of its variance"
+        f"the model explains {held(reward)} of the reward on fresh episodes: {explained} of its variance"
         " (chance 0%, at most 100%)"
     )
     return sentences
 
 
-def of_skills(row: Row) -> list[str]:
-    """Return how far the skills differ in what the robot does, and how often they break the rules (`skills.measure`)."""
+def of_skills(row: Row, rollouts: int = ROLLOUTS) -> list[str]:
+    """Return how far the skills differ in what the robot does, and how often they break the rules (`skills.measure`).
+
+    rollouts   that were measured; of too few there is no verdict on the difference
+    """
+    few = too_few(rollouts, ROLLOUTS, "rollouts, 3 of a skill", f"--skill_number {-(-ROLLOUTS // 3)}")
     accuracy, chance = row["identifiability/accuracy"], row["identifiability/chance"]
     nats, most = row["identifiability/nats"], row["identifiability/cap"]
     differ = {"hardly any": "the skills do the same", "some": "some skills differ", "most": "the skills differ"}
     differ[UNKNOWN] = "whether the skills differ is not known"
+    judged = differ[UNKNOWN if few else how_much(nats, 0, most)]
     sentences = [
-        f"{differ[how_much(nats, 0, most)]}: {number(accuracy, '.0%')} are told right from the robot's states "
+        *few,
+        f"{judged}: {number(accuracy, '.0%')} are told right from the robot's states "
         f"(chance {number(chance, '.0%')}, at most 100%), {number(nats)} nats (chance 0, at most {number(most)})",
-        f"they reach {number(row['coverage/postures'], '.0f')} bins of postures; "
-        f"{number(row['violation/mean'], '.1%')} of what they do is a violation (at best 0%)",
+        f"they reach {number(row['coverage/postures'], '.0f')} bins of postures; {of_violations(row)}",
     ]
     hit = row.get("goals/hit_1")
     if hit is not None:
@@ -105,9 +127,20 @@ def of_skills(row: Row) -> list[str]:
     return sentences
 
 
-def of_games(rows: Mapping[str, Row]) -> list[str]:
-    """Return how well the policy chooses its mode in games of training and held-out ones (`game_report.table_of`)."""
-    told, sentences = rows["information"], []
+def of_violations(row: Row) -> str:
+    """Return the mean rate of violations, and the kind with the highest rate where the kinds are there."""
+    text = f"violations {number(row['violation/mean'], '.1%')}, the mean over their kinds (at best 0%)"
+    kinds = {name: row[f"violation/{key}"] for key, name in VIOLATIONS.items() if f"violation/{key}" in row}
+    worst = max(kinds, key=lambda name: (math.isfinite(kinds[name]), kinds[name]), default="")
+    return text + (f"; worst: {worst} {number(kinds[worst], '.1%')}" if worst else "")
+
+
+def of_games(rows: Mapping[str, Row], episodes: int = EPISODES) -> list[str]:
+    """Return how well the policy chooses its mode in games of training and held-out ones (`game_report.table_of`).
+
+    episodes   of each game under each mode
+    """
+    told, sentences = rows["information"], too_few(episodes, EPISODES, "episodes of a game", "--episodes")
     for kind, name in (("train", "games of training"), ("heldout", "held-out games")):
         chosen = [row for key, row in rows.items() if key != "information" and row["kind"] == kind]
         if chosen:
@@ -133,11 +166,13 @@ def of_adaptation(row: Mapping) -> list[str]:
     steps = sorted(row["returns"], key=int)
     first, last = (row["returns"][step] for step in (steps[0], steps[-1]))
     known = math.isfinite(first) and math.isfinite(last)
-    turn = ("raise" if last > first else "do not raise") if known else "have an unknown effect on"
+    few = too_few(row.get("episodes", EPISODES), EPISODES, "episodes", "--episodes")
+    turn = ("raise" if last > first else "do not raise") if known and not few else "have an unknown effect on"
     return [
+        *few,
         f"{steps[-1]} steps on {row['frames']} frames of {row['game']} {turn} the return: "
         f"{number(first, '.1f')} after {steps[0]} steps, {number(last, '.1f')} after {steps[-1]} "
-        f"(the best mode found by trying, on {row['best_of_frames']} frames: {number(row['best_of'], '.1f')})"
+        f"(the best mode found by trying, on {row['best_of_frames']} frames: {number(row['best_of'], '.1f')})",
     ]
 
 
@@ -181,10 +216,15 @@ SKILLS = {
 }
 
 
+def _cell(value: float, key: str) -> str:
+    """Return a number as text; one that counts bins is a whole number."""
+    return number(value, ".0f" if key.startswith("coverage/") and value == round(value, 0) else ".2f")
+
+
 def short_table(results: Mapping[str, Row], shown: Mapping[str, str]) -> str:
     """Return the measures that `shown` names, of the backgrounds that have them; all others are in the JSON file."""
     cells = {
-        name: {side_in_words(side): number(row[key]) for side, row in results.items() if key in row}
+        name: {side_in_words(side): _cell(row[key], key) for side, row in results.items() if key in row}
         for name, key in shown.items()
     }
     return table({name: row for name, row in cells.items() if row}, [side_in_words(side) for side in results])

@@ -331,6 +331,7 @@ def make_replay(config: RunConfig, layout: Layout, device: torch.device | str, u
         fits = max(int(capacity * room / needed), 1)
         raise UserError(what, "--training.capacity", f"choose {fits} or fewer")
     text = f"{capacity} steps, {needed / GIBIBYTE:.2f} GiB of {free / GIBIBYTE:.1f} GiB free, on {place}"
+    text += " (as long as no other program takes them: each run counts all that is free when it starts)"
     return Replay(layout, capacity, number, config.seed, place), text
 
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 
 NEAR = 0.65  # how alike two names are, 0 to 1, where one may be meant by the other
 LONGEST = 1000  # letters of a part of the line
+ELSEWHERE = {"gpu": "cuda", "cuda:0": "cuda"}  # names of values in other programs, and what they are here
 
 
 class UserError(Exception):
@@ -38,8 +39,10 @@ class WorkerLost(Exception):
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
-    """The remedy for an unknown name: the closest known one, or the list of all."""
+    """Return the remedy for an unknown name: the one that it stands for, the closest one, or the list of all."""
     names = sorted(names)
+    if (known := ELSEWHERE.get(name.lower())) in names:
+        return f"did you mean {known}?"
     close = difflib.get_close_matches(name, names, n=1, cutoff=NEAR)
     return f"did you mean {close[0]}?" if close else "choose one of " + ", ".join(names)
 
@@ -83,6 +86,7 @@ REFUSALS = {
     errno.EROFS: "choose another folder",
     errno.EACCES: "choose another folder, or change its permissions",
     errno.ENAMETOOLONG: "choose a shorter name",
+    errno.ENOTDIR: "a part of this path is a file: choose another folder",
     errno.EMFILE: "allow more open files (ulimit -n)",
     errno.ENOMEM: "choose a smaller --size, batch or --training.capacity",
 }

@@ -66,8 +66,9 @@ def test_a_picture_has_its_sentence(tmp_path):
         for step in (1, 2):
             logger.video(step, "evaluation/heldout", np.zeros((2, 8, 8, 3), np.uint8), 20.0)
     events = read(tmp_path)
-    assert [event.step for event in events.Images("evaluation/heldout")] == [1, 2]
-    assert events.SummaryMetadata("evaluation/heldout").summary_description.startswith("The first 64 steps of the first")
+    for tag in ("evaluation/heldout", "at_a_glance/film_heldout"):  # short runs have no other picture at first sight
+        assert [event.step for event in events.Images(tag)] == [1, 2]
+        assert events.SummaryMetadata(tag).summary_description.startswith("The first 64 steps of the first")
 
 
 @pytest.mark.parametrize("skills", [True, False])
@@ -105,3 +106,15 @@ def test_options_and_results_are_hparams(tmp_path):
         events.SummaryMetadata("_hparams_/experiment").plugin_data.content
     ).experiment
     assert [info.name.tag for info in experiment.metric_infos] == list(board.RESULTS)
+
+
+def test_options_are_those_of_the_newest_start(tmp_path):
+    for start, frames in enumerate((100, 900)):
+        with Logger(tmp_path, resume_step=100 * start) as logger:
+            logger.options({"frames": frames}, skills=False)
+            logger.scalars(100 * start + 50, {"episode/return": 1.0})
+    events = read(tmp_path)
+    content = events.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
+    told = plugin_data_pb2.HParamsPluginData.FromString(content).session_start_info
+    assert told.hparams["frames"].number_value == 900
+    assert [event.step for event in events.Scalars("episode/return")] == [50, 150]

@@ -1,62 +1,20 @@
 """train.py and eval.py as a user runs them: real processes, a real small run, and every mistake as one line."""
 
-import atexit
 import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 
-import cv2
-import numpy as np
 import pytest
 import torch
+from programs import CACHE, PLAIN, ROOT, SMALL, assert_one_line, metrics, run, write_video, written
 
-from benchmarks.fault import runs, start
 from foreground.errors import UserError
 from foreground.evaluation import films
-
-ROOT = Path(__file__).parents[1]
-CACHE = tempfile.mkdtemp(prefix="foreground-test-cache-")  # decoded clips of tests, away from the user's
-atexit.register(shutil.rmtree, CACHE, ignore_errors=True)
-# Slower in what is written than the job that faults are tried on.
-SLOWER = ["--training.prefill", "200", "--training.checkpoint_every", "200", "--evaluation.episodes", "2"]
-SMALL, PLAIN = [*runs.SMALL, *SLOWER], [*runs.PLAIN, *SLOWER]  # of infopower, of any agent
-
-
-def run(program: str, *words, **variables) -> subprocess.CompletedProcess:
-    """Run a program and return what it said.
-
-    It is forked from a process that has imported it. A module (`benchmarks.policy`), or a program with variables, which
-    imports may read, gets a Python of its own.
-    """
-    module = not program.endswith(".py")
-    variables, own = {"OMP_NUM_THREADS": "1", "XDG_CACHE_HOME": CACHE} | variables, variables or module
-    words = [str(word) for word in words]
-    if own:
-        command = [sys.executable, *(["-m", program] if module else [str(ROOT / program)]), *words]
-        return subprocess.run(command, cwd=ROOT, env=os.environ | variables, capture_output=True, text=True, timeout=240)
-    with tempfile.TemporaryDirectory() as folder:
-        said = [Path(folder) / name for name in ("out", "errors")]
-        process = start.Run(words, said[0], variables, program=Path(program).stem, errors=said[1])
-        try:
-            code = process.wait(240)
-        finally:
-            process.kill()
-        return subprocess.CompletedProcess(words, code, *(path.read_text() for path in said))
-
-
-def assert_one_line(result: subprocess.CompletedProcess, *parts: str, code: int = 2) -> None:
-    lines = [line for line in result.stderr.splitlines() if not line.startswith("warning")]
-    assert result.returncode == code, result.stderr
-    assert len(lines) == 1, result.stderr
-    assert lines[0].startswith("error: ")
-    for part in parts:
-        assert part in lines[0], lines[0]
 
 
 @pytest.fixture(scope="module")
@@ -65,10 +23,6 @@ def trained(tmp_path_factory) -> tuple[Path, subprocess.CompletedProcess]:
     result = run("train.py", *SMALL, "--frames", 600, "--folder", folder, OMP_NUM_THREADS="1")
     assert result.returncode == 0, result.stderr
     return folder, result
-
-
-def metrics(folder: Path) -> list[dict]:
-    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
 def test_first_lines_say_what_will_run(trained):
@@ -129,13 +83,31 @@ def test_eval_of_a_run_is_deterministic_and_writes_films(trained):
     results = []
     for _ in range(2):
         result = run("eval.py", folder, "--episodes", 2, "--background", "clean,heldout")
-        assert result.returncode == 0, result.stderr
-        results.append(json.loads((folder / "evaluation" / "scores.json").read_text())["scores"])
+        place = written(result)
+        results.append(json.loads((place / "scores.json").read_text())["scores"])
     assert results[0] == results[1]
     assert set(results[0]) == {"clean", "heldout"}
     for name in ("evaluation-heldout", "latent-heldout"):
-        assert films.length(folder / "evaluation" / f"{name}.mp4") >= 50
-    assert "on held-out clips (95 % interval" in result.stdout
+        assert films.length(place / f"{name}.mp4") >= 50
+    assert "on held-out clips (too few episodes for an interval, which needs 5)" in result.stdout
+    assert all(row["interval"] is None for row in results[0].values())
+    assert "heldout plays 8 clips of 8 recordings, the held-out side of procedural\n" in result.stdout
+    replaced = f"warning: this evaluation replaces an earlier one in {place}: evaluation-clean.mp4, evaluation-heldout.mp4, "
+    assert replaced in result.stderr
+
+
+def test_another_evaluation_has_another_folder(trained):
+    """Of other backgrounds, kinds and checkpoints; nothing of the others goes."""
+    folder, _ = trained
+    step = sorted((folder / "checkpoints").glob("step-*"))[-1].name
+    words = ("--episodes", 1, "--background")
+    assert written(run("eval.py", folder, *words, "clean")) == folder / "evaluation" / f"{step}-clean"
+    before = {path: path.read_bytes() for path in (folder / "evaluation").rglob("*") if path.is_file()}
+    for more in ((folder / "best", *words, "clean", "--random"), (folder, *words, "clean", "--task", "cartpole-swingup")):
+        result = run("eval.py", *more)
+        assert written(result).parent == folder / "evaluation"
+        assert "replaces" not in result.stderr
+    assert {path: path.read_bytes() for path in before} == before
 
 
 def test_eval_behind_other_clips(trained, tmp_path):
@@ -145,8 +117,9 @@ def test_eval_behind_other_clips(trained, tmp_path):
         write_video(tmp_path / "clips" / name / f"{name}.mp4")
     words = ("--episodes", 1, "--background", tmp_path / "clips")
     result = run("eval.py", trained[0], *words)
-    assert result.returncode == 0, result.stderr
-    output = trained[0] / "evaluation"
+    output = written(result)
+    assert output.name.endswith("-clips")
+    assert f"plays 1 clip of 1 recording, the held-out side of {tmp_path / 'clips'}\n" in result.stdout
     (found,) = json.loads((output / "scores.json").read_text())["scores"].items()
     assert found[0] == str(tmp_path / "clips")
     assert len(found[1]["returns"]) == 1
@@ -218,6 +191,8 @@ def test_a_folder_in_use(trained):
         (["--agent", "infopowr"], ["infopower", "--agent"]),
         (["--actor_critic.unit", "3"], ["--actor_critic.units"]),
         (["--frames", "many"], ["--frames"]),
+        (["--device", "gpu"], ["--device", "did you mean cuda?"]),
+        (["--task", "walker"], ["--task", "Tasks of walker: walker-stand, walker-walk, walker-run"]),
         (["--actor_critic.discount", "1.5"], ["--actor_critic.discount"]),
         (["--training.capacity", "2000000000", "--frames", "4000000000"], ["GiB", "--training.capacity"]),
         (["--world_model.rssm.deterministic", "65536"], ["parameters", "GiB", "--size"]),
@@ -231,6 +206,12 @@ def test_mistakes_are_one_line(tmp_path, words, parts):
     result = run("train.py", "--folder", tmp_path / "run", *words)
     assert_one_line(result, *parts)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_file_in_the_path_of_the_folder_is_one_line(tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    for place in (tmp_path / "notes.txt", tmp_path / "notes.txt" / "runs" / "one"):
+        assert_one_line(run("train.py", *SMALL, "--folder", place), str(tmp_path / "notes.txt"), "choose another")
 
 
 @pytest.mark.parametrize("place", ["making", "learning"])
@@ -299,13 +280,6 @@ def test_a_machine_that_cannot_draw(trained, tmp_path, variables, parts):
         assert_one_line(run("eval.py", trained[0], "--background", "clean", **variables), *parts)
 
 
-def write_video(path: Path) -> None:
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), 25, (64, 64))
-    for value in range(len(path.stem), 240, 8):  # another one for another name
-        writer.write(np.full((64, 64, 3), value, np.uint8))
-    writer.release()
-
-
 @pytest.mark.parametrize("side", ["train", "heldout"])
 def test_a_damaged_clip_is_found_before_training(tmp_path, side):
     for name in ("train", "heldout"):
@@ -358,6 +332,12 @@ def test_videos_that_are_none(tmp_path):
 
 def test_eval_of_no_run(tmp_path):
     assert_one_line(run("eval.py", tmp_path), str(tmp_path), "train.py")
+    assert_one_line(run("eval.py"), "run is missing", "write python eval.py RUN, or see --help")
+    assert_one_line(run("eval.py", tmp_path, "--config", "small"), "--config", "leave it out: the options of RUN are in")
+    said = run("eval.py", "--help").stdout
+    assert "Usage: python eval.py RUN [--option value ...]" in said
+    assert "Presets" not in said
+    assert "--config" not in said
 
 
 def test_help_is_sentences():

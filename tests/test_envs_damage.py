@@ -23,6 +23,8 @@ def broken(path: Path, kind: str) -> Path:
         "empty": b"",
         "text": b"hello, this is no video",
         "ffconcat": b"ffconcat version 1.0\nfile whole.mp4\n",
+        "web page": b"\n<!DOCTYPE html>\n<title>404 not found</title>\n" + "ü".encode() * 99,
+        "no text": b"\x00\x01hello, this is no video",
         "header only": whole[:200],
         "cut short": whole[: len(whole) // 2],
         "noise in a container": whole[:40] + bytes(2000),
@@ -44,8 +46,10 @@ def broken(path: Path, kind: str) -> Path:
     ("kind", "words"),
     [
         ("empty", "an empty file"),
-        ("text", "not a video"),
-        ("ffconcat", "not a video"),
+        ("text", "a text, and not a video (it begins 'hello, this is no video'):"),
+        ("ffconcat", "a text, and not a video"),
+        ("web page", "a text, and not a video (it begins '<!DOCTYPE html> <title>404 not found</ti')"),
+        ("no text", ": not a video:"),
         ("fifo", "not a regular file"),
         ("header only", "damaged"),
         ("cut short", "damaged"),
@@ -67,7 +71,7 @@ def test_ffmpeg_follows_no_playlist_and_no_network(tmp_path, monkeypatch, text):
     write_video(tmp_path / "whole.mp4", pictures(9))
     path = tmp_path / "list.mp4"
     path.write_text(text)
-    with pytest.raises(UserError, match="not a video"):
+    with pytest.raises(UserError, match="a text, and not a video"):
         video._opened(path)
     with monkeypatch.context() as patch:
         patch.setattr(video, "FORMATS", "concat,hls")  # that the list of formats is heard at all

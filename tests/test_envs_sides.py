@@ -107,7 +107,10 @@ def test_folders_whose_pair_is_not_clear_are_refused(tmp_path, names):
 
 def test_a_class_with_a_side_in_its_name_is_a_class(tmp_path):
     names = [f"{name}/{clip}.mp4" for name in ("riding_train", "training_dog", "driving", "eating") for clip in "abcd"]
-    with pytest.warns(UserWarning, match="riding_train, training_dog: named like one side, without a partner") as caught:
+    told = (
+        r"riding_train, training_dog: named like one side, without a partner.*: rename it train/ and add a folder heldout/ if"
+    )
+    with pytest.warns(UserWarning, match=told) as caught:
         assert sorted(all_names(touched(tmp_path, *names))) == sorted(names)
     assert len(caught) == 1
     with warnings.catch_warnings():

@@ -7,7 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from test_cli import SMALL, metrics, run
+from programs import SMALL, metrics, run, written
 
 from benchmarks.fault import lacking
 from foreground import build
@@ -73,16 +73,18 @@ def test_what_the_latent_holds_is_read_when_asked_for(tmp_path):
     for key in keys:
         assert all(np.isfinite(row[f"evaluation/latent/{key}"]) for row in rows.values()), key
     assert cv2.imread(str(folder / "information_plane.png")).std() > 5
-    assert b"latent/information_plane" in next(folder.glob("events.*")).read_bytes()
+    assert b"latent/information_plane" in b"".join(path.read_bytes() for path in folder.glob("events.*"))
     assert "position[0]" in json.dumps(json.loads((folder / "latent.json").read_text())["readings"]["heldout"])
     assert build.find_run(folder / "best") == build.find_run(best) == (folder, best)
     result = run(
         "eval.py", folder / "best", "--episodes", 1, "--latent", "true", "--latent_episodes", 4, "--background", "clean"
     )
-    assert result.returncode == 0, result.stderr
-    assert "clean task:\n  the latent holds " in result.stdout
+    place = written(result)
+    assert place == folder / "evaluation" / f"{best.name}-clean-latent"
+    few = "clean task:\n  too few to tell: 4 episodes; a verdict needs 32 or more (--latent_episodes)\n  the latent"
+    assert few in result.stdout
     assert "R2 (network probe)" in result.stdout
-    assert cv2.imread(str(folder / "evaluation" / "latent.png")).std() > 5
+    assert cv2.imread(str(place / "latent.png")).std() > 5
     other = tmp_path / "other"  # the same run, but for what its camera sees
     shutil.copytree(folder, other)
     text = (other / "config.yaml").read_text()

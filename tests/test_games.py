@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_cli import SMALL, assert_one_line, run
+from programs import SMALL, assert_one_line, run, written
 
 from benchmarks import games as read_games
 from benchmarks import regret, returns
@@ -65,11 +65,13 @@ def test_another_method_begins_with_its_world_model(games_run, tmp_path):
 def test_games_are_played_and_adapted_to(games_run):
     words = ["--games", "--adapt", "mass=0.6", "--steps", "0,2", "--adapt_frames", 100, "--meta", "reptile", "--meta_rounds", 1]
     result = run("eval.py", games_run, "--episodes", 1, "--background", "clean", "--threads", 1, *words)
-    assert result.returncode == 0, result.stderr
-    kept = json.loads((games_run / "evaluation" / "games.json").read_text())["games"]["clean"]
+    place = written(result)
+    kept = json.loads((place / "games.json").read_text())["games"]["clean"]
+    assert place.name.endswith("-clean-games-adapt=mass=0.6")
     assert "games of training: the mode chosen without a frame returns" in result.stdout
+    assert result.stdout.count("too few to tell: 1 episode") == 2  # of the games, and of adaptation
     for name in ("games", "adaptation"):
-        assert (games_run / "evaluation" / f"{name}.png").stat().st_size > 5000
+        assert (place / f"{name}.png").stat().st_size > 5000
     family = runs.load(games_run).games
     names = [game.name for game in (*family.train, *family.heldout)]
     assert list(kept) == [*names, "information"]
@@ -78,7 +80,7 @@ def test_games_are_played_and_adapted_to(games_run):
         assert sum(kept[name][f"probability_{mode}"] for mode in range(3)) == pytest.approx(1, abs=1e-5)
         assert kept[name]["regret"] * kept[name]["best_of"] == pytest.approx(kept[name]["best_of"] - kept[name]["zero_shot"])
         assert name in result.stdout
-    adapted = json.loads((games_run / "evaluation" / "adaptation.json").read_text())["adaptation"]["clean"]
+    adapted = json.loads((place / "adaptation.json").read_text())["adaptation"]["clean"]
     assert adapted["game"] == "mass=0.6,friction=1,gain=1"
     assert set(adapted["returns"]) == {"0", "2"}
     assert adapted["frames"] == 100

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from test_cli import PLAIN
+from programs import PLAIN
 
 from benchmarks import downstream, engine, latent, pool, reading, returns, skills
 from benchmarks.fault import start

@@ -8,8 +8,8 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from programs import PLAIN, assert_one_line, run, written
 from small import make_batch, world_config
-from test_cli import PLAIN, assert_one_line, run
 from test_docs import documented
 
 from foreground import build
@@ -178,9 +178,11 @@ def test_skills_are_measured_and_planned_with(skill_run):
     few = ["--episodes", 1, "--goals", 2, "--skill_number", 4, "--best_of", 2, "--plan_episodes", 1, "--threads", 1]
     words = ["--skills", "--plan", "--random", "--background", "clean,heldout", "--task", "cartpole-swingup"]
     result = run("eval.py", skill_run, *few, *words)
-    assert result.returncode == 0, result.stderr
-    kept = json.loads((skill_run / "evaluation" / "skills.json").read_text())
-    assert (skill_run / "evaluation" / "skills.png").stat().st_size > 5000
+    place = written(result)
+    assert place.name.endswith("-cartpole-swingup-clean+heldout-random-skills-plan")
+    kept = json.loads((place / "skills.json").read_text())
+    assert (place / "skills.png").stat().st_size > 5000
+    assert "too few to tell: 12 rollouts, 3 of a skill; a verdict needs 48 or more (--skill_number 16)" in result.stdout
     assert "clean task:\n" in result.stdout
     assert "are told right from the robot's states (chance 25%, at most 100%)" in result.stdout
     assert set(kept["skills"]) == {"clean", "heldout", "untrained, clean"}
@@ -188,7 +190,7 @@ def test_skills_are_measured_and_planned_with(skill_run):
     for key in ("identifiability/accuracy", "goals/hit_3", "downstream/cartpole-swingup/best_skill", "coverage/postures"):
         assert key in measured
     assert "heldout" in kept["gaps"]
-    scores = json.loads((skill_run / "evaluation" / "scores.json").read_text())["scores"]
+    scores = json.loads((place / "scores.json").read_text())["scores"]
     assert {"planned, clean", "planned, heldout"} <= set(scores)
     one = run("eval.py", skill_run, "--skill", 3, "--episodes", 1, "--background", "clean", "--threads", 1)
     assert one.returncode == 0, one.stderr

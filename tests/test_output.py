@@ -8,10 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from foreground import eval as program
 from foreground.configs import run as runs
 from foreground.envs.backgrounds import BackgroundConfig
 from foreground.envs.sources import Clip, Source
 from foreground.errors import UserError
+from foreground.eval import EvalConfig
 from foreground.evaluation import films, output, report
 from foreground.evaluation.episodes import Scores
 from foreground.evaluation.subject import Subject
@@ -42,6 +44,34 @@ def test_names_of_an_earlier_list_lead_nowhere_else(tmp_path):
         out.begin(writer(out))
     assert (tmp_path / "kept.mp4").exists()
     assert set(os.listdir(tmp_path / "out")) == {*kept, "scores.json"}
+
+
+def test_a_folder_is_named_by_what_is_evaluated(tmp_path):
+    def name(task="", **given) -> str:
+        config = EvalConfig("run", **{"task": task} | given)
+        place = program.place_of(config, runs.RunConfig(task="walker-walk"), tmp_path, "step-000000000600")
+        assert place.parent == tmp_path / "evaluation"
+        return place.name.removeprefix("step-000000000600-")
+
+    assert name() == name(task="walker-walk") == "heldout"
+    assert name("walker-run", background=("clean", "../my clips")) == "walker-run-clean+my_clips"
+    assert name(latent=True, skills=True, random=True) == "heldout-random-latent-skills"
+    assert name(skill=3) == "heldout-skill=3"
+    assert name(adapt="mass=0.6,gain=1.2", games=True) == "heldout-games-adapt=mass=0.6,gain=1.2"
+    assert name(background=("agent:walker-walk", ".")) == f"agent_walker-walk+{Path.cwd().name}"
+    assert len(name(background=("ü" * 150, "v" * 150)).encode()) < 255
+    assert len({name(), name("walker-run"), name(background=("clean",)), name(latent=True), name(skills=True)}) == 5
+
+
+def test_files_that_are_replaced_are_named(tmp_path, capsys):
+    for told in (0, 1):
+        with output.opened(tmp_path / "out") as out:
+            out.tell_of_earlier()
+            out.begin(writer(out))
+            films.write_picture(out.folder / "latent.png", np.zeros((16, 16, 3), np.uint8))
+            out.save(complete=True)
+        said = capsys.readouterr().err
+        assert said.count(f"replaces an earlier one in {tmp_path / 'out'}: latent.png, scores.json; --output") == told
 
 
 def test_only_what_an_evaluation_wrote_is_its_own(tmp_path):

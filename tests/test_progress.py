@@ -83,7 +83,7 @@ def test_numbers_are_shown_by_their_keys(clock):
     progress.update(1000, {"evaluation/return_heldout": 20.0})
     progress.close()
     (line,) = lines(progress.display.stream)
-    assert line == "frame 1000/1000, time left: measuring, episode/return 12.35, evaluation/return_heldout 20"
+    assert line == "frame 1000/1000, time left: measuring, evaluation/return_heldout 20, episode/return 12.35"
 
 
 def test_a_bar_moves_by_time_on_a_terminal(clock):
@@ -96,6 +96,22 @@ def test_a_bar_moves_by_time_on_a_terminal(clock):
     assert 75 <= len(shown) <= 85  # 80 seconds
     assert "100%" in shown[-1]
     assert "10 frames/s" in shown[-1]
+
+
+@pytest.mark.parametrize(("columns", "told"), [(70, 0), (100, 1), (125, 2), (200, 3)])
+def test_what_does_not_fit_in_the_line_is_left_out_whole(monkeypatch, columns, told):
+    display = module.Display("", 100_000, "frame", stream=Terminal())
+    display.bar.dynamic_ncols, display.bar.ncols = None, columns
+    parts = (
+        "51 frames/s, 2 h 05 min left",
+        "evaluation/return_heldout 812",
+        "episode/return 640.2",
+        "model/reward/explained 0.9",
+    )
+    display.show(99_000, *parts)
+    line = display.stream.getvalue().rpartition("\r")[2].rstrip()
+    assert len(line) <= columns
+    assert line.endswith(", ".join(parts[: told + 1]))
 
 
 def test_a_terminal_without_columns_gets_lines():

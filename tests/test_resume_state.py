@@ -1,6 +1,7 @@
 """What a checkpoint keeps: clocks and provenance, held against each other; passing faults at a resume."""
 
 import os
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from benchmarks.fault import lacking, runs
 from foreground import train
 from foreground.errors import UserError
 from foreground.training import checkpoint, system
+from foreground.training.lock import lock
 from foreground.training.state import completed, moved
 
 
@@ -108,44 +110,46 @@ def test_a_read_that_fails_for_now_sets_nothing_aside(trainer, monkeypatch):
     assert resumed.env_frame == 120
 
 
-def test_a_folder_that_moved_is_not_made_again(trainer, tmp_path):
+@pytest.fixture
+def locked(trainer):
+    """A trainer whose folder is locked, saved at frame 40."""
+    with lock(trainer.folder) as held:
+        trainer.check_folder = held.check
+        run(trainer, 40)
+        yield trainer
+
+
+def resumed_at(folder: Path) -> int:
+    """Return the env frame of a trainer that resumes without a complaint."""
+    resumed = lacking.make(folder, OFTEN)
+    assert resumed.resume() == []
+    return resumed.env_frame
+
+
+def test_a_folder_that_moved_is_not_made_again(locked, tmp_path):
     """Not by a save, and it is said; where it comes back, saves are made again."""
-    from foreground.training.lock import lock
-
-    with lock(trainer.folder) as held:
-        trainer.check_folder = held.check
-        run(trainer, 40)
-        trainer.folder.rename(tmp_path / "moved")
-        told = run(trainer, 60)
-        assert not trainer.folder.exists()
-        (sentence,) = told.said
-        assert f"renamed, moved or replaced (it is now {tmp_path / 'moved'})" in sentence
-        (tmp_path / "moved").rename(trainer.folder)
-        assert run(trainer, 120).said == []
-        trainer.folder.rename(tmp_path / "moved")  # one failure now and one before are not two in a row
-        assert len(run(trainer, 140).said) == 1
-        (tmp_path / "moved").rename(trainer.folder)
-    resumed = lacking.make(trainer.folder, OFTEN)
-    assert resumed.resume() == []
-    assert resumed.env_frame == 120
+    moved = locked.folder.rename(tmp_path / "moved")
+    told = run(locked, 60)
+    assert not locked.folder.exists()
+    (sentence,) = told.said
+    assert f"renamed, moved or replaced (it is now {moved})" in sentence
+    moved.rename(locked.folder)
+    assert run(locked, 120).said == []
+    locked.folder.rename(moved)  # one failure now and one before are not two in a row
+    assert len(run(locked, 140).said) == 1
+    moved.rename(locked.folder)
+    assert resumed_at(locked.folder) == 120
 
 
-def test_a_run_whose_folder_stays_away_ends_at_the_second_save(trainer, tmp_path):
-    from foreground.training.lock import lock
-
-    with lock(trainer.folder) as held:
-        trainer.check_folder = held.check
-        run(trainer, 40)
-        trainer.folder.rename(tmp_path / "moved")
-        with pytest.raises(UserError, match=f"2 saves in a row failed.*it is now {tmp_path / 'moved'}.*move it back") as error:
-            run(trainer, 400)
+def test_a_run_whose_folder_stays_away_ends_at_the_second_save(locked, tmp_path):
+    moved = locked.folder.rename(tmp_path / "moved")
+    with pytest.raises(UserError, match=f"2 saves in a row failed.*it is now {moved}.*move it back") as error:
+        run(locked, 400)
     assert error.value.exit_code == 2
-    assert trainer.env_frame == 120
-    assert not trainer.folder.exists()
-    (tmp_path / "moved").rename(trainer.folder)
-    resumed = lacking.make(trainer.folder, OFTEN)
-    assert resumed.resume() == []
-    assert resumed.env_frame == 40
+    assert locked.env_frame == 120
+    assert not locked.folder.exists()
+    moved.rename(locked.folder)
+    assert resumed_at(locked.folder) == 40
 
 
 def test_another_run_that_came_and_went_before_the_lock_is_noticed(tmp_path, monkeypatch):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from foreground.evaluation import charts, verdicts
+from foreground.evaluation.episodes import Scores
 
 LATENT = {
     "state/network/mean": 0.874,
@@ -105,8 +106,40 @@ def test_skills_that_do_the_same():
     assert "at most 3.87" in same
     assert verdicts.of_skills(SKILLS | {"identifiability/accuracy": 0.5})[0].startswith("the skills do the same")  # by luck
     assert verdicts.of_skills(SKILLS | {"identifiability/nats": 2.5})[0].startswith("the skills differ: ")
-    assert "52 bins of postures; 12.5% of what they do is a violation" in reach
+    assert reach == "they reach 52 bins of postures; violations 12.5%, the mean over their kinds (at best 0%)"
     assert hit == "40% of the goals are hit within one bin (at most 100%)"
+
+
+def test_the_worst_kind_of_violation_stands_beside_their_mean():
+    kinds = {"violation/fall": 0.86, "violation/limit": 0.1, "violation/contact": 0.05, "violation/saturation": math.nan}
+    assert verdicts.of_violations(kinds | {"violation/mean": 0.258}) == (
+        "violations 25.8%, the mean over their kinds (at best 0%); worst: falls 86.0%"
+    )
+
+
+@pytest.mark.parametrize(
+    ("verdict", "what", "needed"),
+    [
+        (lambda number: verdicts.of_latent(LATENT, number), "episodes", 32),
+        (lambda number: verdicts.of_skills(SKILLS, number), "rollouts, 3 of a skill", 48),
+        (lambda number: verdicts.of_games(GAMES, number), "episodes of a game", 5),
+        (lambda number: verdicts.of_adaptation(ADAPTED | {"episodes": number}), "episodes", 5),
+    ],
+)
+def test_of_too_few_there_is_no_verdict_but_the_number_that_it_needs(verdict, what, needed):
+    few, enough = verdict(needed - 1), verdict(needed)
+    assert few[0].startswith(f"too few to tell: {needed - 1} {what}; a verdict needs {needed} or more (--")
+    assert len(few) == len(enough) + 1
+    assert not any("too few" in sentence for sentence in enough)
+    judging = ("holds most", "hardly any of", "skills do the same", " raise the return")
+    assert not any(words in sentence for words in judging for sentence in few)
+
+
+def test_few_episodes_have_no_interval():
+    for number, told in ((1, None), (4, None), (5, (2.0, 2.0))):
+        assert Scores([2.0] * number, np.zeros((1, 1, 1, 3))).interval() == told
+    said = verdicts.of_returns({"clean": (2.0, None)})
+    assert said == "return 2.0 on the clean task (too few episodes for an interval, which needs 5)"
 
 
 def test_games_and_adaptation():
@@ -128,6 +161,11 @@ def test_a_short_table_has_what_is_there():
     (row,) = [line for line in text if line.startswith("clips told right")]
     assert row.split()[-1] == "0.92"
     assert len(text) == 1 + 7  # no line without a number
+
+
+def test_a_number_of_bins_is_a_whole_number():
+    rows = {"clean": {"coverage/postures": 48.0}, "gap, heldout": {"coverage/postures": 0.125}}
+    assert verdicts.short_table(rows, verdicts.SKILLS).splitlines()[1].split()[-2:] == ["48", "0.12"]
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,8 @@ FIRST = {  # key -> its second name
     "evaluation/return_clean": "at_a_glance/return_without_video",
     "episode/return": "at_a_glance/return_training",
     "model/reward/explained": "at_a_glance/reward_explained",
+    "evaluation/heldout": "at_a_glance/film_heldout",  # a picture, as the next one
+    "evaluation/clean": "at_a_glance/film_without_video",
 }
 KEPT = "at_a_glance/what_the_latent_keeps"  # the picture among them
 LAYOUT = {  # page -> chart -> patterns of keys
@@ -60,7 +62,7 @@ def scalars(values: dict[str, float], known: set[str]) -> list[Summary.Value]:
     """Return the values as TensorBoard has them, those of `FIRST` twice; a tag that is not `known` comes with its sentence."""
     found = []
     for key, value in values.items():
-        for tag in (key, FIRST[key]) if key in FIRST else (key,):
+        for tag in names(key):
             metadata = None
             if tag not in known:
                 known.add(tag)
@@ -72,18 +74,26 @@ def scalars(values: dict[str, float], known: set[str]) -> list[Summary.Value]:
     return found
 
 
-def picture(tag: str, encoded: bytes, shape: tuple[int, ...], known: set[str]) -> Summary.Value:
-    """Return a PNG or GIF of a shape (H, W, C), with its sentence where the tag is not `known`."""
-    metadata = None
-    if tag not in known:
-        known.add(tag)
-        plugin = SummaryMetadata.PluginData(plugin_name="images")
-        metadata = SummaryMetadata(
-            summary_description=described.sentence(tag), plugin_data=plugin, data_class=DATA_CLASS_BLOB_SEQUENCE
-        )
+def names(key: str) -> tuple[str, ...]:
+    """Return the tags of a key: itself, and its second name where it has one."""
+    return (key, FIRST[key]) if key in FIRST else (key,)
+
+
+def picture(key: str, encoded: bytes, shape: tuple[int, ...], known: set[str]) -> list[Summary.Value]:
+    """Return a PNG or GIF of a shape (H, W, C) under its names; a tag that is not `known` comes with its sentence."""
     height, width, channels = shape
     image = Summary.Image(height=height, width=width, colorspace=channels, encoded_image_string=encoded)
-    return Summary.Value(tag=tag, image=image, metadata=metadata)
+    found = []
+    for tag in names(key):
+        metadata = None
+        if tag not in known:
+            known.add(tag)
+            plugin = SummaryMetadata.PluginData(plugin_name="images")
+            metadata = SummaryMetadata(
+                summary_description=described.sentence(key), plugin_data=plugin, data_class=DATA_CLASS_BLOB_SEQUENCE
+            )
+        found.append(Summary.Value(tag=tag, image=image, metadata=metadata))
+    return found
 
 
 def text(name: str, markdown: str) -> Summary.Value:

@@ -30,6 +30,7 @@ from foreground.training.files import MAX_LINE, lines, write_atomic
 
 RETRY_SECONDS = 10.0
 WAITING_BYTES = 4 << 20
+OPTIONS_FILE = "events.out.tfevents.0000000000.options.foreground"  # before all others, by its name
 
 
 class Sink:
@@ -178,9 +179,15 @@ class Logger:
         self._summary(step, [board.text(name, markdown)])
 
     def options(self, options: dict[str, str | float | int | bool], skills: bool) -> None:
-        """Tell TensorBoard the options of the run, and what to show first."""
-        self._summary(0, [board.layout(skills)])
-        self._summary(0, board.hparams(self.folder.resolve().name, options))
+        """Tell TensorBoard the options of the run, and what to show first.
+
+        They stand in a file of their own, which the next start replaces: TensorBoard keeps the first value of an option, and
+        a run that goes on may have others.
+        """
+        values = [board.layout(skills)], board.hparams(self.folder.resolve().name, options)
+        events = [{"file_version": "brain.Event:2"}, *({"summary": Summary(value=value)} for value in values)]
+        content = b"".join(_record(**event) for event in events)
+        self._guarded(lambda: write_atomic(self._events_folder / OPTIONS_FILE, content))
 
     def flush(self) -> None:
         """Nothing waits in a buffer but what a full disk refused; this tries that again."""
@@ -200,15 +207,13 @@ class Logger:
         self.close()
 
     def _picture(self, step: int, name: str, encoded: bytes, shape: tuple) -> None:
-        self._summary(step, [board.picture(name, encoded, shape, self._known)])
+        self._summary(step, board.picture(name, encoded, shape, self._known))
 
     def _summary(self, step: int, values: list) -> None:
         self._event(step=int(step), summary=Summary(value=values))
 
     def _event(self, **fields) -> None:
-        record = io.BytesIO()
-        RecordWriter(record).write(Event(wall_time=time.time(), **fields).SerializeToString())
-        self._events.write(record.getvalue())
+        self._events.write(_record(**fields))
 
     def _guarded(self, action: Callable[[], None]) -> None:
         try:
@@ -220,6 +225,13 @@ class Logger:
         if not self._quiet:
             with contextlib.suppress(OSError):  # as in errors.say; this way a bar is not broken
                 tqdm.write(clean(f"warning: {sentence}"), file=sys.stderr)
+
+
+def _record(**fields) -> bytes:
+    """Return an event as it stands in a file of TensorBoard."""
+    record = io.BytesIO()
+    RecordWriter(record).write(Event(wall_time=time.time(), **fields).SerializeToString())
+    return record.getvalue()
 
 
 def gif(frames: np.ndarray, fps: float) -> bytes:

@@ -18,6 +18,7 @@ from foreground.training.values import allowed, describe, shown
 class Manual:
     """What --help says besides the options themselves.
 
+    usage       how the program is called, as in "python eval.py RUN"; it is the remedy where its argument is missing
     first       keys that --help shows; the others are left to --help all. Empty: it shows every option.
     lists       title -> names, shown below the options
     elsewhere   names of options in other programs -> what it is here
@@ -28,6 +29,7 @@ class Manual:
     lists: Callable[[], dict[str, Iterable[str]]] = dict
     elsewhere: dict[str, str] = dataclasses.field(default_factory=dict)
     settle: Callable[[Any], Any] = lambda config: config
+    usage: str = ""
 
 
 NO_MANUAL = Manual()
@@ -43,7 +45,8 @@ def text(cls: type, line: Any, positional: str | None, description: str, manual:
     everything = everything or not manual.first
     chosen = [key for key in line.known if everything or key in manual.first]
     conditions = _conditions(cls)
-    lines, section = [description or (cls.__doc__ or "").strip(), ""], None
+    usage = ["", f"Usage: {manual.usage} [--option value ...]"] if manual.usage else []
+    lines, section = [description or (cls.__doc__ or "").strip(), *usage, ""], None
     for key in chosen:
         leaf, here = line.known[key], key.rpartition(".")[0]
         if here != section and everything:
@@ -111,7 +114,7 @@ def _value(value: Any, origin: str) -> str:
     if value is REQUIRED:
         return "Must be given."
     if origin == "default":
-        return f"Default: {shown(value)}."
+        return "Not set by default." if value in ("", (), {}) else f"Default: {shown(value)}."
     name = origin if origin.startswith("--") else os.path.basename(origin)
     name = "the other options" if origin == "rule" else name
     return f"Value: {shown(value)}, by {name}."

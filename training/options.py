@@ -222,7 +222,7 @@ def parse(
     presets: Path | str | None,
     positional: str | None = None,
     description: str = "",
-    after: dict[str, dict] | None = None,
+    after: dict[str, tuple[str, dict]] | None = None,
     manual: Manual = NO_MANUAL,
     ours: list[str] | tuple[str, ...] = (),
 ) -> tuple[Config, dict[str, str]]:
@@ -232,7 +232,7 @@ def parse(
     argv         the arguments after the program's name
     presets      folder of NAME.yaml files for --config NAME; none: the program has no --config
     positional   the key that takes an argument without a flag; any number of them where it is a tuple
-    after        preset -> values, nested, that go over it and below those that follow
+    after        preset -> (the option that gives them, values, nested, that go over it and below those that follow)
     manual       what --help says besides the options
     ours         flags of the program's own, below those of argv; they may name options that have no effect
     Raises UserError for every mistake, SystemExit(0) after --help.
@@ -242,7 +242,8 @@ def parse(
     words.read(argv)
     for name in words.presets_chosen:
         line.take_preset(find_preset(name, presets))
-        line.take((after or {}).get(name, {}), f"after {name}", ours=True)
+        origin, values = (after or {}).get(name, ("", {}))
+        line.take(values, origin, ours=True)
     common = _Words(line.known, None, None, manual)
     common.read(ours)
     for key, text in common.flags.items():
@@ -255,6 +256,8 @@ def parse(
         shown = option_help.text(cls, line, positional, description, manual, everything=words.help == "all")
         say(shown.rstrip(), sys.stdout)
         raise SystemExit(0)
+    if positional and line.values[positional] is REQUIRED and manual.usage:
+        raise UserError(f"{positional} is missing", "command line", f"write {manual.usage}, or see --help")
     config = _build(cls, line.values, "command line")
     line.check_read(config)
     return config, line.provenance

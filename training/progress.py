@@ -2,6 +2,7 @@
 
 import collections
 import contextlib
+import itertools
 import math
 import os
 import sys
@@ -15,7 +16,7 @@ TERMINAL_SECONDS, LINE_SECONDS = 1.0, 30.0
 MEASURED = 20.0  # seconds of learning before the time left is told
 WINDOW = 300  # seconds over which the speed is measured
 UNKNOWN = "time left: measuring"
-FORMAT = "{desc}{percentage:3.0f}%|{bar:20}| {n_fmt}/{total_fmt} {unit}s{postfix}"
+FORMAT = "{desc}{percentage:3.0f}%|{bar:10}| {n_fmt}/{total_fmt} {unit}s{postfix}"
 
 
 def has_width(stream) -> bool:
@@ -68,16 +69,25 @@ class Display:
         """Return whether it is time to show something."""
         return time.monotonic() >= self._due
 
-    def show(self, done: int, text: str) -> None:
-        """Show how much is done, and a text behind it."""
+    def show(self, done: int, *parts: str) -> None:
+        """Show how much is done, and what is told behind it: of that, on a terminal, the first parts that fit."""
         self._due = time.monotonic() + self.every
         if self.bar is None:
             name = f"{self.name}: " if self.name else ""
-            say(f"{name}{self.unit} {done}/{self.total}, {text}", self.stream)
+            say(", ".join([f"{name}{self.unit} {done}/{self.total}", *parts]), self.stream)
             return
         with contextlib.suppress(OSError, ValueError):  # as `say`
             self.bar.n = done
-            self.bar.set_postfix_str(text, refresh=True)
+            self.bar.set_postfix_str(", ".join(self._fitting(parts)), refresh=True)
+
+    def _fitting(self, parts: tuple[str, ...]) -> list[str]:
+        """Return the parts that fit behind the bar in one line of the terminal; the first one always stays."""
+        shape = self.bar.format_dict
+        if not shape["ncols"]:
+            return list(parts)
+        room = shape["ncols"] - len(self.bar.format_meter(**shape | {"postfix": ""}))
+        ends = itertools.accumulate(len(part) + 2 for part in parts)
+        return [part for index, (part, end) in enumerate(zip(parts, ends)) if end <= room or index == 0]
 
     def message(self, text: str) -> None:
         """Print a line of its own without breaking the bar."""
@@ -129,7 +139,8 @@ class Progress:
 
     def _show(self) -> None:
         self._told = self.frames
-        self.display.show(self.frames, ", ".join([self.speed(), *(f"{key} {value:.4g}" for key, value in self.shown.items())]))
+        order = sorted(self.shown.items(), key=lambda pair: not pair[0].startswith("evaluation/"))  # first what tells most
+        self.display.show(self.frames, self.speed(), *(f"{key} {value:.4g}" for key, value in order))
 
     def speed(self) -> str:
         """Return frames a second and the time left, as far as they are known."""

@@ -54,10 +54,16 @@ def updated(text: str, left_empty: tuple[str, ...] = BUILT) -> str:
 
 
 def table(heads: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    """Return a Markdown table; a bar within a cell is escaped."""
+    """Return a Markdown table."""
     heads = tuple(heads)
     lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
-    return "\n".join([*lines, *("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows)])
+    return "\n".join([*lines, *("| " + " | ".join(map(escaped, row)) + " |" for row in rows)])
+
+
+def escaped(cell: str) -> str:
+    """Return a cell with its bars escaped, and outside of code also what would pass for HTML."""
+    parts = cell.replace("|", "\\|").split("`")
+    return "`".join(part if index % 2 else part.replace("<", "&lt;") for index, part in enumerate(parts))
 
 
 def code(names: Iterable[Any]) -> str:

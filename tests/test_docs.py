@@ -106,6 +106,8 @@ def test_tests_that_the_pages_name_exist():
     named = {name for page in PAGES for name in re.findall(r"`(test_\w+_\w+)`", page.read_text())}
     assert len(named) > 40
     assert [name for name in sorted(named) if f"def {name}(" not in defined] == []
+    files = {name for page in PAGES for name in re.findall(r"`(tests/[\w/]+\.py)", page.read_text())}
+    assert [name for name in sorted(files) if not (ROOT / name).exists()] == []
 
 
 def test_benchmarks_that_the_pages_name_are_those_that_exist():

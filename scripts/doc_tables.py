@@ -187,8 +187,13 @@ def results(folder: str) -> str:
     place = ROOT / "results" / folder
     panels = plot.finished(plot.read(place))
     parts = [version(result_files.read_all(place)), plot.table(panels)]
-    parts += [plot.aggregate_table(group) for group in plot.by_background(panels).values()]
+    parts += [plot.aggregate_table(group) for group in plot.by_background(panels).values() if has_seeds(group)]
     return "\n\n".join(filter(None, parts))
+
+
+def has_seeds(panels: plot.Panels) -> bool:
+    """Return whether an agent has several seeds on a task: of one seed each there is no interval over seeds."""
+    return any(len(runs_of) > 1 for panel in panels.values() for runs_of in panel.values())
 
 
 def summary(folder: str) -> str:
@@ -208,9 +213,14 @@ def summary(folder: str) -> str:
 
 def version(rows: list[dict]) -> str:
     """Return which commits and which processors gave these results."""
-    commits = Counter(row.get("commit", "unknown")[:7] for row in rows)
+    commits = Counter(short_commit(row.get("commit", "unknown")) for row in rows)
     machines = Counter(machine(row.get("hardware", {})) for row in rows)
     return f"*Version: {counted(commits)}. Hardware: {counted(machines)}.*"
+
+
+def short_commit(commit: str) -> str:
+    """Return the first letters of a commit, and whether there were changes that were committed later."""
+    return commit[:7] + ("+changes" if commit.endswith("+changes") else "")
 
 
 def machine(hardware: dict) -> str:

@@ -31,9 +31,10 @@ RUN scripts/setup.sh --system \
 USER foreground
 
 # The packages before the sources: a change of code does not install them anew.
-COPY --chown=foreground:foreground Makefile requirements.txt requirements-dev.txt requirements-cluster.txt constraints.txt ./
+COPY --chown=foreground:foreground Makefile pyproject.toml constraints.txt ./
 RUN DEVICE="$DEVICE" TORCH_INDEX_URL="$TORCH_INDEX_URL" make setup
 COPY --chown=foreground:foreground . .
+RUN make setup
 
 VOLUME /foreground/runs
 CMD ["make", "train"]

@@ -17,7 +17,7 @@ export GOMP_SPINCOUNT ?= 0
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*##/  make \1:/p' $(MAKEFILE_LIST)
 
-setup:  ## build .venv from the pinned requirements, install missing system libraries
+setup:  ## build .venv from pyproject.toml and constraints.txt, install missing system libraries
 	@scripts/setup.sh
 
 train: setup  ## train an agent: configs/job.yaml, changed by ARGS
@@ -32,18 +32,18 @@ test-long: setup  ## the tests marked long
 	@$(PYTHON_IN_VENV) -m pytest -m long $(ARGS)
 
 outside: setup  ## suites that others wrote: gymnasium's, Stable-Baselines3's and torchrl's on ours, dm_control's own on these pins
-	@$(PYTHON_IN_VENV) -m pip install --quiet -r requirements-outside.txt
+	@scripts/setup.sh --extra outside
 	@$(PYTHON_IN_VENV) -m pytest -m outside tests/outside $(ARGS)
 	@MUJOCO_GL=$${MUJOCO_GL:-egl} $(PYTHON_IN_VENV) -m pytest -o python_files="*_test.py" -p no:cacheprovider --pyargs dm_control.suite
 
 learn: setup  ## does every agent still learn? (benchmarks/learning.py)
 	@$(PYTHON_IN_VENV) -m benchmarks.learning $(ARGS)
 
-lint: setup  ## ruff
-	@$(PYTHON_IN_VENV) -m ruff check . && $(PYTHON_IN_VENV) -m ruff format --check --quiet .
+lint: setup  ## ruff, and the types by ty
+	@$(PYTHON_IN_VENV) -m ruff check . && $(PYTHON_IN_VENV) -m ruff format --check --quiet . && $(PYTHON_IN_VENV) -m scripts.types
 
 docs: setup  ## build the documentation into site/; warnings are errors
-	@$(PYTHON_IN_VENV) -m pip install --quiet --disable-pip-version-check -r requirements-docs.txt
+	@scripts/setup.sh --extra docs
 	@NO_MKDOCS_2_WARNING=1 $(PYTHON_IN_VENV) -m mkdocs build --strict $(ARGS)
 
 tensorboard: setup  ## watch the runs in RUNS (default: runs)

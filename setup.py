@@ -1,4 +1,4 @@
-"""Put train.py and eval.py, which lie in the root, into the package `foreground`; all else is in pyproject.toml."""
+"""Put train.py and eval.py into the package `foreground`; all else is in pyproject.toml."""
 
 from setuptools import setup
 from setuptools.command.build_py import build_py

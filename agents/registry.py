@@ -12,11 +12,12 @@ import importlib
 import pkgutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from foreground.errors import UserError, nearest
 
-COMMANDERS: dict[str, type] = {}
-LEARNERS: dict[str, type] = {}
+COMMANDERS: dict[str, type[Any]] = {}
+LEARNERS: dict[str, type[Any]] = {}
 
 
 def commander(name: str) -> Callable[[type], type]:
@@ -29,7 +30,7 @@ def learner(name: str) -> Callable[[type], type]:
     return functools.partial(_register, LEARNERS, name)
 
 
-def _register(table: dict[str, type], name: str, kind: type) -> type:
+def _register(table: dict[str, type[Any]], name: str, kind: type) -> type[Any]:
     if table.get(name, kind) is not kind:
         raise ValueError(f"{name!r} is registered twice")
     table[name] = kind
@@ -42,17 +43,17 @@ def _import_all() -> None:
         importlib.import_module(f"{__package__}.{module.name}")
 
 
-def find_commander(name: str) -> type:
+def find_commander(name: str) -> type[Any]:
     """Return the class of a name. Raise UserError for an unknown one."""
     return _find(COMMANDERS, name, "commander")
 
 
-def find_learner(name: str) -> type:
+def find_learner(name: str) -> type[Any]:
     """Return the class of a name. Raise UserError for an unknown one."""
     return _find(LEARNERS, name, "learners")
 
 
-def _find(table: dict[str, type], name: str, option: str) -> type:
+def _find(table: dict[str, type[Any]], name: str, option: str) -> type[Any]:
     _import_all()
     if name not in table:
         raise UserError(f"unknown name {name!r}", f"--{option}", nearest(name, table))

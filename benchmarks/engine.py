@@ -87,6 +87,6 @@ def opened(name: str, places: int, folder: Path, address: str, gpus: float, cpus
         raise UserError(
             f"ray is not installed ({error})",
             "--engine ray",
-            "pip install -r requirements-cluster.txt",
+            "pip install -c constraints.txt -e '.[cluster]'",
         ) from error
     return Ray(address, folder, gpus, cpus)

@@ -10,7 +10,7 @@ from foreground.training.presets import load_yaml
 
 def origin(program: str, argv: list[str]) -> dict:
     """Where a figure comes from: the command of a program here, the commit and the machine."""
-    command = " ".join([f"python benchmarks/{program}", *argv])
+    command = " ".join(["python", "-m", f"benchmarks.{program}", *argv])
     return {"command": command, "commit": system.git_commit(), "hardware": system.hardware()}
 
 

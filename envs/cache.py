@@ -200,8 +200,9 @@ def _write(path: Path, clips: Callable[[], Iterable], max_frames: int, finish) -
         if isinstance(error, OSError):
             raise _unwritable(path.parent, error) from error
         raise
-    clips, sum_ = [clip._asdict() for clip in written], _sum(digest, written, told)
-    write_json(_index_path(path), {"clips": clips, **told._asdict(), "sha256": sum_})
+    sum_ = _sum(digest, written, told)
+    listed = [clip._asdict() for clip in written]
+    write_json(_index_path(path), {"clips": listed, **told._asdict(), "sha256": sum_})
     return tuple(written), told
 
 

@@ -1,6 +1,7 @@
 """dm_control tasks as a gymnasium.Env of uint8 pictures, with a video behind the robot when asked."""
 
 import copy
+from typing import Any
 
 import cv2
 import gymnasium
@@ -34,7 +35,7 @@ class DMCEnv(gymnasium.Env):
     describes the game that is played, where there is a family of them (envs/families.py).
     """
 
-    metadata = {"render_modes": ["rgb_array"]}  # noqa: RUF012  render_fps differs between tasks: set per instance
+    metadata: dict[str, Any] = {"render_modes": ["rgb_array"]}  # noqa: RUF012  render_fps differs between tasks: set per instance
 
     def __init__(
         self,

@@ -2,7 +2,7 @@
 
 The game is that of `mpe2.collect_treasure_v1` in arrays, for that one is slow and a policy needs a million steps. Given
 one state and the same random numbers both do the same, step by step (tests/test_treasure.py, where mpe2 is installed: ``pip
-install -r requirements-games.txt``). Every agent is a row: what it is, and the others and treasures as slots, absent ones zero.
+install -e ".[games]"``). Every agent is a row: what it is, and the others and treasures as slots, absent ones zero.
 The agents of all copies and games stand side by side, so that one policy acts for them.
 
 Shapes: N rows (agents), F numbers of a row, A action; E copies, n agents, T treasures.
@@ -193,8 +193,8 @@ class Treasures:
             force = np.clip(action[first : first + rows], -1, 1).reshape(arena.copies, arena.agents, ACTION)
             rewards.append(arena.step(force).ravel())
             first += rows
-        credits = [arena.credit.ravel() for arena in self.arenas]
-        return self._features(), *(np.concatenate(x).astype(np.float32) for x in (rewards, credits))
+        credit = np.concatenate([arena.credit.ravel() for arena in self.arenas]).astype(np.float32)
+        return self._features(), np.concatenate(rewards).astype(np.float32), credit
 
     def _features(self) -> np.ndarray:
         return np.concatenate([arena.features().reshape(-1, FEATURE) for arena in self.arenas]).astype(np.float32)

@@ -57,7 +57,7 @@ def _picture(figure: Figure, axes) -> np.ndarray:
     handles, labels = axes.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False, fontsize=8)
     figure.canvas.draw()
-    return np.asarray(figure.canvas.buffer_rgba())[..., :3].copy()
+    return np.asarray(figure.canvas.buffer_rgba())[..., :3].copy()  # ty: ignore[missing-attribute]
 
 
 def latent(results: Mapping[str, Row], title: str) -> np.ndarray:

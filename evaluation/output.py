@@ -69,7 +69,7 @@ class Output:
 
     def save(self, complete: bool = False) -> None:
         """Write scores.json with what is known by now."""
-        self._write(self.files(), complete)
+        self._write(self.files(), complete)  # ty: ignore[not-callable]
 
     def files(self) -> list[str]:
         """Return the names of what this evaluation wrote, and of what an earlier one did and is still here."""

@@ -18,9 +18,10 @@ Point = tuple[int, float, float]  # env frame, nats about the background, nats a
 
 
 def point(frame: int, reading: dict[str, float]) -> list[Point]:
-    """The point of a reading (probes.read), or none without a background."""
-    keys = (BACKGROUND, STATE)
-    return [(frame, *(reading[key] for key in keys))] if all(reading.get(key) is not None for key in keys) else []
+    """Return the point of a reading (probes.read), or none without a background."""
+    if reading.get(BACKGROUND) is None or reading.get(STATE) is None:
+        return []
+    return [(frame, reading[BACKGROUND], reading[STATE])]
 
 
 def rows(metrics: Path) -> Iterator[dict]:

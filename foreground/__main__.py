@@ -1,4 +1,4 @@
-"""Run a program of the package: ``foreground train ...`` or ``python -m foreground eval RUN ...``."""
+"""Run a program: ``foreground train ...`` or ``python -m foreground eval RUN ...``."""
 
 import runpy
 import sys
@@ -12,7 +12,10 @@ def main() -> None:
         program = sys.argv.pop(1)
         runpy.run_module(f"foreground.{program}", run_name="__main__", alter_sys=True)
     else:
-        print(f"error: no such program: command line: foreground {' or '.join(PROGRAMS)}", file=sys.stderr)
+        print(
+            f"error: no such program: command line: foreground {' or '.join(PROGRAMS)}",
+            file=sys.stderr,
+        )
         sys.exit(2)
 
 

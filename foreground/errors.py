@@ -108,7 +108,7 @@ def run_main(main: Callable[[list[str]], None], argv: list[str]) -> None:
     """
     debug = "--debug" in argv
     open_streams()
-    warnings.showwarning = say_warning
+    warnings.showwarning = say_warning  # ty: ignore[invalid-assignment]
     if not sys.warnoptions:  # packages that are imported may silence all warnings, ours with them
         warnings.simplefilter("default", UserWarning)
     if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:

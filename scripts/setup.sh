@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Builds .venv from the pinned requirements and installs missing system libraries. Quick when nothing changed.
+# Builds .venv from pyproject.toml and constraints.txt, and installs missing system libraries. Quick when nothing changed.
 #
 #   scripts/setup.sh            everything (`make setup`)
 #   scripts/setup.sh --system   the system packages alone (the Dockerfile, as root)
+#   scripts/setup.sh --extra X  an extra of pyproject.toml into a .venv that is ready: docs, games or outside
 #
 #   PYTHON=path                 the interpreter to build from; otherwise python3.12, python3.11 or python3, whichever runs
 #   DEVICE=cpu|cuda             the build of torch; otherwise the one in .venv, or what this machine has
@@ -11,7 +12,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-REQUIREMENTS=(requirements.txt requirements-dev.txt requirements-cluster.txt constraints.txt)
+EXTRAS=(dev cluster)  # of pyproject.toml, in .venv beside its dependencies
 EGL_PACKAGES=(libegl1 libegl-mesa0 libgl1 libgl1-mesa-dri libopengl0)  # GLVND's EGL and OpenGL, Mesa's software driver
 STAMP=.venv/setup-stamp
 
@@ -80,10 +81,21 @@ install_system() {
         fail "$reason" "system libraries" "${packages[*]} did not help: check the graphics driver, or set MUJOCO_GL to osmesa or glfw"
 }
 
-# The stamp: Python, a hash of the requirements, the build of torch. Written last: a broken-off set-up has none.
-wanted() { echo "$(version "$python") $(cat "${REQUIREMENTS[@]}" | sha256sum | cut -c1-16) $device"; }
+# What pyproject.toml says of the package; and its dependencies and EXTRAS, a line each.
+project() { "$python" -c 'import tomllib; print(tomllib.load(open("pyproject.toml", "rb"))["project"])'; }
+dependencies() {
+    "$python" -c '
+import sys, tomllib
+project = tomllib.load(open("pyproject.toml", "rb"))["project"]
+lines = [line for extra in sys.argv[1:] for line in project["optional-dependencies"][extra]]
+print(*project["dependencies"], *lines, sep="\n")' "${EXTRAS[@]}"
+}
+
+# The stamp: Python, a hash of what is to be installed, the build of torch. Written last: a broken-off set-up has none.
+wanted() { echo "$(version "$python") $( (project && cat constraints.txt) | sha256sum | cut -c1-16) $device"; }
 stamped() { cut -d' ' -f"$1" "$STAMP" 2>/dev/null || true; }
-up_to_date() { [ "$(stamped 1-3)" = "$(wanted)" ] && supported .venv/bin/python; }
+up_to_date() { [ "$(stamped 1-3)" = "$(wanted)" ] && supported .venv/bin/python && { [ ! -d foreground ] || installed; }; }
+installed() { compgen -G ".venv/lib/python*/site-packages/foreground-*.dist-info" >/dev/null; }
 
 # Sets `device`: the one asked for, the one .venv has, or what this machine has.
 pick_device() {
@@ -99,7 +111,7 @@ pip_failed() { fail "pip could not install $1" ".venv" "pip's lines above say wh
 
 install_packages() {
     local torch from=()
-    torch=$(sed -n 's/^\(torch==[0-9.]*\).*/\1/p' requirements.txt)
+    torch=$(sed -n 's/^\(torch==[0-9.]*\).*/\1/p' constraints.txt)
     [ -z "${TORCH_INDEX_URL:-}" ] || from=(--index-url "$TORCH_INDEX_URL")
 
     rm -f "$STAMP"
@@ -117,7 +129,10 @@ install_packages() {
         pip uninstall -y torch
     fi
     pip install "${from[@]}" -c constraints.txt "$torch" || pip_failed "$torch"
-    pip install -r requirements.txt -r requirements-dev.txt || pip_failed "the requirements"
+    pip install -c constraints.txt -r <(dependencies) || pip_failed "the dependencies"
+    if [ -d foreground ]; then  # the image has no sources yet when its packages are installed
+        pip install --no-deps --no-build-isolation --editable . || pip_failed "foreground"
+    fi
     if [ "$device" = cuda ] && ! .venv/bin/python -c 'import sys, torch; sys.exit(torch.version.cuda is None)'; then
         fail "the torch that pip found has no CUDA" "DEVICE=cuda" "set TORCH_INDEX_URL to an index with the CUDA build, or DEVICE=cpu"
     fi
@@ -141,5 +156,11 @@ case "${1:-}" in
     fi
     echo "set-up: .venv is ready (Python $(stamped 1), torch for $(stamped 3))"
     ;;
-*) fail "unknown argument '$1'" "scripts/setup.sh" "give none, or --system" ;;
+--extra)
+    find_python
+    EXTRAS=("${2:-}")
+    lines=$(dependencies 2>/dev/null) || fail "there is no extra '${2:-}'" "pyproject.toml" "choose docs, games, outside or cuda"
+    pip install --quiet -c constraints.txt -r <(echo "$lines") || pip_failed "the extra $2"
+    ;;
+*) fail "unknown argument '$1'" "scripts/setup.sh" "give none, --system or --extra NAME" ;;
 esac

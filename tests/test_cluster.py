@@ -93,7 +93,7 @@ def until(condition, seconds: float = 60):
 @pytest.fixture(scope="module")
 def machines():
     """Two Ray machines with one core each."""
-    pytest.importorskip("ray", reason="ray is not installed: pip install -r requirements-cluster.txt")
+    pytest.importorskip("ray", reason="ray is not installed: pip install -e .[cluster]")
     with tempfile.TemporaryDirectory(prefix="ray") as folder:
         started = []
         try:

@@ -45,7 +45,7 @@ def test_tables_are_those_of_the_program(page):
 
 
 def test_every_page_is_in_the_navigation():
-    """`mkdocs build --strict` says so too, but needs requirements-docs.txt."""
+    """`mkdocs build --strict` says so too, but needs the extra docs."""
     named = re.findall(r"([\w/-]+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE)
     assert sorted(named) == sorted(page.relative_to(ROOT / "docs").as_posix() for page in PAGES[1:])
 

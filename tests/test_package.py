@@ -1,13 +1,16 @@
 """The package `foreground`: a checkout imports its own code, and a wheel holds all of it."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = ("agents", "configs", "envs", "evaluation", "foreground", "training", "world_models")
@@ -34,13 +37,21 @@ def checkout(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("checkout")
     for name in FOLDERS:
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "setup.py", "train.py", "eval.py"):
+    for name in ("pyproject.toml", "setup.py", "train.py", "eval.py", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, folder)
     return folder
 
 
 def run(*words: str, cwd: Path, **variables: str) -> str:
-    done = subprocess.run(words, cwd=cwd, env=os.environ | variables, capture_output=True, text=True, check=False, timeout=100)
+    done = subprocess.run(
+        words,
+        cwd=cwd,
+        env=os.environ | variables,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=100,
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -60,7 +71,19 @@ def test_pytest_imports_the_checkout():
 
 
 def test_a_wheel_holds_every_module_and_its_data(checkout, tmp_path):
-    run(sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", str(tmp_path), ".", cwd=checkout)
+    run(
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "-q",
+        "--no-deps",
+        "--no-build-isolation",
+        "-w",
+        str(tmp_path),
+        ".",
+        cwd=checkout,
+    )
     [wheel] = tmp_path.glob("*.whl")
     zipfile.ZipFile(wheel).extractall(tmp_path / "site")
     assert {path.name for path in (tmp_path / "site").iterdir() if "dist-info" not in path.name} == {"foreground"}
@@ -69,7 +92,50 @@ def test_a_wheel_holds_every_module_and_its_data(checkout, tmp_path):
     sources = {path.relative_to("foreground") if path.parts[0] == "foreground" else path for path in sources}
     packed = {path.relative_to(tmp_path / "site/foreground") for path in (tmp_path / "site/foreground").rglob("*.*")}
     assert packed == sources | {Path("train.py"), Path("eval.py")}
-    code = "from foreground.training.presets import load_yaml; from foreground import configs; import importlib.util as u;"
-    code += "print(configs.__file__, u.find_spec('foreground.train').origin, u.find_spec('foreground.numpy'))"
+    code = "from foreground import configs; from importlib.util import find_spec;"
+    code += "print(configs.__file__, find_spec('foreground.train').origin, find_spec('foreground.numpy'))"
     printed = run(sys.executable, "-c", code, cwd=tmp_path, PYTHONPATH=str(tmp_path / "site")).split()
     assert printed == [str(tmp_path / "site/foreground" / name) for name in ("configs/__init__.py", "train.py")] + ["None"]
+
+
+def test_pages_and_programs_name_benchmarks_as_modules():
+    """`python benchmarks/NAME.py` finds no neighbours. results/ holds the commands of their time."""
+    pages = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), *(ROOT / "benchmarks").glob("*.*")]
+    old = re.compile(r"python\s+benchmarks/\w+\.py")
+    assert [path.name for path in pages if path.is_file() and old.search(path.read_text())] == []
+
+
+def test_a_result_says_a_command_that_runs():
+    from benchmarks import result_files
+
+    told = result_files.origin("policy RUN", ["--every", "2"])["command"]
+    assert told == "python -m benchmarks.policy RUN --every 2"
+
+
+def test_the_package_is_a_command():
+    words = [sys.executable, "-m", "foreground"]
+    done = subprocess.run([*words, "trian"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (
+        2,
+        "error: no such program: command line: foreground train or eval\n",
+    )
+    done = subprocess.run(
+        [*words, "train", "--agent", "infopwer"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "did you mean infopower" in done.stderr
+
+
+def test_licence_and_citation_agree_with_the_package():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["license"] == project["license"] == "MIT"
+    assert project["version"].removesuffix(".dev0") == citation["version"]
+    assert f"## {citation['version']} " in (ROOT / "CHANGELOG.md").read_text()
+    [author] = project["authors"]
+    assert citation["authors"] == [author]
+    assert f"Copyright (c) 2026 {author['name']}" in (ROOT / "LICENSE").read_text()

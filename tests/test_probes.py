@@ -97,6 +97,17 @@ def test_nats_leave_pythons_generator_alone_and_count_labels():
     assert nats.of_labels(np.zeros(300), labels) == pytest.approx(0.0)
 
 
+def test_similarity_is_the_share_of_pairs_in_the_same_fifth():
+    """By hand: of six pairs only the farthest is in the same fifth. The rest: what grakel 0.1.11 gives on these graphs."""
+    one, other = np.array([[0.0], [1], [3], [7]]), np.array([[0.0], [5], [1], [7]])
+    assert similarity(one, other) == 1 / 6
+    rng = np.random.default_rng(0)
+    latent, noise = rng.standard_normal((200, 8)), rng.standard_normal((200, 3))
+    state = latent[:, :3] + 0.5 * noise
+    assert [similarity(latent, state, seed) for seed in (0, 1)] == [0.30961968680089486, 0.29109619686800897]
+    assert similarity(latent[:40], state[:40]) == 0.258974358974359
+
+
 def test_similarity_of_latents_whose_answer_is_known():
     random = np.random.default_rng(0)
     state = random.normal(size=(400, 4))

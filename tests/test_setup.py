@@ -1,26 +1,39 @@
 """The set-up: what is pinned, what the two commands run, and how the script says that it cannot go on."""
 
+import importlib.metadata
 import os
 import re
 import shutil
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parent.parent
-REQUIREMENTS = ["requirements.txt", "requirements-dev.txt", "requirements-cluster.txt", "constraints.txt"]
-SETUP_FILES = [*REQUIREMENTS, "Makefile", "Dockerfile", ".ci/run", "scripts/setup.sh", "scripts/egl.py"]
+PINS, PROJECT = "constraints.txt", "pyproject.toml"
+SETUP_FILES = [PINS, PROJECT, "setup.py", "Makefile", "Dockerfile", ".ci/run", "scripts/setup.sh", "scripts/egl.py"]
 # Written so that this file does not match itself.
 PACKAGE_HOST = re.compile(
     r"py[p]i\.org|python[h]osted\.|download\.py[t]orch\.|https?://[^\s\"']*(?:py[p]i|de[b]ian|npm[j]s)[^\s\"']*/"
 )
 
 
-def pins(name: str) -> dict[str, str]:
-    """Package -> its whole requirement line, without comments and options."""
-    lines = (line.split("#")[0].strip() for line in (ROOT / name).read_text().splitlines())
-    return {re.split(r"[=<>~!\[; ]", line)[0].lower(): line for line in lines if line and not line.startswith("-")}
+def pins() -> dict[str, str]:
+    """Return package -> its whole line in constraints.txt, without comments."""
+    lines = (line.split("#")[0].strip() for line in (ROOT / PINS).read_text().splitlines())
+    return {canonical(re.split(r"[=<>~!\[; ]", line)[0]): line for line in lines if line}
+
+
+def needed() -> dict[str, list[str]]:
+    """Return extra ("" for none) -> the requirement lines of pyproject.toml."""
+    project = tomllib.loads((ROOT / PROJECT).read_text())["project"]
+    return {"": project["dependencies"]} | project["optional-dependencies"]
+
+
+def canonical(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def tracked_files() -> list[Path]:
@@ -38,28 +51,38 @@ def make(*arguments: str, tree: Path = ROOT, **environment: str) -> str:
     return subprocess.run(command, cwd=tree, env=environment, capture_output=True, text=True, check=True).stdout
 
 
-@pytest.mark.parametrize("name", [*REQUIREMENTS, "requirements-outside.txt", "requirements-games.txt"])
-def test_every_requirement_is_pinned(name):
-    lines = pins(name).values()
-    assert lines
-    assert [line for line in lines if not re.fullmatch(r"[A-Za-z0-9._-]+(\[[a-z]+\])?==[0-9][0-9A-Za-z.]*", line)] == []
+def test_every_package_has_one_version():
+    lines = pins().values()
+    assert len(lines) > 80
+    assert [line for line in lines if not re.fullmatch(r"[A-Za-z0-9._-]+==[0-9][0-9A-Za-z.]*", line)] == []
 
 
-def test_the_pins_that_matter():
-    direct = pins("requirements.txt")
-    assert direct["torch"] == "torch==2.13.0"
-    assert direct["dm_control"] == "dm_control==1.0.50"
-    assert direct["mujoco"].startswith("mujoco==3.17.")
+@pytest.mark.parametrize("extra", ["", "dev", "cluster", "docs", "games", "outside"])
+def test_every_requirement_allows_its_pin(extra):
+    for line in needed()[extra]:
+        requirement = Requirement(line)
+        version = pins()[canonical(requirement.name)].split("==")[1]
+        assert requirement.specifier.contains(version), line
+
+
+def test_what_is_installed_has_the_pinned_version():
+    """Where one is missing from constraints.txt, next year's set-up is another one."""
+    installed = {canonical(found.name): found.version.split("+")[0] for found in importlib.metadata.distributions()}
+    direct = [canonical(Requirement(line).name) for extra in ("", "dev") for line in needed()[extra]]
+    waiting, wrong = [*direct], []
+    for name in waiting:
+        if name in installed and not name.startswith(("nvidia-", "cuda-", "triton")):
+            if f"=={installed[name]}" not in pins().get(name, ""):
+                wrong.append((name, installed[name]))
+            lines = map(Requirement, importlib.metadata.requires(name) or [])
+            more = {canonical(one.name) for one in lines if not one.marker or one.marker.evaluate({"extra": ""})}
+            waiting += sorted(more - set(waiting))
+    assert wrong == []
 
 
 def test_opencv_is_the_headless_wheel_alone():
-    everything = [package for name in REQUIREMENTS for package in pins(name)]
-    assert [package for package in everything if package.startswith("opencv")] == ["opencv-python-headless"]
-
-
-def test_constraints_repeat_no_direct_pin():
-    direct = {*pins("requirements.txt"), *pins("requirements-dev.txt")}
-    assert not direct & set(pins("constraints.txt"))
+    everything = [*pins(), *(canonical(Requirement(line).name) for lines in needed().values() for line in lines)]
+    assert {package for package in everything if package.startswith("opencv")} == {"opencv-python-headless"}
 
 
 def test_no_package_host_is_named():
@@ -136,7 +159,7 @@ TOOLS = ["bash", "cat", "cut", "dirname", "flock", "id", "rm", "sed", "sha256sum
 
 @pytest.fixture
 def tree(tmp_path):
-    for name in [*REQUIREMENTS, "scripts/setup.sh"]:
+    for name in [PINS, PROJECT, "scripts/setup.sh"]:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         shutil.copy(ROOT / name, tmp_path / name)
     write(tmp_path / "scripts/egl.py", "")
@@ -165,6 +188,7 @@ def fake_python(tree: Path, version: str = "3.11", ensurepip: bool = True) -> No
 case "$*" in
 *version_info*) echo {version} ;;
 *_base_executable*) echo "$0" ;;
+*tomllib*) echo dependencies ;;
 *ensurepip*) exit {0 if ensurepip else 1} ;;
 scripts/egl.py) exec bash scripts/egl.py ;;
 *) echo "$*" >>calls ;;
@@ -216,6 +240,12 @@ def test_a_wrong_choice_is_named(tree, variable):
     line = refused(run_setup(tree, **variable))
     assert name in line
     assert value in line
+
+
+@pytest.mark.parametrize("name", ["nosuch", ""])
+def test_an_unknown_extra_is_refused(name):
+    done = subprocess.run([ROOT / "scripts/setup.sh", "--extra", name], capture_output=True, text=True, check=False)
+    assert f"there is no extra '{name}'" in refused(done)
 
 
 def test_egl_is_not_asked_for_with_another_renderer(tree):

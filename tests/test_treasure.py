@@ -9,7 +9,7 @@ import pytest
 from foreground.envs import treasure
 from foreground.envs.treasure import Arena, Treasures
 
-with_mpe2 = pytest.mark.skipif(importlib.util.find_spec("mpe2") is None, reason="mpe2 is optional: requirements-games.txt")
+with_mpe2 = pytest.mark.skipif(importlib.util.find_spec("mpe2") is None, reason="mpe2 is optional: pip install -e .[games]")
 
 
 def taken_over(arena: Arena, world) -> None:

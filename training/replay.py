@@ -146,8 +146,8 @@ class Replay:
         }
 
     def generator_state(self) -> dict:
-        """State of the sampler's generator: plain ints and strings."""
-        return self._rng.bit_generator.state
+        """Return the state of the sampler's generator: plain ints and strings."""
+        return dict(self._rng.bit_generator.state)
 
     def set_generator_state(self, state: dict) -> None:
         """Take back what `generator_state` gave."""

@@ -260,7 +260,10 @@ class Trainer:
 
     def _count_displaced(self, error: NotSaved) -> None:
         """Errors: UserError where the folder was displaced at two saves in a row: all that follows would be lost."""
-        self.displaced = self.displaced + 1 if isinstance(error, Displaced) else 0
+        if not isinstance(error, Displaced):
+            self.displaced = 0
+            return
+        self.displaced += 1
         if self.displaced == MOST_DISPLACED:
             what = f"{self.displaced} saves in a row failed, since {error.what}"
             remedy = f"{error.remedy}; the same command goes on from the last checkpoint"

@@ -1,0 +1,155 @@
+"""The Python API: load a run, act with its agent, make an environment, read a result.
+
+    import foreground
+
+    run = foreground.load_run("runs/walker-walk-infopower-starter-seed0")
+    env = run.make_env("heldout")
+    player = run.player()
+    observation, _ = env.reset(seed=0)
+    for _ in range(100):
+        observation, reward, terminated, truncated, info = env.step(player(observation))
+
+All names are attributes of `foreground`. It imports this module, and with it torch, when one is
+first used.
+"""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import gymnasium
+import numpy as np
+import torch
+
+from foreground import build
+from foreground import eval as evaluation_program
+from foreground.configs import run as runs
+from foreground.errors import UserError, nearest
+from foreground.evaluation import episodes, report
+from foreground.evaluation.episodes import Scores
+
+__all__ = [
+    "Player",
+    "Run",
+    "Scores",
+    "UserError",
+    "load_run",
+    "make_env",
+    "read_metrics",
+    "read_scores",
+]
+
+
+class Player:
+    """An agent that acts in one environment: `player(observation)` returns an action.
+
+    It has the deterministic policy, and a memory of the episode. Call `reset` before each further
+    episode.
+    """
+
+    def __init__(self, agent):
+        self._act, self._initial = report.agent_policy(agent)(SimpleNamespace(num_envs=1))
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the episode."""
+        self._memory, self._first = self._initial, True
+
+    @torch.no_grad()
+    def __call__(self, observation: np.ndarray) -> np.ndarray:
+        """Take an image (H, W, 3), uint8, and return an action (A,) in [-1, 1]."""
+        image = torch.from_numpy(np.ascontiguousarray(observation)).unsqueeze(0)
+        action, self._memory = self._act(self._memory, image, torch.tensor([self._first]))
+        self._first = False
+        return action[0].cpu().numpy()
+
+
+class Run:
+    """A trained run.
+
+    folder      its run folder
+    checkpoint  the checkpoint that was loaded
+    config      all options of the run
+    frame       env frames it was trained for
+    agent       the agent, with the weights of the checkpoint
+    """
+
+    def __init__(self, folder: Path, checkpoint: Path, config: runs.RunConfig, frame: int, agent):
+        self.folder = folder
+        self.checkpoint = checkpoint
+        self.config = config
+        self.frame = frame
+        self.agent = agent
+
+    def make_env(self, side: str = "heldout") -> gymnasium.Env:
+        """Return an environment of the run's task and options.
+
+        side   the clips behind the robot: "train", "heldout", or "clean" for the task's own picture
+        """
+        return build.environment_maker(self.config, side)()
+
+    def player(self) -> Player:
+        """Return the agent as a function from an observation to an action."""
+        return Player(self.agent)
+
+    def evaluate(self, count: int = 5, side: str = "heldout", seed: int = 0) -> Scores:
+        """Play whole episodes with the deterministic policy; a seed gives all runs the same ones."""
+        maker = build.environment_maker(self.config, side)
+        return episodes.play(maker, report.agent_policy(self.agent), count, seed)
+
+
+def load_run(path: str | Path, device: str = "cpu") -> Run:
+    """Load a run folder (its newest checkpoint), its folder `best`, or one checkpoint in it.
+
+    Raise UserError where there is none that can be read.
+    """
+    path = Path(path)
+    config = runs.load(path)
+    loaded = build.load_run(path)
+    agent, frame = evaluation_program.load(config, loaded, device)
+    return Run(loaded.folder, loaded.path, config, frame, agent)
+
+
+def make_env(task: str, clips: str = "starter", side: str = "train", size: int = 64, action_repeat: int = 0) -> gymnasium.Env:
+    """Return an environment without a run.
+
+    task            as in `--task`, for instance "walker-walk"
+    clips           folder of videos behind the robot, "starter", "procedural", or "none" for the
+                    task's own picture
+    side            "train" or "heldout"
+    action_repeat   frames for which an action is held; 0: the default of the task
+    """
+    words = ["--task", task, "--background.source", clips, "--environment.image_size", str(size)]
+    words += ["--environment.action_repeat", str(action_repeat), "--size", "cpu"]
+    config, _ = runs.read(words, cuda=False)
+    return build.environment_maker(config, "clean" if clips == "none" else side)()
+
+
+def read_scores(folder: str | Path) -> dict[str, dict]:
+    """Return side -> its score, of a run folder (the end of training) or of an evaluation's folder.
+
+    Raise UserError where there is no scores.json, or one that is not complete.
+    """
+    path = Path(folder) / "scores.json"
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))["scores"]
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError("no scores can be read", str(path), "finish the run, or evaluate it with eval.py") from error
+
+
+def read_metrics(run: str | Path, key: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return env frames (n,) and values (n,) of a metric of a run, as in metrics.jsonl.
+
+    Raise UserError for a run without metrics, or a key that it never logged.
+    """
+    path = Path(run) / "metrics.jsonl"
+    try:
+        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    except (OSError, ValueError) as error:
+        raise UserError("no metrics can be read", str(path), "give a run folder that train.py wrote") from error
+    points = [(row["step"], row[key]) for row in rows if row.get(key) is not None]
+    if not points:
+        known = {name for row in rows for name in row} - {"step", "wall"}
+        raise UserError(f"no value of {key!r} was logged", str(path), nearest(key, known))
+    frames, values = zip(*points, strict=True)
+    return np.asarray(frames), np.asarray(values)

@@ -25,7 +25,7 @@ if __name__ == "__main__":
 
 import torch
 
-from foreground import build
+from foreground import build, saved
 from foreground.agents.agent import WorldModelAgent
 from foreground.agents.optimiser import Divergence
 from foreground.configs import run as runs
@@ -123,7 +123,7 @@ MANUAL = Manual(usage="python eval.py RUN", elsewhere={"config": "leave it out: 
 def main(argv: list[str]) -> None:
     config, _ = options.parse(EvalConfig, argv, None, "run", EvalConfig.__doc__, manual=MANUAL)
     torch.set_num_threads(config.threads or torch.get_num_threads())
-    folder = build.run_of(Path(config.run))
+    folder = saved.run_of(Path(config.run))
     own = runs.load(folder)
     run_config = in_task(replace(own, evaluation=replace(own.evaluation, seed=config.seed)), config.task)
     if not config.background:
@@ -133,7 +133,7 @@ def main(argv: list[str]) -> None:
     changed = check_clips(config, run_config, folder)
     game, device = game_of(config, run_config), system.pick_device(config.device)
     with system.one_line_without_memory(lambda: str(folder)):
-        loaded = build.load_run(Path(config.run))  # after the clips: a run that trains meanwhile deletes old checkpoints
+        loaded = saved.load_run(Path(config.run))  # after the clips: a run that trains meanwhile deletes old checkpoints
         place = Path(config.output) if config.output else place_of(config, own, folder, loaded.path.name)
         with output.opened(place) as out:
             agent, frame = load(run_config, loaded, device)
@@ -169,7 +169,7 @@ def place_of(config: EvalConfig, own: runs.RunConfig, folder: Path, name: str) -
 
 
 def measure(
-    config: EvalConfig, run_config: runs.RunConfig, agent: WorldModelAgent, loaded: build.Loaded, game: Game | None, place: Path
+    config: EvalConfig, run_config: runs.RunConfig, agent: WorldModelAgent, loaded: saved.Loaded, game: Game | None, place: Path
 ):
     """Measure what is asked for beside the scores: skills, games, adaptation to a game."""
     frame = frame_of(loaded.state, run_config)
@@ -203,7 +203,7 @@ def check_clips(config: EvalConfig, run_config: runs.RunConfig, folder: Path) ->
     return changes
 
 
-def subject_of(run_config: runs.RunConfig, loaded: build.Loaded, folder: Path) -> Subject:
+def subject_of(run_config: runs.RunConfig, loaded: saved.Loaded, folder: Path) -> Subject:
     """Return what is scored. The clips of an old run, which did not write them down, are those of its source now."""
     made, background = identity.read(folder), run_config.background
     if made is not None:
@@ -223,7 +223,7 @@ def tell(text: str) -> None:
     say(text, sys.stdout)
 
 
-def load(run_config: runs.RunConfig, loaded: build.Loaded, device) -> tuple[WorldModelAgent, int]:
+def load(run_config: runs.RunConfig, loaded: saved.Loaded, device) -> tuple[WorldModelAgent, int]:
     """Return a new agent with what a checkpoint holds, and the env frame that it was kept at."""
     plain = replace(run_config, compile="false")  # nothing here is called often enough
     agent, state = build.make_agent(plain, build.action_space(run_config), device), loaded.state
@@ -239,7 +239,7 @@ def frame_of(state: dict, run_config: runs.RunConfig) -> int:
 
 def load_actor(run: str, run_config: runs.RunConfig, device) -> WorldModelAgent:
     """The agent of another run. Errors: UserError when it sees or does other things than the run that is read."""
-    loaded = build.load_run(Path(run))
+    loaded = saved.load_run(Path(run))
     other = runs.load(loaded.folder)
     for key in ("task", "environment.image_size", "environment.action_repeat"):
         here, there = options.value_of(run_config, key), options.value_of(other, key)
@@ -341,7 +341,7 @@ def measure_games(config: EvalConfig, run_config: runs.RunConfig, agent, frame: 
         tell(game_report.text_of(name, results[name], run_config.modes.number, config.episodes))
 
 
-def adapt(config: EvalConfig, run_config: runs.RunConfig, loaded: build.Loaded, device, game: Game, place: Path) -> None:
+def adapt(config: EvalConfig, run_config: runs.RunConfig, loaded: saved.Loaded, device, game: Game, place: Path) -> None:
     """The curve of adaptation by background, each from the agent as it was trained, and adaptation.json."""
     results = {}
     for name in config.background:

@@ -16,7 +16,7 @@ if __name__ == "__main__":
 import numpy as np
 import torch
 
-from foreground import build
+from foreground import build, preflight, saved
 from foreground.agents.optimiser import Divergence
 from foreground.configs import run as runs
 from foreground.envs import backgrounds
@@ -72,7 +72,7 @@ def prepare(argv: list[str]) -> tuple[runs.RunConfig, Path]:
     folder = build.run_folder(config)
     check_same(config, folder)
     if begins_with_another(config, folder):
-        build.find_run(Path(config.skills))
+        saved.find_run(Path(config.skills))
     build.check_background(config)  # last, since it may have clips to decode
     check_made(config, folder)
     return config, folder
@@ -151,7 +151,7 @@ def train(config: runs.RunConfig, folder: Path, device, held: lock.Lock, changes
     envs = build.training_environments(config)
     try:
         space = envs.single_action_space
-        needed = build.check_model(config, space, device)
+        needed = preflight.check_model(config, space, device)
         agent = build.make_agent(config, space, device)
         layout = layout_of(envs) | agent.spec.layout
         replay, replay_text = build.make_replay(config, layout, device, needed)
@@ -204,7 +204,7 @@ def train(config: runs.RunConfig, folder: Path, device, held: lock.Lock, changes
 
 def begin_with(agent, config: runs.RunConfig) -> identity.Origin:
     """Take the weights of --skills, and say and return where they come from."""
-    loaded = build.begin_with(agent, config)
+    loaded = saved.begin_with(agent, config)
     other, folder, name = runs.load(loaded.folder), loaded.folder, loaded.path.name
     say(f"begins with  {other.agent} on {other.task}, {folder.name}/{loaded.path.parent.name}/{name}", sys.stdout)
     return identity.Origin(str(folder), name, loaded.sha256)

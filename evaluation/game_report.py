@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from foreground import build
+from foreground import build, saved
 from foreground.agents.adaptation import Adaptation, fit_reward
 from foreground.agents.agent import WorldModelAgent
 from foreground.configs.run import RunConfig
@@ -62,7 +62,7 @@ def text_of(side: str, rows: dict[str, dict], modes: int, episodes: int) -> str:
 def adapt(
     config: RunConfig,
     agent: WorldModelAgent,
-    loaded: build.Loaded,
+    loaded: saved.Loaded,
     game: Game,
     side: str,
     source,
@@ -100,7 +100,7 @@ def adapt(
     return head | {"returns": returns, "best_of": tried["best_of"], "best_of_frames": tries}
 
 
-def replay_of(config: RunConfig, loaded: build.Loaded) -> Replay:
+def replay_of(config: RunConfig, loaded: saved.Loaded) -> Replay:
     """What the run has seen; what of it is lost is said. Errors: UserError when too little is left for a sequence."""
     replay, _ = build.make_replay(config, build.layout_of(config), "cpu")
     state, folder = loaded.state, loaded.folder / "replay"

@@ -21,7 +21,7 @@ import gymnasium
 import numpy as np
 import torch
 
-from foreground import build
+from foreground import build, saved
 from foreground import eval as evaluation_program
 from foreground.configs import run as runs
 from foreground.errors import UserError, nearest
@@ -105,7 +105,7 @@ def load_run(path: str | Path, device: str = "cpu") -> Run:
     """
     path = Path(path)
     config = runs.load(path)
-    loaded = build.load_run(path)
+    loaded = saved.load_run(path)
     agent, frame = evaluation_program.load(config, loaded, device)
     return Run(loaded.folder, loaded.path, config, frame, agent)
 

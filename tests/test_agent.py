@@ -10,7 +10,7 @@ import torch
 from gymnasium.spaces import Box
 from small import DREAMER, FIXED, assert_nan_is_stopped, make_agent, make_batch, row_layout
 
-from foreground import build
+from foreground import build, preflight
 from foreground.agents.actor_critic import Imagined
 from foreground.agents.agent import WorldModelAgent
 from foreground.agents.base import AgentSpec
@@ -126,7 +126,7 @@ def test_parameters_are_counted_without_making_them(name):
     run, _ = runs.read(["--agent", name, "--size", "cpu"], cuda=False)
     config, space = run.agent_config, Box(-1, 1, (2,))
     random = torch.get_rng_state()
-    number = build.number_of_parameters(config, build.spaces_of(run, space))
+    number = preflight.number_of_parameters(config, build.spaces_of(run, space))
     assert torch.equal(random, torch.get_rng_state())
     agent = build.make_agent(run, space, "cpu")
     assert number == sum(parameter.numel() for parameter in agent.parameters())
@@ -137,7 +137,7 @@ def test_parameters_are_counted_without_making_them(name):
 
 def test_what_does_not_fit_is_refused_before_it_is_made(monkeypatch):
     """Networks, and the batch: that of the preset fits, and one of a hundred times the rows does not."""
-    monkeypatch.setattr(build, "free_memory", lambda: 2 << 30)
+    monkeypatch.setattr(preflight, "free_memory", lambda: 2 << 30)
     for words, said in (
         ([], ""),
         (["--training.batch_size", "800"], "an update of 800x32"),
@@ -148,7 +148,7 @@ def test_what_does_not_fit_is_refused_before_it_is_made(monkeypatch):
     ):
         run, _ = runs.read(["--agent", "infopower", "--size", "cpu", *words], cuda=False)
         with pytest.raises(UserError, match=said) if said else contextlib.nullcontext():
-            build.check_model(run, Box(-1, 1, (2,)), "cpu")
+            preflight.check_model(run, Box(-1, 1, (2,)), "cpu")
 
 
 def test_the_replay_leaves_room_for_an_update(monkeypatch):
@@ -172,7 +172,7 @@ def test_what_an_image_keeps_is_what_the_encoder_saves():
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda value: value):
         agent.world_model.encoder(torch.zeros(5, 2, 64, 64, 3, dtype=torch.uint8), torch.zeros(5, 2, dtype=torch.bool))
     found = sum(value.untyped_storage().nbytes() for place, value in kept.items() if place not in weights) / 10
-    assert build.bytes_per_image(config, spaces) == pytest.approx(found, rel=0.1)
+    assert preflight.bytes_per_image(config, spaces) == pytest.approx(found, rel=0.1)
 
 
 @pytest.mark.parametrize("gradient", ["path", "score"])
@@ -191,7 +191,7 @@ def test_what_imagination_keeps_is_what_its_loss_saves(name, gradient):
             condition = agent.skills.draw(number, torch.device("cpu")) if spaces.condition else None
             agent.learners["imagination"].judge(agent.world_model.initial(number, torch.device("cpu")), condition)
         found[number] = sum(value.untyped_storage().nbytes() for place, value in kept.items() if place not in weights)
-    assert build.bytes_of_imagination(run.agent_config, spaces, 32) == pytest.approx(found[40] - found[8], rel=0.15)
+    assert preflight.bytes_of_imagination(run.agent_config, spaces, 32) == pytest.approx(found[40] - found[8], rel=0.15)
 
 
 @pytest.mark.slow

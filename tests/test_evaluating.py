@@ -10,7 +10,7 @@ import torch
 from programs import SMALL, metrics, run, written
 
 from benchmarks.fault import lacking
-from foreground import build
+from foreground import saved
 from foreground.configs import run as runs
 from foreground.evaluation.report import Evaluator
 from foreground.training import checkpoint
@@ -75,7 +75,7 @@ def test_what_the_latent_holds_is_read_when_asked_for(tmp_path):
     assert cv2.imread(str(folder / "information_plane.png")).std() > 5
     assert b"latent/information_plane" in b"".join(path.read_bytes() for path in folder.glob("events.*"))
     assert "position[0]" in json.dumps(json.loads((folder / "latent.json").read_text())["readings"]["heldout"])
-    assert build.find_run(folder / "best") == build.find_run(best) == (folder, best)
+    assert saved.find_run(folder / "best") == saved.find_run(best) == (folder, best)
     result = run(
         "eval.py", folder / "best", "--episodes", 1, "--latent", "true", "--latent_episodes", 4, "--background", "clean"
     )

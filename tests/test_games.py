@@ -13,7 +13,7 @@ from programs import SMALL, assert_one_line, run, written
 
 from benchmarks import games as read_games
 from benchmarks import regret, returns
-from foreground import build
+from foreground import build, saved
 from foreground import eval as program
 from foreground.agents.adaptation import META, Adaptation
 from foreground.configs import run as runs
@@ -56,7 +56,7 @@ def test_another_method_begins_with_its_world_model(games_run, tmp_path):
     words += ["--agent", "finetune", "--skills", games_run, "--task", "cartpole-balance", "--folder", tmp_path / "run"]
     config, _ = runs.read([str(word) for word in words], cuda=False)
     agent = build.make_agent(config, build.action_space(config), "cpu")
-    build.begin_with(agent, config)
+    saved.begin_with(agent, config)
     there = checkpoint.load(checkpoint.latest(games_run / "checkpoints")[0])["agent"]["weights"]
     name = "world_model.encoder.project.weight"
     assert torch.equal(agent.state_dict()[name], there[name])
@@ -164,7 +164,7 @@ def test_frames_of_a_game_are_of_that_game(games_run):
 
 def test_the_run_s_own_replay_is_what_meta_learning_reads(games_run):
     config, agent, path = loaded(games_run)
-    replay = game_report.replay_of(config, build.load_run(path))
+    replay = game_report.replay_of(config, saved.load_run(path))
     assert len(replay) >= 100
     adapting = Adaptation(agent, "actor", 1e-3)
     before = adapting.snapshot()
@@ -180,13 +180,13 @@ def test_a_replay_that_is_too_short_to_begin_from_is_one_line(games_run, tmp_pat
     path = checkpoint.latest(run / "checkpoints")[0]
     config = replace(config, frames=4000, training=replace(config.training, batch_length=1000))
     with pytest.raises(UserError, match="no 1000 steps in a row") as refused:
-        game_report.replay_of(config, build.load_run(path))
+        game_report.replay_of(config, saved.load_run(path))
     assert refused.value.exit_code == 2
 
 
 def test_information_is_between_nothing_and_its_cap(games_run):
     config, agent, path = loaded(games_run)
-    told = games.information(agent, game_report.replay_of(config, build.load_run(path)).sample(8, 8))
+    told = games.information(agent, game_report.replay_of(config, saved.load_run(path)).sample(8, 8))
     assert -0.02 <= told["action"] <= told["action_cap"] == pytest.approx(math.log(3))  # a draw a mode
     assert told["game"] <= told["game_cap"] == pytest.approx(math.log(2))
 

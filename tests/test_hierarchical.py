@@ -12,7 +12,7 @@ from programs import PLAIN, assert_one_line, run, written
 from small import make_batch, world_config
 from test_docs import documented
 
-from foreground import build
+from foreground import build, saved
 from foreground.agents.actor_critic import ActorCriticConfig
 from foreground.agents.agent import WorldModelAgent
 from foreground.agents.config import AgentConfig, HierarchyConfig, OptimiserConfig
@@ -230,7 +230,7 @@ def test_the_weights_of_the_other_run_are_where_learning_starts(skill_run):
     assert config.skill.size == 0
     agent = build.make_agent(config, build.action_space(config), "cpu")
     fresh = {name: value.clone() for name, value in agent.state_dict().items()}
-    assert build.begin_with(agent, config).folder == skill_run.resolve()
+    assert saved.begin_with(agent, config).folder == skill_run.resolve()
     old = checkpoint.load(checkpoint.latest(skill_run / "checkpoints")[0])["agent"]["weights"]
     for name, value in agent.state_dict().items():
         new = name.startswith(("world_model.terms.reward.", "world_model.rule.", "actor_critic."))
@@ -242,7 +242,7 @@ def test_a_run_may_begin_with_a_checkpoint(skill_run):
     newest = checkpoint.latest(skill_run / "checkpoints")[0]
     config, _ = runs.read(["--agent", "hierarchical", "--skills", str(newest)], cuda=False)
     assert (config.skill.size, config.hierarchy.hold, config.hierarchy.units) == (2, 25, 32)
-    assert build.find_run(newest) == (skill_run, newest)
+    assert saved.find_run(newest) == (skill_run, newest)
 
 
 def test_looking_at_skills_leaves_the_agent_as_it_was(skill_run, tmp_path):
@@ -305,7 +305,7 @@ def test_actions_of_another_number_are_refused(skill_run, monkeypatch):
     monkeypatch.setattr(build, "action_space", lambda one: SimpleNamespace(shape=(sizes[one.task],)))
     agent = SimpleNamespace(spaces=SimpleNamespace(action=14))
     with pytest.raises(UserError, match="takes 14 actions, and the skills of cartpole-balance give 5"):
-        build.begin_with(agent, config)
+        saved.begin_with(agent, config)
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from programs import CACHE, ROOT, SMALL, assert_one_line, run, written
 
 from benchmarks import result_files
 from benchmarks.fault import disk
-from foreground import build, train
+from foreground import build, saved, train
 from foreground.configs import run as runs
 from foreground.envs.sources import Clip, Source
 from foreground.errors import UserError
@@ -274,7 +274,7 @@ def test_scores_are_not_complete_while_a_run_goes_on(copy, monkeypatch):
 def test_a_checkpoint_that_goes_while_it_is_read_gives_way_to_the_newest(copy, monkeypatch):
     folder = copy / "run"
     old, new = checkpoint.steps(folder / "checkpoints")[-2:]
-    find, asked = build.find_run, []
+    find, asked = saved.find_run, []
 
     def late(path):
         asked.append(path)
@@ -283,12 +283,12 @@ def test_a_checkpoint_that_goes_while_it_is_read_gives_way_to_the_newest(copy, m
             return folder, old
         return find(path)
 
-    monkeypatch.setattr(build, "find_run", late)
-    loaded = build.load_run(folder)
+    monkeypatch.setattr(saved, "find_run", late)
+    loaded = saved.load_run(folder)
     assert loaded.path == new
     assert loaded.sha256 == sum_of(new / "tensors.safetensors")
     with pytest.raises(UserError, match="keeps its newest two"):
-        build.load_run(old)
+        saved.load_run(old)
 
 
 # ------------------------------------------------------------------------------------------------- the comparison alone

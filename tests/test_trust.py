@@ -14,7 +14,7 @@ import yaml
 
 from benchmarks.fault import disk, lacking, runs
 from benchmarks.fault.states import put
-from foreground import build, envs, train
+from foreground import envs, saved, train
 from foreground import eval as program
 from foreground.configs import run as run_configs
 from foreground.errors import UserError
@@ -215,11 +215,11 @@ def test_a_foreign_checkpoint_is_one_line_for_those_who_only_read(trainer, tmp_p
     (trainer.folder / "config.yaml").write_text(program.options.to_yaml(config))
     path = checkpoint.save(trainer.folder / "checkpoints", 9999, put(lacking.state_of(trainer.folder), place, [1]))
     with pytest.raises(UserError, match="whole and does not fit"):
-        program.load(config, build.load_run(path), torch.device("cpu"))
+        program.load(config, saved.load_run(path), torch.device("cpu"))
     if place != "/clocks":
         begun, _ = run_configs.read([*words, "--agent", "finetune", "--skills", str(trainer.folder)], cuda=False)
         with pytest.raises(UserError, match="whole and does not fit"):
-            build.begin_with(trainer.agent, begun)
+            saved.begin_with(trainer.agent, begun)
 
 
 class Broken(gymnasium.Env):

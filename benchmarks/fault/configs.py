@@ -11,7 +11,7 @@ import gymnasium
 
 from benchmarks.fault import Tries
 from benchmarks.fault.clips import CONTAINERS, written
-from foreground import build, train
+from foreground import preflight, train
 from foreground.configs import run as runs
 from foreground.envs import TASKS
 from foreground.errors import run_main
@@ -131,7 +131,7 @@ def printable(chance: random.Random) -> str:
 def prepared(words: list[str]) -> runs.RunConfig:
     """What train.py does with them before it takes the run's folder, and the sizes of the networks."""
     found, _ = train.prepare(words)
-    build.check_model(found, gymnasium.spaces.Box(-1, 1, (2,)), "cpu")
+    preflight.check_model(found, gymnasium.spaces.Box(-1, 1, (2,)), "cpu")
     return found
 
 

@@ -12,7 +12,7 @@ from benchmarks.fault import Tries
 from benchmarks.fault.resume import AGENTS, options_of
 from benchmarks.fault.runs import SMALL
 from benchmarks.fault.states import described, differing, leaves_of, put, text_of
-from foreground import build
+from foreground import build, saved
 from foreground.configs import run as runs
 from foreground.errors import UserError
 from foreground.training import checkpoint
@@ -35,7 +35,7 @@ def make(folder: Path, words: list[str], seed: int = 0) -> Trainer:
     envs = build.training_environments(config)
     agent = build.make_agent(config, envs.single_action_space, torch.device("cpu"))
     if config.skills:
-        build.begin_with(agent, config)
+        saved.begin_with(agent, config)
     layout = layout_of(envs) | agent.spec.layout
     replay, _ = build.make_replay(config, layout, "cpu")
     rollout = Rollout(envs, agent.initial_state(envs.num_envs), config.seed, layout)

@@ -12,7 +12,7 @@ import torch
 
 from benchmarks.fault import Tries
 from benchmarks.fault.runs import SMALL, trained
-from foreground import build
+from foreground import build, saved
 from foreground.agents import optimiser
 from foreground.agents.agent import WorldModelAgent
 from foreground.agents.optimiser import Divergence, guard
@@ -124,7 +124,7 @@ def learner(name: str, folder: Path) -> Learner:
     envs = build.training_environments(config)
     agent = build.make_agent(config, envs.single_action_space, torch.device("cpu"))
     if config.skills:
-        build.begin_with(agent, config)
+        saved.begin_with(agent, config)
     layout = layout_of(envs) | agent.spec.layout
     replay, _ = build.make_replay(config, layout, "cpu")
     rollout = Rollout(envs, agent.initial_state(1), 0, layout)

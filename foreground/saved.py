@@ -1,0 +1,105 @@
+"""Runs that were saved: find one, read its checkpoint, begin another with its weights."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+from foreground import build
+from foreground.agents.agent import WorldModelAgent
+from foreground.configs.run import RunConfig, folder_of, load
+from foreground.errors import UserError, say
+from foreground.training import checkpoint
+from foreground.training.checkpoint import Damaged
+from foreground.training.state import completed
+
+
+class Loaded(NamedTuple):
+    """A checkpoint as it was read, once: the run may delete it meanwhile.
+
+    folder   of the run
+    path     of the checkpoint
+    sha256   of the file with its weights
+    state    what `Trainer.state` gave
+    """
+
+    folder: Path
+    path: Path
+    sha256: str
+    state: dict
+
+
+def begin_with(agent: WorldModelAgent, config: RunConfig) -> Loaded:
+    """Put the weights of --skills into a new agent: the world model but for its rule, and the skill policy where there is one.
+
+    Terms that the other run did not have start anew. Return where the weights come from.
+    Errors: UserError when that run's actions are not these.
+    """
+    loaded = load_run(Path(config.skills))
+    path, other = loaded.path, load(loaded.folder)
+    here, there = agent.spaces.action, build.action_space(other).shape[0]
+    if here != there:
+        what = f"{config.task} takes {here} actions, and the skills of {other.task} give {there}"
+        raise UserError(what, f"--skills {config.skills}", f"choose {other.task}, or a run on {config.task}")
+    with checkpoint.fits(path):
+        weights = loaded.state["agent"]["weights"]
+        kept = {name.replace("actor_critic.actor.", "skill_policy."): value for name, value in weights.items()}
+        own = agent.state_dict()
+        taken = {name: value for name, value in kept.items() if name in own and _begins(name)}
+        if not any(name.startswith("world_model.rssm.") for name in taken):
+            raise ValueError("no world model is in it")
+        agent.load_state_dict(own | taken)
+    return loaded
+
+
+def _begins(name: str) -> bool:
+    """Whether a weight is taken from the run that another begins with: its reward and its policy are its own."""
+    return name.startswith(("world_model.", "skill_policy.")) and ".terms.reward." not in name and ".rule." not in name
+
+
+GONE = "a run keeps its newest two: give the run folder, or copy a checkpoint before the run goes on"
+TRIES = 10  # newest checkpoints that may go while they are read
+
+
+def load_run(path: Path) -> Loaded:
+    """Read the newest checkpoint of a run folder, or the checkpoint that is named.
+
+    A run that is training deletes old checkpoints: where the newest one goes before it is read, the next one is taken.
+    Errors: UserError where there is none.
+    """
+    for _ in range(TRIES):
+        folder, chosen = find_run(path)
+        try:
+            sha256, state = checkpoint.weights_sum(chosen), checkpoint.load(chosen)
+            with checkpoint.fits(chosen):
+                return Loaded(folder, chosen, sha256, completed(state))
+        except Damaged:
+            if chosen.exists():
+                raise
+            if path.resolve() not in (folder, folder / "best"):
+                break
+    raise UserError("the checkpoint was deleted while it was read", str(path), GONE)
+
+
+def run_of(path: Path) -> Path:
+    """Return the run folder of a run folder or a checkpoint folder. Errors: UserError where there is none."""
+    folder = folder_of(path)
+    if not (folder / "config.yaml").is_file():
+        if path.parent.name == "checkpoints" and (path.parent.parent / "config.yaml").is_file():
+            raise UserError("there is no such checkpoint", str(path), GONE)
+        raise UserError("this is no run folder", str(path), "give a folder that train.py wrote (it holds config.yaml)")
+    return folder
+
+
+def find_run(path: Path) -> tuple[Path, Path]:
+    """Return run folder and checkpoint of a run folder (the newest one), its `best` folder, or a checkpoint folder.
+
+    Errors: UserError where there is none.
+    """
+    folder, here = run_of(path), path.resolve()
+    if folder != here and here != folder / "best":
+        return folder, here
+    newest, sentences = checkpoint.latest(folder / "checkpoints" if here == folder else here)
+    for sentence in sentences:
+        say(f"warning: {sentence}")
+    if newest is None:
+        raise UserError("no checkpoint can be read", str(folder / "checkpoints"), "train longer, or choose another run")
+    return folder, newest

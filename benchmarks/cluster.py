@@ -1,6 +1,7 @@
-"""The engine of a Ray cluster: one Ray task for each job, started again elsewhere when its machine is lost.
+"""The engine of a Ray cluster: one Ray task for each job.
 
-Ray queues and restarts. What a run is, how it resumes and what its result is are the same as on one machine.
+Ray queues the tasks and starts them again when a machine is lost. What a run is, how it resumes and
+what its result is are the same as on one machine.
 """
 
 import contextlib
@@ -42,7 +43,10 @@ class Remote:
         self.returncode: int | None = None
 
     def poll(self) -> int | None:
-        """Return the exit code; None while Ray has none. Why Ray gave a job up is added to its log."""
+        """Return the exit code.
+
+        None while Ray has none. Why Ray gave a job up is added to its log.
+        """
         if self.returncode is None and ray.wait([self.reference], timeout=0)[0]:
             try:
                 self.returncode = ray.get(self.reference)
@@ -82,6 +86,7 @@ class Ray:
         connect(address)
         self.gpus = gpus if gpus >= 0 else float(ray.cluster_resources().get("GPU", 0) > 0)
         self.cpus, self.cuda, self.places = cpus, self.gpus > 0, sys.maxsize
+        self._alive: dict[str, str] = {}  # node -> its address, when it was looked at last
         self.meeting = Path(tempfile.mkdtemp(prefix=".cluster-", dir=folder)).resolve()
         try:
             (self.meeting / "words").write_text(self.meeting.name)
@@ -110,8 +115,11 @@ class Ray:
         return Remote(job, self._run.remote(job, self.here, self.meeting))
 
     def going(self, names: Iterable[str]) -> int:
-        """A job leaves a mark with its machine while it runs; that of a lost machine does not count."""
-        alive = {node["NodeID"] for node in ray.nodes() if node["Alive"]}
+        """A job leaves a mark with its machine while it runs. That of a lost machine does not count."""
+        alive = {node["NodeID"]: node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]}
+        for lost in self._alive.keys() - alive.keys():
+            say(f"warning: machine {self._alive[lost]} is lost; its runs go on elsewhere")
+        self._alive = alive
         return sum(_read(self.meeting / name) in alive for name in names)
 
     def close(self) -> None:
@@ -122,12 +130,13 @@ class Ray:
 def connect(address: str) -> None:
     """Join a cluster as its driver. Errors: UserError where none answers, or where it refuses."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray would tell its makers
+    os.environ.setdefault("RAY_COLOR_PREFIX", "0")  # of what it says about lost machines
     own = {"include_dashboard": False} if address == "local" else {}
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
     try:
         ray.init(address, runtime_env={"env_vars": VARIABLES}, **quiet, **own)
     except ConnectionError as error:
-        remedy = "start one with ray start --head, or give its --address HOST:6379"
+        remedy = "ray start --head starts one; else give its --address HOST:6379, and its token"
         raise UserError("no Ray cluster answers", f"--address {address}", remedy) from error
     except (RuntimeError, ValueError, RayError) as error:
         raise UserError(
@@ -138,7 +147,10 @@ def connect(address: str) -> None:
 
 
 def check(here: dict[str, str], meeting: Path, nodes: list[dict]) -> None:
-    """Compare every machine with this one. Errors: SystemExit(2) after a line for each difference."""
+    """Compare every machine with this one.
+
+    Errors: SystemExit(2) after a line for each difference.
+    """
     answers = {node["NodeID"]: _ask(node["NodeID"], meeting) for node in nodes}
     ray.wait(list(answers.values()), num_returns=len(answers), timeout=CHECK_SECONDS)
     wrong = []
@@ -152,7 +164,10 @@ def check(here: dict[str, str], meeting: Path, nodes: list[dict]) -> None:
 
 
 def _ask(node: str, meeting: Path) -> ray.ObjectRef:
-    """Ask one machine for its facts, by a program: the project may not be there, so that nothing of it can be imported."""
+    """Ask one machine for its facts, by a program.
+
+    The project may not be there, so that nothing of it can be imported.
+    """
     root, words = str(ROOT), ["-m", "benchmarks.machine", str(meeting)]
 
     def ask() -> tuple[int, str]:
@@ -193,6 +208,9 @@ def _read(path: Path) -> str:
 
 
 def _reason(error: Exception) -> str:
-    """Return the last line of an error that Ray passes on, without colours: there the cause stands."""
+    """Return the last line of an error that Ray passes on, without colours.
+
+    There the cause stands.
+    """
     lines = [line for line in str(error).splitlines() if line.strip()]
     return lines[-1].strip() if lines else type(error).__name__

@@ -1,4 +1,7 @@
-"""Where the programs of a suite run: `Engine`, and the one of this machine. benchmarks/cluster.py has the one of Ray."""
+"""Where the programs of a suite run.
+
+`Engine`, and the one of this machine. benchmarks/cluster.py has the one of Ray.
+"""
 
 from collections.abc import Iterable
 from pathlib import Path

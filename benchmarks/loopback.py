@@ -1,6 +1,10 @@
-"""Two or more Ray machines on one: each has an address of the loopback network and can be killed by itself."""
+"""Two or more Ray machines on one.
+
+Each has an address of the loopback network and can be killed by itself.
+"""
 
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -26,6 +30,7 @@ class Machine:
     """
 
     def __init__(self, address: str, folder: Path, head: str = "", cpus: int = 1):
+        close_to_others()
         self.address = address
         self.head = head or f"{address}:{_free_port(address)}"
         where = [f"--address={head}"]
@@ -77,6 +82,15 @@ class Machine:
             except psutil.NoSuchProcess:
                 continue
         self.process.wait()
+
+
+def close_to_others() -> None:
+    """Give this process, and all that it starts, a token for Ray; without it Ray lets everybody in.
+
+    Call it before ray is imported, which reads it once.
+    """
+    os.environ.setdefault("RAY_AUTH_MODE", "token")
+    os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
 
 
 def _free_port(address: str) -> int:

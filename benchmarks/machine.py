@@ -1,4 +1,7 @@
-"""What runs on a machine of a cluster: what is true there, and one job. Started there by benchmarks/cluster.py."""
+"""What runs on a machine of a cluster.
+
+What is true there, and one job. Started there by benchmarks/cluster.py.
+"""
 
 import contextlib
 import hashlib
@@ -35,7 +38,10 @@ def facts(meeting: Path) -> dict[str, str]:
 
 
 def _sum_of_sources() -> str:
-    """Return one sum over the project's files: of two changed checkouts of one commit only this differs."""
+    """Return one sum over the project's files.
+
+    Of two changed checkouts of one commit only this differs.
+    """
     total = hashlib.sha256()
     folders = {path.parent for path in ROOT.glob("*/*.py")}
     paths = [
@@ -58,35 +64,54 @@ def _seen(meeting: Path) -> str:
 
 
 def differences(here: dict[str, str], there: dict[str, str]) -> list[tuple[str, str]]:
-    """Return (what differs, value there) of the facts of another machine; sources are named where the commit is the same."""
+    """Return (what differs, value there) of the facts of another machine.
+
+    Sources are named where the commit is the same.
+    """
     keys = [key for key, value in here.items() if there.get(key) != value]
     if "commit" in keys and "sources" in keys:
         keys.remove("sources")
     return [(key, there.get(key, "unknown")) for key in keys]
 
 
-def run(job: Job, here: dict[str, str], meeting: Path, place: str) -> int:
-    """Run a job and return its exit code.
+def begin(job: Job, here: dict[str, str], meeting: Path, place: str) -> Program:
+    """Start a job, where this machine fits.
 
     here     facts of the driver; a machine that joined later may differ from them
     place    written beside the job's name, so that the driver knows where it is going on
 
-    Errors: RuntimeError where this machine does not fit; Stopped where the program was ended from outside.
+    Errors: RuntimeError where this machine does not fit.
     """
     if found := differences(here, facts(meeting)):
         raise RuntimeError(f"{socket.gethostname()} does not fit: {found[0][0]} is {found[0][1]}")
-    mark = meeting / job.name
-    mark.write_text(place)
-    program = Program(job)
+    (meeting / job.name).write_text(place)
+    return Program(job)
+
+
+def end(program: Program, meeting: Path) -> None:
+    """Wait until a program has saved and ended, and take its mark away."""
+    program.terminate()
+    program.wait()
+    with contextlib.suppress(FileNotFoundError):
+        (meeting / program.job.name).unlink()
+
+
+def run(job: Job, here: dict[str, str], meeting: Path, place: str) -> int:
+    """Run a job and return its exit code. Errors: as `begin` and `own_code`."""
+    program = begin(job, here, meeting, place)
     try:
-        code = program.wait()
+        return own_code(program.wait(), job)
     finally:  # cancelled: the program saves first
-        program.terminate()
-        program.wait()
-        with contextlib.suppress(FileNotFoundError):
-            mark.unlink()
+        end(program, meeting)
+
+
+def own_code(code: int, job: Job) -> int:
+    """Return the exit code of a program that ended of its own accord.
+
+    Errors: Stopped where a signal ended it.
+    """
     if code < 0 or code > 128:
-        raise Stopped(f"{job.name} was ended by signal {code if code > 0 else -code}")
+        raise Stopped(f"{job.name} was ended by signal {-code if code < 0 else code - 128}")
     return code
 
 

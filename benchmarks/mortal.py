@@ -1,6 +1,8 @@
-"""Become a program that hears SIGTERM when its starter ends: ``python mortal.py PID_OF_STARTER PROGRAM.py WORDS``.
+"""Become a program that gets SIGTERM when its starter ends.
 
-Linux keeps the request (PR_SET_PDEATHSIG) over exec. So a run whose starter is killed still saves a checkpoint.
+    python mortal.py PID_OF_STARTER PROGRAM.py WORDS
+
+Linux keeps the request (PR_SET_PDEATHSIG) over exec. A run whose starter is killed can so save.
 """
 
 import ctypes
@@ -12,7 +14,10 @@ PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 def main(starter: int, words: list[str]) -> None:
-    """Ask for the signal, then become the program. A starter that ended before that stops it as the signal would."""
+    """Ask for the signal, then become the program.
+
+    A starter that ended before that stops it as the signal would.
+    """
     if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM):
         raise OSError(ctypes.get_errno(), "prctl")
     if os.getppid() != starter:

@@ -1,4 +1,7 @@
-"""Processes side by side, a bounded number at a time; shared by the programs that start many runs."""
+"""Processes side by side, a bounded number at a time.
+
+Shared by the programs that start many runs.
+"""
 
 import contextlib
 import os

@@ -1,4 +1,7 @@
-"""One program of a suite under way, the same on this machine and on one of a cluster. Imports the standard library alone."""
+"""One program of a suite under way, on this machine or on one of a cluster.
+
+Imports the standard library alone, so that it is quick on a cluster's machines.
+"""
 
 import os
 import signal

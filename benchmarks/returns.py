@@ -226,7 +226,7 @@ class ReturnsConfig:
     only: str = option("", "I/N: only the I-th of N shares of the runs, counted from 0; the others are other jobs' work.")
 
 
-Config = TypeVar("Config", SuiteConfig, ReturnsConfig)
+Config = TypeVar("Config")
 
 
 def opened(argv: list[str], description: str | None, cls: type[Config] = SuiteConfig) -> tuple[Config, dict, Path]:

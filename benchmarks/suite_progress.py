@@ -1,4 +1,7 @@
-"""One line about a suite under way: runs done, going and waiting, frames a second over all runs, time left."""
+"""One line about a suite under way.
+
+It tells runs done, going and waiting, env frames a second over all runs, and the time left.
+"""
 
 import collections
 import contextlib
@@ -81,7 +84,10 @@ class SuiteProgress:
 
 
 def _frames(words: list[str], cuda: bool) -> int:
-    """Return the env frames that a run is to have; 0 where its options are wrong, which the run itself will say."""
+    """Return the env frames that a run is to have.
+
+    0 where its options are wrong, which the run itself will say.
+    """
     with contextlib.suppress(UserError):
         return runs.read(words, cuda)[0].frames
     return 0

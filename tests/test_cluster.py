@@ -1,4 +1,4 @@
-"""Engines: the same jobs on this machine and on two Ray machines of the loopback network, of which one is killed."""
+"""Engines: the same jobs on this machine and on two Ray machines, of which one is killed."""
 
 import io
 import os
@@ -14,11 +14,12 @@ from pathlib import Path
 import psutil
 import pytest
 
-from benchmarks import engine, loopback, machine, pool, returns, suite_progress
+from benchmarks import engine, loopback, lost_machine, machine, pool, returns, suite_progress
 from benchmarks.program import IN_USE, Job, Program
 from foreground.errors import UserError
 from foreground.training import lock
 
+loopback.close_to_others()
 ROOT = Path(__file__).parents[1]
 COUNT = """
 import os, signal, sys, time
@@ -137,7 +138,26 @@ def test_a_program_saves_when_its_suite_is_stopped(name, machines, count, tmp_pa
     assert int((tmp_path / "long").read_text()) == saved >= 10
 
 
-def test_runs_of_a_killed_machine_go_on_elsewhere_and_no_run_ends_twice(machines, count, tmp_path):
+def test_an_exit_code_is_an_answer_and_a_signal_from_outside_is_none(machines, tmp_path):
+    """On Ray: a program that ends by itself is not started again, one that was ended is."""
+    script = tmp_path / "once.py"
+    script.write_text(
+        "import os, pathlib, signal, sys\n"
+        "print('begun', flush=True)\n"
+        "first = len(pathlib.Path(sys.argv[1]).read_text().splitlines()) == 1\n"
+        "if first and sys.argv[2] == 'signal': os.kill(os.getpid(), signal.SIGKILL)\n"
+        "sys.exit(3)\n"
+    )
+    log = {name: tmp_path / f"{name}.log" for name in ("code", "signal")}
+    with closing(engine.opened("ray", 1, tmp_path, machines[0].head, -1, 1)) as cluster:
+        starts = [(name, partial(cluster.start, Job(name, [str(script), str(path), name], path))) for name, path in log.items()]
+        codes = {name: ended.returncode for name, ended in pool.finished(starts, cluster.places)}
+    assert codes == {"code": 3, "signal": 3}
+    assert log["code"].read_text() == "begun\n"
+    assert log["signal"].read_text() == "begun\n" * 2
+
+
+def test_runs_of_a_killed_machine_go_on_elsewhere_and_no_run_ends_twice(machines, count, tmp_path, capfd):
     """The last test of the two machines: one is gone then."""
     lost, ended, going = machines[1], [], []
     with closing(engine.opened("ray", 1, tmp_path, machines[0].head, -1, 1)) as cluster:
@@ -164,6 +184,7 @@ def test_runs_of_a_killed_machine_go_on_elsewhere_and_no_run_ends_twice(machines
     first, again = begun[2]
     assert first == 0 < again
     assert not list(tmp_path.glob(".cluster-*"))
+    assert "warning: machine 127.0.0.3 is lost; its runs go on elsewhere\n" in capfd.readouterr().err
 
 
 def test_a_program_hears_that_its_starter_was_killed(count):
@@ -243,3 +264,12 @@ def test_shares_are_all_the_runs_each_once():
     for wrong in ("3/3", "1", "-1/3", "a/b", "1/", "/", "0/0", "1/3/4"):
         with pytest.raises(UserError, match="--only: write I/N"):
             returns.share(rows, wrong)
+
+
+@pytest.mark.long
+def test_real_runs_of_a_killed_machine_go_on_elsewhere(tmp_path):
+    pytest.importorskip("ray", reason="ray is not installed: pip install -e .[cluster]")
+    with tempfile.TemporaryDirectory(prefix="ray") as folder:
+        row = lost_machine.measure(Path(folder), 3000, tmp_path / "log")
+    assert row["right"], row
+    assert row["results"] == 6

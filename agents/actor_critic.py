@@ -172,9 +172,10 @@ class Critic(nn.Module):
         along = (feature * slope).sum(-1)
         return logits, value.detach() + (along - along.detach())
 
-    def loss(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Negative log-likelihood of the returns: (N, P), (N,) -> scalar."""
-        return -self.head.log_prob(logits, target).mean()
+    def loss(self, logits: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
+        """Negative log-likelihood of the returns: (N, P), (N,), weight (N,) of each -> scalar."""
+        log_prob = self.head.log_prob(logits, target)
+        return -(log_prob if weight is None else weight * log_prob).mean()
 
     @torch.no_grad()
     def follow(self, rate: float | None = None) -> None:
@@ -185,7 +186,12 @@ class Critic(nn.Module):
 
 
 class Model(Protocol):
-    """What imagination needs of a world model."""
+    """What imagination needs of a world model.
+
+    continuation   features (..., F) -> (...), the probability that an episode goes on behind a state; None: it always does
+    """
+
+    continuation: Callable[[Tensor], Tensor] | None
 
     def imagine(self, state: State, action: Tensor) -> State: ...
 
@@ -201,6 +207,7 @@ class Imagined(NamedTuple):
     weight: Tensor | None = None  # (N,), what each roll-out counts for the actor; none: all alike
     behaviour: Tensor | None = None  # (H, N), log pi of the action as sampled when it was taken; none: the policy of now
     member: Tensor | None = None  # (N, M), one-hot: the game whose scale of returns is each roll-out's
+    continuation: Tensor | None = None  # (H+1, N), probability that the episode goes on behind each state; none: it does
 
     @property
     def previous(self) -> State:
@@ -211,9 +218,19 @@ class Imagined(NamedTuple):
         return self.state.map(lambda x: x[1:])
 
     @property
+    def state_feature(self) -> Tensor:
+        """(H+1, N, F): features of the states, without a copy where there is no condition."""
+        return self.feature[..., : sum(part.shape[-1] for part in self.state)]
+
+    @property
     def reached(self) -> Tensor:
-        """(H, N, F): features of the following states, without a copy where there is no condition."""
-        return self.feature[1:, :, : sum(part.shape[-1] for part in self.state)]
+        """(H, N, F): features of the following states."""
+        return self.state_feature[1:]
+
+    @property
+    def alive(self) -> Tensor | None:
+        """(H, N): probability that an episode comes to each state with an action and goes on; none: it always does."""
+        return None if self.continuation is None else self.continuation.detach().cumprod(0)[:-1]
 
 
 RewardFunction = Callable[[Imagined], Tensor]  # -> (H, N): the reward that came with each following state
@@ -285,7 +302,8 @@ class ActorCritic(nn.Module):
         """
         with torch.set_grad_enabled(self.config.gradient == "path"):
             imagined = self.imagine(model, start, condition)
-        return self.improve(imagined._replace(weight=weight, member=member), rewards)
+            going = None if model.continuation is None else model.continuation(imagined.state_feature)
+        return self.improve(imagined._replace(weight=weight, member=member, continuation=going), rewards)
 
     def improve(self, imagined: Imagined, rewards: dict[str, RewardFunction]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """What a roll-out teaches: ({"actor": scalar, "critic": scalar}, metrics)."""
@@ -310,6 +328,9 @@ class ActorCritic(nn.Module):
         metrics |= extra
         gain = gain + bonus
         gain = gain if imagined.weight is None else gain * imagined.weight
+        if imagined.alive is not None:
+            gain = gain * imagined.alive
+            metrics["continuation"] = imagined.continuation.detach().mean()
         losses = {"actor": -gain.mean(), "critic": critic_loss}
         metrics |= {
             "entropy": entropy.mean(),
@@ -330,20 +351,26 @@ class ActorCritic(nn.Module):
         """One reward: lambda-returns and advantages (H, N), their scale, its critic's loss, metrics."""
         critic = self.critics[name]
         logits, value = critic.judge(imagined.feature)  # (H+1, N, P), (H+1, N)
-        returns = lambda_returns(reward, self.config.discount, value[1:], self.config.trace)
+        discount = self.config.discount
+        discount = discount if imagined.continuation is None else discount * imagined.continuation[1:]
+        returns = lambda_returns(reward, discount, value[1:], self.config.trace)
         target, value = returns.detach(), value.detach()
         scale = self.scales[name].update(target, imagined.member)
         metrics = {"return": target.mean(), "value": value.mean(), "scale": scale.mean()}
-        return returns, target - value[:-1], scale, critic.loss(logits[:-1], target), metrics
+        return returns, target - value[:-1], scale, critic.loss(logits[:-1], target, imagined.alive), metrics
 
-    def replayed(self, state: State, reward: Tensor, is_first: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
+    def replayed(
+        self, state: State, reward: Tensor, is_first: Tensor, known: Tensor, terminal: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Return the task critic's loss on rows as they came, and by how much its values exceed their returns.
 
-        state (B, T, ...), reward (B, T), is_first and known bool (B, T). The return of a row is that of its sequence, up to
-        its last row or to the end of its episode, whose value stands for the rest. Rows that end an episode teach nothing.
+        state (B, T, ...), reward (B, T), is_first, known and terminal bool (B, T). The return of a row is that of its
+        sequence, up to its last row or to the end of its episode. The value of that row stands for the rest; it is 0 where
+        the row is terminal. Rows that end an episode teach nothing.
         """
         critic, discount = self.critics["task"], self.config.discount
         logits, value = critic(state.feature.transpose(0, 1))  # (T, B, P), (T, B)
+        value = value if terminal is None else torch.where(terminal.T, 0.0, value)
         cut = is_first[:, 1:].T  # (T-1, B): the next row belongs to another episode
         reward = torch.where(cut, value[:-1], reward[:, 1:].T.float())
         returns = lambda_returns(reward, torch.where(cut, 0.0, discount), value[1:], self.config.trace)

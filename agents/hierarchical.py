@@ -50,7 +50,7 @@ class HighLevelPolicy:
         if set(config.actor_critic.rewards) != {"task"} or config.actor_critic.factors:
             what = "a high-level policy learns from the task alone"
             raise UserError(what, "actor_critic.rewards", "choose task=1, without factors")
-        if set(config.world_model.objective.terms) != {"reward"}:
+        if set(config.world_model.objective.terms) - {"continuation"} != {"reward"}:
             what = "its world model is frozen but for the reward"
             raise UserError(what, "world_model.objective.terms", "choose reward=1")
 
@@ -125,23 +125,29 @@ class Decisions(Part):
     def imagine(self, start: State) -> tuple[Imagined, Tensor]:
         """H high-level steps from start (N, ...), and the reward that came with each, (H, N).
 
-        Within a step rewards are discounted by the K-th root of the discount of a step.
+        Within a step rewards are discounted by the K-th root of the discount of a step. Where
+        episodes may terminate, what comes counts as much as they are likely to go on.
         """
         agent, config = self.agent, self.config.actor_critic
         hold, actor = self.config.hierarchy.hold, agent.actor_critic.actor
-        states, actions, log_probs, rewards = [start], [], [], []
+        going = agent.world_model.continuation or (lambda feature: torch.ones_like(feature[..., 0]))
+        states, actions, log_probs, rewards, alive = [start], [], [], [], [going(start.feature)]
         for _ in range(config.horizon):
             policy = actor(states[-1].feature)
             action = policy.sample()
-            state, total = states[-1], 0.0
+            state, total, now = states[-1], 0.0, torch.ones_like(alive[0])
             skill = agent.skills.nearest(action.clamp(-1, 1))
             for step in range(hold):
                 state = agent.world_model.imagine(state, agent.choose(state, skill))
-                total = total + config.discount ** (step / hold) * agent.world_model.reward(state.feature)
+                total = total + config.discount ** (step / hold) * (now * agent.world_model.reward(state.feature))
+                now = now * going(state.feature)
             states.append(state)
             actions.append(action)
             log_probs.append(clipped_normal_log_prob(action.clamp(-1, 1), *policy))
             rewards.append(total)
+            alive.append(now)
         state = State(*(torch.stack(column) for column in zip(*states)))
         imagined = Imagined(state, state.feature, torch.stack(actions), torch.stack(log_probs))
+        if agent.world_model.continuation is not None:
+            imagined = imagined._replace(continuation=torch.stack(alive))
         return imagined, torch.stack(rewards)

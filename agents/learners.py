@@ -145,14 +145,15 @@ class Imagination(Part):
 
     def __call__(self, update: Step) -> Metrics:
         update.starts = self.agent.commander.starts(update.state, update.batch)
-        seen = (update.state, update.batch["reward"], update.batch["is_first"])
-        return self.learn(update.starts, seen if self.config.actor_critic.replay_value else None)
+        rows = (update.batch[name] for name in ("reward", "is_first", "is_terminal"))
+        seen = (update.state, *rows) if self.config.actor_critic.replay_value else None
+        return self.learn(update.starts, seen)
 
-    def learn(self, starts: Starts, replayed: tuple[State, Tensor, Tensor] | None = None) -> Metrics:
+    def learn(self, starts: Starts, replayed: tuple[State, Tensor, Tensor, Tensor] | None = None) -> Metrics:
         """One step of actor and critics.
 
-        replayed   states (B, T, ...), rewards and is_first (B, T) that the task's critic learns
-                   from as well
+        replayed   states (B, T, ...), rewards, is_first and is_terminal (B, T) that the task's
+                   critic learns from as well
         """
         losses, found, metrics = self.gradients(starts.state, starts.condition, starts.member, replayed)
         norms = step(self.optimisers, losses, found)
@@ -171,12 +172,13 @@ class Imagination(Part):
         start: State,
         condition: Tensor | None,
         member: Tensor | None,
-        replayed: tuple[State, Tensor, Tensor] | None,
+        replayed: tuple[State, Tensor, Tensor, Tensor] | None,
     ) -> tuple[dict, dict, dict]:
         """Losses of actor and critics and their gradients; metrics."""
         losses, metrics = self.judge(start, condition, member=member)
         if replayed is not None:
-            known = known_rows(replayed[2], self.config.world_model.context)
-            loss, metrics["task/over_replay"] = self.actor_critic.replayed(*replayed, known)
+            state, reward, is_first, terminal = replayed
+            known = known_rows(is_first, self.config.world_model.context)
+            loss, metrics["task/over_replay"] = self.actor_critic.replayed(state, reward, is_first, known, terminal)
             losses["critic"] = losses["critic"] + self.config.actor_critic.replay_value * loss
         return detached(losses), gradients(self.optimisers, losses), detached(metrics)

@@ -22,7 +22,7 @@ from foreground.agents.config import (
 from foreground.agents.discovery import DiscoveryConfig
 from foreground.agents.skills import SKILLED, SkillConfig
 from foreground.configs.manual import manual
-from foreground.envs import SIGNALS, action_repeat_of, backgrounds, registry
+from foreground.envs import SIGNALS, action_repeat_of, backgrounds, registry, specs
 from foreground.envs.backgrounds import BackgroundConfig
 from foreground.envs.families import Family, FamilyConfig, make_family
 from foreground.errors import UserError, nearest
@@ -58,6 +58,8 @@ DISCOVERING = (
 )
 MEASURING = SKILLED[0], lambda run: run.skill.size and not run.hierarchy.hold
 PLAYING = backgrounds.PLAYING[0], lambda run: backgrounds.PLAYING[1](run.background)
+OF_GYMNASIUM = "where --task is gymnasium:ENV_ID", lambda run: registry.is_gymnasium(run.task)
+OF_SUITE = "by tasks of dm_control's suite", lambda run: not registry.is_gymnasium(run.task)
 FLAT = "by every agent but hierarchical", lambda run: not run.hierarchy.hold
 WHOLE = (
     "by every agent but hierarchical and those with modes",
@@ -81,7 +83,12 @@ class EnvironmentConfig:
         "What the video replaces: sky and floor, the sky alone, or what the colour rule of older work takes for it.",
         choices=("sky_and_floor", "sky", "colour"),
     )
-    time_limit: int = option(1000, "Env frames of an episode.", ge=10)
+    time_limit: int = option(1000, "Env frames of an episode; an environment of Gymnasium has its own.", ge=1)
+    terminates: str = option(
+        "auto",
+        "Whether an episode may end in a terminal state, so that continuation is learned; auto: with gymnasium:ENV_ID.",
+        choices=("auto", "true", "false"),
+    )
 
 
 PROBED = "where --evaluation.latent is true", lambda evaluation: evaluation.latent
@@ -104,7 +111,15 @@ class RunConfig:
     """Foreground: train an agent that learns what it can control and ignores the rest of the picture."""
 
     agent: str = option("infopower", "The method, a preset.", choices=AGENTS)
-    task: str = option("walker-stand", "Task of dm_control's suite, <domain>-<task>.")
+    task: str = option("walker-stand", "Task of dm_control's suite, <domain>-<task>, or gymnasium:ENV_ID.")
+    env_module: str = option(
+        "",
+        "Module that registers the environment, installed or in the current folder.",
+        read_if=OF_GYMNASIUM,
+    )
+    env_arguments: dict[str, str] = option(
+        {}, "Keyword arguments for that environment, such as camera_name=corner.", read_if=OF_GYMNASIUM
+    )
     size: str = option("auto", "Sizes of the networks, a preset; auto: cpu, or 12m where there is CUDA.", choices=SIZES)
     frames: int = option(30_000, "Env frames to train for (agent steps times action repeat).", ge=1)
     seed: int = option(0, "Seed of networks, environments and sampling.", ge=0, le=2**31 - 1)
@@ -139,7 +154,7 @@ class RunConfig:
         "What a new run takes from that of --skills: its world model, or its skills as well; a preset sets it.",
         choices=("nothing", "world_model", "skills"),
     )
-    environment: EnvironmentConfig = option(EnvironmentConfig, "Environment", read_if={"mask": PLAYING})
+    environment: EnvironmentConfig = option(EnvironmentConfig, "Environment", read_if={"mask": PLAYING, "time_limit": OF_SUITE})
     background: BackgroundConfig = option(BackgroundConfig, "Background")
     family: FamilyConfig = option(FamilyConfig, "Family of games")
     training: TrainingConfig = option(TrainingConfig, "Training")
@@ -170,6 +185,10 @@ class RunConfig:
             raise UserError(what, "training.prefill", f"choose less than {self.frames}, or more --frames")
         if self.modes.number and (self.hierarchy.hold or self.skill.size):
             raise UserError("modes go with neither skills nor a hierarchy", "modes.number", "leave one of them out")
+        told = [name for name in SIGNALS if name in self.world_model.objective.terms]
+        if told and registry.is_gymnasium(self.task):
+            what = f"{self.task} does not tell {' and '.join(told)}"
+            raise UserError(what, "--task", "choose a task of dm_control's suite, or a method without them, such as metra")
         if self.games and [name for name in SIGNALS if name in self.world_model.objective.terms]:
             what = "use and safety are not told where there is a family of games"
             raise UserError(what, "family.kind", "choose none, or a method without them")
@@ -184,6 +203,12 @@ class RunConfig:
     def games(self) -> Family | None:
         """The family that is played, where there is one. Errors: UserError when the task is none of it."""
         return make_family(self.family, self.task)
+
+    @property
+    def terminates(self) -> bool:
+        """Whether an episode may end in a terminal state."""
+        choice = self.environment.terminates
+        return registry.terminates(self.task) if choice == "auto" else choice == "true"
 
     @property
     def signals(self) -> tuple[str, ...]:
@@ -205,8 +230,23 @@ def by_rule(config: RunConfig) -> RunConfig:
     repeat = config.environment.action_repeat or action_repeat_of(config.task)
     ratio = config.training.train_ratio or REPLAYED_PER_FRAME * repeat
     environment = replace(config.environment, action_repeat=repeat)
+    if registry.is_gymnasium(config.task):
+        limit = specs.time_limit_of(config.task, config.env_module, config.env_arguments)
+        environment = replace(environment, time_limit=limit or environment.time_limit)
     training = replace(config.training, train_ratio=ratio)
-    return replace(config, task=registry.canonical(config.task), environment=environment, training=training)
+    config = replace(config, task=registry.canonical(config.task), environment=environment, training=training)
+    return with_continuation(config) if config.terminates else config
+
+
+def with_continuation(config: RunConfig) -> RunConfig:
+    """Return the config with the information term `continuation`, under the multiplier where the reward is."""
+    objective = config.world_model.objective
+    terms = objective.terms if "continuation" in objective.terms else objective.terms | {"continuation": 1.0}
+    constraint = objective.constraint
+    if "reward" in constraint and "continuation" not in constraint:
+        constraint = (*constraint, "continuation")
+    objective = replace(objective, terms=terms, constraint=constraint)
+    return replace(config, world_model=replace(config.world_model, objective=objective))
 
 
 def _given_text(argv: list[str], name: str) -> str:
@@ -241,6 +281,8 @@ def read(argv: list[str], cuda: bool, ours: list[str] | tuple[str, ...] = ()) ->
         size = "12m" if cuda and _given(every, "device", "auto", ("auto", "cpu", "cuda")) != "cpu" else "cpu"
     given = os.path.expanduser(_given_text(argv, "skills"))
     there = shared(Path(given), agent) if given else {}
+    if registry.is_gymnasium(_given_text(every, "task") or there.get("task", "")):
+        ours = [*ours, "--background.source", "none"]  # unless the user gives one
     size = there.get("size", size) if _given_text(every, "size") in ("", "auto") else size
     # The size comes first: a method of another era (infopower_paper) brings its own.
     words = ["--config", f"size_{size}", "--config", agent, *argv]
@@ -348,7 +390,7 @@ def shared(run: Path, agent: str) -> dict:
         raise UserError("that run is hierarchical itself", f"--skills {run}", f"give the run of its skills, {other.skills}")
     del there["world_model"]["objective"], there["hierarchy"]["hold"], there["environment"]["number"]
     skills = SKILL_SECTIONS if begin_of(agent) == "skills" else ()
-    return {name: there[name] for name in ("task", "size", *SECTIONS, *skills)}
+    return {name: there[name] for name in ("task", "env_module", "env_arguments", "size", *SECTIONS, *skills)}
 
 
 def check_skills(config: RunConfig, there: dict) -> None:

@@ -3,7 +3,6 @@
 import copy
 from typing import Any
 
-import cv2
 import gymnasium
 import numpy as np
 from gymnasium.utils import seeding
@@ -12,7 +11,8 @@ from foreground.envs import registry, tasks
 from foreground.envs.backgrounds import Background, BackgroundConfig, load_background
 from foreground.envs.families import Family, Game
 from foreground.envs.games import Playing
-from foreground.envs.rendering import Renderer, colour_rule_mask, composite
+from foreground.envs.rendering import Renderer
+from foreground.envs.scene import draw
 from foreground.envs.signals import Signals
 from foreground.envs.simulator import PhysicsError, suite
 from foreground.envs.snapshots import Snapshots
@@ -207,25 +207,7 @@ class DMCEnv(gymnasium.Env):
         return self.playing.reward() if self.playing else float(self._task.get_reward(self._physics))
 
     def _draw(self, renderer: Renderer) -> np.ndarray:
-        if self.background is None:
-            return renderer.picture()
-        plain = renderer.picture() if self._mask == "colour" or self.background.window else None
-        behind = self._behind(renderer.size, plain)
-        if self._mask == "colour":
-            return np.where(colour_rule_mask(plain)[..., None], plain, behind)
-        return composite(*renderer.foreground(), behind)
-
-    def _behind(self, size: int, plain: np.ndarray | None) -> np.ndarray:
-        """The video frame at `size`; outside the video's window it is the task's plain picture."""
-        frame = self.background.frame()
-        if frame.shape[0] != size:
-            frame = cv2.resize(frame, (size, size), interpolation=cv2.INTER_LINEAR)
-        if not self.background.window:
-            return frame
-        inside = self.background.window_slices(size)
-        behind = plain.copy()
-        behind[inside] = frame[inside]
-        return behind
+        return draw(renderer, self.background, self._mask)
 
 
 def _check_arguments(task, size, action_repeat, background, mask, time_limit, render_mode, render_size) -> None:

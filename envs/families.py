@@ -167,6 +167,8 @@ FAMILIES = {"tasks": Tasks, "speed": Speeds, "dynamics": Dynamics}
 
 def make_family(config: FamilyConfig, task: str) -> Family | None:
     """The family that a run's task belongs to; none where there is one game. Errors: UserError when it does not."""
+    if config.kind != "none" and registry.is_gymnasium(task):
+        raise UserError(f"{task} has no family of games", "family.kind", "leave it out, or choose a task of dm_control's suite")
     return FAMILIES[config.kind](config, task) if config.kind != "none" else None
 
 

@@ -1,4 +1,5 @@
-"""What `--task` may name: a task of dm_control's suite, or any environment that is registered with Gymnasium.
+"""What `--task` may name: a task of dm_control's suite, or any environment that is registered with
+Gymnasium.
 
 | text | what it is |
 |---|---|
@@ -30,7 +31,9 @@ def gymnasium_id(task: str) -> str:
 
 
 def body_of(task: str) -> str:
-    """Return the body of a task: its domain in the suite; an environment of Gymnasium shares its body with no other."""
+    """Return the body of a task: its domain in the suite; an environment of Gymnasium shares its
+    body with no other.
+    """
     return task if is_gymnasium(task) else canonical(task).split("-")[0]
 
 
@@ -40,12 +43,15 @@ def file_name(task: str) -> str:
 
 
 def terminates(task: str) -> bool:
-    """Return whether an episode may end in a terminal state: no task of the suite that is played here has one."""
+    """Return whether an episode may end in a terminal state: no task of the suite that is played
+    here has one.
+    """
     return is_gymnasium(task)
 
 
 def check_dmc(task: str, video: bool, where: str = "--task") -> None:
-    """Raise UserError where a name is no task of the suite, or one that pictures or a video do not fit.
+    """Raise UserError where a name is no task of the suite, or one that pictures or a video do not
+    fit.
 
     video   whether a video plays behind the robot
     """

@@ -41,25 +41,43 @@ def _gl_context():
     return _of_thread.context
 
 
+@contextlib.contextmanager
+def _current(context):
+    """Make a context of dm_control's current, also where another library made its own current in this thread.
+
+    dm_control's record of what is current does not know of that, as when an environment of Gymnasium renders.
+    """
+    with context.make_current() as calls:
+        calls.call(context._platform_make_current)
+        yield calls
+
+
 def renderer_name() -> str:
     """Return what draws in this process, by OpenGL's own words: pixels of two renderers differ."""
     from OpenGL import GL  # only now: MuJoCo has told PyOpenGL which platform to take
 
-    with _gl_context().make_current() as context:
+    with _current(_gl_context()) as context:
         words = [context.call(GL.glGetString, name) for name in (GL.GL_RENDERER, GL.GL_VERSION)]
     return ", ".join(word.decode(errors="replace") for word in words if word)
 
 
+def fixed_camera(index: int) -> "mujoco.MjvCamera":
+    """Return the camera of the model with an index."""
+    camera = mujoco.MjvCamera()
+    camera.type, camera.fixedcamid = mujoco.mjtCamera.mjCAMERA_FIXED, index
+    return camera
+
+
 class Renderer:
-    """Draws one model at one size with a fixed camera. `close` frees the GL memory."""
+    """Draws one model at one size with one camera. `close` frees the GL memory."""
 
     _context = None
 
-    def __init__(self, physics, size: int, camera: int, keep_floor: bool = False, coarse: bool = True):
+    def __init__(self, physics, size: int, camera: "int | mujoco.MjvCamera", keep_floor: bool = False, coarse: bool = True):
         """
         physics     dm_control Physics; the model's visual settings are changed here and put back
         size        height and width of the pictures
-        camera      index of a camera of the model
+        camera      index of a camera of the model, or any other
         keep_floor  the floor belongs to the foreground (planes are drawn and are in the mask)
         coarse      fewer polygons in round shapes, for speed
         """
@@ -70,13 +88,12 @@ class Renderer:
         self._keep_floor = keep_floor
         self._options = mujoco.MjvOption()
         self._options.flags[mujoco.mjtVisFlag.mjVIS_RANGEFINDER] = False  # rays of sensors are no part of the robot
-        self._camera = mujoco.MjvCamera()
-        self._camera.type, self._camera.fixedcamid = mujoco.mjtCamera.mjCAMERA_FIXED, camera
+        self._camera = camera if isinstance(camera, mujoco.MjvCamera) else fixed_camera(camera)
         self._viewport = mujoco.MjrRect(0, 0, self._drawn, self._drawn)
         self._rgb = np.empty((self._drawn, self._drawn, 3), np.uint8)
         self._depth = np.empty((self._drawn, self._drawn), np.float32)
         self._gl = _gl_context()
-        with self._gl.make_current(), _render_settings(self._model, self._drawn, coarse):
+        with _current(self._gl), _render_settings(self._model, self._drawn, coarse):
             try:
                 self._context = mujoco.MjrContext(self._model, mujoco.mjtFontScale.mjFONTSCALE_50)
             except mujoco.FatalError as error:  # GLFW without a display notices only here
@@ -102,7 +119,7 @@ class Renderer:
 
     def close(self) -> None:
         if self._context is not None and not self._gl.terminated:
-            with self._gl.make_current():
+            with _current(self._gl):
                 self._context.free()
         self._context = None
 
@@ -120,7 +137,7 @@ class Renderer:
             self._model, self._data, self._options, None, self._camera, mujoco.mjtCatBit.mjCAT_ALL, self._scene
         )
         groups[self._planes] = shown
-        with self._gl.make_current():
+        with _current(self._gl):
             mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._context)  # another renderer may be bound
             mujoco.mjr_render(self._viewport, self._scene, self._context)
             mujoco.mjr_readPixels(self._rgb, depth, self._viewport, self._context)

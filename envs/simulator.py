@@ -73,7 +73,20 @@ except (ImportError, AttributeError, OSError, RuntimeError) as error:
         raise  # the package itself is not installed: that is what the message should say
     raise no_drawing() from error
 
+
+def open_display() -> None:
+    """Open the display of MuJoCo's own contexts, with which environments of Gymnasium render.
+
+    They close it at the end of the process. What was opened last is closed first, so that it is opened before the contexts of
+    dm_control, which need it until they are freed.
+    """
+    if os.environ.get("MUJOCO_GL", "").lower() == "egl":
+        from mujoco.egl import GLContext
+
+        GLContext(1, 1).free()
+
+
 # cheetah.xml asks for an attribute that MuJoCo will drop: a line at every environment, about nothing a user can change.
 logging.getLogger("absl").addFilter(lambda record: "settotalmass" not in record.getMessage())
 
-__all__ = ["PhysicsError", "_render", "mujoco", "no_drawing", "suite"]
+__all__ = ["PhysicsError", "_render", "mujoco", "no_drawing", "open_display", "suite"]

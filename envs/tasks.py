@@ -1,7 +1,8 @@
-"""The tasks of dm_control's suite: which there are, how they are seen, and which are refused, with the reason.
+"""The tasks of dm_control's suite: which there are, how they are seen, and which are refused, with
+the reason.
 
-Plain values only: no simulator is imported here. The masks of all tasks were looked at, and tests hold them against MuJoCo's
-segmentation (docs/environments.md).
+Plain values only: no simulator is imported here. The masks of all tasks were looked at, and tests
+hold them against MuJoCo's segmentation (docs/environments.md).
 """
 
 # The 28 tasks of the DeepMind Control benchmark.

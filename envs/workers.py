@@ -5,11 +5,13 @@ import functools
 import multiprocessing
 import signal
 from collections.abc import Callable
+from typing import Any
 
 import gymnasium
 import numpy as np
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode
 
+from foreground.envs.offers import Snapshotable, offered
 from foreground.errors import UserError, WorkerLost, say
 
 PATIENCE = 60.0  # seconds for a step or a reset of all; software rendering on a busy machine takes a second at most
@@ -27,6 +29,7 @@ def name_of(number: int) -> str:
 class Guarded(gymnasium.Wrapper):
     """What an environment raises, in words: not every exception can leave a process, and one that cannot is waited for.
 
+    Every environment has a `snapshot` here; it is None where the environment offers none (offers.py).
     failed   makes the exception of a sentence
     """
 
@@ -39,6 +42,19 @@ class Guarded(gymnasium.Wrapper):
 
     def step(self, action):
         return self._said(self.env.step, action)
+
+    @property
+    def snapshot(self) -> Any:
+        inner = offered(self.env, Snapshotable)
+        return None if inner is None else inner.snapshot
+
+    @snapshot.setter
+    def snapshot(self, taken: Any) -> None:
+        """Raise ValueError where the environment offers no snapshot."""
+        inner = offered(self.env, Snapshotable)
+        if inner is None:
+            raise ValueError("the environment offers no snapshot")
+        inner.snapshot = taken
 
     def _said(self, method: Callable, *words, **options):
         try:

@@ -16,6 +16,7 @@ from foreground.agents.agent import WorldModelAgent
 from foreground.agents.base import Held
 from foreground.agents.commanders import Fixed, renewed
 from foreground.agents.memory import Memory
+from foreground.envs.offers import Simulated, offered
 from foreground.evaluation import posture
 from foreground.evaluation.driver import Callback, Driver, Moment, memory_of, policy_of
 from foreground.evaluation.skills import in_waves
@@ -46,7 +47,7 @@ def draw(make_env: Callable[[], gymnasium.Env], number: int, steps: int, seed: i
             random = np.random.default_rng([seed, index])
             end = Driver([env], walk, lambda _, random=random: (random, np.zeros(env.action_space.shape)))
             image = end.run([seed + index], steps).image[0]
-            goals.append(Goal(image, env.unwrapped.simulator_state()))
+            goals.append(Goal(image, offered(env, Simulated).simulator_state()))
     finally:
         env.close()
     return goals
@@ -91,14 +92,14 @@ class Distances(Callback):
         self.rows: list[np.ndarray] = []
 
     def moved(self, moment: Moment) -> None:
-        state = np.stack([env.unwrapped.simulator_state() for env in moment.envs])
+        state = np.stack([offered(env, Simulated).simulator_state() for env in moment.envs])
         self.rows.append(posture.distance(self.body, state, self.aim))
 
 
 @torch.no_grad()
 def _distances(agent: WorldModelAgent, envs: list[gymnasium.Env], goals: list[Goal], steps: int, seed: int) -> np.ndarray:
     """(N, T) bins between robot and goal after each step."""
-    distances = Distances(posture.body(envs[0].unwrapped.physics), np.stack([goal.state for goal in goals]))
+    distances = Distances(posture.body(offered(envs[0], Simulated).physics), np.stack([goal.state for goal in goals]))
     towards = Towards(agent, look(agent, np.stack([goal.image for goal in goals])).float())
     driver = Driver(envs, policy_of(agent, towards), memory_of(agent, len(envs)), [distances])
     driver.run([seed + 10_000 + index for index in range(len(envs))], steps)

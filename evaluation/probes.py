@@ -51,14 +51,16 @@ def read(record: Record) -> dict[str, float]:
 
     R2 per number of the state and their means; R2 of the background's pixels and phase, accuracy of its clip beside the
     share of the commonest one; nats by the network's readings (`nats`); behavioural similarity; the part of the reward's
-    variance that the model explains. Numbers that do not vary are left out.
+    variance that the model explains. Numbers that do not vary are left out; so is the state where the environment tells none.
     """
     train, test = halves(record)
     varies = _varies(train, test)
     result = {"reward_explained": explained(record.predicted, record.reward)}
-    result["similarity"] = similarity(test.latent, test.state[:, varies])
+    if record.names:
+        result["similarity"] = similarity(test.latent, test.state[:, varies])
     for kind in KINDS:
-        result |= _read_state(kind, train, test, varies)
+        if record.names:
+            result |= _read_state(kind, train, test, varies)
         if record.clip[0] >= 0:
             result |= _read_background(kind, train, test)
         progress.advance()
@@ -104,7 +106,7 @@ def foresee(
     Per horizon: the part of the reward's variance that is explained, and R2 of the state by the linear probe that was
     fitted on states that have seen the image. The mean of `samples` roll-outs of the prior; the second half of `read`.
     """
-    probe, varies = _state_probe(record)
+    probe, varies = _state_probe(record) if record.names else (None, None)
     longest, rssm = max(horizons), agent.world_model.rssm
     usable = np.zeros(len(record.episode), bool)
     usable[:-longest] = (record.episode[longest:] == record.episode[:-longest]) & (record.episode[:-longest] // 2 % 2 == 1)
@@ -120,12 +122,12 @@ def foresee(
             if step not in horizons:
                 continue
             feature = state.feature.float()
-            seen = probe(feature.cpu().numpy()).reshape(samples, len(start), -1).mean(0)
-            true = record.state[start + step][:, varies]
             if agent.world_model.rewarded:
                 reward = agent.world_model.reward(feature).unflatten(0, (samples, -1)).mean(0).cpu().numpy()
                 row[f"ahead/{step}/reward_explained"] = explained(reward, record.reward[start + step])
-            row[f"ahead/{step}/state"] = _mean(_scores(seen, true))
+            if probe is not None:
+                seen = probe(feature.cpu().numpy()).reshape(samples, len(start), -1).mean(0)
+                row[f"ahead/{step}/state"] = _mean(_scores(seen, record.state[start + step][:, varies]))
     return row
 
 

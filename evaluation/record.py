@@ -13,6 +13,7 @@ import torch
 
 from foreground.agents.agent import WorldModelAgent
 from foreground.agents.memory import Memory
+from foreground.envs.offers import Backed, Described, offered
 from foreground.evaluation import progress
 from foreground.evaluation.driver import Callback, Driver, Moment
 
@@ -24,7 +25,7 @@ class Record:
     """Steps of whole episodes: what the agent's latent was, and what was true."""
 
     latent: np.ndarray  # (n, F)
-    state: np.ndarray  # (n, S), dm_control's own state observation: the robot, and the objects of the task
+    state: np.ndarray  # (n, S), what the environment tells of the robot and the objects of the task; S may be 0
     names: tuple[str, ...]  # of the S numbers
     action: np.ndarray  # (n, A), taken at the step
     reward: np.ndarray  # (n,), came with the step
@@ -61,7 +62,7 @@ def collect(
                 # Four at a time: the halves that fit and score (probes.halves) both see every actor.
                 rows += _play(agent, actors[episode // 4 % len(actors)], env, episode, seed)
                 progress.advance()
-        names = tuple(_flat(env.unwrapped.state_observation())[0])
+        names = tuple(_true(env)[0])
     finally:
         env.close()
     columns = [np.stack(column) for column in zip(*rows)]
@@ -103,9 +104,15 @@ class Truth(Callback):
         env, model = moment.envs[0], self.agent.world_model
         feature, reward = moment.memory[1].state.feature, np.float32(moment.reward[0])
         predicted = np.float32(float(model.reward(feature)[0]) if model.rewarded else 0.0)
-        _, state = _flat(env.unwrapped.state_observation())
+        _, state = _true(env)
         latent = feature[0].float().cpu().numpy()
         self.rows.append((latent, state, moment.action[0], reward, predicted, *_behind(env), np.int64(self.episode)))
+
+
+def _true(env: gymnasium.Env) -> tuple[list[str], np.ndarray]:
+    """Return names and values (S,) of the state as the environment tells it; none where it tells nothing."""
+    described = offered(env, Described)
+    return _flat(described.state_observation()) if described else ([], np.zeros(0, np.float32))
 
 
 def _flat(observation: dict[str, np.ndarray]) -> tuple[list[str], np.ndarray]:
@@ -120,7 +127,8 @@ def _flat(observation: dict[str, np.ndarray]) -> tuple[list[str], np.ndarray]:
 
 def _behind(env: gymnasium.Env) -> tuple[np.int64, np.float32, np.ndarray]:
     """Which clip, where in it, and its pixels averaged to 8x8."""
-    background = env.unwrapped.background
+    backed = offered(env, Backed)
+    background = None if backed is None else backed.background
     if background is None:
         return np.int64(-1), np.float32(0), np.zeros(GRID * GRID * 3, np.float32)
     small = cv2.resize(background.frame(), (GRID, GRID), interpolation=cv2.INTER_AREA)

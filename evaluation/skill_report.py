@@ -11,6 +11,7 @@ from foreground import build
 from foreground.agents.agent import WorldModelAgent
 from foreground.agents.skills import Skills
 from foreground.configs.run import RunConfig
+from foreground.envs import registry
 from foreground.errors import UserError
 from foreground.evaluation import charts, downstream, films, goals, progress, skills, verdicts
 from foreground.training import pictures
@@ -68,7 +69,7 @@ def show(
         with progress.stage(f"{name}, skills", rollouts, "rollout", in_steps(rollouts, steps)):
             record = skills.play(agent, make_env, chosen, skills.REPEATS, steps, seed)
         row = skills.measure(record)
-        if targets and agent.discovery is not None:
+        if targets and agent.discovery is not None and record.body is not None:
             most = min(2 * steps, longest)
             with progress.stage(f"{name}, goals", targets, "goal", targets * steps + in_steps(targets, most)):
                 aims = goals.draw(make_env, targets, steps, seed)
@@ -89,7 +90,7 @@ def best_skill(
     config: RunConfig, agent: WorldModelAgent, side: str, background=None, number: int = TILES, episodes: int = 3
 ) -> dict[str, float]:
     """On the run's task, as shares of the expert's return: that of the best of `number` skills, and of them all."""
-    if not number:
+    if not number or registry.is_gymnasium(config.task):  # nobody knows what an expert would reach there
         return {}
     maker, frames = build.environment_maker(config, side, background), config.environment.time_limit
     rollouts, steps = (number + 1) * episodes, frames // config.environment.action_repeat

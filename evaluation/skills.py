@@ -20,6 +20,7 @@ from sklearn.ensemble import ExtraTreesRegressor
 from foreground import envs as environments
 from foreground.agents.agent import WorldModelAgent
 from foreground.agents.commanders import Fixed
+from foreground.envs.offers import Simulated, offered
 from foreground.evaluation import posture, progress
 from foreground.evaluation.driver import Callback, Driver, Features, Film, Moment, memory_of, policy_of
 
@@ -35,13 +36,13 @@ class SkillRecord:
     """Rollouts of every skill, each from the same R starts, clips included."""
 
     skill: np.ndarray  # (K, C)
-    state: np.ndarray  # (K, R, T+1, S)
-    body: posture.Body  # what the S numbers are
+    state: np.ndarray  # (K, R, T+1, S); S is 0 where no simulator is offered
+    body: posture.Body | None  # what the S numbers are
     direction: np.ndarray  # (K, R, T, C), what discovery rewards along the skill, a step each; C is 0 without discovery
     way: np.ndarray  # (K, R, T, C), the same from one state, the first of all, to each state
     reward: np.ndarray  # (K, R, T), of discovery
-    violation: np.ndarray  # (K, R, T, 4), see Signals.violations; each in [0, 1]
-    signal: np.ndarray  # (K, R, T, 2), use and safety
+    violation: np.ndarray  # (K, R, T, 4), see Signals.violations; each in [0, 1]; or (K, R, T, 0)
+    signal: np.ndarray  # (K, R, T, 2), use and safety; or (K, R, T, 0)
     film: np.ndarray  # uint8 (K, T, H, W, 3), of the first repeat
     render_fps: float
 
@@ -58,7 +59,9 @@ def play(
     every, looks = skills.repeat(repeats, 1), []  # (R K, C), repeat by repeat
 
     def wave(envs: list[gymnasium.Env], rows: slice) -> tuple:
-        looks.append((posture.body(envs[0].unwrapped.physics), envs[0].metadata.get("render_fps", 20.0)))
+        simulated = offered(envs[0], Simulated)
+        body = posture.body(simulated.physics) if simulated else None
+        looks.append((body, envs[0].metadata.get("render_fps", 20.0)))
         return _play(agent, envs, every[rows], steps, seeds[rows], filmed=rows.start < len(skills))
 
     columns = list(zip(*in_waves(make_env, len(every), wave)))
@@ -94,7 +97,10 @@ def in_waves(make_env: Callable[[], gymnasium.Env], number: int, play: Callable[
 
 
 class Looks(Callback):
-    """Keeps what the simulator says after each step: `states` [(N, S)], `violations` [(N, 4)], `signals` [(N, 2)]."""
+    """Keeps what the simulator says after each step: `states` [(N, S)], `violations` [(N, 4)], `signals` [(N, 2)].
+
+    S, 4 and 2 are 0 where the environments offer no simulator, or no signals.
+    """
 
     def __init__(self):
         self.states: list[np.ndarray] = []
@@ -103,16 +109,17 @@ class Looks(Callback):
 
     def acted(self, moment: Moment) -> None:
         if not self.states:
-            domain = moment.envs[0].unwrapped.task.split("-")[0]
-            physics = [env.unwrapped.physics for env in moment.envs]
-            self.readers = [environments.Signals(one, domain, ("use", "safety")) for one in physics]
+            self.readers = _signals(moment.envs)
             self.states.append(_states(moment.envs))
 
     def moved(self, moment: Moment) -> None:
         pairs = list(zip(self.readers, moment.action))
         self.states.append(_states(moment.envs))
-        self.violations.append(np.array([list(reader.violations(one).values()) for reader, one in pairs]))
-        self.signals.append(np.stack([reader.read(one) for reader, one in pairs]))
+        number = len(moment.envs)
+        violations = np.array([list(reader.violations(one).values()) for reader, one in pairs])
+        self.violations.append(violations.reshape(number, -1))
+        told = np.array([reader.read(one) for reader, one in pairs], np.float32)
+        self.signals.append(told.reshape(number, -1))
 
 
 def _play(
@@ -134,8 +141,19 @@ def _play(
     return latents, *columns, np.stack(film.images, 1) if filmed else None
 
 
+def _signals(envs: list[gymnasium.Env]) -> list[environments.Signals]:
+    """Return what tells use and safety of each; empty where no simulator is offered, or its domain has no such signals."""
+    found = [offered(env, Simulated) for env in envs]
+    domains = [environments.registry.body_of(one.task) for one in found if one]
+    if len(domains) < len(envs) or not {*domains} <= {*environments.USES}:
+        return []
+    return [environments.Signals(one.physics, domain, ("use", "safety")) for one, domain in zip(found, domains)]
+
+
 def _states(envs: list[gymnasium.Env]) -> np.ndarray:
-    return np.stack([env.unwrapped.simulator_state() for env in envs])  # (N, S)
+    """(N, S), the simulator's numbers; S is 0 where no simulator is offered."""
+    found = [offered(env, Simulated) for env in envs]
+    return np.stack([one.simulator_state() if one else np.zeros(0) for one in found])
 
 
 def _discovery(agent: WorldModelAgent, feature: torch.Tensor, skills: torch.Tensor) -> tuple[np.ndarray, ...]:
@@ -152,11 +170,16 @@ def _discovery(agent: WorldModelAgent, feature: torch.Tensor, skills: torch.Tens
 
 def measure(record: SkillRecord) -> dict[str, float]:
     """All that a record tells; keys as in docs/reference/metrics.md, under skills/."""
-    row = {f"identifiability/{key}": value for key, value in identifiability(record).items()}
-    row |= {f"coverage/{key}": value for key, value in posture.coverage(record.body, record.state).items()}
-    row |= {f"violation/{name}": value for name, value in violations(record).items()}
+    row: dict[str, float] = {}
+    if record.body is not None:
+        row |= {f"identifiability/{key}": value for key, value in identifiability(record).items()}
+        row |= {f"coverage/{key}": value for key, value in posture.coverage(record.body, record.state).items()}
+    if record.violation.shape[-1]:
+        row |= {f"violation/{name}": value for name, value in violations(record).items()}
     row |= {f"return/{name}": value for name, value in returns(record).items()}
-    return row | {f"discovery_explained/{name}": value for name, value in discovery_explained(record).items()}
+    if record.body is not None:
+        row |= {f"discovery_explained/{name}": value for name, value in discovery_explained(record).items()}
+    return row
 
 
 def identifiability(record: SkillRecord, last: int = LAST) -> dict[str, float]:
@@ -205,7 +228,8 @@ def violations(record: SkillRecord) -> dict[str, float]:
 
 def returns(record: SkillRecord) -> dict[str, float]:
     """Mean sums over a rollout: of the discovery reward where there is one, of use and of safety at each step."""
-    row = {name: float(record.signal[..., index].sum(-1).mean()) for index, name in enumerate(("use", "safety"))}
+    told = ("use", "safety")[: record.signal.shape[-1]]
+    row = {name: float(record.signal[..., index].sum(-1).mean()) for index, name in enumerate(told)}
     if record.direction.shape[-1]:
         row["discovery"] = float(record.reward.sum(-1).mean())
     return row

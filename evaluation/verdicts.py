@@ -75,11 +75,12 @@ def of_latent(reading: Row, episodes: int = LATENT_EPISODES) -> list[str]:
     def held(*values: float) -> str:
         return UNKNOWN if few else how_much(*values)
 
-    state = reading["state/network/mean"]
-    sentences = [
-        *few,
-        f"the latent holds {held(state)} of the robot's state: a probe reads it with R2 {number(state)} (chance 0, at most 1)",
-    ]
+    state = reading.get("state/network/mean")
+    of_state = "the environment tells no state (state_observation), so that what the latent holds of it is left out"
+    if state is not None:
+        of_state = f"the latent holds {held(state)} of the robot's state: "
+        of_state += f"a probe reads it with R2 {number(state)} (chance 0, at most 1)"
+    sentences = [*few, of_state]
     if "background/network/clip_accuracy" in reading:
         told, chance = reading["background/network/clip_accuracy"], reading["background/clip_chance"]
         if chance >= 1:
@@ -104,11 +105,18 @@ def of_latent(reading: Row, episodes: int = LATENT_EPISODES) -> list[str]:
     return sentences
 
 
+WITHOUT_SIMULATOR = (
+    "the environment offers no simulator to read: how far skills differ, coverage, goals and shares of an expert are left out"
+)
+
+
 def of_skills(row: Row, rollouts: int = ROLLOUTS) -> list[str]:
     """Return how far the skills differ in what the robot does, and how often they break the rules (`skills.measure`).
 
     rollouts   that were measured; of too few there is no verdict on the difference
     """
+    if "identifiability/accuracy" not in row:
+        return [WITHOUT_SIMULATOR]
     few = too_few(rollouts, ROLLOUTS, "rollouts, 3 of a skill", f"--skill_number {-(-ROLLOUTS // 3)}")
     accuracy, chance = row["identifiability/accuracy"], row["identifiability/chance"]
     nats, most = row["identifiability/nats"], row["identifiability/cap"]
@@ -119,8 +127,10 @@ def of_skills(row: Row, rollouts: int = ROLLOUTS) -> list[str]:
         *few,
         f"{judged}: {number(accuracy, '.0%')} are told right from the robot's states "
         f"(chance {number(chance, '.0%')}, at most 100%), {number(nats)} nats (chance 0, at most {number(most)})",
-        f"they reach {number(row['coverage/postures'], '.0f')} bins of postures; {of_violations(row)}",
+        f"they reach {number(row['coverage/postures'], '.0f')} bins of postures",
     ]
+    if "violation/mean" in row:
+        sentences[-1] += f"; {of_violations(row)}"
     hit = row.get("goals/hit_1")
     if hit is not None:
         sentences.append(f"{number(hit, '.0%')} of the goals are hit within one bin (at most 100%)")

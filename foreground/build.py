@@ -16,7 +16,7 @@ from foreground.agents.base import Layout
 from foreground.agents.config import AgentConfig
 from foreground.agents.registry import find_commander
 from foreground.configs.run import RunConfig, folder_of
-from foreground.envs import registry
+from foreground.envs import registry, specs
 from foreground.envs.backgrounds import load_background
 from foreground.envs.families import Game
 from foreground.envs.workers import Workers, in_process
@@ -27,6 +27,7 @@ from foreground.training.system import STOPPING, free_memory
 from foreground.world_models.world_model import Spaces
 
 GIBIBYTE = 2**30
+SHORT = 20  # env frames of an episode that may terminate, where the replay is sized; where they are shorter, its oldest rows go
 
 
 def environment_maker(config: RunConfig, side: str, background=None, games: tuple[Game, ...] = ()):
@@ -37,7 +38,21 @@ def environment_maker(config: RunConfig, side: str, background=None, games: tupl
     size = config.environment.image_size
     source = background or config.background
     family = config.games
+    if registry.is_gymnasium(config.task) and config.background.source == "none" != source.source:
+        what = f"the run saw {config.task} as the environment draws it, which no video can play behind"
+        raise UserError(what, "--background", "choose clean, or train with --background.source")
     clips = None if side == "clean" or source.source == "none" else load_background(source, side, size)
+    if registry.is_gymnasium(config.task):
+        return functools.partial(
+            envs.make_pixels,
+            config.task,
+            config.env_module,
+            config.env_arguments,
+            size=size,
+            action_repeat=config.environment.action_repeat,
+            background=clips,
+            mask="" if source.source == "none" else config.environment.mask,
+        )
     return functools.partial(
         envs.make,  # imports MuJoCo only now: its failure is then an error like any other
         config.task,
@@ -78,7 +93,10 @@ def in_worker(maker, training: int):
 
 def check_task(config: RunConfig) -> None:
     """Raise UserError for a task that does not exist, or that a video does not fit, before anything heavy starts."""
-    registry.check_dmc(config.task, video=config.background.source != "none")
+    if registry.is_gymnasium(config.task):
+        specs.spec_of(config.task, config.env_module)
+    else:
+        registry.check_dmc(config.task, video=config.background.source != "none")
 
 
 def check_agent(config: RunConfig) -> None:
@@ -140,7 +158,8 @@ def make_replay(config: RunConfig, layout: Layout, device: torch.device | str, u
     number = config.environment.number
     steps = config.frames // config.environment.action_repeat
     # Each episode adds the row of its reset.
-    rows = steps + steps * config.environment.action_repeat // config.environment.time_limit + 2 * number
+    limit = min(config.environment.time_limit, SHORT) if config.terminates else config.environment.time_limit
+    rows = steps + steps * config.environment.action_repeat // limit + 2 * number
     capacity = max(min(config.training.capacity, rows), config.training.batch_length * number * 2)
     needed, free = Replay.bytes_needed(layout, capacity, number), free_memory()
     place, on_gpu = "cpu", torch.device(device).type == "cuda"

@@ -20,6 +20,8 @@ COUPLING = POLE * HALF_LENGTH
 class Cartpole:
     """Stands for a world model: `deterministic` is the state (N, 4), `stochastic` what the policy reads (N, 5)."""
 
+    continuation = None
+
     def __init__(self, action_repeat: int = 4):
         self.action_repeat = action_repeat
 

@@ -5,7 +5,7 @@ from xdist.scheduler import LoadScopeScheduling
 
 from benchmarks.fault import start
 
-SHARING = ("api", "cli", "cluster", "durability", "games", "hierarchical", "identity", "resume", "trouble")
+SHARING = ("api", "cli", "cluster", "doors", "durability", "games", "hierarchical", "identity", "resume", "trouble")
 
 
 class BySharedRun(LoadScopeScheduling):

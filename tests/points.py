@@ -13,6 +13,8 @@ CONFIG = ActorCriticConfig(rewards={"task": 1.0}, units=32, layers=1, horizon=4)
 class Point(nn.Module):
     """A world in which the first coordinate becomes the action and the second is noise."""
 
+    continuation = None
+
     def imagine(self, state: State, action: torch.Tensor) -> State:
         return State(action, torch.randn_like(state.stochastic))
 

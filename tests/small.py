@@ -30,7 +30,8 @@ def world_config(terms=INFOPOWER, constraint=("predictability", "reward", "empow
 def make_agent(terms=INFOPOWER, constraint=("predictability", "reward", "empowerment"), rewards=None, seed=0, **fields):
     torch.manual_seed(seed)
     rewards = rewards or ({"task": 1.0, "empowerment": 0.1} if "empowerment" in terms else {"task": 1.0})
-    policy = ActorCriticConfig(rewards=rewards, units=32, layers=1, horizon=5, starts=16)
+    policy = {"units": 32, "layers": 1, "horizon": 5, "starts": 16} | fields.pop("policy", {})
+    policy = ActorCriticConfig(rewards=rewards, **policy)
     optimiser = OptimiserConfig(model_rate=3e-3, actor_rate=3e-3, critic_rate=3e-3, warmup=0)
     return WorldModelAgent(AgentConfig(world_config(terms, constraint, **fields), policy, optimiser), Spaces(32, 2))
 

@@ -12,7 +12,7 @@ from foreground.agents.base import Held
 from foreground.agents.memory import Memory
 from foreground.agents.skills import SkillConfig, Skills
 from foreground.errors import UserError
-from foreground.evaluation import downstream, goals, posture, skill_report, skills
+from foreground.evaluation import downstream, goals, posture, skill_report, skills, verdicts
 from foreground.training import pictures
 from foreground.world_models.rssm import State
 
@@ -89,6 +89,7 @@ def on_the_plane(monkeypatch):
     monkeypatch.setattr(posture, "body", lambda physics: PLANE)
     nothing = SimpleNamespace(violations=lambda action: dict.fromkeys("abcd", 0.25), read=lambda action: np.array([1.0, -0.25]))
     monkeypatch.setattr(environments, "Signals", lambda *_: nothing)
+    monkeypatch.setattr(environments, "USES", {"plane": ""}, raising=False)
 
 
 def record_of(state: np.ndarray, skill: np.ndarray, **more) -> skills.SkillRecord:
@@ -121,6 +122,32 @@ def test_every_skill_is_played_from_the_same_starts_and_stays_in_its_row():
     assert row["return/safety"] == -2.5
     assert row["violation/mean"] == 0.25
     assert row["discovery_explained/way"] > 0.8  # the map is the place, but for the rounding of the picture
+
+
+class Bare(gymnasium.Env):
+    """The plane without its simulator."""
+
+    action_space, metadata = Plane.action_space, Plane.metadata
+
+    def __init__(self):
+        self.inner = Plane()
+
+    def reset(self, **options):
+        return self.inner.reset(**options)
+
+    def step(self, action):
+        return self.inner.step(action)
+
+
+def test_what_needs_a_simulator_or_signals_is_left_out_without_them(monkeypatch):
+    chosen = Walker.skills.spread(3)
+    bare = skills.play(Walker(), Bare, chosen, repeats=2, steps=4, seed=5)
+    assert skills.measure(bare).keys() == {"return/discovery"}
+    assert "offers no simulator" in verdicts.of_skills(skills.measure(bare))[0]
+    monkeypatch.setattr(environments, "USES", {}, raising=False)
+    row = skills.measure(skills.play(Walker(), Plane, chosen, repeats=2, steps=4, seed=5))
+    assert "coverage/places" in row
+    assert not any(key.startswith(("violation/", "return/use")) for key in row)
 
 
 @pytest.mark.parametrize("kind", ["one_hot", "sphere"])
@@ -305,7 +332,7 @@ def test_the_gap_is_the_share_that_is_lost():
     results |= {"untrained, clean": {key: 0.1}}
     assert skill_report.gaps(results) == {"heldout": {key: 0.25}}
     results = {name: dict.fromkeys(MEASURED, 0.5) | row for name, row in results.items()}
-    said = skill_report.text_of(results).splitlines()
+    said = skill_report.text_of(results, 48).splitlines()
     assert "1.50 nats (chance 0, at most 0.50)" in said[4]
     (row,) = [line for line in said if line.startswith("nats of the skill")]
     assert row.split()[-4:] == ["2.00", "1.50", "0.10", "0.25"]

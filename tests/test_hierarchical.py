@@ -31,11 +31,11 @@ HOLD, PLANE = 3, SkillConfig(2)
 COMMANDED = {"commander": "high_level_policy", "learners": ("frozen_model", "decisions")}
 
 
-def make_hierarchical(skill=PLANE) -> WorldModelAgent:
+def make_hierarchical(skill=PLANE, terms=None) -> WorldModelAgent:
     torch.manual_seed(0)
     policy = ActorCriticConfig(units=32, layers=1, horizon=2, starts=16, discount=0.8, entropy=0.0)
     optimiser = OptimiserConfig(model_rate=3e-3, actor_rate=3e-3, critic_rate=3e-3, warmup=0)
-    world = world_config({"reward": 1.0}, ())
+    world = world_config(terms or {"reward": 1.0}, ())
     config = AgentConfig(world, policy, optimiser, skill, hierarchy=HierarchyConfig(HOLD, units=32, layers=1), **COMMANDED)
     return WorldModelAgent(config, Spaces(32, 2, skill.size))
 

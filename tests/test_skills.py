@@ -242,6 +242,8 @@ def test_a_reward_in_units_of_itself_has_no_unit_and_does_not_blow_up_noise():
 class Line:
     """A model whose state moves by the first action."""
 
+    continuation = None
+
     def imagine(self, state: State, action: torch.Tensor) -> State:
         return State(state.deterministic + action[..., :1], state.stochastic)
 

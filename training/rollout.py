@@ -177,13 +177,18 @@ class Rollout:
         self._done = done
 
     def state(self) -> dict[str, Any]:
-        """All that the next step depends on, but for the policy: environments, memory, the row, episodes under way."""
+        """All that the next step depends on, but for the policy: environments, memory, the row, episodes under way.
+
+        Empty where an environment offers no snapshot: new episodes begin then.
+        """
         if self.row is None:
             return {}
         try:
             snapshots = list(self.envs.get_attr("snapshot"))
         except WorkerLost:
             self._begin_again()
+            return {}
+        if any(snapshot is None for snapshot in snapshots):
             return {}
         episodes = {"done": self._done, "score": self._score, "length": self._length}
         row = {name: self.row[name] for name in ("image", "is_first")}  # what the policy sees of it; the rest is in the replay

@@ -58,6 +58,10 @@ def manifests_of_rejected(root: Path) -> list[dict]:
 
 
 FILM = 64  # rows
+WITHOUT_EPISODES = (
+    "the checkpoint holds no episode under way (an environment offers no snapshot, or was lost at that moment): "
+    "new episodes begin"
+)
 MOST_DISPLACED = 2  # saves in a row that fail by a displaced folder, before the run ends
 
 
@@ -348,6 +352,8 @@ class Trainer:
         self.saved_at, self.saved = self.env_frame, path
         # Where episodes begin anew: else they would be those of the first run again, and its clips.
         self.rollout.seed = (self.rollout.seed + self.agent_step) % 2**31
+        if not state["rollout"]:
+            sentences.append(WITHOUT_EPISODES)
         try:
             self.rollout.load(state["rollout"])
         except ValueError as error:

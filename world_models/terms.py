@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from foreground.world_models.distributions import SCALAR_HEADS, clipped_normal_log_prob
 from foreground.world_models.empowerment import InverseModel, marginal_log_prob, moments
@@ -117,6 +118,30 @@ class Reward(nn.Module):
             residual = rollout.mean((self.head.mean(logits) - true).square())
             variance = true.flatten(0, -2).var(0).mean() if across else true.var()
             explained = 1 - residual / variance.clamp(min=1e-6)
+        return rollout.mean(log_prob), {"explained": explained}
+
+
+class Continuation(nn.Module):
+    """I(C; Z) >= E ln q(c | z), up to H(C): whether the episode goes on behind a state, c = 0 in terminal ones (DreamerV3)."""
+
+    def __init__(self, config, feature: int):
+        super().__init__()
+        self.network = MLP(feature, config.units, config.layers, 1)
+
+    def mean(self, feature: Tensor) -> Tensor:
+        """Return the probability that the episode goes on: (..., F) -> (...)."""
+        return torch.sigmoid(self._logit(feature))
+
+    def _logit(self, feature: Tensor) -> Tensor:
+        return self.network(feature).squeeze(-1).float()
+
+    def forward(self, rollout: Rollout) -> tuple[Tensor, dict[str, Tensor]]:
+        logit = self._logit(rollout.states.state.feature)
+        true = (~rollout.told["is_terminal"]).float()
+        log_prob = -functional.binary_cross_entropy_with_logits(logit, true, reduction="none")
+        with torch.no_grad():
+            residual, variance = rollout.mean((torch.sigmoid(logit) - true).square()), true.var(correction=0)
+            explained = torch.where(variance > 0, 1 - residual / variance.clamp(min=1e-6), 0.0)
         return rollout.mean(log_prob), {"explained": explained}
 
 

@@ -28,7 +28,7 @@ def _with(*terms: str) -> Rule:
 
 
 DRAWING = "without the information term reconstruction", lambda config: "reconstruction" not in config.objective.terms
-HEADS = ("reward", "games", "use", "safety")
+HEADS = ("reward", "games", "use", "safety", "continuation")
 
 
 @dataclass(frozen=True)
@@ -130,6 +130,7 @@ class WorldModel(nn.Module):
             "predictability": lambda: terms.Predictability(config, rssm),
             "reward": lambda: terms.Reward(config, rssm.feature_size),
             "empowerment": lambda: terms.Empowerment(config, rssm, spaces.action),
+            "continuation": lambda: terms.Continuation(config, rssm.feature_size),
         }
         if spaces.games:
             makers["games"] = lambda: terms.GameReward(config, rssm.feature_size, spaces.games)
@@ -198,6 +199,11 @@ class WorldModel(nn.Module):
     def reward(self, feature: Tensor, name: str = "reward") -> Tensor:
         """Expected reward, or signal of that name, per agent step: (N, F) -> (N,)."""
         return self.terms[name].mean(feature)
+
+    @property
+    def continuation(self) -> Callable[[Tensor], Tensor] | None:
+        """The probability that an episode goes on behind a state, (..., F) -> (...), where it is learned."""
+        return self.terms["continuation"].mean if "continuation" in self.terms else None
 
     @torch.no_grad()
     def picture(self, feature: Tensor) -> Tensor:

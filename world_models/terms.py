@@ -171,6 +171,35 @@ class GameReward(nn.Module):
         return self.reward.judge(rollout, torch.cat([feature, game], -1), true, across=shared)
 
 
+def moved(rollout: Rollout) -> tuple[Tensor, Tensor]:
+    """Return the actions of steps within an episode and the share of each in their mean: (B, T-1, A), (B, T-1).
+
+    Steps that start an episode have no action that led to them. They weigh nothing; picking the others out would
+    make sizes depend on the data, which a compiled graph cannot.
+    """
+    valid = (~rollout.is_first[:, 1:]).float()
+    return rollout.action[:, 1:].float(), valid / valid.sum().clamp(min=1)
+
+
+class Control(nn.Module):
+    """I(A_{t-1}; E_t | E_{t-1}) >= E log q(a | e, e') + H(A): what the images show of the action, before any sampling.
+
+    An inverse model of the embeddings shapes the encoder from the first updates on. That of the latent (`Empowerment`)
+    learns through samples. Where the robot is a few pixels they are noise, and it stays at chance: on ball_in_cup-catch
+    behind video after 400 updates, and for as long as the run goes on. With this term beside it, it has 0.56 nats there.
+    """
+
+    def __init__(self, config, action: int):
+        super().__init__()
+        self.inverse = InverseModel(config.empowerment, config.embedding, action)
+
+    def forward(self, rollout: Rollout) -> tuple[Tensor, dict[str, Tensor]]:
+        action, share = moved(rollout)
+        embedding = rollout.embedding
+        log_prob = self.inverse.log_prob(embedding[:, :-1], embedding[:, 1:], action)
+        return (share * (log_prob - marginal_log_prob(action, share))).sum(), {}
+
+
 class Empowerment(nn.Module):
     """I(A_{t-1}; Z_t | Z_{t-1}) >= E log q(a | z, z') + H(A) (InfoPower, Eq. 3)."""
 
@@ -180,14 +209,11 @@ class Empowerment(nn.Module):
         self.sample_prior, self.shapes = rssm.latent.sample, config.empowerment.shapes
 
     def forward(self, rollout: Rollout) -> tuple[Tensor, dict[str, Tensor]]:
-        sampled, action = rollout.states.state.stochastic, rollout.action[:, 1:].float()
+        sampled = rollout.states.state.stochastic
         sampled = sampled if self.shapes else sampled.detach()
         previous, following = sampled[:, :-1], sampled[:, 1:]  # (B, T-1, Z)
-        # Steps that start an episode have no action that led to them. They weigh nothing; picking the others out would
-        # make sizes depend on the data, which a compiled graph cannot.
-        valid = (~rollout.is_first[:, 1:]).float()
-        number = valid.sum()
-        share = valid / number.clamp(min=1)  # (B, T-1)
+        action, share = moved(rollout)
+        number = (share > 0).sum()
         chance = marginal_log_prob(action, share)
         mean, std = self.inverse(previous, following)
         value = (share * (clipped_normal_log_prob(action, mean, std) - chance)).sum()

@@ -66,7 +66,7 @@ class WorldModelConfig:
     )
     rssm: RSSMConfig = option(RSSMConfig, "Recurrent state-space model")
     contrastive: ContrastiveConfig = option(ContrastiveConfig, "Contrastive term", read_if=_with("contrastive"))
-    empowerment: EmpowermentConfig = option(EmpowermentConfig, "Inverse model", read_if=_with("empowerment"))
+    empowerment: EmpowermentConfig = option(EmpowermentConfig, "Inverse model", read_if=_with("empowerment", "control"))
     objective: ObjectiveConfig = option(ObjectiveConfig, "Objective")
 
 
@@ -131,6 +131,7 @@ class WorldModel(nn.Module):
             "reward": lambda: terms.Reward(config, rssm.feature_size),
             "empowerment": lambda: terms.Empowerment(config, rssm, spaces.action),
             "continuation": lambda: terms.Continuation(config, rssm.feature_size),
+            "control": lambda: terms.Control(config, spaces.action),
         }
         if spaces.games:
             makers["games"] = lambda: terms.GameReward(config, rssm.feature_size, spaces.games)

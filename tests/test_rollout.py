@@ -143,3 +143,13 @@ def test_metrics_are_means_between_lines():
     metrics.add({"a": torch.tensor(3.0), "b": torch.tensor(4)})
     assert metrics.flush() == {"a": 2.0, "b": 4.0}
     assert metrics.flush() == {}
+
+
+def test_the_explained_share_is_the_ratio_of_two_means():
+    """A batch without variance takes part in it; where nothing varied there is no share."""
+    metrics = Metrics()
+    for residual, variance in ((0.2, 0.0), (0.4, 2.0)):
+        metrics.add({"x/residual": torch.tensor(residual), "x/variance": torch.tensor(variance)})
+    assert metrics.flush() == {"x/explained": pytest.approx(0.7)}
+    metrics.add({"x/residual": torch.tensor(0.2), "x/variance": torch.tensor(0.0)})
+    assert metrics.flush() == {}

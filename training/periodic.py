@@ -50,7 +50,17 @@ class Metrics:
         self.rows = []
 
     def flush(self) -> dict[str, float]:
+        """Return the means since the last call, and begin anew.
+
+        `X/residual` and `X/variance` become `X/explained`, 1 - the ratio of their means: that of single batches
+        is thousands below 0 where rewards are rare. It is left out where nothing varied.
+        """
         self._fold()
         means = {name: total / self.counts[name] for name, total in self.sums.items()}
         self.sums, self.counts = {}, {}
+        for name in [name for name in means if name.endswith("/variance")]:
+            of = name.removesuffix("/variance")
+            variance, residual = means.pop(name), means.pop(f"{of}/residual")
+            if variance > 1e-8:
+                means[f"{of}/explained"] = 1 - residual / variance
         return means

@@ -117,8 +117,7 @@ class Reward(nn.Module):
         with torch.no_grad():
             residual = rollout.mean((self.head.mean(logits) - true).square())
             variance = true.flatten(0, -2).var(0).mean() if across else true.var()
-            explained = 1 - residual / variance.clamp(min=1e-6)
-        return rollout.mean(log_prob), {"explained": explained}
+        return rollout.mean(log_prob), {"residual": residual, "variance": variance}
 
 
 class Continuation(nn.Module):

@@ -327,7 +327,12 @@ def test_a_picture_of_every_image():
 @pytest.mark.parametrize(
     ("name", "rule", "reads", "rewards"),
     [
-        ("infopower", Lagrangian, {"contrastive", "predictability", "reward", "empowerment"}, {"task", "empowerment"}),
+        (
+            "infopower",
+            Lagrangian,
+            {"contrastive", "predictability", "reward", "empowerment", "control"},
+            {"task", "empowerment"},
+        ),
         ("c_dreamer", FixedWeights, {"contrastive", "predictability", "reward"}, {"task"}),
         ("dreamer", FixedWeights, {"reconstruction", "predictability", "reward"}, {"task"}),
         ("infopower_paper", Lagrangian, {"contrastive", "predictability", "reward", "empowerment"}, {"task", "empowerment"}),

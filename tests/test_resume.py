@@ -59,9 +59,12 @@ def test_every_item_is_needed(straight, tmp_path, item):
     node, from_other = state, other
     for name in path:
         node, from_other = node[name], from_other[name]
-    if item == "rollout":
+    if item == "rollout":  # then new episodes begin, and that is said
         node[last] = {}
-    elif text_of(from_other[last]) == text_of(node[last]):
+        with pytest.raises(RuntimeError, match="no episode under way"):
+            lacking.resumed(tmp_path, WORDS, state)
+        return
+    if text_of(from_other[last]) == text_of(node[last]):
         node[last] = node[last] + 1  # a number that is the same there
     else:
         node[last] = from_other[last]

@@ -130,7 +130,8 @@ class WorldModelAgent(nn.Module):
 
         commander   chooses the condition in place of the agent's own
         """
-        image, is_first = image.to(self.device), is_first.to(self.device)
+        # A copy: memory keeps the image, and an environment may draw the next one into the same array.
+        image, is_first = image.to(self.device, copy=True), is_first.to(self.device)
         # Seen when it is asked for: a prior draws before the world model does.
         see = functools.cache(lambda: self.perceive(memory, image, is_first, explore))
         held = (commander or self.commander)(memory, see, is_first, explore)

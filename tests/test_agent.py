@@ -370,3 +370,13 @@ def test_an_agent_in_a_file_is_refused_and_not_half_obeyed(tmp_path):
 def test_unknown_agent_names_the_nearest():
     with pytest.raises(UserError, match="did you mean infopower"):
         runs.read(["--agent", "infopowr"], cuda=False)
+
+
+def test_an_image_array_may_be_used_again():
+    """Environments may draw each image into the same array; the memory then still holds the one before."""
+    agent, first = make_agent(), torch.zeros(1, dtype=torch.bool)
+    images = torch.randint(0, 256, (2, 1, 32, 32, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    array = images[0].clone()
+    _, memory = agent.act(agent.initial_state(1), array, ~first)
+    array.copy_(images[1])
+    assert torch.equal(memory.image, images[0])

@@ -135,6 +135,7 @@ def main(argv: list[str]) -> None:
     with system.one_line_without_memory(lambda: str(folder)):
         loaded = saved.load_run(Path(config.run))  # after the clips: a run that trains meanwhile deletes old checkpoints
         place = Path(config.output) if config.output else place_of(config, own, folder, loaded.path.name)
+        backgrounds.check_apart(run_config.background, place, "--output")
         with output.opened(place) as out:
             agent, frame = load(run_config, loaded, device)
             actors = [load_actor(run, run_config, device) for run in config.latent_actors]

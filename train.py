@@ -70,6 +70,7 @@ def prepare(argv: list[str]) -> tuple[runs.RunConfig, Path]:
     build.check_task(config)
     build.check_agent(config)
     folder = build.run_folder(config)
+    backgrounds.check_apart(config.background, folder, "--folder")
     check_same(config, folder)
     if begins_with_another(config, folder):
         saved.find_run(Path(config.skills))

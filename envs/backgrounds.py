@@ -171,6 +171,13 @@ def resolved(config: BackgroundConfig) -> BackgroundConfig:
     return dataclasses.replace(config, source=str(_folder(config.source))) if there else config
 
 
+def check_apart(config: BackgroundConfig, folder: Path, option: str) -> None:
+    """Raise UserError where what a program writes would lie among the clips: its films would be clips of the next run."""
+    if _is_path(config.source) and folder.resolve().is_relative_to(_folder(config.source).resolve()):
+        what = f"{folder} lies in the folder of the clips, where films of a run would be taken for clips"
+        raise UserError(what, option, f"choose a folder outside of {config.source}, or put the clips into one of their own")
+
+
 def forget() -> None:
     """Look at folders anew: within a process, the clips of a source are found once."""
     _loaded.clear()

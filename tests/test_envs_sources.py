@@ -206,3 +206,14 @@ def test_copies_among_many_files_of_one_size_are_found_by_reading_each_once(tmp_
     shutil.copy(tmp_path / "train" / "train-7.mp4", tmp_path / "test" / "copy.mp4")
     with pytest.raises(UserError, match=r"train/train-7\.mp4 and test/copy\.mp4 are the same"):
         folders.split(tmp_path, 0.25)
+
+
+@pytest.mark.parametrize("place", [".", "run", "train/run"])
+def test_nothing_is_written_among_the_clips(folder, place):
+    """A folder within the clips' own is refused; one beside it, or of a similar name, is not."""
+    config = envs.BackgroundConfig(str(folder))
+    with pytest.raises(UserError, match=r"lies in the folder of the clips.*--folder"):
+        backgrounds.check_apart(config, folder / place, "--folder")
+    for other in (folder.parent, folder.with_name("clips2") / "run"):
+        backgrounds.check_apart(config, other, "--folder")
+    backgrounds.check_apart(envs.BackgroundConfig("starter"), folder, "--folder")

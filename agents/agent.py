@@ -92,7 +92,7 @@ class WorldModelAgent(nn.Module):
         """What it stores, and whether it renders and explores."""
         layout = {"condition": ((self.spaces.condition,), np.float32)} if self.spaces.condition else {}
         renders = any(learner.renders for learner in self.learners.values())
-        return AgentSpec(layout, renders, self.commander.explores)
+        return AgentSpec(layout, renders, self.commander.explores, self.world_model.rule.witnesses)
 
     @property
     def actor(self) -> nn.Module:
@@ -178,6 +178,12 @@ class WorldModelAgent(nn.Module):
             metrics |= learner(step)
         self.average.follow()
         return detached(metrics)
+
+    @uncompiled
+    def witness(self, episode: Batch) -> Metrics:
+        """Show the world model's rule an episode (1, T, ...) that no update has seen."""
+        seen = {name: tensor.to(self.device) for name, tensor in episode.items()}
+        return {f"model/{name}": value for name, value in self.world_model.witness(seen).items()}
 
     @uncompiled
     @torch.no_grad()

@@ -33,11 +33,13 @@ class AgentSpec:
     layout    what it adds to each row of the replay, read from its memory
     renders   whether it has a trained decoder
     explores  whether its actions have noise; without, only its commander explores
+    witnesses whether it wants to see each new episode before learning from it
     """
 
     layout: Layout
     renders: bool
     explores: bool
+    witnesses: bool = False
 
 
 class Agent(Protocol):
@@ -69,6 +71,9 @@ class Agent(Protocol):
 
         Raise Divergence for numbers that are not finite.
         """
+
+    def witness(self, episode: Batch) -> Metrics:
+        """Look at a finished episode (1, T, ...) that no update has seen, where the spec says so."""
 
     def render(self, batch: Batch) -> Tensor:
         """Return what the latent keeps of each image: batch (B, T, ...) -> uint8 (B, T, H, W, 3)."""

@@ -315,3 +315,37 @@ def test_a_full_disk_is_reported_and_the_next_save_makes_up_for_it(tmp_path, mon
     copy = Replay(LAYOUT, 40, num_envs=2)
     copy.load(tmp_path, *replay.save(tmp_path))
     assert len(copy) == 40
+
+
+@pytest.mark.parametrize("rows", [4, 13, 15, 16, 44, 63])
+def test_running_is_the_first_row_of_the_episode_under_way(rows):
+    replay, _ = filled(rows)  # a ring of 20 rows a stream, episodes of 5
+    assert replay.running() == (rows - 1) // 5 * 5
+
+
+def test_running_is_that_of_the_stream_whose_episode_is_the_oldest():
+    replay, _ = filled(11)
+    row = make_rows(11, 2) | {"is_first": np.array([True, False])}
+    row["reward"][0] = row["action"][0] = 0
+    replay.add(row)
+    assert replay.running() == 10
+
+
+def test_samples_stop_before_a_row():
+    for rows, stop in ((13, 10), (33, 30), (63, 60)):
+        replay, _ = filled(rows)
+        assert replay.can_sample(stop - replay.first_row, stop)
+        assert not replay.can_sample(stop - replay.first_row + 1, stop)
+        newest = replay.sample(400, 3, stop)["condition"].numpy()[..., 0] % 1000
+        assert newest.max() == stop - 1
+        assert newest.min() == replay.first_row
+    with pytest.raises(ValueError, match="holds 10 rows a stream, 11"):
+        filled(13)[0].sample(1, 11, 10)
+
+
+def test_newest_rows_of_a_stream():
+    replay, reference = filled(33)
+    batch = replay.newest(1, 7)
+    for name, value in batch.items():
+        assert np.array_equal(value[0].numpy(), np.stack([row[name] for row in reference[1][-7:]])), name
+    assert replay.newest(0, 99)["reward"].shape == (1, 20)

@@ -110,19 +110,22 @@ class Replay:
             raise ValueError(f"{name} has type {value.dtype}, expected {np.dtype(wanted)}")
         return np.ascontiguousarray(value, wanted)
 
-    def can_sample(self, length: int) -> bool:
-        """True when every stream holds at least one sequence of this length."""
-        return self._count - self.first_row >= length
+    def can_sample(self, length: int, stop: int | None = None) -> bool:
+        """Return whether every stream holds at least one sequence of this length before row `stop`."""
+        return self._stop(stop) - self.first_row >= length
 
-    def sample(self, batch_size: int, length: int) -> dict[str, torch.Tensor]:
-        """Draw B sequences of T rows, uniformly over every start in every stream.
+    def _stop(self, stop: int | None) -> int:
+        return self._count if stop is None else stop
+
+    def sample(self, batch_size: int, length: int, stop: int | None = None) -> dict[str, torch.Tensor]:
+        """Draw B sequences of T rows before row `stop`, uniformly over every start in every stream.
 
         Returns field -> (B, T, ...). Rows of a sequence follow each other in one stream, never over the write head; they
         may cross episodes (is_first marks where). Raises ValueError when no stream holds T rows.
         """
-        starts = self._count - self.first_row - length + 1
+        starts = self._stop(stop) - self.first_row - length + 1
         if starts < 1:
-            raise ValueError(f"the replay holds {self._count - self.first_row} rows a stream, {length} are asked for")
+            raise ValueError(f"the replay holds {starts + length - 1} rows a stream, {length} are asked for")
         stream, start = np.divmod(self._rng.integers(0, self.num_envs * starts, size=batch_size), starts)
         return self._sequences(stream, self.first_row + start, length)
 
@@ -135,6 +138,18 @@ class Replay:
             raise ValueError(f"the replay holds {self._count - self.first_row} rows a stream, {length} are asked for")
         back, stream = np.divmod(np.arange(count), self.num_envs)
         return self._sequences(stream, np.maximum(self.first_row, self._count - (back + 1) * length), length)
+
+    def running(self) -> int:
+        """Return the first row of the oldest episode that is still under way, over all streams."""
+        slots = torch.arange(self.first_row, self._count) % self.rows_per_stream
+        begun = self._rings["is_first"][:, slots.to(self.device)].cpu()  # (N, rows)
+        last = begun.shape[1] - 1 - begun.flip(1).int().argmax(1)  # of the newest first row of each stream
+        return self.first_row + int(last[begun.any(1)].min()) if begun.any() else self.first_row
+
+    def newest(self, stream: int, length: int) -> dict[str, torch.Tensor]:
+        """Return the newest rows of one stream, field -> (1, T, ...); fewer where the ring is shorter."""
+        start = max(self.first_row, self._count - length)
+        return self._sequences(np.array([stream]), np.array([start]), self._count - start)
 
     def _sequences(self, stream: np.ndarray, start: np.ndarray, length: int) -> dict[str, torch.Tensor]:
         """Gather T rows from each (stream, first row), both (B,)."""

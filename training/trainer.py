@@ -121,7 +121,7 @@ class Trainer:
         while self.env_frame < self.frames and not self.stop_signal:
             filling = self.env_frame < config.prefill
             self.act(self.fill if filling else self.agent.act, logger)
-            if not filling and self.replay.can_sample(config.batch_length):
+            if not filling:
                 self.learn()
             progress.tick(self.env_frame)
             if log(self.env_frame):
@@ -185,6 +185,8 @@ class Trainer:
             self.score = episode.score
             lengths = {"return": episode.score, "length": episode.length, "count": self.episodes}
             logger.scalars(self.env_frame, lengths, "episode")
+            if self.agent.spec.witnesses:
+                self.metrics.add(self.agent.witness(self.replay.newest(episode.index, episode.length + 1)))
 
     def fill(self, memory: Any, image: torch.Tensor, is_first: torch.Tensor) -> tuple[torch.Tensor, Any]:
         """The policy's noise alone, of deviation 1; the agent looks on, so that its memory is right when it takes over.
@@ -200,9 +202,11 @@ class Trainer:
     def learn(self) -> None:
         """The updates that are owed."""
         size = self.config.batch_size * self.config.batch_length
-        while self.owed >= size:
+        # What is under way stays unseen until it has been witnessed. Before the first episode ends there is nothing else.
+        stop = self.replay.running() if self.agent.spec.witnesses and self.episodes else None
+        while self.owed >= size and self.replay.can_sample(self.config.batch_length, stop):
             self.owed -= size
-            batch = self.replay.sample(self.config.batch_size, self.config.batch_length)
+            batch = self.replay.sample(self.config.batch_size, self.config.batch_length, stop)
             self.metrics.add(self.agent.update(batch))
             self.update += 1
 

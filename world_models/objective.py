@@ -1,7 +1,8 @@
 """An objective is a table of information terms and a rule that weighs them.
 
 Every term estimates an information in nats per step, to be maximised; see terms.py. A rule turns the table of values
-into one loss: `FixedWeights` (Dreamer, C-Dreamer), or `Lagrangian` (InfoPower: maximise some subject to the others).
+into one loss: `FixedWeights` (Dreamer, C-Dreamer), or a multiplier on the constrained terms (InfoPower). The multiplier
+moves with a level that C reached early on (`Lagrangian`), or with progress on new episodes (`Progress`).
 """
 
 import math
@@ -14,10 +15,16 @@ from foreground.errors import UserError, nearest
 from foreground.option import option
 
 CONSTRAINED = "where --world_model.objective.constraint names terms", lambda config: config.constraint
-PILOTED = (
-    "where --world_model.objective.constraint names terms and threshold is none",
-    lambda config: config.constraint and config.threshold is None,
+LEVELLED = (
+    "where --world_model.objective.constraint names terms and progress is 0",
+    lambda config: config.constraint and not config.progress,
 )
+PILOTED = (
+    "where --world_model.objective.constraint names terms, and threshold is none and progress 0",
+    lambda config: config.constraint and config.threshold is None and not config.progress,
+)
+WINDOW = 20  # new episodes whose constraint sets the level of `Progress`
+STEP, LEAK = 0.15, 0.02  # of ln lambda an episode: per spread of slack, and back to its start
 
 
 @dataclass(frozen=True)
@@ -30,7 +37,7 @@ class ObjectiveConfig:
         ("predictability", "reward", "empowerment"),
         "Terms whose weighted sum C is held above a threshold c0 by one Lagrange multiplier; none: fixed weights.",
     )
-    dual_rate: float = option(0.003, "Step of the logarithm of the multiplier, per nat of slack.", gt=0.0, read_if=CONSTRAINED)
+    dual_rate: float = option(0.003, "Step of the logarithm of the multiplier, per nat of slack.", gt=0.0, read_if=LEVELLED)
     pilot_updates: int = option(
         300,
         "Updates with multiplier 1, or minimum where that is higher; c0 is read off C in them.",
@@ -42,14 +49,21 @@ class ObjectiveConfig:
         0.9, "c0 is this quantile of the smoothed C over the last half of the pilot.", ge=0.0, le=1.0, read_if=PILOTED
     )
     threshold: float | None = option(
-        None, "c0 in nats where it is known beforehand; none: read off by the quantile.", read_if=CONSTRAINED
+        None, "c0 in nats where it is known beforehand; none: read off by the quantile.", read_if=LEVELLED
+    )
+    progress: float = option(
+        0.0,
+        "Demand that C of each new episode, before any update has seen it, exceeds that of the 20 episodes before by so"
+        " many of their deviations. 0: C of the training batches must stay above c0.",
+        ge=0.0,
+        read_if=CONSTRAINED,
     )
     minimum: float = option(
         1.0, "Smallest multiplier; below 1 clutter, which serves the objective best, gets the say.", gt=0.0, read_if=CONSTRAINED
     )
     maximum: float = option(100.0, "Largest multiplier.", gt=0.0, read_if=CONSTRAINED)
     smoothing: float = option(
-        0.98, "Decay of the moving average of C that the dual step sees.", ge=0.0, lt=1.0, read_if=CONSTRAINED
+        0.98, "Decay of the moving average of C that the dual step sees.", ge=0.0, lt=1.0, read_if=LEVELLED
     )
 
     def __post_init__(self):
@@ -58,8 +72,25 @@ class ObjectiveConfig:
             raise UserError(what, "world_model.objective.minimum", f"choose {self.maximum} or less, or raise maximum")
 
 
+def constraint_of(config: ObjectiveConfig, values: dict[str, Tensor]) -> Tensor:
+    """Return C in nats, the weighted sum of the constrained terms: scalar."""
+    return sum(config.terms[name] * values[name] for name in config.constraint)
+
+
+def weighed(config: ObjectiveConfig, values: dict[str, Tensor], multiplier: Tensor) -> tuple[Tensor, Tensor]:
+    """Return -(objective + lambda C) / (1 + lambda) and C.
+
+    The divisor keeps the size of the gradient, and with it the learning rate, independent of lambda.
+    """
+    objective = sum(w * values[k] for k, w in config.terms.items() if k not in config.constraint)
+    constraint = constraint_of(config, values)
+    return -(objective + multiplier * constraint) / (1 + multiplier), constraint
+
+
 class FixedWeights(nn.Module):
     """loss = - sum_k w_k I_k."""
+
+    witnesses = False
 
     def __init__(self, config: ObjectiveConfig):
         super().__init__()
@@ -76,11 +107,12 @@ class FixedWeights(nn.Module):
 class Lagrangian(nn.Module):
     """max sum_objective I_k subject to C = sum_constraint w_k I_k >= c0 (InfoPower, Eq. 4, with its Algorithm 1).
 
-    loss = -(objective + lambda C) / (1 + lambda): the divisor keeps the size of the gradient, and with it the
-    learning rate, independent of lambda. The dual step works on log lambda with a smoothed C, within
+    The loss is that of `weighed`. The dual step works on log lambda with a smoothed C, within
     [minimum, maximum]: lambda grows while the constraint is violated. c0 is given, or comes from data: a quantile of the
     smoothed C over the second half of a pilot phase, in which lambda stays at 1, or at the bound that keeps it from 1.
     """
+
+    witnesses = False
 
     def __init__(self, config: ObjectiveConfig):
         super().__init__()
@@ -93,23 +125,18 @@ class Lagrangian(nn.Module):
         self.register_buffer("updates", torch.zeros((), dtype=torch.long))
         self.register_buffer("pilot", torch.zeros(config.pilot_updates))
 
-    def constraint(self, values: dict[str, Tensor]) -> Tensor:
-        """C, in nats: scalar."""
-        return sum(self.config.terms[name] * values[name] for name in self.config.constraint)
-
     def forward(self, values: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """Values (scalars, nats) -> (loss, metrics)."""
         multiplier = self.log_multiplier.exp()
-        objective = sum(w * values[k] for k, w in self.config.terms.items() if k not in self.config.constraint)
-        constraint = self.constraint(values)
-        loss = -(objective + multiplier * constraint) / (1 + multiplier)
+        loss, constraint = weighed(self.config, values, multiplier)
         metrics = {"multiplier": multiplier, "constraint": constraint, "threshold": self.threshold.clone()}
         return loss, {**metrics, "slack": constraint - self.threshold}
 
     @torch.no_grad()
     def dual_step(self, values: dict[str, Tensor]) -> None:
         """After the ascent step: the pilot's bookkeeping, then log lambda <- log lambda - rate (C - c0)."""
-        constraint, config, done = self.constraint(values).float(), self.config, int(self.updates)
+        config, done = self.config, int(self.updates)
+        constraint = constraint_of(config, values).float()
         decay = min(config.smoothing, done / (done + 1))  # an unbiased start
         self.smoothed.lerp_(constraint, 1 - decay)
         self.updates += 1
@@ -124,10 +151,66 @@ class Lagrangian(nn.Module):
         self.log_multiplier.clamp_(math.log(config.minimum), math.log(config.maximum))
 
 
+class Progress(nn.Module):
+    """max sum_objective I_k subject to progress of C on episodes that no update has seen.
+
+    C on replayed batches rises for as long as the model learns them by heart, so that a level reached once is never lost
+    again, and a multiplier that waits for that rests at its minimum. C of a new episode falls where the policy meets new
+    states or a new clip. lambda rises while new episodes show no progress, and falls while they show more than is asked:
+
+        m, s = median and deviation (1.48 MAD) of C over the last 20 episodes
+        b <- max(m, b - s / 20)                    a level once held leaks slowly
+        ln lambda <- ln lambda - 0.15 clip((C - b) / s - progress, -2, 2) - 0.02 (ln lambda - ln lambda_0)
+
+    All is in deviations of C, so that no constant depends on the task. lambda_0, the geometric mean of minimum and maximum,
+    draws ln lambda back: with C at its ceiling lambda rests at lambda_0 exp(0.15 progress / 0.02) and not at its maximum.
+    """
+
+    witnesses = True
+
+    def __init__(self, config: ObjectiveConfig):
+        super().__init__()
+        self.config = config
+        self.start = 0.5 * (math.log(config.minimum) + math.log(config.maximum))
+        self.register_buffer("log_multiplier", torch.tensor(self.start))
+        self.register_buffer("past", torch.zeros(WINDOW))  # C of the last episodes
+        self.register_buffer("level", torch.zeros(()))
+        self.register_buffer("episodes", torch.zeros((), dtype=torch.long))
+
+    def forward(self, values: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Values (scalars, nats) -> (loss, metrics)."""
+        multiplier = self.log_multiplier.exp()
+        loss, constraint = weighed(self.config, values, multiplier)
+        return loss, {"multiplier": multiplier, "constraint": constraint}
+
+    def dual_step(self, values: dict[str, Tensor]) -> None:
+        """Leave lambda as it is: batches of the replay say nothing of new episodes."""
+
+    @torch.no_grad()
+    def witness(self, values: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Take in the terms of a finished episode, before any of its rows is learned from; return metrics."""
+        config, new = self.config, constraint_of(self.config, values).float()
+        metrics = {"new_constraint": new}
+        if self.episodes >= WINDOW:
+            middle = self.past.median()
+            spread = (1.4826 * (self.past - middle).abs().median()).clamp(min=1e-2)
+            leaked = self.level - spread / WINDOW if self.episodes > WINDOW else middle
+            self.level.copy_(torch.maximum(middle, leaked))
+            slack = ((new - self.level) / spread - config.progress).clamp(-2, 2)
+            self.log_multiplier.sub_(STEP * slack + LEAK * (self.log_multiplier - self.start))
+            self.log_multiplier.clamp_(math.log(config.minimum), math.log(config.maximum))
+            metrics |= {"level": self.level.clone(), "slack": slack}
+        self.past[self.episodes % WINDOW] = new
+        self.episodes += 1
+        return metrics
+
+
 def make_rule(config: ObjectiveConfig) -> nn.Module:
     """The rule that the table asks for. Errors: UserError when the constraint names a term that the table lacks."""
     for name in config.constraint:
         if name not in config.terms:
             where = "world_model.objective.constraint"
             raise UserError(f"the constraint names {name!r}, which is not in the table", where, nearest(name, config.terms))
-    return Lagrangian(config) if config.constraint else FixedWeights(config)
+    if not config.constraint:
+        return FixedWeights(config)
+    return Progress(config) if config.progress else Lagrangian(config)

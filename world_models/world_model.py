@@ -176,6 +176,12 @@ class WorldModel(nn.Module):
         """Adapt the multiplier, after the networks took their step."""
         self.rule.dual_step(values)
 
+    @torch.no_grad()
+    def witness(self, episode: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Show the rule an episode (1, T, ...) that no update has seen; return metrics."""
+        _, _, values, _ = self.loss(episode)
+        return {f"objective/{key}": value for key, value in self.rule.witness(values).items()}
+
     def initial(self, batch: int, device: torch.device | str = "cpu") -> State:
         return self.rssm.initial(batch, device)
 

@@ -339,7 +339,7 @@ def measure_games(config: EvalConfig, run_config: runs.RunConfig, agent, frame: 
         side, source = side_of(name, run_config)
         results[name] = game_report.table_of(run_config, agent, side, source, config.episodes)
         game_report.save(place / "games.json", frame, "games", results, report.title_of(run_config, frame))
-        tell(game_report.text_of(name, results[name], run_config.modes.number, config.episodes))
+        tell(game_report.text_of(name, results[name], run_config.modes.num_modes, config.episodes))
 
 
 def adapt(config: EvalConfig, run_config: runs.RunConfig, loaded: saved.Loaded, device, game: Game, place: Path) -> None:

@@ -31,12 +31,21 @@ from foreground.training.trainer import Trainer
 from foreground.training.values import shown
 
 # A resumed run may be longer, and elsewhere; everything else must be as it was.
-MAY_CHANGE = {"frames", "folder", "device", "threads", "compile", "cuda_graphs", "training.log_every", "training.video_every"}
+MAY_CHANGE = {
+    "total_frames",
+    "folder",
+    "device",
+    "threads",
+    "compile",
+    "cuda_graphs",
+    "training.log_every",
+    "training.video_every",
+}
 MAY_CHANGE |= {"training.evaluate_every", "training.checkpoint_every"}
 MAY_CHANGE |= {"evaluation.episodes", "evaluation.training_episodes"}
-RATES = {"optimiser.model_rate", "optimiser.actor_rate", "optimiser.critic_rate"}  # the way out of a divergence
-MAY_CHANGE |= RATES | {"matmul", "world_model.picture_frames", "evaluation.skills", "accept_changes"}
-KNOWN_BY_SUM = {"background.source", "skills"}  # compared by what they hold, see training/identity.py
+RATES = {"optimiser.model_lr", "optimiser.actor_lr", "optimiser.critic_lr"}  # the way out of a divergence
+MAY_CHANGE |= RATES | {"matmul", "world_model.decoder_frames", "evaluation.num_skills", "accept_changes"}
+KNOWN_BY_SUM = {"background.source", "init_from"}  # compared by what they hold, see training/identity.py
 SHOWN = 8  # options that differ, of which a line says both values
 
 
@@ -73,7 +82,7 @@ def prepare(argv: list[str]) -> tuple[runs.RunConfig, Path]:
     backgrounds.check_apart(config.background, folder, "--folder")
     check_same(config, folder)
     if begins_with_another(config, folder):
-        saved.find_run(Path(config.skills))
+        saved.find_run(Path(config.init_from))
     build.check_background(config)  # last, since it may have clips to decode
     check_made(config, folder)
     return config, folder
@@ -81,7 +90,7 @@ def prepare(argv: list[str]) -> tuple[runs.RunConfig, Path]:
 
 def begins_with_another(config: runs.RunConfig, folder: Path) -> bool:
     """Whether a run takes the weights of another one: a run that has begun has its own."""
-    return bool(config.skills) and not checkpoint.steps(folder / "checkpoints")
+    return bool(config.init_from) and not checkpoint.steps(folder / "checkpoints")
 
 
 def check_same(config: runs.RunConfig, folder) -> None:
@@ -105,13 +114,13 @@ def check_same(config: runs.RunConfig, folder) -> None:
 
 
 def check_made(config: runs.RunConfig, folder: Path) -> identity.Changes:
-    """Compare the clips and the run of --skills with those that the run in the folder was made of.
+    """Compare the clips and the run of --init_from with those that the run in the folder was made of.
 
     Errors: UserError where they are others, unless that is accepted.
     """
     sides = backgrounds.sources(config.background, config.environment.image_size)
     before = identity.read(folder) if checkpoint.steps(folder / "checkpoints") else None
-    changes = identity.compare(before, sides, Path(config.skills) if config.skills else None)
+    changes = identity.compare(before, sides, Path(config.init_from) if config.init_from else None)
     if changes.found and not config.accept_changes:
         what = f"this is not what the run was made of: {'; '.join(change.text() for change in changes.found)}"
         remedy = "give what it began with, choose another --folder, or go on with --accept_changes true"
@@ -124,7 +133,7 @@ def write_down(config: runs.RunConfig, folder: Path, frame: int, changes: identi
 
     A finished run keeps its config. Errors: UserError for other rates or clips on a finished run, which learns nothing.
     """
-    path, done = folder / "config.yaml", 0 < config.frames <= frame
+    path, done = folder / "config.yaml", 0 < config.total_frames <= frame
     old = runs.written(path) if frame and path.exists() else config
     old, by_sum = replace(old, background=backgrounds.resolved(old.background)), KNOWN_BY_SUM if changes.known else set()
     keys = [key for key in options.differences(old, config) if key not in by_sum | {"accept_changes", "folder"}]
@@ -132,9 +141,9 @@ def write_down(config: runs.RunConfig, folder: Path, frame: int, changes: identi
     rates = [change for change in given if change.key in RATES]
     if done and (others := [change.key for change in (*changes.found, *rates)]):
         what = f"the run is finished at frame {frame}, so that another {others[0]} changes nothing"
-        remedy = "leave it out, or give more --frames"
+        remedy = "leave it out, or give more --total_frames"
         if changes.found:
-            remedy = "give what it was made of, or more --frames; eval.py plays other clips with --background"
+            remedy = "give what it was made of, or more --total_frames; eval.py plays other clips with --background"
         raise UserError(what, str(folder), remedy)
     if frame and not changes.known:
         say(f"warning: {folder} did not say what it was made of; what it is given now is written to {identity.SOURCES}")
@@ -160,7 +169,7 @@ def train(config: runs.RunConfig, folder: Path, device, held: lock.Lock, changes
         evaluator = report.Evaluator(config, agent, folder)
         trainer = Trainer(
             config.training,
-            config.frames,
+            config.total_frames,
             config.environment.action_repeat,
             agent,
             rollout,
@@ -185,7 +194,7 @@ def train(config: runs.RunConfig, folder: Path, device, held: lock.Lock, changes
             logger.text("config", f"```yaml\n{options.to_yaml(config)}```")
             logger.options({key: options.value_of(config, key) for key in board.OPTIONS}, skills=config.skill.size > 0)
             evaluator.logger = logger
-            progress = Progress(config.frames, trainer.env_frame, config.training.prefill)
+            progress = Progress(config.total_frames, trainer.env_frame, config.training.prefill)
             listen(trainer)
             began, first = time.monotonic(), (trainer.env_frame, trainer.update)
             learn(trainer, logger, progress)
@@ -204,7 +213,7 @@ def train(config: runs.RunConfig, folder: Path, device, held: lock.Lock, changes
 
 
 def begin_with(agent, config: runs.RunConfig) -> identity.Origin:
-    """Take the weights of --skills, and say and return where they come from."""
+    """Take the weights of --init_from, and say and return where they come from."""
     loaded = saved.begin_with(agent, config)
     other, folder, name = runs.load(loaded.folder), loaded.folder, loaded.path.name
     say(f"begins with  {other.agent} on {other.task}, {folder.name}/{loaded.path.parent.name}/{name}", sys.stdout)
@@ -233,8 +242,8 @@ def said_at_end(config: runs.RunConfig, trainer: Trainer, done: bool, first: tup
     """
     frame, update = trainer.env_frame, trainer.update
     if done:
-        step = trainer.action_repeat * config.environment.number  # frames that a run may end beyond its budget
-        fewer = f", beyond --frames {config.frames}" if frame >= config.frames + step else ""
+        step = trainer.action_repeat * config.environment.num_envs  # frames that a run may end beyond its budget
+        fewer = f", beyond --total_frames {config.total_frames}" if frame >= config.total_frames + step else ""
         return f"finished at frame {frame}{fewer}; nothing to train"
     here = "" if first == (0, 0) else f"; {frame - first[0]} frames and {update - first[1]} updates of them now"
     return f"trained {frame} frames, {update} updates{here}, in {seconds:.0f} s"
@@ -242,7 +251,7 @@ def said_at_end(config: runs.RunConfig, trainer: Trainer, done: bool, first: tup
 
 def said_when_stopped(config: runs.RunConfig, trainer: Trainer) -> str:
     """Return where a run stands that was told to stop, and which command goes on."""
-    if trainer.env_frame < config.frames:
+    if trainer.env_frame < config.total_frames:
         return f"stopped and saved at frame {trainer.env_frame}; the same command goes on from there"
     what = f"training is complete and saved at frame {trainer.env_frame}; the evaluation at its end is missing"
     return f"{what}: the same command makes it"
@@ -274,7 +283,7 @@ def learn(trainer: Trainer, logger: Logger, progress: Progress) -> None:
         with system.one_line_without_memory(where):
             trainer.run(logger, progress)
     except Divergence as error:
-        remedy = "go on from the last checkpoint with a lower --optimiser.model_rate, or the rate of that module; "
+        remedy = "go on from the last checkpoint with a lower --optimiser.model_lr, or the rate of that module; "
         remedy += "should it end so again, that one was too late: delete it, and the one before is taken"
         raise UserError(str(error), where(), remedy, exit_code=3) from error
     except (BrokenPipeError, EOFError, ConnectionError) as error:

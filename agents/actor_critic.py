@@ -27,26 +27,26 @@ from foreground.world_models.rssm import State
 RATIO = 0.2  # how far from 1 a ratio of policies counts, where a roll-out is used more than once (PPO's)
 
 
-ALONG_PATH = "where --actor_critic.gradient is path", lambda config: config.gradient == "path"
-ENTROPIC = "where --actor_critic.entropy is above 0", lambda config: config.entropy > 0
+ALONG_PATH = "where --actor_critic.actor_grad is dynamics", lambda config: config.actor_grad == "dynamics"
+ENTROPIC = "where --actor_critic.entropy_coef is above 0", lambda config: config.entropy_coef > 0
 TARGETED = "where --actor_critic.target_std is given", lambda config: config.target_std
-NORMALISED = "where --actor_critic.normalise is true", lambda config: config.normalise
+NORMALISED = "where --actor_critic.reward_norm is true", lambda config: config.reward_norm
 
 
 @dataclass(frozen=True)
 class ActorCriticConfig:
     rewards: dict[str, float] = option({"task": 1.0}, "Named rewards and the weights of their normalised advantages.", ge=0.0)
-    factors: dict[str, float] = option(
+    reward_scales: dict[str, float] = option(
         {}, "Factors on single rewards before anything else: to try what their units do. Rewards left out have 1.", gt=0.0
     )
     units: int = option(256, "Units of actor and critics.", ge=8, le=65536)
     layers: int = option(2, "Layers of actor and critics.", ge=1, le=100)
     horizon: int = option(15, "Imagined steps H.", ge=1, le=10_000)
-    starts: int = option(256, "States of a batch from which imagination starts; 0 takes all.", ge=0)
+    imag_starts: int = option(256, "States of a batch from which imagination starts; 0 takes all.", ge=0)
     discount: float = option(0.99, "Discount per agent step.", gt=0.0, lt=1.0)
-    trace: float = option(0.95, "Lambda of the lambda-returns.", ge=0.0, le=1.0)
-    entropy: float = option(3e-4, "Weight of the policy's entropy.", ge=0.0)
-    squash: float = option(
+    lam: float = option(0.95, "Lambda of the lambda-returns.", ge=0.0, le=1.0)
+    entropy_coef: float = option(3e-4, "Weight of the policy's entropy.", ge=0.0)
+    tanh_entropy_coef: float = option(
         1.0,
         "Weight, within the entropy, of ln(1 - mean^2), what tanh leaves of it (SAC); 0: a mean in a corner stays there.",
         ge=0.0,
@@ -55,22 +55,22 @@ class ActorCriticConfig:
     target_std: tuple[float, ...] = option(
         (),
         "Targets, first and last, for the standard deviation of the clipped action. The weight of the entropy is then"
-        " learned, and `entropy` is its initial value; without it the weight is fixed.",
+        " learned, and `entropy_coef` is its initial value; without it the weight is fixed.",
         gt=0.0,
         le=0.57,
     )
-    target_updates: tuple[int, ...] = option(
+    target_std_updates: tuple[int, ...] = option(
         (2500, 8000),
         "Updates between which the target falls from first to last, geometrically.",
         ge=0,
         read_if=TARGETED,
     )
-    gradient: str = option(
-        "score",
+    actor_grad: str = option(
+        "reinforce",
         "The actor's gradient: by the score function (cheap), or along the path through model and critics (Dreamer).",
-        choices=("score", "path"),
+        choices=("reinforce", "dynamics"),
     )
-    feedback: float = option(
+    policy_input_grad: float = option(
         1.0,
         "Share of the actor's gradient along the path through the states that the policy reads; 0: none (Dreamer).",
         ge=0.0,
@@ -82,20 +82,24 @@ class ActorCriticConfig:
     value_limit: float = option(
         6.5, "Largest symlog of a value that a two-hot critic can represent: 6.5 is a value of 664.", gt=0.0, le=20.0
     )
-    slow_rate: float = option(1.0, "Rate at which slow copies of the critics follow; 1: no copies.", gt=0.0, le=1.0)
-    slow_every: int = option(1, "Updates between two steps of the slow copies; with slow_rate 1 they are copied whole.", ge=1)
-    replay_value: float = option(
+    target_tau: float = option(
+        1.0, "Rate at which the target critics follow the critics; 1: no target critics.", gt=0.0, le=1.0
+    )
+    target_update_every: int = option(
+        1, "Updates between two steps of the slow copies; with target_tau 1 they are copied whole.", ge=1
+    )
+    replay_value_coef: float = option(
         0.0,
         "Weight of the critic's loss on replayed rows, against the rewards that came (DreamerV3): what imagination"
         " promises is then held to what happened. 0: imagination alone.",
         ge=0.0,
     )
-    scale_floor: float = option(1.0, "Smallest scale by which returns are divided, in units of return.", gt=0.0)
-    scale_rate: float = option(0.02, "Rate of the moving percentiles of the returns.", gt=0.0, le=1.0)
-    normalise: bool = option(
+    return_norm_min: float = option(1.0, "Smallest scale by which returns are divided, in units of return.", gt=0.0)
+    norm_rate: float = option(0.02, "Rate of the moving statistics that normalise returns and rewards.", gt=0.0, le=1.0)
+    reward_norm: bool = option(
         False, "Centre each reward and divide it by its moving deviation before its critic learns it: no unit matters (SLIM)."
     )
-    deviation_floor: float = option(1e-4, "Smallest deviation by which a reward is divided.", gt=0.0, read_if=NORMALISED)
+    reward_norm_min: float = option(1e-4, "Smallest deviation by which a reward is divided.", gt=0.0, read_if=NORMALISED)
     noise_correlation: float = option(
         0.5,
         "Correlation of the noise of one action with that of the next, while episodes are collected; 0: white. Choices of"
@@ -131,9 +135,10 @@ class Actor(nn.Module):
 
 
 class Critic(nn.Module):
-    """The value of one reward; with `slow_rate` below 1 or `slow_every` above it a slow copy gives the values (DreamerV2).
+    """The value of one reward.
 
-    Without the copy one pass serves the targets, the advantages and the loss: a third of the work.
+    With `target_tau` below 1 or `target_update_every` above 1 a target network gives the values (DreamerV2).
+    Without it one pass serves the targets, the advantages and the loss: a third of the work.
     """
 
     def __init__(self, config: ActorCriticConfig, inputs: int, trunk: nn.Module | None = None):
@@ -143,8 +148,8 @@ class Critic(nn.Module):
         width = inputs if trunk is None else trunk.outputs
         head = MLP(width, config.units, config.layers, self.head.parameter_size, output_scale=0.0)
         self.network = head if trunk is None else nn.Sequential(trunk, head)
-        self.rate = config.slow_rate
-        self.slow = deepcopy(self.network) if self.rate < 1 or config.slow_every > 1 else None
+        self.rate = config.target_tau
+        self.slow = deepcopy(self.network) if self.rate < 1 or config.target_update_every > 1 else None
         if self.slow is not None:
             self.slow.requires_grad_(False)
 
@@ -260,10 +265,10 @@ class ActorCritic(nn.Module):
         self.actor = actor or Actor(config, inputs, action)
         self.critics = nn.ModuleDict({name: Critic(config, inputs, trunk and trunk()) for name in config.rewards})
         self.scales = nn.ModuleDict({name: ReturnScale(config, games) for name in config.rewards})
-        units = {name: RewardUnit(config) if config.normalise else nn.Identity() for name in config.rewards}
+        units = {name: RewardUnit(config) if config.reward_norm else nn.Identity() for name in config.rewards}
         self.units = nn.ModuleDict(units)
         self.regulariser = make_regulariser(config)
-        if config.slow_every > 1:
+        if config.target_update_every > 1:
             self.register_buffer("followed", torch.zeros((), dtype=torch.long))
 
     @staticmethod
@@ -275,8 +280,8 @@ class ActorCritic(nn.Module):
         """Roll policy and prior out for H steps from start (N, ...)."""
         states, features, actions, policies = [start], [self.inputs(start, condition)], [], []
         for _ in range(self.config.horizon):
-            # Equal to the feature in value; `feedback` scales its gradient.
-            policy = self.actor(torch.lerp(features[-1].detach(), features[-1], self.config.feedback))
+            # Equal to the feature in value; `policy_input_grad` scales its gradient.
+            policy = self.actor(torch.lerp(features[-1].detach(), features[-1], self.config.policy_input_grad))
             policies.append(policy)
             actions.append(policy.sample())
             # The environment, too, clips an action out of range.
@@ -300,14 +305,14 @@ class ActorCritic(nn.Module):
 
         Errors: KeyError when a configured reward has no function.
         """
-        with torch.set_grad_enabled(self.config.gradient == "path"):
+        with torch.set_grad_enabled(self.config.actor_grad == "dynamics"):
             imagined = self.imagine(model, start, condition)
             going = None if model.continuation is None else model.continuation(imagined.state_feature)
         return self.improve(imagined._replace(weight=weight, member=member, continuation=going), rewards)
 
     def improve(self, imagined: Imagined, rewards: dict[str, RewardFunction]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """What a roll-out teaches: ({"actor": scalar, "critic": scalar}, metrics)."""
-        by_path = self.config.gradient == "path"
+        by_path = self.config.actor_grad == "dynamics"
         policy = self.actor(imagined.feature[:-1].detach())
         entropy = policy.entropy()
         gain, critic_loss = torch.zeros_like(entropy), 0.0
@@ -353,7 +358,7 @@ class ActorCritic(nn.Module):
         logits, value = critic.judge(imagined.feature)  # (H+1, N, P), (H+1, N)
         discount = self.config.discount
         discount = discount if imagined.continuation is None else discount * imagined.continuation[1:]
-        returns = lambda_returns(reward, discount, value[1:], self.config.trace)
+        returns = lambda_returns(reward, discount, value[1:], self.config.lam)
         target, value = returns.detach(), value.detach()
         scale = self.scales[name].update(target, imagined.member)
         metrics = {"return": target.mean(), "value": value.mean(), "scale": scale.mean()}
@@ -373,7 +378,7 @@ class ActorCritic(nn.Module):
         value = value if terminal is None else torch.where(terminal.T, 0.0, value)
         cut = is_first[:, 1:].T  # (T-1, B): the next row belongs to another episode
         reward = torch.where(cut, value[:-1], reward[:, 1:].T.float())
-        returns = lambda_returns(reward, torch.where(cut, 0.0, discount), value[1:], self.config.trace)
+        returns = lambda_returns(reward, torch.where(cut, 0.0, discount), value[1:], self.config.lam)
         counts = (known[:, :-1].T & ~cut).float()
         number = counts.sum().clamp(min=1)
         loss = -(counts * critic.head.log_prob(logits[:-1], returns)).sum() / number
@@ -381,9 +386,9 @@ class ActorCritic(nn.Module):
 
     def follow(self) -> None:
         """Move every slow critic, when it is time; call once an update, after the optimisers."""
-        if self.config.slow_every > 1:
+        if self.config.target_update_every > 1:
             self.followed += 1
-            if self.followed % self.config.slow_every:
+            if self.followed % self.config.target_update_every:
                 return
         for critic in self.critics.values():
             critic.follow()

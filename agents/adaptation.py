@@ -68,7 +68,7 @@ class Adaptation:
             state = agent.world_model.observe(*seen)[1].state.map(lambda x: x.flatten(0, 1))
         own = (batch["game"].to(agent.device).flatten(0, 1) - game).abs().amax(-1) < 1e-4
         state = state.map(lambda x: x[own] if own.any() else x)
-        return some_of(state.map(lambda x: x.unsqueeze(1)), agent.config.actor_critic.starts)
+        return some_of(state.map(lambda x: x.unsqueeze(1)), agent.config.actor_critic.imag_starts)
 
     # ----------------------------------------------------------------------------------------- where steps begin from
 

@@ -59,7 +59,7 @@ class WorldModelAgent(nn.Module):
         for learner in self.learners.values():
             learner.begin(records)
             self.optimisers |= learner.optimisers
-        self.average = WeightAverage(self, self.config.optimiser.average)
+        self.average = WeightAverage(self, self.config.optimiser.ema_decay)
         if self._compiles(self.config.compile, records):
             self.compile_parts(dynamic=False)
 

@@ -61,10 +61,10 @@ class SkillPrior:
         if "game" in config.actor_critic.rewards:
             what = "the reward 'game' is for policies of modes"
             raise UserError(what, "actor_critic.rewards", "choose --agent mra, or task=1")
-        if config.modes.number:
-            raise UserError("this agent has no modes", "modes.number", "choose --agent mra, or leave it out")
-        if config.hierarchy.hold:
-            raise UserError("this agent has no hierarchy", "hierarchy.hold", "choose --agent hierarchical, or leave it out")
+        if config.modes.num_modes:
+            raise UserError("this agent has no modes", "modes.num_modes", "choose --agent mra, or leave it out")
+        if config.hierarchy.duration:
+            raise UserError("this agent has no hierarchy", "hierarchy.duration", "choose --agent hierarchical, or leave it out")
         if spaces.condition != config.skill.size:
             raise ValueError(f"a condition of size {spaces.condition} for skills of size {config.skill.size}")
 
@@ -83,7 +83,7 @@ class SkillPrior:
         if not self.skills.size:
             return Held(memory.condition, memory.age)
         drawn = self.skills.draw(len(is_first), memory.condition.device)
-        return renewed(memory, due(memory, is_first, self.config.skill.hold), drawn)
+        return renewed(memory, due(memory, is_first, self.config.skill.duration), drawn)
 
     def starts(self, state: State, batch: Batch) -> Starts:
         """Return a random subset of the batch's states, each with a skill of its own.
@@ -93,6 +93,6 @@ class SkillPrior:
         """
         context = self.config.world_model.context
         known = known_rows(batch["is_first"], context) if context else None
-        start = some_of(state, self.config.actor_critic.starts, known)
+        start = some_of(state, self.config.actor_critic.imag_starts, known)
         number, device = len(start.deterministic), start.deterministic.device
         return Starts(start, self.skills.draw(number, device) if self.skills.size else None)

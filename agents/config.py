@@ -11,31 +11,31 @@ from foreground.world_models.world_model import WorldModelConfig
 
 @dataclass(frozen=True)
 class OptimiserConfig:
-    model_rate: float = option(1e-3, "Learning rate of the world model.", gt=0.0)
-    actor_rate: float = option(3e-4, "Learning rate of the actor.", gt=0.0)
-    critic_rate: float = option(3e-4, "Learning rate of the critics.", gt=0.0)
+    model_lr: float = option(1e-3, "Learning rate of the world model.", gt=0.0)
+    actor_lr: float = option(3e-4, "Learning rate of the actor.", gt=0.0)
+    critic_lr: float = option(3e-4, "Learning rate of the critics.", gt=0.0)
     model_clip: float = option(100.0, "Largest gradient norm of the world model.", gt=0.0)
     policy_clip: float = option(100.0, "Largest gradient norm of actor and critics.", gt=0.0)
     warmup: int = option(
         200, "Updates over which the rates rise from zero; without them a posterior can collapse for good.", ge=0
     )
-    decay_after: int = option(
+    lr_decay_after: int = option(
         0, "Updates after which the rates fall with one over the square root of the updates; 0: they stay.", ge=0
     )
-    average: float = option(
+    ema_decay: float = option(
         0.0, "Decay, per update, of the moving average of the weights that is evaluated; 0: none.", ge=0.0, lt=1.0
     )
     epsilon: float = option(1e-8, "Epsilon of Adam.", gt=0.0)
 
 
-HIERARCHICAL = "by agent hierarchical", lambda hierarchy: hierarchy.hold
-MODAL = "by agents with modes, such as mra", lambda modes: modes.number
+HIERARCHICAL = "by agent hierarchical", lambda hierarchy: hierarchy.duration
+MODAL = "by agents with modes, such as mra", lambda modes: modes.num_modes
 
 
 @dataclass(frozen=True)
 class HierarchyConfig:
-    hold: int = option(
-        0, "Agent steps for which a high-level policy holds a skill of --skills; 0: no hierarchy.", ge=0, le=10_000
+    duration: int = option(
+        0, "Agent steps for which a high-level policy holds a skill of --init_from; 0: no hierarchy.", ge=0, le=10_000
     )
     units: int = option(256, "Units of the skill policy, as in its run.", ge=8, le=65536, read_if=HIERARCHICAL)
     layers: int = option(2, "Layers of the skill policy, as in its run.", ge=1, le=100, read_if=HIERARCHICAL)
@@ -43,7 +43,7 @@ class HierarchyConfig:
 
 @dataclass(frozen=True)
 class ModesConfig:
-    number: int = option(
+    num_modes: int = option(
         0, "Modes K of a policy for a family of games, picked by a latent; 0: a policy without.", ge=0, le=4096
     )
     sees_game: bool = option(
@@ -56,24 +56,24 @@ class ModesConfig:
         le=65536,
         read_if=MODAL,
     )
-    rate: float = option(1e-3, "Learning rate of relation, modes and classifier.", gt=0.0, read_if=MODAL)
-    round: int = option(
+    lr: float = option(1e-3, "Learning rate of relation, modes and classifier.", gt=0.0, read_if=MODAL)
+    update_every: int = option(
         10, "Steps of policy and critics for one of relation and modes, and one of the classifier.", ge=1, read_if=MODAL
     )
     epsilon: float = option(0.2, "Share of the best return in its game that a mode may lack.", gt=0.0, lt=1.0, read_if=MODAL)
-    explore: float = option(
+    uniform_prob: float = option(
         0.2,
         "Share of modes that are drawn uniformly, so that the return of each in each game is known.",
         ge=0.0,
         le=1.0,
         read_if=MODAL,
     )
-    action: float = option(1.0, "Weight of the information between relation and action.", ge=0.0, read_if=MODAL)
-    game: float = option(1.0, "Weight of the information between game and relation.", ge=0.0, read_if=MODAL)
+    action_info_coef: float = option(1.0, "Weight of the information between relation and action.", ge=0.0, read_if=MODAL)
+    game_info_coef: float = option(1.0, "Weight of the information between game and relation.", ge=0.0, read_if=MODAL)
     dual_rate: float = option(
         0.05, "Step of the logarithm of a game's multiplier, where its slack is epsilon.", gt=0.0, read_if=MODAL
     )
-    minimum: float = option(
+    multiplier_min: float = option(
         1.0, "Smallest multiplier: at 1 returns have half of the say when the constraint is met.", gt=0.0, read_if=MODAL
     )
     clip: float = option(1.0, "Largest gradient norm of relation, modes and classifier.", gt=0.0, read_if=MODAL)

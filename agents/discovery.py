@@ -23,30 +23,30 @@ from foreground.world_models.networks import MLP
 PRIOR_DRAWS = 128  # M, what log-ratios of skills on the sphere are held against
 
 
-WASSERSTEIN = "where --discovery.form is wasserstein", lambda config: config.form == "wasserstein"
+WASSERSTEIN = "where --discovery.kind is wasserstein", lambda config: config.kind == "wasserstein"
 SCORED = (
-    "where --discovery.form is classifier or contrastive",
-    lambda config: config.form in ("classifier", "contrastive"),
+    "where --discovery.kind is classifier or contrastive",
+    lambda config: config.kind in ("classifier", "contrastive"),
 )
 
 
 @dataclass(frozen=True)
 class DiscoveryConfig:
-    form: str = option(
+    kind: str = option(
         "wasserstein",
         "How states are told apart: wasserstein (METRA), lipschitz (LSD), contrastive (CSF) or classifier (DIAYN).",
         choices=("wasserstein", "lipschitz", "contrastive", "classifier"),
     )
     units: int = option(256, "Units of the map.", ge=8, le=65536)
     layers: int = option(2, "Layers of the map.", ge=1, le=100)
-    rate: float = option(1e-3, "Learning rate of the map.", gt=0.0)
+    lr: float = option(1e-3, "Learning rate of the map.", gt=0.0)
     slack: float = option(
         1e-3,
         "wasserstein: how much shorter than 1 a step may be before its constraint has no pull.",
         gt=0.0,
         read_if=WASSERSTEIN,
     )
-    multiplier: float = option(
+    multiplier_init: float = option(
         1.0,
         "wasserstein: what the constraint's multiplier starts with; METRA's 30 costs few-update runs the map.",
         gt=0.0,
@@ -73,7 +73,7 @@ class Wasserstein(nn.Module):
         super().__init__()
         self.config = config
         self.map = MLP(feature, config.units, config.layers, skills.size)
-        self.register_buffer("log_multiplier", torch.tensor(math.log(config.multiplier)))
+        self.register_buffer("log_multiplier", torch.tensor(math.log(config.multiplier_init)))
 
     def direction(self, previous: Tensor, following: Tensor) -> Tensor:
         """phi(s') - phi(s): (N, F), (N, F) -> (N, C)."""
@@ -208,6 +208,6 @@ def make_discovery(config: DiscoveryConfig, feature: int, skills: Skills) -> nn.
     """The form that is asked for. Errors: UserError where there are no skills."""
     if not skills.size:
         raise UserError("the reward 'discovery' needs skills, and their size is 0", "skill.size", "choose 2 or more")
-    if config.form not in FORMS:
-        raise UserError(f"unknown form {config.form!r}", "discovery.form", nearest(config.form, FORMS))
-    return FORMS[config.form](config, feature, skills)
+    if config.kind not in FORMS:
+        raise UserError(f"unknown form {config.kind!r}", "discovery.kind", nearest(config.kind, FORMS))
+    return FORMS[config.kind](config, feature, skills)

@@ -44,19 +44,19 @@ class HighLevelPolicy:
     @staticmethod
     def check(config: AgentConfig, spaces: Spaces) -> None:
         """Raise UserError for options that a high-level policy has nothing to do with."""
-        if config.actor_critic.gradient != "score":
+        if config.actor_critic.actor_grad != "reinforce":
             what = "a high-level policy has no path through the skills that it chooses"
-            raise UserError(what, "actor_critic.gradient", "choose score")
-        if set(config.actor_critic.rewards) != {"task"} or config.actor_critic.factors:
+            raise UserError(what, "actor_critic.actor_grad", "choose reinforce")
+        if set(config.actor_critic.rewards) != {"task"} or config.actor_critic.reward_scales:
             what = "a high-level policy learns from the task alone"
-            raise UserError(what, "actor_critic.rewards", "choose task=1, without factors")
+            raise UserError(what, "actor_critic.rewards", "choose task=1, without reward_scales")
         if set(config.world_model.objective.terms) - {"continuation"} != {"reward"}:
             what = "its world model is frozen but for the reward"
             raise UserError(what, "world_model.objective.terms", "choose reward=1")
 
     def __init__(self, config: AgentConfig, spaces: Spaces, model: WorldModel):
         feature, hierarchy = model.rssm.feature_size, config.hierarchy
-        self.config, self.skills, self.hold = config, Skills(config.skill), hierarchy.hold
+        self.config, self.skills, self.hold = config, Skills(config.skill), hierarchy.duration
         own = ActorCriticConfig(units=hierarchy.units, layers=hierarchy.layers)
         self.actor = Actor(own, feature + spaces.condition, spaces.action)
         self.policy = ActorCritic(config.actor_critic, feature, spaces.condition)
@@ -74,7 +74,7 @@ class HighLevelPolicy:
 
     def starts(self, state: State, batch: Batch) -> Starts:
         """Return a random subset of the batch's states."""
-        return Starts(some_of(state, self.config.actor_critic.starts), None)
+        return Starts(some_of(state, self.config.actor_critic.imag_starts), None)
 
 
 @registry.learner("frozen_model")
@@ -87,11 +87,11 @@ class FrozenModel(Part):
 
     @property
     def renders(self) -> bool:
-        return self.config.world_model.picture_frames > 0  # the decoder is that of the other run
+        return self.config.world_model.decoder_frames > 0  # the decoder is that of the other run
 
     def begin(self, records: bool) -> None:
         config = self.config.optimiser
-        self.optimise("reward", list(self.model.terms["reward"].parameters()), config.model_rate, config.model_clip)
+        self.optimise("reward", list(self.model.terms["reward"].parameters()), config.model_lr, config.model_clip)
 
     def __call__(self, update: Step) -> Metrics:
         batch = update.batch
@@ -129,7 +129,7 @@ class Decisions(Part):
         episodes may terminate, what comes counts as much as they are likely to go on.
         """
         agent, config = self.agent, self.config.actor_critic
-        hold, actor = self.config.hierarchy.hold, agent.actor_critic.actor
+        hold, actor = self.config.hierarchy.duration, agent.actor_critic.actor
         going = agent.world_model.continuation or (lambda feature: torch.ones_like(feature[..., 0]))
         states, actions, log_probs, rewards, alive = [start], [], [], [], [going(start.feature)]
         for _ in range(config.horizon):

@@ -30,7 +30,7 @@ from foreground.world_models.world_model import Spaces, WorldModel, known_rows
 
 def make_policy(config: AgentConfig, rssm: RSSM, spaces: Spaces) -> ActorCritic:
     """An actor that sees the mode through the relation, critics that see mode and game: condition (N, K + D)."""
-    modes, game = config.modes.number, len(spaces.games[0])
+    modes, game = config.modes.num_modes, len(spaces.games[0])
     seen = game if config.modes.sees_game else 0
     actor = RelationActor(config.actor_critic, LatentSlots(rssm), config.modes.units, modes, seen, spaces.action)
     return ActorCritic(config.actor_critic, rssm.feature_size, spaces.action, modes + game, actor, len(spaces.games))
@@ -45,13 +45,13 @@ class ModePrior:
     @staticmethod
     def size(config: AgentConfig) -> int:
         """Return K."""
-        return config.modes.number
+        return config.modes.num_modes
 
     @staticmethod
     def check(config: AgentConfig, spaces: Spaces) -> None:
         """Raise UserError for options that a policy of modes has nothing to do with, or without a family."""
-        if not config.modes.number:
-            raise UserError("a policy of modes has 0 modes", "modes.number", "choose 1 or more, or another agent")
+        if not config.modes.num_modes:
+            raise UserError("a policy of modes has 0 modes", "modes.num_modes", "choose 1 or more, or another agent")
         if not spaces.games:
             remedy = "choose speed or dynamics, or tasks and their names"
             raise UserError("there is no family of games", "family.kind", remedy)
@@ -73,7 +73,7 @@ class ModePrior:
 
     def initial(self, number: int, device: torch.device) -> dict[str, Tensor]:
         """Return no mode and no game: both are told at the first reset."""
-        sizes = {"condition": self.config.modes.number, "game": self.prior.games.shape[1]}
+        sizes = {"condition": self.config.modes.num_modes, "game": self.prior.games.shape[1]}
         return {name: torch.zeros(number, size, device=device) for name, size in sizes.items()}
 
     def __call__(self, memory: Memory, see: Callable[[], State], is_first: Tensor, explore: bool) -> Held:
@@ -86,7 +86,7 @@ class ModePrior:
         That is any game, where all share the physics, else the state's own.
         """
         flat, game = state.detach().map(lambda x: x.flatten(0, 1)), batch["game"].flatten(0, 1)
-        number, context = self.config.actor_critic.starts or len(game), self.config.world_model.context
+        number, context = self.config.actor_critic.imag_starts or len(game), self.config.world_model.context
         known = known_rows(batch["is_first"], context) if context else None
         index = some_rows(len(game), number, known, game.device)
         index = torch.randperm(len(game), device=game.device) if index is None else index

@@ -46,14 +46,14 @@ class Part:
     def optimise(self, name: str, parameters: list[nn.Parameter], rate: float, clip: float) -> None:
         """Add an optimiser with the schedule of the config."""
         config = self.config.optimiser
-        schedule = config.epsilon, config.warmup, config.decay_after
+        schedule = config.epsilon, config.warmup, config.lr_decay_after
         self.optimisers[name] = Optimiser(name, parameters, rate, clip, *schedule)
 
     def optimise_policy(self, actor: list[nn.Parameter], critics: list[nn.Parameter]) -> None:
         """Add the optimisers of actor and critics."""
         config = self.config.optimiser
-        self.optimise("actor", actor, config.actor_rate, config.policy_clip)
-        self.optimise("critic", critics, config.critic_rate, config.policy_clip)
+        self.optimise("actor", actor, config.actor_lr, config.policy_clip)
+        self.optimise("critic", critics, config.critic_lr, config.policy_clip)
 
     def autocast(self) -> torch.autocast:
         """Return the context in which networks run: bfloat16 on CUDA."""
@@ -73,9 +73,9 @@ class ModelLearner(Part):
         pictures = [] if self.model.decodes else list(self.model.decoder.parameters())
         held, config = {id(parameter) for parameter in pictures}, self.config.optimiser
         own = [parameter for parameter in self.model.parameters() if id(parameter) not in held]
-        self.optimise("world_model", own, config.model_rate, config.model_clip)
-        if pictures and self.config.world_model.picture_frames:
-            self.optimise("pictures", pictures, config.model_rate, config.model_clip)
+        self.optimise("world_model", own, config.model_lr, config.model_clip)
+        if pictures and self.config.world_model.decoder_frames:
+            self.optimise("pictures", pictures, config.model_lr, config.model_clip)
         self.gradients = Recorded(self._gradients) if records else self._gradients
 
     @property
@@ -113,7 +113,7 @@ class DiscoveryLearner(Part):
 
     def begin(self, records: bool) -> None:
         parameters = list(self.map.parameters())
-        self.optimise("discovery", parameters, self.config.discovery.rate, self.config.optimiser.policy_clip)
+        self.optimise("discovery", parameters, self.config.discovery.lr, self.config.optimiser.policy_clip)
 
     def __call__(self, update: Step) -> Metrics:
         """One step of the map. Steps that start an episode are left out: no skill led there."""
@@ -133,7 +133,7 @@ class Imagination(Part):
         super().__init__(agent)
         self.model, self.actor_critic = agent.world_model, agent.actor_critic
         config = self.config.actor_critic
-        self.rewards = make_rewards(list(config.rewards), self.model, agent.discovery, config.factors)
+        self.rewards = make_rewards(list(config.rewards), self.model, agent.discovery, config.reward_scales)
 
     def begin(self, records: bool) -> None:
         self.optimise_policy(self.agent.commander.learned, list(self.actor_critic.critics.parameters()))
@@ -146,7 +146,7 @@ class Imagination(Part):
     def __call__(self, update: Step) -> Metrics:
         update.starts = self.agent.commander.starts(update.state, update.batch)
         rows = (update.batch[name] for name in ("reward", "is_first", "is_terminal"))
-        seen = (update.state, *rows) if self.config.actor_critic.replay_value else None
+        seen = (update.state, *rows) if self.config.actor_critic.replay_value_coef else None
         return self.learn(update.starts, seen)
 
     def learn(self, starts: Starts, replayed: tuple[State, Tensor, Tensor, Tensor] | None = None) -> Metrics:
@@ -180,5 +180,5 @@ class Imagination(Part):
             state, reward, is_first, terminal = replayed
             known = known_rows(is_first, self.config.world_model.context)
             loss, metrics["task/over_replay"] = self.actor_critic.replayed(state, reward, is_first, known, terminal)
-            losses["critic"] = losses["critic"] + self.config.actor_critic.replay_value * loss
+            losses["critic"] = losses["critic"] + self.config.actor_critic.replay_value_coef * loss
         return detached(losses), gradients(self.optimisers, losses), detached(metrics)

@@ -34,14 +34,14 @@ class Modes(nn.Module):
 
     def __init__(self, config: ModesConfig, games: tuple[tuple[float, ...], ...], slots: int):
         super().__init__()
-        self.config, number = config, config.number
+        self.config, number = config, config.num_modes
         self.choice = ModeChoice(len(games[0]), config.units, number)
         self.classifier = GameClassifier(slots, config.units, len(games))
         self.register_buffer("games", torch.tensor(games), persistent=False)  # (M, D)
         self.register_buffer("returns", torch.zeros(len(games), number))  # (M, K), moving
         self.register_buffer("best", torch.zeros(len(games)))  # (M,), the best of them seen
         self.register_buffer("seen", torch.zeros(len(games), dtype=torch.long))  # rounds with states of a game
-        self.register_buffer("log_multiplier", torch.full((len(games),), math.log(config.minimum)))
+        self.register_buffer("log_multiplier", torch.full((len(games),), math.log(config.multiplier_min)))
         self.register_buffer("updates", torch.zeros((), dtype=torch.long))
 
     def forward(self, game: Tensor) -> Tensor:
@@ -51,8 +51,8 @@ class Modes(nn.Module):
     def optimisers(self, relation: list[nn.Parameter], config: OptimiserConfig) -> dict[str, Optimiser]:
         """Of relation and choice together, and of the classifier."""
         rows = {"relation": [*relation, *self.choice.parameters()], "classifier": list(self.classifier.parameters())}
-        more = (config.epsilon, config.warmup // self.config.round)
-        return {name: Optimiser(name, part, self.config.rate, self.config.clip, *more) for name, part in rows.items()}
+        more = (config.epsilon, config.warmup // self.config.update_every)
+        return {name: Optimiser(name, part, self.config.lr, self.config.clip, *more) for name, part in rows.items()}
 
     def likeliest(self, game: Tensor) -> Tensor:
         """The likeliest mode in games (N, D), one-hot (N, K)."""
@@ -63,15 +63,15 @@ class Modes(nn.Module):
 
         Errors: Divergence when p(z given m) is not finite; its weights learn once a round, and would be found out only then.
         """
-        share = self.config.explore
-        probability = (1 - share) * self(game).exp() + share / self.config.number
+        share = self.config.uniform_prob
+        probability = (1 - share) * self(game).exp() + share / self.config.num_modes
         if not probability.isfinite().all():
             raise Divergence("relation", "the choice of modes")
         return self.one_hot(torch.multinomial(probability, 1).squeeze(-1))
 
     def one_hot(self, index: Tensor) -> Tensor:
         """(N,) -> (N, K)."""
-        return F.one_hot(index, self.config.number).float()
+        return F.one_hot(index, self.config.num_modes).float()
 
     def member(self, game: Tensor) -> Tensor:
         """The nearest game of training: (N, D) -> one-hot (N, M)."""
@@ -84,7 +84,7 @@ class Modes(nn.Module):
     def due(self) -> bool:
         """Counts an update of the policy; whether a round is over."""
         self.updates += 1
-        return bool(self.updates % self.config.round == 0)
+        return bool(self.updates % self.config.update_every == 0)
 
     def round(
         self,
@@ -152,7 +152,7 @@ class Modes(nn.Module):
     @torch.no_grad()
     def values(self, actor_critic: ActorCritic, feature: Tensor, game: Tensor) -> Tensor:
         """What the critic says of every mode: states (N, F), games (N, D) -> (N, K)."""
-        modes = self.config.number
+        modes = self.config.num_modes
         every = torch.eye(modes, device=feature.device).expand(len(feature), -1, -1)
         condition = torch.cat([every, game.unsqueeze(1).expand(-1, modes, -1)], -1)  # (N, K, K + D)
         inputs = torch.cat([feature.unsqueeze(1).expand(-1, modes, -1), condition.to(feature.dtype)], -1)
@@ -178,7 +178,7 @@ class Modes(nn.Module):
         lack = (self.best.unsqueeze(-1) - self.returns) / self.best.abs().clamp(min=1e-2).unsqueeze(-1)  # (M, K)
         slack = epsilon - (use * lack).sum(-1)  # (M,); at most epsilon
         step = (slack / epsilon).clamp(-1, 1) * there
-        self.log_multiplier.sub_(self.config.dual_rate * step).clamp_(math.log(self.config.minimum), math.log(MOST))
+        self.log_multiplier.sub_(self.config.dual_rate * step).clamp_(math.log(self.config.multiplier_min), math.log(MOST))
         entropy = -(use * use.clamp(min=1e-8).log()).sum(-1).mean()
         row = {"entropy": entropy, "slack": slack.mean(), "multiplier": self.log_multiplier.exp().mean()}
         for name, column in (("slack", slack), ("multiplier", self.log_multiplier.exp()), ("best", self.best)):

@@ -16,15 +16,16 @@ CORNER = 3e-3  # weight of ln(1 - mean^2) beside a learned weight: only a satura
 
 
 class FixedEntropy(nn.Module):
-    """entropy x (H + squash x ln(1 - mean^2)), H the entropy of the Gaussian before clipping."""
+    """entropy_coef x (H + tanh_entropy_coef x ln(1 - mean^2)), H the entropy of the Gaussian before clipping."""
 
-    def __init__(self, entropy: float, squash: float):
+    def __init__(self, entropy_coef: float, tanh_entropy_coef: float):
         super().__init__()
-        self.entropy, self.squash = entropy, squash
+        self.entropy_coef = entropy_coef
+        self.tanh_entropy_coef = tanh_entropy_coef
 
     def forward(self, policy: Policy) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the bonus (N,) and metrics."""
-        return self.entropy * (policy.entropy() + self.squash * policy.room()), {}
+        return self.entropy_coef * (policy.entropy() + self.tanh_entropy_coef * policy.room()), {}
 
 
 class TargetDeviation(nn.Module):
@@ -59,5 +60,5 @@ class TargetDeviation(nn.Module):
 def make_regulariser(config) -> nn.Module:
     """Return the bonus that the actor-critic's config asks for."""
     if config.target_std:
-        return TargetDeviation(config.entropy, config.target_std, config.target_updates)
-    return FixedEntropy(config.entropy, config.squash)
+        return TargetDeviation(config.entropy_coef, config.target_std, config.target_std_updates)
+    return FixedEntropy(config.entropy_coef, config.tanh_entropy_coef)

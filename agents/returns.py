@@ -39,7 +39,7 @@ class ReturnScale(nn.Module):
 
     def __init__(self, config: "ActorCriticConfig", games: int = 0):
         super().__init__()
-        self.rate, self.floor = config.scale_rate, config.scale_floor
+        self.rate, self.floor = config.norm_rate, config.return_norm_min
         shape = (games,) if games else ()
         self.register_buffer("low", torch.zeros(shape))
         self.register_buffer("high", torch.zeros(shape))
@@ -77,7 +77,7 @@ class RewardUnit(nn.Module):
 
     def __init__(self, config: "ActorCriticConfig"):
         super().__init__()
-        self.rate, self.floor = config.scale_rate, config.deviation_floor
+        self.rate, self.floor = config.norm_rate, config.reward_norm_min
         self.register_buffer("mean", torch.zeros(()))
         self.register_buffer("square", torch.zeros(()))
         self.register_buffer("updates", torch.zeros((), dtype=torch.long))

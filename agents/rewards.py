@@ -83,7 +83,7 @@ def make_rewards(
     known = [part for joined in names for part in parts(joined)]
     for name in factors or {}:
         if name not in known:
-            raise UserError(f"a factor for {name!r}, which is not maximised", "actor_critic.factors", nearest(name, known))
+            raise UserError(f"a scale for {name!r}, which is not maximised", "actor_critic.reward_scales", nearest(name, known))
     for name in known:
         where = "actor_critic.rewards"
         if name not in REWARDS:

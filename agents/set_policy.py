@@ -46,15 +46,15 @@ class SetPolicy(nn.Module):
         self.config, modes, descriptor = config, config.modes, len(games[0])
         seen = descriptor if modes.sees_game else 0
         sizes = own, slots, slot, config.units, config.heads
-        parts, condition = SetSlots(*sizes), modes.number + descriptor
-        actor = RelationActor(config.actor_critic, parts, modes.units, modes.number, seen, action)
+        parts, condition = SetSlots(*sizes), modes.num_modes + descriptor
+        actor = RelationActor(config.actor_critic, parts, modes.units, modes.num_modes, seen, action)
         trunk = lambda: Seen(SetSlots(*sizes), condition)  # noqa: E731
         self.actor_critic = ActorCritic(config.actor_critic, parts.feature, action, condition, actor, len(games), trunk)
         self.modes = Modes(modes, games, slots)
         optimiser = config.optimiser
         rows = {
-            "actor": ([*actor.policy.parameters(), *parts.parameters()], optimiser.actor_rate),
-            "critic": (list(self.actor_critic.critics.parameters()), optimiser.critic_rate),
+            "actor": ([*actor.policy.parameters(), *parts.parameters()], optimiser.actor_lr),
+            "critic": (list(self.actor_critic.critics.parameters()), optimiser.critic_lr),
         }
         more = (optimiser.policy_clip, optimiser.epsilon, optimiser.warmup)
         self.optimisers = {name: Optimiser(name, *row, *more) for name, row in rows.items()}
@@ -103,7 +103,7 @@ class SetPolicy(nn.Module):
         """One of relation and modes, on the same episodes; the gradient's ratio begins anew."""
         rollout, reward = self.rollout(batch)
         feature, game = batch["image"].flatten(0, 1), batch["game"].flatten(0, 1)
-        index = torch.randperm(len(feature))[: self.config.actor_critic.starts or len(feature)]
+        index = torch.randperm(len(feature))[: self.config.actor_critic.imag_starts or len(feature)]
 
         def judge(share: Tensor) -> Tensor:
             weighed = rollout._replace(weight=rollout.member @ share)

@@ -23,7 +23,7 @@ class SkillConfig:
         choices=("sphere", "one_hot"),
         read_if=SKILLED,
     )
-    hold: int = option(
+    duration: int = option(
         50,
         "Agent steps after which a skill is drawn anew: one that lasts as long as a clip is told by the clip.",
         ge=1,

@@ -94,15 +94,15 @@ class Encoded(nn.Module):
         self.right: nn.Module = encoder(right, features)
         if name == "wasserstein":  # Lipschitz in what it is given, so it is given x and y themselves
             self.left = self.right = nn.Identity()
-            self.bound = BOUNDS[name](left, right, ContrastiveConfig(bound=name))
+            self.bound = BOUNDS[name](left, right, ContrastiveConfig(estimator=name))
         elif name == "reconstruction":  # right itself, as an image of one row of pixels
             self.left, self.right = nn.Identity(), AsImage()
             self.bound = Decoded(nn.Sequential(encoder(left, right), nn.Unflatten(-1, (1, right, 1))))
         elif name == "redundancy_reduction":  # right is a target and has no gradient, so it is right itself
             self.right = nn.Identity()
-            self.bound = BOUNDS[name](features, right, ContrastiveConfig(bound=name))
+            self.bound = BOUNDS[name](features, right, ContrastiveConfig(estimator=name))
         else:
-            self.bound = BOUNDS[name](features, features, ContrastiveConfig(bound=name))
+            self.bound = BOUNDS[name](features, features, ContrastiveConfig(estimator=name))
 
     def forward(self, left: Tensor, right: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         return self.bound(self.left(left), self.right(right))

@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[1]
 
 FRAMES, LONGEST = 3000, 900.0  # env frames of a run, and seconds
 COMMON = f"""
---agent dreamer --size cpu --device cpu --threads 1 --frames {FRAMES} --seed 1 --training.prefill 500
+--agent dreamer --size cpu --device cpu --threads 1 --total_frames {FRAMES} --seed 1 --training.prefill 500
 --training.train_ratio 16 --training.checkpoint_every 500 --training.evaluate_every 0 --evaluation.episodes 3
 """
 

@@ -45,7 +45,18 @@ def of_run(folder: Path, words: list[str]) -> Experience:
     if not (folder / "config.yaml").is_file():
         raise UserError("this is no run folder", str(folder), "give a folder that train.py wrote")
     own = runs.load(folder)
-    before = ["--agent", own.agent, "--task", own.task, "--size", own.size, "--frames", str(own.frames), "--device", "cpu"]
+    before = [
+        "--agent",
+        own.agent,
+        "--task",
+        own.task,
+        "--size",
+        own.size,
+        "--total_frames",
+        str(own.total_frames),
+        "--device",
+        "cpu",
+    ]
     kept = ("environment.", "background.", "training.prefill")
     for key in (key for key in options.leaves(runs.RunConfig) if key.startswith(kept)):
         value = options.value_of(own, key)

@@ -5,7 +5,7 @@ the middle it is. Small networks, 600 updates, one process a core. An agent pass
 of the gap between the random policy and the best possible; one that discovers skills, when the skill decides where the square
 ends, so that most of the variance of that place is between skills. One for a family of games plays two, told by a number: near
 the left, near the right. Prints a line an agent and one JSON line last; exit code 1
-when one of them does not learn. Options go to every agent, so a fault can be planted: ``--optimiser.actor_rate 1e-9``.
+when one of them does not learn. Options go to every agent, so a fault can be planted: ``--optimiser.actor_lr 1e-9``.
 """
 
 import io
@@ -59,9 +59,9 @@ SMALL = """
 --world_model.depth 8 --world_model.embedding 64 --world_model.units 64 --world_model.layers 1
 --world_model.rssm.deterministic 64 --world_model.rssm.hidden 64 --world_model.rssm.groups 8 --world_model.rssm.classes 8
 --world_model.empowerment.units 64 --world_model.objective.pilot_updates 50
---actor_critic.units 64 --actor_critic.layers 1 --actor_critic.horizon 6 --actor_critic.starts 64
---actor_critic.discount 0.9 --optimiser.model_rate 2e-3 --optimiser.actor_rate 2e-3 --optimiser.critic_rate 2e-3
---skill.hold 25 --discovery.units 64 --discovery.layers 1 --discovery.rate 2e-3
+--actor_critic.units 64 --actor_critic.layers 1 --actor_critic.horizon 6 --actor_critic.imag_starts 64
+--actor_critic.discount 0.9 --optimiser.model_lr 2e-3 --optimiser.actor_lr 2e-3 --optimiser.critic_lr 2e-3
+--skill.duration 25 --discovery.units 64 --discovery.layers 1 --discovery.lr 2e-3
 """
 
 
@@ -159,9 +159,9 @@ def decided(agent: WorldModelAgent, starts: int = 4) -> float:
 def learn(name: str, words: list[str]) -> dict:
     """Train one agent; its returns."""
     torch.set_num_threads(1)
-    config, _ = runs.read(["--agent", name, *words], cuda=False, ours=[*SMALL.split(), "--frames", str(FRAMES)])
+    config, _ = runs.read(["--agent", name, *words], cuda=False, ours=[*SMALL.split(), "--total_frames", str(FRAMES)])
     began = time.process_time()
-    games = GAMES if config.modes.number else ()
+    games = GAMES if config.modes.num_modes else ()
     signals = ("left", "right") if games else config.signals
     envs = SyncVectorEnv([partial(Dot, signals, games)], autoreset_mode=AutoresetMode.NEXT_STEP)
     torch.manual_seed(config.seed)

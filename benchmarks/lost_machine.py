@@ -48,7 +48,7 @@ def suite_of(folder: Path, frames: int) -> Path:
         "seeds": [0, 1, 2],
         "processes": 1,
         "folder": str(folder / "runs"),
-        "options": " ".join(words) + f" --training.checkpoint_every 200 --frames {frames}",
+        "options": " ".join(words) + f" --training.checkpoint_every 200 --total_frames {frames}",
     }
     path = folder / "suite.yaml"
     path.write_text(json.dumps(suite))  # JSON is YAML

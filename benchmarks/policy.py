@@ -1,4 +1,6 @@
-"""What another actor would have learned in the same model: ``python -m benchmarks.policy RUN --actor_critic.entropy 0.01``.
+"""What another actor would have learned in the same model.
+
+    python -m benchmarks.policy RUN --actor_critic.entropy_coef 0.01
 
 Trains a fresh actor and critics in the world model of a finished run, from states of its replay, with no new experience, and
 plays with the deterministic policy. Options are those of train.py; RUN's task, background, frames, size and world model stay.
@@ -60,7 +62,7 @@ def main(argv: list[str]) -> None:
     if not 0 < asked.every <= asked.updates:
         raise UserError(f"no look in {asked.updates} updates", "--every", f"choose 1 to {max(asked.updates, 1)}")
     had = experience.of_run(asked.run, words)
-    if "task" not in had.config.actor_critic.rewards or had.config.hierarchy.hold:
+    if "task" not in had.config.actor_critic.rewards or had.config.hierarchy.duration:
         raise UserError(
             f"{had.config.agent} has no policy of its own for the task", str(asked.run), "choose a run of another agent"
         )

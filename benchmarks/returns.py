@@ -24,6 +24,7 @@ from typing import TypeVar
 from benchmarks import engine as engines
 from benchmarks import pool, result_files, suite_progress
 from benchmarks.program import Job
+from foreground.configs import renamed
 from foreground.configs import run as runs
 from foreground.envs import backgrounds
 from foreground.errors import UserError, run_main
@@ -45,8 +46,8 @@ PLACE |= {"training.evaluate_every"}  # how often it is looked at, which does no
 def jobs(suite: dict) -> list[tuple[str, list[str]]]:
     """(name, arguments of train.py) of every run. A task is a name with options of its own, or none: {walker-walk: ""}.
 
-    Agents are a list of names, or labels with options: {slim_x100: "--agent slim --actor_critic.factors use=100"}. {seed} in
-    any options is the run's seed.
+    Agents are a list of names, or labels with options:
+    {slim_x100: "--agent slim --actor_critic.reward_scales use=100"}. {seed} in any options is the run's seed.
     """
     rows, agents = [], suite["agents"]
     if isinstance(agents, list):
@@ -114,14 +115,14 @@ def is_finished(run: Path, words: list[str], cuda: bool) -> bool:
 def outdated(kept: dict, words: list[str], cuda: bool) -> list[str]:
     """What a kept result has that these words would not give today; empty: it is what would be measured.
 
-    An option that did not exist then counts as the run had it (configs/run.py:of_today), or as it is.
+    An option that did not exist then counts as the run had it (configs/renamed.py:of_today), or as it is.
     """
-    if kept.get("command") != command_of(words):
+    if renamed.command_of_today(kept.get("command") or "") != command_of(words):
         return ["command"]
     if "settings" not in kept:
         return ["settings"]
     now = settings(runs.read(words, cuda)[0])
-    before = runs.of_today(kept["settings"])
+    before = renamed.of_today(kept["settings"])
     return sorted(key for key, value in before.items() if key not in PLACE and now.get(key) != value)
 
 

@@ -81,9 +81,9 @@ def trials_of(suite: dict, number: int, path: str, cuda: bool) -> dict[str, list
             own, values = ranges.drawn(words, trial)
             config = runs.read(own, cuda)[0]
             every = config.training.evaluate_every
-            if not 0 < every < config.frames:
-                what = f"a trial is stopped by its evaluations, and there is none before frame {config.frames}"
-                raise UserError(what, f"{path}: training.evaluate_every", f"choose {config.frames // 9} or so")
+            if not 0 < every < config.total_frames:
+                what = f"a trial is stopped by its evaluations, and there is none before frame {config.total_frames}"
+                raise UserError(what, f"{path}: training.evaluate_every", f"choose {config.total_frames // 9} or so")
             found[name].append(Drawn(ranges.named(name, trial, values), own, values, config))
     return found
 
@@ -103,7 +103,7 @@ def searched(trials: list[Drawn], folder: Path, engine, keep: float, ended: dict
     ]
     told = {"jobs": jobs, "here": engine.here, "meeting": engine.meeting}
     needs = {"cpu": engine.cpus, "gpu": engine.gpus}
-    frames, every = trials[0].config.frames, trials[0].config.training.evaluate_every
+    frames, every = trials[0].config.total_frames, trials[0].config.training.evaluate_every
     asha = ASHAScheduler("frame", max_t=frames, grace_period=every, reduction_factor=keep, stop_last_trials=False)
     words_of = {each.name: each.words for each in trials}
     with contextlib.closing(suite_progress.SuiteProgress(words_of, folder, 0, engine)) as line:

@@ -89,7 +89,7 @@ def _frames(words: list[str], cuda: bool) -> int:
     0 where its options are wrong, which the run itself will say.
     """
     with contextlib.suppress(UserError):
-        return runs.read(words, cuda)[0].frames
+        return runs.read(words, cuda)[0].total_frames
     return 0
 
 

@@ -66,11 +66,22 @@ class TreasureConfig:
 def config_of(modes: int) -> SetPolicyConfig:
     """Settings of every arm, but for its modes."""
     policy = ActorCriticConfig(
-        rewards={"game": 1.0}, units=128, discount=0.9, trace=0.9, entropy=1e-3, starts=512, scale_floor=0.1, squash=0.0
+        rewards={"game": 1.0},
+        units=128,
+        discount=0.9,
+        lam=0.9,
+        entropy_coef=1e-3,
+        imag_starts=512,
+        return_norm_min=0.1,
+        tanh_entropy_coef=0.0,
     )
-    optimiser = OptimiserConfig(actor_rate=7e-4, critic_rate=1e-3, policy_clip=10.0, warmup=0)
+    optimiser = OptimiserConfig(actor_lr=7e-4, critic_lr=1e-3, policy_clip=10.0, warmup=0)
     return SetPolicyConfig(
-        policy, ModesConfig(number=modes, round=1, rate=7e-4, **({} if modes > 1 else {"action": 0.0, "game": 0.0})), optimiser
+        policy,
+        ModesConfig(
+            num_modes=modes, update_every=1, lr=7e-4, **({} if modes > 1 else {"action_info_coef": 0.0, "game_info_coef": 0.0})
+        ),
+        optimiser,
     )
 
 
@@ -152,7 +163,7 @@ def reptile(agent: SetPolicy, rows: dict[str, torch.Tensor], share: float) -> No
 
 def score(agent: SetPolicy, number: int, config: TreasureConfig) -> dict[str, float]:
     """Mean return of an agent with so many collectors: likeliest mode, and the best of K on other episodes."""
-    modes = agent.config.modes.number
+    modes = agent.config.modes.num_modes
     player = Player((number,), config.copies, modes, 0)
     act = partial(agent.act, explore=False)
 
@@ -172,9 +183,9 @@ def gain_of_response(agent: SetPolicy, config: TreasureConfig, number: int, seed
 
     It learns from returns alone and from `credit`, as all arms do; a best response would gain no less.
     """
-    player = Player((number,), 6 * config.copies, agent.config.modes.number, 0)  # one learner a copy
+    player = Player((number,), 6 * config.copies, agent.config.modes.num_modes, 0)  # one learner a copy
     torch.manual_seed(seed)
-    modes = replace(agent.config.modes, action=0.0, game=0.0)
+    modes = replace(agent.config.modes, action_info_coef=0.0, game_info_coef=0.0)
     sizes = treasure.OWN, treasure.SLOTS, treasure.SLOT, treasure.ACTION
     learner = SetPolicy(replace(agent.config, modes=modes), *sizes, tuple(map(tuple, agent.modes.games.tolist())))
     learner.load_state_dict(agent.state_dict())
@@ -218,12 +229,12 @@ def measure(config: TreasureConfig, arm: str, seed: int) -> dict:
 @torch.no_grad()
 def information(agent: SetPolicy, games: tuple[int, ...], config: TreasureConfig) -> dict[str, float]:
     """What relation and action, and game and mode, tell of each other on episodes of now, in nats, beside the caps."""
-    player = Player(games, config.copies, agent.config.modes.number, 20_000)
+    player = Player(games, config.copies, agent.config.modes.num_modes, 20_000)
     rows, _ = player.play(agent.act, player.mode_of_copies(agent))
     feature, game = (rows[name].flatten(0, 1) for name in ("image", "game"))
     action, _ = agent.modes.information(agent.actor_critic.actor, feature, game)
     row = {"action": float(action.mean()), "choice": float(agent.modes.choice_information())}
-    return row | {"action_cap": float(np.log(agent.config.modes.number)), "choice_cap": float(np.log(len(games)))}
+    return row | {"action_cap": float(np.log(agent.config.modes.num_modes)), "choice_cap": float(np.log(len(games)))}
 
 
 def scripted(number: int, config: TreasureConfig, strength: float) -> float:

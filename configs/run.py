@@ -22,6 +22,7 @@ from foreground.agents.config import (
 from foreground.agents.discovery import DiscoveryConfig
 from foreground.agents.skills import SKILLED, SkillConfig
 from foreground.configs.manual import manual
+from foreground.configs.renamed import mapping_of_today
 from foreground.envs import SIGNALS, action_repeat_of, backgrounds, registry, specs
 from foreground.envs.backgrounds import BackgroundConfig
 from foreground.envs.families import Family, FamilyConfig, make_family
@@ -41,13 +42,13 @@ def agents_in(folder: Path) -> tuple[str, ...]:
 
 
 def begin_of(agent: str) -> str:
-    """Return what a run of an agent takes from that of --skills, as its preset or the base of that says."""
+    """Return what a run of an agent takes from that of --init_from, as its preset or the base of that says."""
     preset = load_yaml(PRESETS / f"{agent}.yaml")
-    return preset.get("begin") or (begin_of(preset["base"]) if "base" in preset else "nothing")
+    return preset.get("init_weights") or (begin_of(preset["base"]) if "base" in preset else "nothing")
 
 
 AGENTS = agents_in(PRESETS)
-FOLLOWING = tuple(name for name in AGENTS if begin_of(name) != "nothing")  # those that begin with another run, --skills
+FOLLOWING = tuple(name for name in AGENTS if begin_of(name) != "nothing")  # those that begin with another run, --init_from
 SIZES = ("auto", "cpu", "12m", "25m", "50m", "100m")
 
 
@@ -56,14 +57,14 @@ DISCOVERING = (
     "where discovery is among --actor_critic.rewards, as for slim, metra and diayn",
     lambda run: any("discovery" in name.split("+") for name in run.actor_critic.rewards),
 )
-MEASURING = SKILLED[0], lambda run: run.skill.size and not run.hierarchy.hold
+MEASURING = SKILLED[0], lambda run: run.skill.size and not run.hierarchy.duration
 PLAYING = backgrounds.PLAYING[0], lambda run: backgrounds.PLAYING[1](run.background)
 OF_GYMNASIUM = "where --task is gymnasium:ENV_ID", lambda run: registry.is_gymnasium(run.task)
 OF_SUITE = "by tasks of dm_control's suite", lambda run: not registry.is_gymnasium(run.task)
-FLAT = "by every agent but hierarchical", lambda run: not run.hierarchy.hold
+FLAT = "by every agent but hierarchical", lambda run: not run.hierarchy.duration
 WHOLE = (
     "by every agent but hierarchical and those with modes",
-    lambda run: not run.hierarchy.hold and not run.modes.number,
+    lambda run: not run.hierarchy.duration and not run.modes.num_modes,
 )
 UNCONDITIONED = (
     "where task is among --actor_critic.rewards, by agents without skills, modes or hierarchy",
@@ -77,7 +78,7 @@ class EnvironmentConfig:
     action_repeat: int = option(
         0, "Env frames for which an action is held; 0: 40 ms of them, at least 2 (envs.action_repeat_of).", ge=0
     )
-    number: int = option(1, "Environments that run side by side; more than one get a process each.", ge=1, le=64)
+    num_envs: int = option(1, "Environments that run side by side; more than one get a process each.", ge=1, le=64)
     mask: str = option(
         "sky_and_floor",
         "What the video replaces: sky and floor, the sky alone, or what the colour rule of older work takes for it.",
@@ -102,7 +103,7 @@ class EvaluationConfig:
     )
     seed: int = option(1000, "Seed of the first evaluation episode.", ge=0, le=2**31 - 1)
     latent: bool = option(False, "At every evaluation also fit probes: what of state and background the latent holds.")
-    skills: int = option(48, "Skills that are measured at every evaluation, where a run has any; 0: none.", ge=0)
+    num_skills: int = option(48, "Skills that are measured at every evaluation, where a run has any; 0: none.", ge=0)
     latent_episodes: int = option(32, "Episodes for these probes, half to fit, half to score.", ge=4, read_if=PROBED)
 
 
@@ -121,20 +122,20 @@ class RunConfig:
         {}, "Keyword arguments for that environment, such as camera_name=corner.", read_if=OF_GYMNASIUM
     )
     size: str = option("auto", "Sizes of the networks, a preset; auto: cpu, or 12m where there is CUDA.", choices=SIZES)
-    frames: int = option(30_000, "Env frames to train for (agent steps times action repeat).", ge=1)
+    total_frames: int = option(30_000, "Env frames to train for (agent steps times action repeat).", ge=1)
     seed: int = option(0, "Seed of networks, environments and sampling.", ge=0, le=2**31 - 1)
-    skills: str = option(
+    init_from: str = option(
         "",
         "Run to begin with: its world model, and for hierarchical its skills, frozen. Sizes and camera are those of that run.",
         path=True,
     )
     folder: str = option(
         "",
-        "Run folder; without it runs/<task>-<agent>-<background>-seed<seed>, with the run of --skills behind the agent.",
+        "Run folder; without it runs/<task>-<agent>-<background>-seed<seed>, with the run of --init_from behind the agent.",
         path=True,
     )
     accept_changes: bool = option(
-        False, "Go on although clips or --skills are not those that the run began with; what changed is written down."
+        False, "Go on although clips or --init_from are not those that the run began with; what changed is written down."
     )
     device: str = option("auto", "Where to learn.", choices=("auto", "cpu", "cuda"))
     threads: int = option(0, "Threads of torch on the CPU; 0: one for each core.", ge=0, le=4096)
@@ -149,23 +150,23 @@ class RunConfig:
     cuda_graphs: str = option("auto", "Record an update's gradients as CUDA graphs; auto: on CUDA.", choices=("auto", "false"))
     commander: str = option("skill_prior", COMMANDER)
     learners: tuple[str, ...] = option(FLAT_LEARNERS, LEARNERS)
-    begin: str = option(
+    init_weights: str = option(
         "nothing",
-        "What a new run takes from that of --skills: its world model, or its skills as well; a preset sets it.",
+        "What a new run takes from that of --init_from: its world model, or its skills as well; a preset sets it.",
         choices=("nothing", "world_model", "skills"),
     )
     environment: EnvironmentConfig = option(EnvironmentConfig, "Environment", read_if={"mask": PLAYING, "time_limit": OF_SUITE})
     background: BackgroundConfig = option(BackgroundConfig, "Background")
     family: FamilyConfig = option(FamilyConfig, "Family of games")
     training: TrainingConfig = option(TrainingConfig, "Training")
-    evaluation: EvaluationConfig = option(EvaluationConfig, "Evaluation", read_if={"skills": MEASURING})
+    evaluation: EvaluationConfig = option(EvaluationConfig, "Evaluation", read_if={"num_skills": MEASURING})
     world_model: WorldModelConfig = option(WorldModelConfig, "World model", read_if={"random_shift": FLAT, "context": FLAT})
     actor_critic: ActorCriticConfig = option(
         ActorCriticConfig,
         "Actor and critics",
-        read_if={"noise_correlation": FLAT, "replay_value": UNCONDITIONED},
+        read_if={"noise_correlation": FLAT, "replay_value_coef": UNCONDITIONED},
     )
-    optimiser: OptimiserConfig = option(OptimiserConfig, "Optimisers", read_if={"average": WHOLE, "decay_after": FLAT})
+    optimiser: OptimiserConfig = option(OptimiserConfig, "Optimisers", read_if={"ema_decay": WHOLE, "lr_decay_after": FLAT})
     skill: SkillConfig = option(SkillConfig, "Skills")
     discovery: DiscoveryConfig = option(DiscoveryConfig, "Discovery of skills", read_if=DISCOVERING)
     hierarchy: HierarchyConfig = option(HierarchyConfig, "High-level policy over the skills of another run")
@@ -173,18 +174,18 @@ class RunConfig:
 
     def __post_init__(self):
         repeat = self.environment.action_repeat or action_repeat_of(self.task)
-        steps = self.frames // repeat // self.environment.number
+        steps = self.total_frames // repeat // self.environment.num_envs
         if self.training.batch_length > steps:
             what = f"sequences of {self.training.batch_length} steps are longer than the run, {steps} in each environment"
-            raise UserError(what, "training.batch_length", f"choose {max(steps, 2)} or less, or more --frames")
+            raise UserError(what, "training.batch_length", f"choose {max(steps, 2)} or less, or more --total_frames")
         if repeat > self.environment.time_limit:
             what = f"an action of {repeat} frames is longer than an episode"
             raise UserError(what, "environment.action_repeat", f"choose {self.environment.time_limit} or less")
-        if self.training.prefill >= self.frames:
-            what = f"all {self.frames} frames would be noise, and nothing learned"
-            raise UserError(what, "training.prefill", f"choose less than {self.frames}, or more --frames")
-        if self.modes.number and (self.hierarchy.hold or self.skill.size):
-            raise UserError("modes go with neither skills nor a hierarchy", "modes.number", "leave one of them out")
+        if self.training.prefill >= self.total_frames:
+            what = f"all {self.total_frames} frames would be noise, and nothing learned"
+            raise UserError(what, "training.prefill", f"choose less than {self.total_frames}, or more --total_frames")
+        if self.modes.num_modes and (self.hierarchy.duration or self.skill.size):
+            raise UserError("modes go with neither skills nor a hierarchy", "modes.num_modes", "leave one of them out")
         told = [name for name in SIGNALS if name in self.world_model.objective.terms]
         if told and registry.is_gymnasium(self.task):
             what = f"{self.task} does not tell {' and '.join(told)}"
@@ -279,7 +280,7 @@ def read(argv: list[str], cuda: bool, ours: list[str] | tuple[str, ...] = ()) ->
     size = _given(every, "size", "auto", SIZES)
     if size == "auto":
         size = "12m" if cuda and _given(every, "device", "auto", ("auto", "cpu", "cuda")) != "cpu" else "cpu"
-    given = os.path.expanduser(_given_text(argv, "skills"))
+    given = os.path.expanduser(_given_text(argv, "init_from"))
     there = shared(Path(given), agent) if given else {}
     if registry.is_gymnasium(_given_text(every, "task") or there.get("task", "")):
         ours = [*ours, "--background.source", "none"]  # unless the user gives one
@@ -287,16 +288,18 @@ def read(argv: list[str], cuda: bool, ours: list[str] | tuple[str, ...] = ()) ->
     # The size comes first: a method of another era (infopower_paper) brings its own.
     words = ["--config", f"size_{size}", "--config", agent, *argv]
     description = (RunConfig.__doc__ or "").strip()
-    after = {f"size_{size}": ("--skills" if there else "--size", {"size": size} | there)}
+    after = {f"size_{size}": ("--init_from" if there else "--size", {"size": size} | there)}
     book = manual(PRESETS, AGENTS, by_rule)
     config, provenance = options.parse(RunConfig, words, PRESETS, None, description, after, book, ours)
     for name, chosen in (("agent", agent), ("size", size)):
         value = getattr(config, name)
         if value not in (chosen, "auto"):
             raise UserError(f"{name} {value} stands in a file", f"--config ({name})", f"give --{name} {value} instead")
-    if config.skills != given:
+    if config.init_from != given:
         raise UserError(
-            f"skills {config.skills} stands in a file", "--config (skills)", f"give --skills {config.skills} instead"
+            f"init_from {config.init_from} stands in a file",
+            "--config (init_from)",
+            f"give --init_from {config.init_from} instead",
         )
     config = by_rule(replace(config, size=size))
     check_skills(config, there)
@@ -311,45 +314,28 @@ def load(run: Path) -> RunConfig:
     return written(path)
 
 
-# Options that came later -> what runs and results that do not name them were made with, where that is not today's default.
-BEFORE = {
-    "actor_critic.squash": 0.0,
-    "actor_critic.noise_correlation": 0.0,
-    "actor_critic.value_limit": 8.0,
-    "world_model.reward_limit": 8.0,
-}
-# Old name of an option -> its name today, and the conversion of its value.
-RENAMED = {"actor_critic.closed_loop": ("actor_critic.feedback", float)}
-
-
-def of_today(flat: dict) -> dict:
-    """Dotted key -> value of an older run or result, with today's names and the values that it was made with."""
-    named = {}
-    for key, value in flat.items():
-        name, convert = RENAMED.get(key, (key, lambda kept: kept))
-        named[name] = convert(value)
-    return BEFORE | named
-
-
 def parts_of(mapping: dict) -> dict:
     """Return what a run is put together from, where its config is from before that had names: a preset has the same."""
     hierarchy, modes, policy = (mapping.get(name) or {} for name in ("hierarchy", "modes", "actor_critic"))
     discovers = any("discovery" in name.split("+") for name in policy.get("rewards") or {})
-    like = "hierarchical" if hierarchy.get("hold") else "mra" if modes.get("number") else "slim" if discovers else "infopower"
+    like = (
+        "hierarchical"
+        if hierarchy.get("duration")
+        else "mra"
+        if modes.get("num_modes")
+        else "slim"
+        if discovers
+        else "infopower"
+    )
     preset = load_yaml(PRESETS / f"{like}.yaml")
     begin = begin_of(mapping["agent"]) if mapping.get("agent") in AGENTS else "nothing"
-    return {name: preset[name] for name in ("commander", "learners") if name in preset} | {"begin": begin}
+    return {name: preset[name] for name in ("commander", "learners") if name in preset} | {"init_weights": begin}
 
 
 def written(path: Path) -> RunConfig:
-    """The config.yaml of a run; options that did not exist when it was written are as the run had them."""
-    mapping = load_yaml(path)
+    """Return the config.yaml of a run, in today's names. Options that came later have the value that the run had."""
+    mapping = mapping_of_today(load_yaml(path))
     mapping = mapping if "learners" in mapping else mapping | parts_of(mapping)
-    for section in {key.split(".")[0] for key in (*BEFORE, *RENAMED)}:
-        if isinstance(mapping.get(section), dict):
-            flat = of_today({f"{section}.{name}": value for name, value in mapping[section].items()})
-            own = {key.split(".")[1]: value for key, value in flat.items() if key.split(".")[0] == section}
-            mapping[section] = own
     return options.from_dict(RunConfig, mapping, str(path))
 
 
@@ -372,7 +358,7 @@ def folder_of(run: Path) -> Path:
 
 SECTIONS = ("environment", "world_model")  # must be alike
 SKILL_SECTIONS = ("skill", "hierarchy")  # must be alike where its skills are used
-OWN = ("environment.number", "world_model.objective", "world_model.picture_frames", "skill.hold", "hierarchy.hold")
+OWN = ("environment.num_envs", "world_model.objective", "world_model.decoder_frames", "skill.duration", "hierarchy.duration")
 
 
 def shared(run: Path, agent: str) -> dict:
@@ -382,35 +368,39 @@ def shared(run: Path, agent: str) -> dict:
     """
     if agent not in FOLLOWING:
         what = f"{agent} does not begin with another run"
-        raise UserError(what, f"--skills {run}", f"leave it out, or choose --agent {' or '.join(FOLLOWING)}")
+        raise UserError(what, f"--init_from {run}", f"leave it out, or choose --agent {' or '.join(FOLLOWING)}")
     other = load(run)
     policy = replace(other.hierarchy, units=other.actor_critic.units, layers=other.actor_critic.layers)
     there = options.to_dict(replace(other, hierarchy=policy))
-    if other.hierarchy.hold:
-        raise UserError("that run is hierarchical itself", f"--skills {run}", f"give the run of its skills, {other.skills}")
-    del there["world_model"]["objective"], there["hierarchy"]["hold"], there["environment"]["number"]
+    if other.hierarchy.duration:
+        raise UserError(
+            "that run is hierarchical itself", f"--init_from {run}", f"give the run of its skills, {other.init_from}"
+        )
+    del there["world_model"]["objective"], there["hierarchy"]["duration"], there["environment"]["num_envs"]
     skills = SKILL_SECTIONS if begin_of(agent) == "skills" else ()
     return {name: there[name] for name in ("task", "env_module", "env_arguments", "size", *SECTIONS, *skills)}
 
 
 def check_skills(config: RunConfig, there: dict) -> None:
     """Errors: UserError when a run does not fit the one that it begins with (`shared`); it names what differs."""
-    where, remedy = f"--skills {config.skills}", "give the folder of a run of slim, metra or diayn"
+    where, remedy = f"--init_from {config.init_from}", "give the folder of a run of slim, metra or diayn"
     if not there and config.agent in FOLLOWING:
-        raise UserError(f"it is not said with which run {config.agent} begins", "--skills", remedy)
-    if config.begin != begin_of(config.agent):
+        raise UserError(f"it is not said with which run {config.agent} begins", "--init_from", remedy)
+    if config.init_weights != begin_of(config.agent):
         what = f"a run of {config.agent} begins with {begin_of(config.agent)}"
-        raise UserError(what, f"--begin {config.begin}", "leave it out, or write a preset that says so")
-    if config.hierarchy.hold and config.begin != "skills":
-        raise UserError(f"{config.agent} has no hierarchy", "hierarchy.hold", "leave it out, or choose --agent hierarchical")
-    if not config.hierarchy.hold and config.begin == "skills":
-        raise UserError("skills are held for 0 steps", "hierarchy.hold", "choose 1 or more, or --agent finetune")
+        raise UserError(what, f"--init_weights {config.init_weights}", "leave it out, or write a preset that says so")
+    if config.hierarchy.duration and config.init_weights != "skills":
+        raise UserError(
+            f"{config.agent} has no hierarchy", "hierarchy.duration", "leave it out, or choose --agent hierarchical"
+        )
+    if not config.hierarchy.duration and config.init_weights == "skills":
+        raise UserError("skills are held for 0 steps", "hierarchy.duration", "choose 1 or more, or --agent finetune")
     if not there:
         return
     body, other = registry.body_of(config.task), registry.body_of(there["task"])
     if body != other:
         raise UserError(f"that run's body is {other}, and {config.task} is of {body}", where, f"choose a task of {other}")
-    if config.hierarchy.hold and not there["skill"]["size"]:
+    if config.hierarchy.duration and not there["skill"]["size"]:
         raise UserError("that run has no skills", where, remedy)
     here = options.to_dict(config)
     for key in options.leaves(RunConfig):

@@ -39,8 +39,8 @@ class FamilyConfig:
         (0.0, 1.0, 8.0), "speed: those of training, in m/s; 0, 1, 8 are stand, walk, run.", ge=0.0, read_if=_of("speed")
     )
     heldout_speeds: tuple[float, ...] = option((3.0,), "speed: those that are held out.", ge=0.0, read_if=_of("speed"))
-    number: int = option(6, "dynamics: games of training.", ge=1, le=4096, read_if=_of("dynamics"))
-    heldout_number: int = option(3, "dynamics: games that are held out.", ge=0, le=4096, read_if=_of("dynamics"))
+    num_games: int = option(6, "dynamics: games of training.", ge=1, le=4096, read_if=_of("dynamics"))
+    num_heldout_games: int = option(3, "dynamics: games that are held out.", ge=0, le=4096, read_if=_of("dynamics"))
     low: float = option(0.75, "dynamics: the smallest factor in training.", gt=0.0, read_if=_of("dynamics"))
     high: float = option(1.5, "dynamics: the largest factor in training.", gt=0.0, read_if=_of("dynamics"))
     heldout_low: float = option(
@@ -138,10 +138,10 @@ class Dynamics:
         from scipy.stats import qmc  # here: it takes long to import, and few runs play this family
 
         self.config = config
-        shares = qmc.LatinHypercube(len(SCALES), seed=0).random(config.number)  # (M, 3), the same for every seed
+        shares = qmc.LatinHypercube(len(SCALES), seed=0).random(config.num_games)  # (M, 3), the same for every seed
         low, high = np.log(config.low), np.log(config.high)
         self.train = tuple(self._made(np.exp(low + (high - low) * row)) for row in shares)
-        shares = qmc.LatinHypercube(len(SCALES), seed=1).random(config.heldout_number)
+        shares = qmc.LatinHypercube(len(SCALES), seed=1).random(config.num_heldout_games)
         below = np.log(config.low) - np.log(config.heldout_low)
         above = np.log(config.heldout_high) - np.log(config.high)
         outside = shares * (below + above)

@@ -152,7 +152,7 @@ class Workers:
                 if not tries_left:
                     what = f"a process of an environment does not start ({type(error).__name__})"
                     raise UserError(
-                        what, "environment processes", "look at what it says with --environment.number 1", 5
+                        what, "environment processes", "look at what it says with --environment.num_envs 1", 5
                     ) from error
         for pipe in self.envs.parent_pipes:
             pipe.patience = self.patience
@@ -216,7 +216,7 @@ class Workers:
         if str(error).startswith("error: "):  # one of ours, with its remedy
             raise broken(str(error)) from error
         if self._in_a_row > MOST_IN_A_ROW:
-            remedy = "look at what it says with --environment.number 1"
+            remedy = "look at what it says with --environment.num_envs 1"
             raise UserError(f"{what}, {self._in_a_row} times in a row", "environment processes", remedy, 5) from error
         say(f"warning: {what}; all are started anew, with new episodes")
         self._start()

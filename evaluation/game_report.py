@@ -21,7 +21,7 @@ FIT_STEPS = 100  # updates of the reward's head on frames of a game
 
 def check(config: RunConfig, option: str) -> None:
     """Errors: UserError for a run without modes."""
-    if not config.modes.number:
+    if not config.modes.num_modes:
         remedy = "choose a run of mra, unimodal or task_conditioned"
         raise UserError(f"the policy of {config.agent} has no modes", f"--{option}", remedy)
 
@@ -32,7 +32,7 @@ def table_of(config: RunConfig, agent: WorldModelAgent, side: str, source, episo
     kinds = {game: "train" for game in family.train} | {game: "heldout" for game in family.heldout}
     rows = {}
     # Every mode, then the best and the likeliest once more: of these there may be one.
-    with progress.stage(f"{verdicts.side_in_words(side)}, games", len(kinds) * episodes * (config.modes.number + 2)):
+    with progress.stage(f"{verdicts.side_in_words(side)}, games", len(kinds) * episodes * (config.modes.num_modes + 2)):
         for game, kind in kinds.items():
             make_env = build.environment_maker(config, side, source, (game,))
             rows[game.name] = {"kind": kind, **games.modes_in(agent, make_env, game, episodes, seed)}
@@ -92,7 +92,7 @@ def adapt(
         there = build.environment_maker(config, training_side, None, (game,))
         replay = games.gather(agent, there, frames // config.environment.action_repeat, seed + 7000)
         batches = games.batches_of(replay, *size)
-        fit_reward(agent, batches, FIT_STEPS, config.optimiser.model_rate)
+        fit_reward(agent, batches, FIT_STEPS, config.optimiser.model_lr)
     returns = games.curve(adapting, make_env, game, batches, steps, episodes, seed + episodes)
     tries = tried["tried"] * config.environment.time_limit
     head = {"game": game.name, "scope": scope, "rate": rate, "meta": meta, "episodes": episodes}

@@ -31,7 +31,7 @@ def modes_in(agent: WorldModelAgent, make_env: MakeEnv, game: Game, episodes: in
     "best_of" is the return of the best mode on `episodes` other than those that chose it, "tried" how many episodes choosing
     took; "regret" what p(z given game) lacks of it, as a share: against its own modes, nothing is said of other policies.
     """
-    number = agent.config.modes.number
+    number = agent.config.modes.num_modes
     starts = [seed + index for index in range(episodes)]
     fresh = [start + episodes for start in starts]
     every = torch.eye(number, device=agent.device)
@@ -57,7 +57,7 @@ def information(agent: WorldModelAgent, batch: Batch) -> dict[str, float]:
     with torch.no_grad():
         feature = agent.world_model.observe(*seen)[1].state.feature.flatten(0, 1)
         action, told = agent.modes.information(agent.actor, feature, batch["game"].to(agent.device).flatten(0, 1))
-    caps = {"action_cap": np.log(agent.config.modes.number), "game_cap": np.log(len(agent.modes.games))}
+    caps = {"action_cap": np.log(agent.config.modes.num_modes), "game_cap": np.log(len(agent.modes.games))}
     return {"action": float(action.mean()), "game": float(told.mean())} | {key: float(value) for key, value in caps.items()}
 
 

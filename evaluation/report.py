@@ -125,11 +125,11 @@ class Evaluator:
 
     def skills(self, frame: int, side: str) -> dict[str, float]:
         """Metrics of the skills, where any are learned, and their film."""
-        if not self.learns_skills or not self.config.evaluation.skills:
+        if not self.learns_skills or not self.config.evaluation.num_skills:
             return {}
         from foreground.evaluation import skill_report
 
-        number = self.config.evaluation.skills
+        number = self.config.evaluation.num_skills
         row, film, fps = skill_report.show(self.config, self.agent, self.folder, side, side, number=number)
         self.measured = row
         if self.logger:
@@ -139,7 +139,7 @@ class Evaluator:
     @property
     def learns_skills(self) -> bool:
         """Return whether skills are what this run learns."""
-        return self.config.skill.size > 0 and not self.config.hierarchy.hold
+        return self.config.skill.size > 0 and not self.config.hierarchy.duration
 
     def learned(self) -> str:
         """Return what a run that learns skills has learned, with a verdict where they were measured; "" for other runs."""
@@ -152,7 +152,7 @@ class Evaluator:
             return f"{text}; they were not measured"
         from foreground.evaluation import skill_report
 
-        return f"{text}\n{skill_report.verdict(self.fresh_side, self.measured, self.config.evaluation.skills)}"
+        return f"{text}\n{skill_report.verdict(self.fresh_side, self.measured, self.config.evaluation.num_skills)}"
 
     @property
     def during(self) -> int:

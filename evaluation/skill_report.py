@@ -62,7 +62,7 @@ def show(
     """
     make_env, seed = build.environment_maker(config, side, background), config.evaluation.seed
     longest = config.environment.time_limit // config.environment.action_repeat
-    steps = min(config.skill.hold, longest)
+    steps = min(config.skill.duration, longest)
     with looking(agent):
         chosen = agent.skills.spread(number or skills.SKILLS).to(agent.device)
         name, rollouts = verdicts.side_in_words(label), skills.REPEATS * len(chosen)

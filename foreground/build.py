@@ -69,7 +69,7 @@ def environment_maker(config: RunConfig, side: str, background=None, games: tupl
 
 def training_environments(config: RunConfig) -> VectorEnv | Workers:
     """The environments of training: in this process when there is one, else a process each, started by forkserver."""
-    makers = [environment_maker(config, "train")] * config.environment.number
+    makers = [environment_maker(config, "train")] * config.environment.num_envs
     if len(makers) == 1:
         return SyncVectorEnv([functools.partial(in_process, makers[0])], autoreset_mode=AutoresetMode.NEXT_STEP)
     return Workers([functools.partial(in_worker, maker, os.getpid()) for maker in makers])
@@ -155,8 +155,8 @@ def make_replay(config: RunConfig, layout: Layout, device: torch.device | str, u
     update   bytes that an update needs on the device: in RAM there must be room for both
     Errors: UserError when it does not fit in free RAM.
     """
-    number = config.environment.number
-    steps = config.frames // config.environment.action_repeat
+    number = config.environment.num_envs
+    steps = config.total_frames // config.environment.action_repeat
     # Each episode adds the row of its reset.
     limit = min(config.environment.time_limit, SHORT) if config.terminates else config.environment.time_limit
     rows = steps + steps * config.environment.action_repeat // limit + 2 * number
@@ -181,5 +181,5 @@ def run_folder(config: RunConfig) -> Path:
         return Path(config.folder)
     background = Path(config.background.source).name or "video"
     family = "" if config.family.kind == "none" else f"-{config.family.kind}"
-    origin = f"-from-{folder_of(Path(config.skills)).name}" if config.skills else ""
+    origin = f"-from-{folder_of(Path(config.init_from)).name}" if config.init_from else ""
     return Path("runs") / f"{registry.file_name(config.task)}-{config.agent}{family}{origin}-{background}-seed{config.seed}"

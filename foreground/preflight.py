@@ -46,7 +46,7 @@ def check_model(config: RunConfig, space: gymnasium.spaces.Box, device: torch.de
         need = f"needs {needed / GIBIBYTE:.1f} GiB and {free / GIBIBYTE:.1f} GiB are free"
         if ahead > seen:
             remedy = "choose fewer, or a shorter --actor_critic.horizon"
-            raise UserError(f"imagination from as many starts {need}", "--actor_critic.starts", remedy)
+            raise UserError(f"imagination from as many starts {need}", "--actor_critic.imag_starts", remedy)
         what = f"an update of {training.batch_size}x{training.batch_length} {need}"
         raise UserError(what, "--training.batch_size", "choose a smaller batch, or a smaller --size")
     return int(needed)
@@ -89,7 +89,7 @@ def bytes_of_imagination(config: AgentConfig, spaces: Spaces, rows: int) -> int:
         return totals[1] - totals[0]
 
     step = kept(2) - kept(1)
-    return step * config.actor_critic.horizon * min(config.actor_critic.starts or rows, rows)
+    return step * config.actor_critic.horizon * min(config.actor_critic.imag_starts or rows, rows)
 
 
 def kept_bytes(call: Callable[[], object]) -> int:

@@ -28,17 +28,18 @@ class Loaded(NamedTuple):
 
 
 def begin_with(agent: WorldModelAgent, config: RunConfig) -> Loaded:
-    """Put the weights of --skills into a new agent: the world model but for its rule, and the skill policy where there is one.
+    """Put the weights of --init_from into a new agent.
 
-    Terms that the other run did not have start anew. Return where the weights come from.
+    They are those of the world model except its rule, and of the skill policy where there is one. Terms that the other
+    run did not have start anew. Return where the weights come from.
     Errors: UserError when that run's actions are not these.
     """
-    loaded = load_run(Path(config.skills))
+    loaded = load_run(Path(config.init_from))
     path, other = loaded.path, load(loaded.folder)
     here, there = agent.spaces.action, build.action_space(other).shape[0]
     if here != there:
         what = f"{config.task} takes {here} actions, and the skills of {other.task} give {there}"
-        raise UserError(what, f"--skills {config.skills}", f"choose {other.task}, or a run on {config.task}")
+        raise UserError(what, f"--init_from {config.init_from}", f"choose {other.task}, or a run on {config.task}")
     with checkpoint.fits(path):
         weights = loaded.state["agent"]["weights"]
         kept = {name.replace("actor_critic.actor.", "skill_policy."): value for name, value in weights.items()}

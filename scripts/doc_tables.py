@@ -109,7 +109,7 @@ def sizes() -> str:
     for name in runs.SIZES[1:]:
         values = preset(f"size_{name}")
         rssm, training = values["world_model"]["rssm"], values["training"]
-        starts = values["actor_critic"]["starts"]
+        starts = values["actor_critic"]["imag_starts"]
         rows.append(
             (
                 code([name]),

@@ -13,13 +13,19 @@ MODAL = {"commander": "mode_prior", "learners": ("model", "imagination", "modes"
 TERMS = {"contrastive": 1.0, "predictability": 1.0, "games": 1.0}
 
 
-def make_agent(modes=3, seed=0, shared=True, gradient="path", **fields) -> WorldModelAgent:
+def make_agent(modes=3, seed=0, shared=True, gradient="dynamics", **fields) -> WorldModelAgent:
     torch.manual_seed(seed)
     policy = ActorCriticConfig(
-        rewards={"game": 1.0}, units=32, layers=1, horizon=4, starts=16, gradient=gradient, slow_every=fields.get("round", 3)
+        rewards={"game": 1.0},
+        units=32,
+        layers=1,
+        horizon=4,
+        imag_starts=16,
+        actor_grad=gradient,
+        target_update_every=fields.get("update_every", 3),
     )
     world = world_config(TERMS, ("predictability", "games"))
-    modal = ModesConfig(number=modes, units=8, **{"round": 3} | fields)
+    modal = ModesConfig(num_modes=modes, units=8, **{"update_every": 3} | fields)
     config = AgentConfig(world, policy, OptimiserConfig(warmup=0), modes=modal, **MODAL)
     return WorldModelAgent(config, Spaces(32, 2, modes, ("a", "b", "c") if shared else (), GAMES))
 

@@ -23,16 +23,16 @@ def world_config(terms=INFOPOWER, constraint=("predictability", "reward", "empow
     rssm = fields.pop("rssm", RSSMConfig(deterministic=32, hidden=32, groups=4, classes=4))
     objective = fields.pop("objective", None) or ObjectiveConfig(terms, tuple(constraint), pilot_updates=4)
     empowerment = EmpowermentConfig(units=32, layers=1)
-    defaults = {"depth": 4, "embedding": 32, "units": 32, "picture_frames": 4, "contrastive": ContrastiveConfig(projection=16)}
+    defaults = {"depth": 4, "embedding": 32, "units": 32, "decoder_frames": 4, "contrastive": ContrastiveConfig(projection=16)}
     return WorldModelConfig(**(defaults | fields), rssm=rssm, empowerment=empowerment, objective=objective)
 
 
 def make_agent(terms=INFOPOWER, constraint=("predictability", "reward", "empowerment"), rewards=None, seed=0, **fields):
     torch.manual_seed(seed)
     rewards = rewards or ({"task": 1.0, "empowerment": 0.1} if "empowerment" in terms else {"task": 1.0})
-    policy = {"units": 32, "layers": 1, "horizon": 5, "starts": 16} | fields.pop("policy", {})
+    policy = {"units": 32, "layers": 1, "horizon": 5, "imag_starts": 16} | fields.pop("policy", {})
     policy = ActorCriticConfig(rewards=rewards, **policy)
-    optimiser = OptimiserConfig(model_rate=3e-3, actor_rate=3e-3, critic_rate=3e-3, warmup=0)
+    optimiser = OptimiserConfig(model_lr=3e-3, actor_lr=3e-3, critic_lr=3e-3, warmup=0)
     return WorldModelAgent(AgentConfig(world_config(terms, constraint, **fields), policy, optimiser), Spaces(32, 2))
 
 

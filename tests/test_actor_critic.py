@@ -43,7 +43,7 @@ def plain_losses(agent: ActorCritic, imagined, reward: torch.Tensor) -> tuple[to
     value = critic.head.mean(logits).detach()
     returns, following = [], value[-1]
     for step in reversed(range(config.horizon)):
-        following = reward[step] + config.discount * ((1 - config.trace) * value[step + 1] + config.trace * following)
+        following = reward[step] + config.discount * ((1 - config.lam) * value[step + 1] + config.lam * following)
         returns.insert(0, following)
     returns = torch.stack(returns)
     ordered = returns.flatten().sort().values
@@ -51,18 +51,18 @@ def plain_losses(agent: ActorCritic, imagined, reward: torch.Tensor) -> tuple[to
         torch.lerp(ordered[int(place)], ordered[int(place) + 1], place % 1)
         for place in (share * (len(ordered) - 1) for share in (0.05, 0.95))
     )
-    advantage = (returns - value[:-1]) / (high - low).clamp(min=config.scale_floor)
+    advantage = (returns - value[:-1]) / (high - low).clamp(min=config.return_norm_min)
     mean, std = agent.actor(feature[:-1])
     log_prob = (-0.5 * ((imagined.action - mean) / std) ** 2 - std.log() - 0.5 * math.log(2 * math.pi)).sum(-1)
     entropy = (std.log() + 0.5 * (1 + math.log(2 * math.pi))).sum(-1)
     entropy = entropy + (1 - mean.square() + 1e-6).log().sum(-1)
-    actor = -(log_prob * advantage + config.entropy * entropy).mean()
+    actor = -(log_prob * advantage + config.entropy_coef * entropy).mean()
     return actor, -critic.head.log_prob(logits[:-1], returns).mean()
 
 
 def test_one_critic_with_weight_one_is_the_plain_agent():
     """To the bit, gradients too, against an agent that knows nothing of several rewards."""
-    agent = make(scale_floor=0.01)
+    agent = make(return_norm_min=0.01)
     learn(agent, {"task": towards(0.3)}, updates=3)
     agent.scales["task"] = ReturnScale(agent.config)
     with torch.no_grad():
@@ -82,7 +82,7 @@ def test_one_critic_with_weight_one_is_the_plain_agent():
 def test_a_critic_that_runs_once_gives_the_gradients_of_two_passes(head):
     """Of logits to its weights and none to the feature; of values to the feature and none to its weights."""
     torch.manual_seed(0)
-    agent = make(gradient="path", critic_head=head)
+    agent = make(actor_grad="dynamics", critic_head=head)
     critic, feature = agent.critics["task"], torch.randn(4, 7, 2, requires_grad=True)
     torch.nn.init.normal_(critic.network[-1].weight)
     weights = list(critic.network.parameters())
@@ -105,7 +105,7 @@ def open_loop(agent: ActorCritic, imagined, reward) -> torch.Tensor:
     taken = action.clamp(-1, 1)
     following = torch.cat([taken, imagined.state.stochastic[1:].detach()], -1)
     _, value = agent.critics["task"].judge(following)
-    returns = lambda_returns(reward(taken), config.discount, value, config.trace)
+    returns = lambda_returns(reward(taken), config.discount, value, config.lam)
     scale = agent.scales["task"].update(returns.detach(), None)
     (slope,) = torch.autograd.grad((returns / scale).mean(), action)
     mean, std = agent.actor(imagined.feature[:-1].detach())
@@ -114,7 +114,7 @@ def open_loop(agent: ActorCritic, imagined, reward) -> torch.Tensor:
 
 @pytest.mark.parametrize("feedback", [0.0, 1.0])
 def test_the_path_stops_or_goes_on_where_the_policy_sees_what_it_did(feedback):
-    agent = make(gradient="path", entropy=0.0, feedback=feedback, scale_floor=1e-3)
+    agent = make(actor_grad="dynamics", entropy_coef=0.0, policy_input_grad=feedback, return_norm_min=1e-3)
     learn(agent, {"task": towards(0.3)}, updates=3)
     agent.scales["task"] = ReturnScale(agent.config)
     imagined = agent.imagine(Point(), start(), None)
@@ -131,7 +131,7 @@ def test_feedback_weighs_the_gradient_of_one_loop_linearly():
     """With two steps the loop is closed once, so that the gradient is linear in its share."""
     found = []
     for feedback in (0.0, 0.3, 1.0):
-        agent = make(gradient="path", entropy=0.0, feedback=feedback, horizon=2, scale_floor=1e-3)
+        agent = make(actor_grad="dynamics", entropy_coef=0.0, policy_input_grad=feedback, horizon=2, return_norm_min=1e-3)
         with torch.no_grad():
             agent.actor.network[-1].weight.normal_()
         torch.manual_seed(1)
@@ -150,7 +150,7 @@ def gradient(agent: ActorCritic, rewards: dict) -> torch.Tensor:
 
 def test_scaling_one_reward_leaves_the_actor_where_it_was():
     """With a critic each (fresh critics say 0) and a floor far below, the scale of a reward does not matter."""
-    fields = {"rewards": {"a": 1.0, "b": 1.0}, "scale_floor": 1e-8, "entropy": 0.0, "trace": 1.0}
+    fields = {"rewards": {"a": 1.0, "b": 1.0}, "return_norm_min": 1e-8, "entropy_coef": 0.0, "lam": 1.0}
     plain = gradient(make(**fields), {"a": towards(0.5), "b": towards(-1.0)})
     for factor in (0.01, 100.0):
         other = gradient(make(**fields), {"a": scaled(towards(0.5), factor), "b": towards(-1.0)})
@@ -178,27 +178,27 @@ def test_a_reward_of_weight_zero_changes_nothing():
 
 def test_a_constant_reward_is_not_blown_up():
     """Scale has a floor, so a reward that hardly varies adds hardly any gradient (not amplified noise)."""
-    agent = make(entropy=0.0)
+    agent = make(entropy_coef=0.0)
     noise = gradient(agent, {"task": lambda imagined: 1e-4 * torch.randn_like(imagined.log_prob)})
-    signal = gradient(make(entropy=0.0), {"task": towards(0.5)})
+    signal = gradient(make(entropy_coef=0.0), {"task": towards(0.5)})
     assert float(noise.norm()) < 0.01 * float(signal.norm())
 
 
 def test_return_scale_is_the_spread_of_percentiles():
-    scale = ReturnScale(ActorCriticConfig(scale_floor=0.01))
+    scale = ReturnScale(ActorCriticConfig(return_norm_min=0.01))
     returns = torch.linspace(0, 10, 1001)
     assert float(scale.update(returns)) == pytest.approx(9.0, abs=0.01)
-    assert float(ReturnScale(ActorCriticConfig(scale_floor=20.0)).update(returns)) == 20.0
+    assert float(ReturnScale(ActorCriticConfig(return_norm_min=20.0)).update(returns)) == 20.0
     for number in (1, 7, 64):
         returns = torch.randn(number, 3)
         low, high = returns.quantile(0.05), returns.quantile(0.95)
-        fresh = ReturnScale(ActorCriticConfig(scale_floor=1e-6))
+        fresh = ReturnScale(ActorCriticConfig(return_norm_min=1e-6))
         assert float(fresh.update(returns)) == pytest.approx(float(high - low), abs=1e-6)
 
 
-@pytest.mark.parametrize("way", ["score", "path"])
+@pytest.mark.parametrize("way", ["reinforce", "dynamics"])
 def test_only_the_policy_is_touched_by_its_losses(way):
-    agent = make(gradient=way)
+    agent = make(actor_grad=way)
     losses, _ = agent.loss(Point(), start(), {"task": towards(0.5)})
     touched = torch.autograd.grad(losses["actor"], list(agent.critics.parameters()), allow_unused=True, retain_graph=True)
     assert all(gradient is None for gradient in touched)
@@ -229,7 +229,7 @@ def test_each_game_has_a_scale_of_its_own():
     game = torch.tensor([0, 2, 2, 0, 2, 2, 0])
     member = torch.nn.functional.one_hot(game, 3).float()
     returns = torch.randn(5, 7) * torch.tensor([1.0, 0.0, 50.0])[game]
-    scale = ReturnScale(ActorCriticConfig(scale_floor=1e-3, scale_rate=0.5), 3)
+    scale = ReturnScale(ActorCriticConfig(return_norm_min=1e-3, norm_rate=0.5), 3)
     found = scale.update(returns, member)
     for index in (0, 2):
         own = returns[:, game == index].flatten()
@@ -245,7 +245,7 @@ def test_each_game_has_a_scale_of_its_own():
 
 def test_one_game_is_no_games():
     returns, one = torch.randn(6, 9), torch.ones(9, 1)
-    with_games, without = (ReturnScale(ActorCriticConfig(scale_floor=1e-3), games) for games in (1, 0))
+    with_games, without = (ReturnScale(ActorCriticConfig(return_norm_min=1e-3), games) for games in (1, 0))
     torch.testing.assert_close(with_games.update(returns, one), without.update(returns).expand(9))
 
 
@@ -259,7 +259,7 @@ def slow_returns(agent: ActorCritic, value, reward, is_first) -> list[list[float
                 following = float(value[b, t])
                 row.insert(0, None)
                 continue
-            mixed = (1 - config.trace) * float(value[b, t + 1]) + config.trace * following
+            mixed = (1 - config.lam) * float(value[b, t + 1]) + config.lam * following
             following = float(reward[b, t + 1]) + config.discount * mixed
             row.insert(0, following)
         rows.append(row)

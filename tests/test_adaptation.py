@@ -35,7 +35,7 @@ def test_adaptation_moves_what_it_says(scope, moved):
 
 def test_adaptation_raises_the_return_that_it_imagines_and_critics_follow():
     """The first action pays, whatever the state: after some steps its mean is higher, and all critics know it."""
-    agent = make_agent(round=10)
+    agent = make_agent(update_every=10)
     agent.learners["imagination"].rewards["game"] = lambda imagined: imagined.action[..., 0].clamp(-1, 1)
     adapting, source = Adaptation(agent, "actor", 1e-2), batches(agent)
     game, feature = agent.modes.games[0], states(agent)

@@ -49,7 +49,7 @@ def test_replayed_rows_move_the_critic_of_the_task_and_nothing_else():
     found = []
     for weight in (0.0, 1.0):
         agent = make_agent()
-        policy = replace(agent.config.actor_critic, replay_value=weight)
+        policy = replace(agent.config.actor_critic, replay_value_coef=weight)
         torch.manual_seed(0)
         agent = WorldModelAgent(replace(agent.config, actor_critic=policy), agent.spaces)
         torch.manual_seed(1)
@@ -142,8 +142,8 @@ def test_what_does_not_fit_is_refused_before_it_is_made(monkeypatch):
         ([], ""),
         (["--training.batch_size", "800"], "an update of 800x32"),
         (["--training.batch_size", "800", "--compile", "true"], "an update of 800x32"),
-        (["--actor_critic.starts", "0", "--actor_critic.horizon", "800"], "imagination from as many starts"),
-        (["--actor_critic.starts", "100000", "--actor_critic.horizon", "50"], ""),  # there are 256 states to start from
+        (["--actor_critic.imag_starts", "0", "--actor_critic.horizon", "800"], "imagination from as many starts"),
+        (["--actor_critic.imag_starts", "100000", "--actor_critic.horizon", "50"], ""),  # there are 256 states to start from
         (["--actor_critic.units", "16384"], "parameters need"),
     ):
         run, _ = runs.read(["--agent", "infopower", "--size", "cpu", *words], cuda=False)
@@ -153,7 +153,7 @@ def test_what_does_not_fit_is_refused_before_it_is_made(monkeypatch):
 
 def test_the_replay_leaves_room_for_an_update(monkeypatch):
     monkeypatch.setattr(build, "free_memory", lambda: 2 << 30)
-    run, _ = runs.read(["--size", "cpu", "--frames", "60000", "--environment.action_repeat", "2"], cuda=False)
+    run, _ = runs.read(["--size", "cpu", "--total_frames", "60000", "--environment.action_repeat", "2"], cuda=False)
     layout = row_layout((64, 64, 3), 2)
     bytes_of_images = 30_000 * 64 * 64 * 3
     build.make_replay(run, layout, "cpu", (2 << 30) - bytes_of_images * 2)
@@ -175,11 +175,11 @@ def test_what_an_image_keeps_is_what_the_encoder_saves():
     assert preflight.bytes_per_image(config, spaces) == pytest.approx(found, rel=0.1)
 
 
-@pytest.mark.parametrize("gradient", ["path", "score"])
+@pytest.mark.parametrize("gradient", ["dynamics", "reinforce"])
 @pytest.mark.parametrize("name", ["infopower", "slim"])
 def test_what_imagination_keeps_is_what_its_loss_saves(name, gradient):
     """Against the real thing."""
-    words = ["--agent", name, "--size", "cpu", "--actor_critic.gradient", gradient, "--actor_critic.starts", "0"]
+    words = ["--agent", name, "--size", "cpu", "--actor_critic.actor_grad", gradient, "--actor_critic.imag_starts", "0"]
     run, _ = runs.read(words, cuda=False)
     spaces, found = build.spaces_of(run, Box(-1, 1, (2,))), {}
     agent = build.make_agent(run, Box(-1, 1, (2,)), "cpu")

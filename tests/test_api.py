@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[1]
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "one"
-    done = run("train.py", *SMALL, "--frames", 400, "--folder", folder)
+    done = run("train.py", *SMALL, "--total_frames", 400, "--folder", folder)
     assert done.returncode == 0, done.stderr
     return folder
 

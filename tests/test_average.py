@@ -13,7 +13,7 @@ from foreground.agents.average import WeightAverage
 
 def averaging(decay: float = 0.9) -> WorldModelAgent:
     agent = make_agent()
-    optimiser = dataclasses.replace(agent.config.optimiser, average=decay)
+    optimiser = dataclasses.replace(agent.config.optimiser, ema_decay=decay)
     torch.manual_seed(0)
     return WorldModelAgent(dataclasses.replace(agent.config, optimiser=optimiser), agent.spaces)
 

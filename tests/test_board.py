@@ -111,10 +111,10 @@ def test_options_and_results_are_hparams(tmp_path):
 def test_options_are_those_of_the_newest_start(tmp_path):
     for start, frames in enumerate((100, 900)):
         with Logger(tmp_path, resume_step=100 * start) as logger:
-            logger.options({"frames": frames}, skills=False)
+            logger.options({"total_frames": frames}, skills=False)
             logger.scalars(100 * start + 50, {"episode/return": 1.0})
     events = read(tmp_path)
     content = events.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
     told = plugin_data_pb2.HParamsPluginData.FromString(content).session_start_info
-    assert told.hparams["frames"].number_value == 900
+    assert told.hparams["total_frames"].number_value == 900
     assert [event.step for event in events.Scalars("episode/return")] == [50, 150]

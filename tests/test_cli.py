@@ -20,7 +20,7 @@ from foreground.evaluation import films
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory) -> tuple[Path, subprocess.CompletedProcess]:
     folder = tmp_path_factory.mktemp("runs") / "one"
-    result = run("train.py", *SMALL, "--frames", 600, "--folder", folder, OMP_NUM_THREADS="1")
+    result = run("train.py", *SMALL, "--total_frames", 600, "--folder", folder, OMP_NUM_THREADS="1")
     assert result.returncode == 0, result.stderr
     return folder, result
 
@@ -48,7 +48,7 @@ def test_a_run_leaves_everything_behind(trained):
 
 def test_the_same_command_resumes_with_its_replay(trained):
     folder, _ = trained
-    result = run("train.py", *SMALL, "--frames", 800, "--folder", folder)
+    result = run("train.py", *SMALL, "--total_frames", 800, "--folder", folder)
     assert result.returncode == 0, result.stderr
     assert "resumed      at frame 600" in result.stdout
     resumed = next(line for line in result.stdout.splitlines() if line.startswith("resumed"))
@@ -60,7 +60,7 @@ def test_the_same_command_resumes_with_its_replay(trained):
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_stopped_run_is_saved_and_says_so(tmp_path, number, code):
-    words = [sys.executable, "train.py", *SMALL, "--frames", "100000", "--folder", str(tmp_path / "run")]
+    words = [sys.executable, "train.py", *SMALL, "--total_frames", "100000", "--folder", str(tmp_path / "run")]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "XDG_CACHE_HOME": CACHE, "PYTHONUNBUFFERED": ""}
     with (tmp_path / "log").open("w+") as log:
         process = subprocess.Popen(words, cwd=ROOT, stdout=log, stderr=log, env=environment)
@@ -171,7 +171,7 @@ def test_a_background_that_is_none_leaves_the_scores(trained):
 
 def test_another_config_in_the_folder_names_the_keys(trained):
     folder, _ = trained
-    result = run("train.py", *SMALL, "--frames", 600, "--folder", folder, "--actor_critic.units", 64)
+    result = run("train.py", *SMALL, "--total_frames", 600, "--folder", folder, "--actor_critic.units", 64)
     assert_one_line(result, "actor_critic.units is 32 there, 64 here:", str(folder))
 
 
@@ -181,7 +181,7 @@ def test_a_folder_in_use(trained):
     folder, _ = trained
     with (folder / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        assert_one_line(run("train.py", *SMALL, "--frames", 800, "--folder", folder), "in use", str(folder), code=6)
+        assert_one_line(run("train.py", *SMALL, "--total_frames", 800, "--folder", folder), "in use", str(folder), code=6)
 
 
 @pytest.mark.parametrize(
@@ -190,11 +190,11 @@ def test_a_folder_in_use(trained):
         (["--task", "walker-wlak"], ["walker-walk", "--task"]),
         (["--agent", "infopowr"], ["infopower", "--agent"]),
         (["--actor_critic.unit", "3"], ["--actor_critic.units"]),
-        (["--frames", "many"], ["--frames"]),
+        (["--total_frames", "many"], ["--total_frames"]),
         (["--device", "gpu"], ["--device", "did you mean cuda?"]),
         (["--task", "walker"], ["--task", "Tasks of walker: walker-stand, walker-walk, walker-run"]),
         (["--actor_critic.discount", "1.5"], ["--actor_critic.discount"]),
-        (["--training.capacity", "2000000000", "--frames", "4000000000"], ["GiB", "--training.capacity"]),
+        (["--training.capacity", "2000000000", "--total_frames", "4000000000"], ["GiB", "--training.capacity"]),
         (["--world_model.rssm.deterministic", "65536"], ["parameters", "GiB", "--size"]),
         (["--background.source", "/nowhere"], ["/nowhere"]),
         (["--background.source", "procedual"], ["procedual", "did you mean procedural?"]),
@@ -287,7 +287,7 @@ def test_a_damaged_clip_is_found_before_training(tmp_path, side):
         write_video(tmp_path / "clips" / name / f"{name}.mp4")
     damaged = tmp_path / "clips" / side / f"{side}.mp4"
     damaged.write_bytes(damaged.read_bytes()[:-200])  # its index, at the end, is lost
-    words = ["--frames", 400, "--folder", tmp_path / "run", "--background.source", tmp_path / "clips"]
+    words = ["--total_frames", 400, "--folder", tmp_path / "run", "--background.source", tmp_path / "clips"]
     result = run("train.py", *SMALL, *words)
     assert_one_line(result, "damaged", str(damaged))
     assert result.stdout == ""
@@ -302,21 +302,21 @@ def test_a_run_goes_on_where_its_clips_lie_elsewhere(tmp_path):
         write_video(clips / name / f"{name}.mp4")
     (clips / "train" / "other.h264").write_bytes(b"passed over")
     words = [*SMALL, "--folder", folder, "--background.source"]
-    first = run("train.py", *words, clips, "--frames", 300)
+    first = run("train.py", *words, clips, "--total_frames", 300)
     assert first.returncode == 0
     assert "1 clip of 1 recording to train on, 1 clip of 1 recording held out" in first.stdout
     assert first.stderr.count("is not taken") == 1
     assert f"warning: {clips}: train/other.h264: looks like video" in first.stderr
     assert "UserWarning" not in first.stderr
     shutil.copytree(clips, moved)
-    done = run("train.py", *words, moved, "--frames", 400)
+    done = run("train.py", *words, moved, "--total_frames", 400)
     assert done.returncode == 0, done.stderr
     assert "trained 400 frames" in done.stdout
     shutil.rmtree(moved)
     assert_one_line(run("eval.py", folder, "--episodes", 1), str(moved), "--background PATH")
     played = run("eval.py", folder, "--episodes", 1, "--background", clips)
     assert played.returncode == 0, played.stderr
-    done = run("train.py", *words, clips, "--frames", 440)
+    done = run("train.py", *words, clips, "--total_frames", 440)
     assert done.returncode == 0, done.stderr
     assert run("eval.py", folder, "--episodes", 1).returncode == 0
 
@@ -350,12 +350,12 @@ def test_help_is_sentences():
 
 @pytest.mark.slow
 def test_environments_in_processes_of_their_own(tmp_path):
-    result = run("train.py", *SMALL, "--frames", 600, "--folder", tmp_path / "run", "--environment.number", 2)
+    result = run("train.py", *SMALL, "--total_frames", 600, "--folder", tmp_path / "run", "--environment.num_envs", 2)
     assert result.returncode == 0, result.stderr
     assert json.loads((tmp_path / "run" / "scores.json").read_text())["env_frame"] >= 600
 
 
 @pytest.mark.parametrize("agent", ["dreamer", "c_dreamer"])
 def test_the_other_agents_train_by_script(tmp_path, agent):
-    result = run("train.py", "--agent", agent, *PLAIN, "--frames", 400, "--folder", tmp_path / "run")
+    result = run("train.py", "--agent", agent, *PLAIN, "--total_frames", 400, "--folder", tmp_path / "run")
     assert result.returncode == 0, result.stderr

@@ -237,7 +237,7 @@ def write_metrics(run: Path, *lines: str) -> None:
 def test_the_line_of_a_suite(tmp_path, monkeypatch):
     now = [1000.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    words_of = {name: ["--frames", "30000", "--size", "cpu"] for name in ("a", "b", "c")}
+    words_of = {name: ["--total_frames", "30000", "--size", "cpu"] for name in ("a", "b", "c")}
     local = engine.Local(2)
     line = suite_progress.SuiteProgress(words_of, tmp_path, kept=4, engine=local, stream=io.StringIO())
     line.tick(["a", "b"])

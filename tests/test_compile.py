@@ -28,7 +28,7 @@ def whole(function):
 @pytest.mark.slow
 @pytest.mark.parametrize("bound", ["nce", "wasserstein"])
 def test_the_loss_of_the_world_model_is_one_graph(bound):
-    contrastive = w.ContrastiveConfig(bound=bound, projection=16)
+    contrastive = w.ContrastiveConfig(estimator=bound, projection=16)
     model = WorldModel(world_config(INFOPOWER, contrastive=contrastive), Spaces(32, 2))
     losses, *_ = whole(model.loss)(make_batch())
     losses["world_model"].backward()
@@ -36,10 +36,10 @@ def test_the_loss_of_the_world_model_is_one_graph(bound):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("gradient", ["path", "score"])
+@pytest.mark.parametrize("gradient", ["dynamics", "reinforce"])
 def test_the_loss_of_the_policy_is_one_graph(gradient):
     agent = make_agent()
-    config = ActorCriticConfig(rewards={"task": 1.0, "empowerment": 0.1}, units=32, layers=1, horizon=3, gradient=gradient)
+    config = ActorCriticConfig(rewards={"task": 1.0, "empowerment": 0.1}, units=32, layers=1, horizon=3, actor_grad=gradient)
     policy = ActorCritic(config, agent.world_model.rssm.feature_size, 2)
     _, states, *_ = agent.world_model.loss(make_batch())
     start = states.state.detach().map(lambda x: x.flatten(0, 1))

@@ -48,7 +48,7 @@ def pay(imagined) -> torch.Tensor:
 def learned_values(horizon: int, trace: float, ends: bool = True) -> list[float]:
     """What a critic says of each state after some hundred updates in the known model."""
     torch.manual_seed(0)
-    config = ActorCriticConfig(units=32, layers=1, horizon=horizon, discount=DISCOUNT, trace=trace)
+    config = ActorCriticConfig(units=32, layers=1, horizon=horizon, discount=DISCOUNT, lam=trace)
     agent = ActorCritic(config, feature=LONGEST + 2, action=1)
     optimiser = torch.optim.Adam(agent.critics.parameters(), 1e-2)
     for _ in range(400):
@@ -160,7 +160,7 @@ def test_without_the_term_an_update_does_not_read_what_is_terminal():
 
 def test_replayed_values_end_with_a_terminal_row():
     torch.manual_seed(0)
-    agent = ActorCritic(ActorCriticConfig(units=32, layers=1, discount=DISCOUNT, trace=0.5), feature=LONGEST + 2, action=1)
+    agent = ActorCritic(ActorCriticConfig(units=32, layers=1, discount=DISCOUNT, lam=0.5), feature=LONGEST + 2, action=1)
     left = torch.tensor([[3, 2, 1, 0, 4, 3]])
     state = State(one_hot(left), torch.zeros(1, 6, 1))
     reward = torch.tensor([[0.0, 1, 1, 1, 0, 1]])

@@ -132,12 +132,12 @@ def train(*words) -> subprocess.CompletedProcess:
 )
 def test_a_run_there_goes_on_and_is_evaluated_here(tmp_path, agent):
     agent, _, compiled = agent.partition(", ")
-    few = ["--evaluation.skills", 4] if agent in ("slim", "metra", "diayn") else []
+    few = ["--evaluation.num_skills", 4] if agent in ("slim", "metra", "diayn") else []
     words = ["--agent", agent, "--folder", tmp_path / "run", *few]
     words += ["--compile", "auto" if compiled else "false"]
     words += ["--task", "walker-walk", "--family.kind", "speed"] if agent == "mra" else []
     for frames in (300, 500):
-        done = train(*words, "--frames", frames)
+        done = train(*words, "--total_frames", frames)
         assert done.returncode == 0, done.stderr
     assert "on cuda" in done.stdout
     rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]

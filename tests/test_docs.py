@@ -71,21 +71,21 @@ def documented(page: str) -> re.Pattern:
 
 
 SMALL = """--environment.image_size 32 --world_model.depth 4 --world_model.embedding 32 --world_model.units 32
---world_model.picture_frames 4 --world_model.rssm.deterministic 32 --world_model.rssm.hidden 32 --world_model.rssm.groups 4
---world_model.rssm.classes 4 --world_model.contrastive.projection 16 --actor_critic.units 32 --actor_critic.starts 16
+--world_model.decoder_frames 4 --world_model.rssm.deterministic 32 --world_model.rssm.hidden 32 --world_model.rssm.groups 4
+--world_model.rssm.classes 4 --world_model.contrastive.projection 16 --actor_critic.units 32 --actor_critic.imag_starts 16
 --actor_critic.horizon 3"""
 
 
-@pytest.mark.parametrize("gradient", ["path", "score"])
+@pytest.mark.parametrize("gradient", ["dynamics", "reinforce"])
 @pytest.mark.parametrize("name", sorted(set(runs.AGENTS) - set(runs.FOLLOWING)))
 def test_every_key_that_an_update_logs_is_on_the_page(name, gradient):
-    words = ["--agent", name, "--size", "cpu", "--actor_critic.gradient", gradient]
+    words = ["--agent", name, "--size", "cpu", "--actor_critic.actor_grad", gradient]
     config, _ = runs.read(words, cuda=False, ours=SMALL.split())
     spaces = build.spaces_of(config, Box(-1, 1, (2,)))
     agent = build.make_agent(config, Box(-1, 1, (2,)), "cpu")
     batch = make_batch(condition=spaces.condition, signals=len(spaces.signals), games=spaces.games)
     metrics = Metrics()
-    for _ in range(config.modes.round):  # some come once a round
+    for _ in range(config.modes.update_every):  # some come once a round
         metrics.add(agent.update(batch))
     page = documented("reference/metrics.md")
     assert [key for key in metrics.flush() if not page.fullmatch(key)] == []

@@ -15,13 +15,13 @@ SMALL = """
 --training.batch_size 4 --training.batch_length 8 --training.train_ratio 4 --training.log_every 20
 --training.checkpoint_every 40 --training.evaluate_every 0 --evaluation.episodes 2
 --world_model.depth 4 --world_model.embedding 32 --world_model.units 32 --world_model.rssm.deterministic 32
---world_model.rssm.hidden 32 --world_model.objective.pilot_updates 4 --actor_critic.units 32 --actor_critic.starts 16
+--world_model.rssm.hidden 32 --world_model.objective.pilot_updates 4 --actor_critic.units 32 --actor_critic.imag_starts 16
 """
 OF_TOYS = {"PYTHONPATH": str(ROOT / "tests")}
 
 
 def train(folder: Path, name: str, frames: int, *words: str):
-    task = ["--task", f"gymnasium:toys/{name}-v0", "--env_module", "toys", "--folder", folder, "--frames", frames]
+    task = ["--task", f"gymnasium:toys/{name}-v0", "--env_module", "toys", "--folder", folder, "--total_frames", frames]
     return run("train.py", *SMALL.split(), *task, *words, **OF_TOYS)
 
 
@@ -29,7 +29,7 @@ def train(folder: Path, name: str, frames: int, *words: str):
 def resumed(tmp_path_factory):
     """A run in two environments without a snapshot, to 80 frames and then to 120."""
     folder = tmp_path_factory.mktemp("runs") / "countdown"
-    results = [train(folder, "Countdown", frames, "--environment.number", "2") for frames in (80, 120)]
+    results = [train(folder, "Countdown", frames, "--environment.num_envs", "2") for frames in (80, 120)]
     assert [result.returncode for result in results] == [0, 0], results[-1].stderr
     return folder, *results
 

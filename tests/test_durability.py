@@ -31,7 +31,7 @@ def traced(tmp_path_factory) -> tuple[Path, str]:
     run, trace = folder / "run", folder / "trace"
     if not shutil.which("strace") or subprocess.run([*TRACED, "-o", str(trace), "true"], capture_output=True).returncode:
         pytest.skip("no strace here, or it may not trace")
-    words = [*TRACED, "-o", str(trace), sys.executable, "-c", SMALL_CHUNKS, *runs.SMALL, "--frames", "320"]
+    words = [*TRACED, "-o", str(trace), sys.executable, "-c", SMALL_CHUNKS, *runs.SMALL, "--total_frames", "320"]
     words += ["--training.prefill", "310", "--folder", str(run)]  # nothing is learned: saving is looked at
     subprocess.run(words, cwd=ROOT, env=runs.variables(folder), check=True, capture_output=True)
     return run, trace.read_text()

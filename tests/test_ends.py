@@ -19,7 +19,7 @@ def trainer(frame: int, update: int = 0) -> SimpleNamespace:
 
 @pytest.fixture
 def config():
-    return runs.read(["--frames", "3000", "--environment.action_repeat", "2"], cuda=False)[0]
+    return runs.read(["--total_frames", "3000", "--environment.action_repeat", "2"], cuda=False)[0]
 
 
 def test_totals_of_the_run_stand_apart_from_what_this_process_did(config):
@@ -29,7 +29,7 @@ def test_totals_of_the_run_stand_apart_from_what_this_process_did(config):
     assert rest == "trained 3000 frames, 81 updates; 600 frames and 21 updates of them now, in 5 s"
 
 
-@pytest.mark.parametrize(("frame", "words"), [(3000, ""), (3001, ""), (3600, ", beyond --frames 3000")])
+@pytest.mark.parametrize(("frame", "words"), [(3000, ""), (3001, ""), (3600, ", beyond --total_frames 3000")])
 def test_fewer_frames_than_are_done_are_told(config, frame, words):
     assert (
         train.said_at_end(config, trainer(frame), True, (frame, 0), 0.1)
@@ -61,7 +61,7 @@ def test_a_run_of_skills_says_what_it_learned(tmp_path):
         "violation/mean": 0.1,
     }
     assert "held-out clips:\n  the skills differ: 90% are told right" in evaluator.learned()
-    few = replace(slim, evaluation=replace(slim.evaluation, skills=4))
+    few = replace(slim, evaluation=replace(slim.evaluation, num_skills=4))
     seldom = Evaluator(few, None, tmp_path)
     seldom.measured = evaluator.measured
     assert "too few to tell: 12 rollouts" in seldom.learned()

@@ -15,7 +15,7 @@ from foreground.configs import run as runs
 from foreground.evaluation.report import Evaluator
 from foreground.training import checkpoint
 
-FEW = ["--evaluation.episodes", "2", "--evaluation.skills", "4", "--skill.hold", "5", "--environment.time_limit", "60"]
+FEW = ["--evaluation.episodes", "2", "--evaluation.num_skills", "4", "--skill.duration", "5", "--environment.time_limit", "60"]
 WORDS = ["--task", "reacher-easy", "--agent", "slim", *lacking.WORDS, *FEW]
 
 
@@ -53,7 +53,7 @@ def test_the_best_evaluation_is_kept_while_older_checkpoints_go(tmp_path):
 
 
 def test_a_run_shorter_than_the_default_period_is_evaluated_at_its_end_only():
-    config, _ = runs.read(["--frames", "20000"], cuda=False)
+    config, _ = runs.read(["--total_frames", "20000"], cuda=False)
     assert config.training.evaluate_every == 25_000
     for agent in ("slim", "metra", "diayn", "slim_sum"):  # there an evaluation measures skills, too
         assert runs.read(["--agent", agent], cuda=False)[0].training.evaluate_every == 100_000
@@ -61,7 +61,7 @@ def test_a_run_shorter_than_the_default_period_is_evaluated_at_its_end_only():
 
 def test_what_the_latent_holds_is_read_when_asked_for(tmp_path):
     folder, asked = tmp_path / "run", ("--evaluation.latent", "true", "--evaluation.latent_episodes", 4)
-    result = run("train.py", *SMALL, "--frames", 600, "--folder", folder, "--training.evaluate_every", 300, *asked)
+    result = run("train.py", *SMALL, "--total_frames", 600, "--folder", folder, "--training.evaluate_every", 300, *asked)
     assert result.returncode == 0, result.stderr
     kept = json.loads((folder / "best.json").read_text())
     assert kept["env_frame"] in (300, 600)

@@ -107,7 +107,7 @@ def test_a_stronger_motor_does_more():
 
 
 def test_ranges_of_training_and_held_out_are_disjoint():
-    config = FamilyConfig(kind="dynamics", number=40, heldout_number=40)
+    config = FamilyConfig(kind="dynamics", num_games=40, num_heldout_games=40)
     family = make_family(config, "cartpole-swingup")
     train, heldout = (np.array([game.values for game in games]) for games in (family.train, family.heldout))
     assert ((train >= config.low) & (train <= config.high)).all()

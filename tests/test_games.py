@@ -22,14 +22,14 @@ from foreground.errors import UserError
 from foreground.evaluation import game_report, games
 from foreground.training import checkpoint
 
-FEW = ["--family.kind", "dynamics", "--family.number", "2", "--family.heldout_number", "1", "--modes.number", "3"]
-FEW += ["--modes.units", "8", "--modes.round", "2", "--evaluation.episodes", "1"]
+FEW = ["--family.kind", "dynamics", "--family.num_games", "2", "--family.num_heldout_games", "1", "--modes.num_modes", "3"]
+FEW += ["--modes.units", "8", "--modes.update_every", "2", "--evaluation.episodes", "1"]
 
 
 @pytest.fixture(scope="module")
 def games_run(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("games") / "mra"
-    result = run("train.py", *SMALL, *FEW, "--agent", "mra", "--frames", 400, "--folder", folder)
+    result = run("train.py", *SMALL, *FEW, "--agent", "mra", "--total_frames", 400, "--folder", folder)
     assert result.returncode == 0, result.stderr
     return folder
 
@@ -40,7 +40,7 @@ def test_a_run_of_games_logs_its_modes_and_resumes(games_run):
     assert told["modes/information/action_cap"] == pytest.approx(math.log(3))
     assert {"modes/game_0/slack", "modes/game_1/return_2", "model/games/explained"} <= set(told)
     before = checkpoint.load(checkpoint.latest(games_run / "checkpoints")[0])["agent"]
-    again = run("train.py", *SMALL, *FEW, "--agent", "mra", "--frames", 500, "--folder", games_run)
+    again = run("train.py", *SMALL, *FEW, "--agent", "mra", "--total_frames", 500, "--folder", games_run)
     assert "resumed      at frame 400" in again.stdout, again.stderr
     after = checkpoint.load(checkpoint.latest(games_run / "checkpoints")[0])["agent"]
     assert before["weights"]["modes.returns"].shape == (2, 3)
@@ -52,8 +52,17 @@ def test_a_run_of_games_logs_its_modes_and_resumes(games_run):
 
 def test_another_method_begins_with_its_world_model(games_run, tmp_path):
     words = ["--device", "cpu", "--threads", "1", "--training.prefill", "100", "--background.source", "procedural"]
-    words += ["--evaluation.episodes", "1", "--training.batch_length", "8", "--training.train_ratio", "1", "--frames", "300"]
-    words += ["--agent", "finetune", "--skills", games_run, "--task", "cartpole-balance", "--folder", tmp_path / "run"]
+    words += [
+        "--evaluation.episodes",
+        "1",
+        "--training.batch_length",
+        "8",
+        "--training.train_ratio",
+        "1",
+        "--total_frames",
+        "300",
+    ]
+    words += ["--agent", "finetune", "--init_from", games_run, "--task", "cartpole-balance", "--folder", tmp_path / "run"]
     config, _ = runs.read([str(word) for word in words], cuda=False)
     agent = build.make_agent(config, build.action_space(config), "cpu")
     saved.begin_with(agent, config)

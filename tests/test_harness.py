@@ -24,7 +24,7 @@ def write_suite(folder: Path, **changes) -> str:
         "seeds": [0],
         "processes": 2,
         "folder": str(folder / "runs"),
-        "options": " ".join(map(str, OPTIONS)) + " --frames 400",
+        "options": " ".join(map(str, OPTIONS)) + " --total_frames 400",
     }
     path = folder / "small_suite.yaml"
     path.write_text(json.dumps(suite | changes))  # JSON is YAML
@@ -93,7 +93,7 @@ def test_runs_are_made_once_read_once_and_a_failure_is_told(tmp_path, results, m
 
 def test_skills_of_labelled_agents_are_measured(tmp_path, results, forked, monkeypatch, capsys):
     monkeypatch.setattr(skills, "WORDS", [*skills.WORDS, "--goals", "2", "--skill_number", "4"])
-    agents = {"short": "--agent metra --skill.hold 5 --evaluation.skills 0 --optimiser.warmup 1{seed}"}
+    agents = {"short": "--agent metra --skill.duration 5 --evaluation.num_skills 0 --optimiser.warmup 1{seed}"}
     suite = write_suite(tmp_path, agents=agents)
     returns.main([suite])
     skills.main([suite])
@@ -145,8 +145,8 @@ def test_a_result_is_outdated_when_a_setting_behind_its_command_is_another():
     kept = {"command": returns.command_of(words), "settings": now}
     assert returns.outdated(kept, words, cuda=False) == []
     assert returns.outdated(kept, [*words, "--seed", "1"], cuda=False) == ["command"]
-    preset = now | {"world_model.objective.minimum": 1.0}
-    assert returns.outdated(kept | {"settings": preset}, words, cuda=False) == ["world_model.objective.minimum"]
+    preset = now | {"world_model.objective.multiplier_min": 1.0}
+    assert returns.outdated(kept | {"settings": preset}, words, cuda=False) == ["world_model.objective.multiplier_min"]
     younger = {key: value for key, value in now.items() if key != "training.capacity"}
     assert returns.outdated(kept | {"settings": younger}, words, cuda=False) == []
     assert returns.outdated({"command": kept["command"]}, words, cuda=False) == ["settings"]  # nothing is known of it

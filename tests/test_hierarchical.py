@@ -34,8 +34,8 @@ COMMANDED = {"commander": "high_level_policy", "learners": ("frozen_model", "dec
 
 def make_hierarchical(skill=PLANE, terms=None) -> WorldModelAgent:
     torch.manual_seed(0)
-    policy = ActorCriticConfig(units=32, layers=1, horizon=2, starts=16, discount=0.8, entropy=0.0)
-    optimiser = OptimiserConfig(model_rate=3e-3, actor_rate=3e-3, critic_rate=3e-3, warmup=0)
+    policy = ActorCriticConfig(units=32, layers=1, horizon=2, imag_starts=16, discount=0.8, entropy_coef=0.0)
+    optimiser = OptimiserConfig(model_lr=3e-3, actor_lr=3e-3, critic_lr=3e-3, warmup=0)
     world = world_config(terms or {"reward": 1.0}, ())
     config = AgentConfig(world, policy, optimiser, skill, hierarchy=HierarchyConfig(HOLD, units=32, layers=1), **COMMANDED)
     return WorldModelAgent(config, Spaces(32, 2, skill.size))
@@ -127,9 +127,9 @@ def test_it_explores_by_skills_and_not_by_actions(monkeypatch):
 @pytest.mark.parametrize(
     ("changed", "remedy"),
     [
-        ({"gradient": "path"}, "choose score"),
+        ({"actor_grad": "dynamics"}, "choose reinforce"),
         ({"rewards": {"task": 1.0, "use": 0.1}}, "choose task=1"),
-        ({"factors": {"task": 2.0}}, "without factors"),
+        ({"reward_scales": {"task": 2.0}}, "without reward_scales"),
         ({"terms": {"reward": 1.0, "contrastive": 1.0}}, "choose reward=1"),
     ],
 )
@@ -156,9 +156,9 @@ WORDS = [word for index, word in enumerate(PLAIN) if "--task" not in (word, PLAI
 @pytest.fixture(scope="module")
 def skill_run(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("skills") / "metra"
-    few = ["--evaluation.skills", "4", "--skill.hold", "5", "--evaluation.episodes", "1", "--discovery.units", "32"]
+    few = ["--evaluation.num_skills", "4", "--skill.duration", "5", "--evaluation.episodes", "1", "--discovery.units", "32"]
     result = run(
-        "train.py", *WORDS, *few, "--task", "cartpole-balance", "--agent", "metra", "--frames", 400, "--folder", folder
+        "train.py", *WORDS, *few, "--task", "cartpole-balance", "--agent", "metra", "--total_frames", 400, "--folder", folder
     )
     assert result.returncode == 0, result.stderr
     return folder
@@ -203,9 +203,9 @@ def test_skills_are_measured_and_planned_with(skill_run):
 def test_a_run_begins_with_the_world_model_of_a_skill_run(skill_run, tmp_path, agent):
     words = ["--device", "cpu", "--threads", "1", "--training.prefill", "100", "--background.source", "procedural"]
     words += ["--evaluation.episodes", "1", "--training.batch_length", "8"]
-    words += ["--training.train_ratio", "1", "--task", "cartpole-swingup", "--frames", "300"]
+    words += ["--training.train_ratio", "1", "--task", "cartpole-swingup", "--total_frames", "300"]
     words += ["--environment.time_limit", "100"]
-    words += ["--agent", agent, "--skills", skill_run, "--folder", tmp_path / "run"]
+    words += ["--agent", agent, "--init_from", skill_run, "--folder", tmp_path / "run"]
     result = run("train.py", *words)
     assert result.returncode == 0, result.stderr
     config = runs.load(tmp_path / "run")
@@ -228,7 +228,7 @@ def test_a_run_begins_with_the_world_model_of_a_skill_run(skill_run, tmp_path, a
 
 
 def test_the_weights_of_the_other_run_are_where_learning_starts(skill_run):
-    words = ["--agent", "finetune", "--skills", str(skill_run), "--background.source", "none", "--task", "cartpole-swingup"]
+    words = ["--agent", "finetune", "--init_from", str(skill_run), "--background.source", "none", "--task", "cartpole-swingup"]
     config, _ = runs.read(words, cuda=False)
     assert config.skill.size == 0
     agent = build.make_agent(config, build.action_space(config), "cpu")
@@ -244,8 +244,8 @@ def test_the_weights_of_the_other_run_are_where_learning_starts(skill_run):
 
 def test_a_run_may_begin_with_a_checkpoint(skill_run):
     newest = checkpoint.latest(skill_run / "checkpoints")[0]
-    config, _ = runs.read(["--agent", "hierarchical", "--skills", str(newest)], cuda=False)
-    assert (config.skill.size, config.hierarchy.hold, config.hierarchy.units) == (2, 25, 32)
+    config, _ = runs.read(["--agent", "hierarchical", "--init_from", str(newest)], cuda=False)
+    assert (config.skill.size, config.hierarchy.duration, config.hierarchy.units) == (2, 25, 32)
     assert saved.find_run(newest) == (skill_run, newest)
 
 
@@ -270,16 +270,16 @@ def test_looking_at_skills_leaves_the_agent_as_it_was(skill_run, tmp_path):
     ],
 )
 def test_a_skill_run_that_does_not_fit_is_refused(skill_run, words, parts):
-    assert_one_line(run("train.py", "--agent", "hierarchical", "--skills", skill_run, *words), *parts)
+    assert_one_line(run("train.py", "--agent", "hierarchical", "--init_from", skill_run, *words), *parts)
 
 
 def test_without_a_run_to_begin_with_it_is_said(tmp_path):
     with pytest.raises(UserError, match="with which run finetune begins"):
         runs.read(["--agent", "finetune"], cuda=False)
     with pytest.raises(UserError, match="no run folder"):
-        runs.read(["--agent", "hierarchical", "--skills", str(tmp_path)], cuda=False)
+        runs.read(["--agent", "hierarchical", "--init_from", str(tmp_path)], cuda=False)
     with pytest.raises(UserError, match="infopower has no hierarchy"):
-        runs.read(["--agent", "infopower", "--hierarchy.hold", "5"], cuda=False)
+        runs.read(["--agent", "infopower", "--hierarchy.duration", "5"], cuda=False)
     (tmp_path / "mine.yaml").write_text(f"skills: {tmp_path}\n")
     with pytest.raises(UserError, match="stands in a file"):
         runs.read(["--agent", "infopower", "--config", str(tmp_path / "mine.yaml")], cuda=False)
@@ -287,24 +287,24 @@ def test_without_a_run_to_begin_with_it_is_said(tmp_path):
 
 def test_skills_that_are_not_held_are_no_hierarchy(skill_run):
     with pytest.raises(UserError, match="skills are held for 0 steps"):
-        runs.read(["--agent", "hierarchical", "--skills", str(skill_run), "--hierarchy.hold", "0"], cuda=False)
+        runs.read(["--agent", "hierarchical", "--init_from", str(skill_run), "--hierarchy.duration", "0"], cuda=False)
 
 
 def test_an_agent_that_begins_with_nothing_is_not_given_a_run(skill_run):
     with pytest.raises(UserError, match="slim does not begin with another run"):
-        runs.read(["--agent", "slim", "--skills", str(skill_run)], cuda=False)
+        runs.read(["--agent", "slim", "--init_from", str(skill_run)], cuda=False)
 
 
 def test_skills_of_skills_are_refused(skill_run, tmp_path):
-    config = replace(runs.load(skill_run), hierarchy=HierarchyConfig(5), skills="runs/below")
+    config = replace(runs.load(skill_run), hierarchy=HierarchyConfig(5), init_from="runs/below")
     (tmp_path / "config.yaml").write_text(options.to_yaml(config))
     with pytest.raises(UserError, match="give the run of its skills, runs/below"):
-        runs.read(["--agent", "hierarchical", "--skills", str(tmp_path)], cuda=False)
+        runs.read(["--agent", "hierarchical", "--init_from", str(tmp_path)], cuda=False)
 
 
 def test_actions_of_another_number_are_refused(skill_run, monkeypatch):
     """Swimmers of 6 and of 15 links are one domain."""
-    config, _ = runs.read(["--agent", "hierarchical", "--skills", str(skill_run), "--task", "cartpole-swingup"], cuda=False)
+    config, _ = runs.read(["--agent", "hierarchical", "--init_from", str(skill_run), "--task", "cartpole-swingup"], cuda=False)
     sizes = {"cartpole-swingup": 14, "cartpole-balance": 5}
     monkeypatch.setattr(build, "action_space", lambda one: SimpleNamespace(shape=(sizes[one.task],)))
     agent = SimpleNamespace(spaces=SimpleNamespace(action=14))

@@ -58,7 +58,7 @@ def places(tmp_path_factory) -> Path:
     place = tmp_path_factory.mktemp("identity")
     write_clips(place / "one" / "clips", "ant", "bee", "cat")
     write_clips(place / "two" / "clips", "dog", "elk", "fox")
-    words = [*FEW, "--frames", 300, "--folder", place / "run", "--background.source", "clips"]
+    words = [*FEW, "--total_frames", 300, "--folder", place / "run", "--background.source", "clips"]
     done = called("train.py", place / "one", *words)
     assert done.returncode == 0, done.stderr
     return place
@@ -74,7 +74,7 @@ def copy(places, tmp_path) -> Path:
 
 def go_on(place: Path, *words, frames: int = 340) -> subprocess.CompletedProcess:
     more = [] if "--background.source" in words else ["--background.source", place / "clips"]
-    return run("train.py", *FEW, "--frames", frames, "--folder", place / "run", *more, *words)
+    return run("train.py", *FEW, "--total_frames", frames, "--folder", place / "run", *more, *words)
 
 
 def scores(place: Path) -> dict:
@@ -114,7 +114,7 @@ def test_another_working_directory_means_the_same_clips_or_is_refused(places, tm
         done = called("eval.py", places / name, places / "run", *words, "--output", tmp_path / name)
         assert done.returncode == 0, done.stderr
     assert scores(tmp_path / "one")["scores"] == scores(tmp_path / "two")["scores"]
-    words = [*FEW, "--frames", 340, "--folder", places / "run", "--background.source", "clips"]
+    words = [*FEW, "--total_frames", 340, "--folder", places / "run", "--background.source", "clips"]
     refused = called("train.py", places / "two", *words)
     there, here = ((places / name / "clips").resolve() for name in ("one", "two"))
     assert_one_line(refused, "background.source (train) was", str(there), str(here), "dog.mp4", "--accept_changes")
@@ -125,7 +125,7 @@ def test_clips_that_were_moved_are_the_same(copy):
     assert done.returncode == 0, done.stderr
     assert len(identity.read(copy / "run").periods) == 1
     assert identity.history(copy / "run") != []  # the budget
-    assert {row["key"] for row in identity.history(copy / "run")} == {"frames"}
+    assert {row["key"] for row in identity.history(copy / "run")} == {"total_frames"}
 
 
 def test_other_clips_are_refused_or_taken_and_written_down(copy):
@@ -190,15 +190,15 @@ def test_a_finished_run_says_so_and_stays_as_it_is(copy):
     assert again.returncode == 0, again.stderr
     assert "finished at frame 340; nothing to train" in again.stdout
     assert "trained 340 frames" not in again.stdout
-    rate = ("--optimiser.model_rate", "1e-4")
-    assert_one_line(go_on(copy, *rate), "finished at frame 340", "optimiser.model_rate", "more --frames")
+    rate = ("--optimiser.model_lr", "1e-4")
+    assert_one_line(go_on(copy, *rate), "finished at frame 340", "optimiser.model_lr", "more --total_frames")
     assert (copy / "run" / "config.yaml").read_bytes() == config
     assert not [row for row in identity.history(copy / "run") if row["key"].startswith("optimiser")]
     more = go_on(copy, *rate, frames=380)
     assert more.returncode == 0, more.stderr
-    assert "from frame 340 on optimiser.model_rate was 0.002, and is 0.0001" in more.stderr
-    assert {"env_frame": 340, "key": "optimiser.model_rate", "old": "0.002", "new": "0.0001"} in identity.history(copy / "run")
-    assert runs.load(copy / "run").optimiser.model_rate == 1e-4
+    assert "from frame 340 on optimiser.model_lr was 0.002, and is 0.0001" in more.stderr
+    assert {"env_frame": 340, "key": "optimiser.model_lr", "old": "0.002", "new": "0.0001"} in identity.history(copy / "run")
+    assert runs.load(copy / "run").optimiser.model_lr == 1e-4
 
 
 def test_a_run_from_before_sources_is_written_down_with_a_note(copy):
@@ -264,7 +264,7 @@ def test_scores_are_not_complete_while_a_run_goes_on(copy, monkeypatch):
     assert {"scores.json", "evaluation-heldout.mp4", "latent-heldout.png"} <= set(before["files"])
     monkeypatch.setattr("signal.signal", lambda *_: None)
     monkeypatch.setattr(train, "learn", lambda *_: (_ for _ in ()).throw(UserError("stopped", "here", "by this test")))
-    words = [*FEW, "--frames", "340", "--folder", copy / "run", "--background.source", copy / "clips"]
+    words = [*FEW, "--total_frames", "340", "--folder", copy / "run", "--background.source", copy / "clips"]
     with pytest.raises(UserError, match="stopped"):
         train.main(list(map(str, words)))
     assert scores(copy / "run") == before | {"complete": False}
@@ -342,13 +342,13 @@ def test_a_run_that_another_began_with_is_known_by_its_weights(tmp_path):
     for other in (two, checkpoint.steps(two / "checkpoints")[-1], None):
         changes = identity.compare(before, {}, other)
         [change] = changes.found
-        assert change.key == "skills"
+        assert change.key == "init_from"
         assert str(one) in change.old
         assert (str(two) if other else "none") in change.new
     checkpoint.save(one / "checkpoints", 20, {"x": np.array([3.0])})
     assert identity.compare(before, {}, one).found == ()  # the same run, trained further
     [change] = identity.compare(before, {}, checkpoint.steps(one / "checkpoints")[-1]).found
-    assert change.key == "skills"
+    assert change.key == "init_from"
 
 
 def test_a_change_that_was_taken_is_noted_once(tmp_path):
@@ -362,6 +362,6 @@ def test_a_change_that_was_taken_is_noted_once(tmp_path):
 
 
 def test_the_default_folder_names_the_run_of_skills(tmp_path):
-    config = runs.RunConfig(agent="finetune", task="walker-walk", skills=str(tmp_path / "slim-a"))
+    config = runs.RunConfig(agent="finetune", task="walker-walk", init_from=str(tmp_path / "slim-a"))
     assert build.run_folder(config).name == "walker-walk-finetune-from-slim-a-starter-seed0"
     assert build.run_folder(runs.RunConfig(task="walker-walk")).name == "walker-walk-infopower-starter-seed0"

@@ -25,7 +25,7 @@ from foreground.world_models.world_model import Spaces
 # ---------------------------------------------------------------------------------------------------------- learning
 
 
-@pytest.mark.parametrize("gradient", ["path", "score"])
+@pytest.mark.parametrize("gradient", ["dynamics", "reinforce"])
 def test_relation_modes_and_classifier_move_once_a_round(gradient):
     agent = make_agent(gradient=gradient)
     for number in range(1, 7):
@@ -149,7 +149,9 @@ def test_one_loss_weighs_roll_outs():
 @pytest.mark.parametrize("game", [False, True])
 def test_rounds_raise_the_information_that_they_are_for(game):
     """At the least multiplier, on fixed states; the policy stays as it is."""
-    agent = make_agent(minimum=1e-2, rate=1e-2, action=float(not game), game=float(game), explore=0.0)
+    agent = make_agent(
+        multiplier_min=1e-2, lr=1e-2, action_info_coef=float(not game), game_info_coef=float(game), uniform_prob=0.0
+    )
     feature = states(agent, 96)
     games = agent.modes.games[torch.arange(96) % 3]
 
@@ -168,7 +170,7 @@ def test_rounds_raise_the_information_that_they_are_for(game):
 
 def test_rounds_give_a_game_the_mode_that_returns_most():
     """In each game another mode, as the critic says; nothing else has a say."""
-    agent = make_agent(rate=1e-2, action=0.0, game=0.0)
+    agent = make_agent(lr=1e-2, action_info_coef=0.0, game_info_coef=0.0)
     games = agent.modes.games[torch.arange(24) % 3]
     agent.modes.values = lambda critic, feature, game: 5 * torch.eye(3)[agent.modes.nearest(game)]
     for _ in range(200):
@@ -222,7 +224,7 @@ class Told:
 
 def test_the_mode_is_drawn_for_the_game_at_resets_and_kept():
     """Episodes of three steps; the row of a reset is the first that tells the new game."""
-    agent = make_agent(explore=0.0)
+    agent = make_agent(uniform_prob=0.0)
     asked = []
     agent.modes.draw = lambda game: asked.append(game.clone()) or agent.modes.one_hot((game[:, 0] + 1).round().long())
     envs = Told()
@@ -250,7 +252,7 @@ def test_what_a_latent_policy_has_nothing_to_do_with_is_refused():
     agent = make_agent()
     for config, spaces in (
         (agent.config, Spaces(32, 2, 3)),
-        (AgentConfig(agent.config.world_model, modes=ModesConfig(number=3), **MODAL), agent.spaces),
+        (AgentConfig(agent.config.world_model, modes=ModesConfig(num_modes=3), **MODAL), agent.spaces),
         (
             replace(agent.config, skill=SkillConfig(2)),
             agent.spaces,
@@ -273,7 +275,7 @@ def test_what_does_not_go_together_is_refused(words, part):
 
 
 def test_the_reward_of_a_game_needs_modes():
-    config, _ = runs.read(["--agent", "mra", "--modes.number", "0"], cuda=False)
+    config, _ = runs.read(["--agent", "mra", "--modes.num_modes", "0"], cuda=False)
     with pytest.raises(UserError, match="0 modes"):
         build.make_agent(config, gym_spaces.Box(-1, 1, (6,)), "cpu")
 

@@ -50,15 +50,15 @@ def test_the_actor_critic_swings_up_and_balances(monkeypatch):
     monkeypatch.setattr(ActorCritic, "inputs", staticmethod(lambda state, condition: state.stochastic))
     agent, model, rates = ActorCritic(config.actor_critic, feature=5, action=1), Cartpole(), config.optimiser
     optimisers = {
-        "actor": Optimiser("actor", list(agent.actor.parameters()), rates.actor_rate, 100.0, 1e-8, rates.warmup),
-        "critic": Optimiser("critic", list(agent.critics.parameters()), rates.critic_rate, 100.0, 1e-8, rates.warmup),
+        "actor": Optimiser("actor", list(agent.actor.parameters()), rates.actor_lr, 100.0, 1e-8, rates.warmup),
+        "critic": Optimiser("critic", list(agent.critics.parameters()), rates.critic_lr, 100.0, 1e-8, rates.warmup),
     }
     seen = [play(agent, model, 2, explore=True)[0]]
     for update in range(1200):
         if update % 60 == 0:
             seen.append(play(agent, model, 1, explore=True)[0])
             states = torch.cat(seen)
-        start = states[torch.randint(len(states), (config.actor_critic.starts,))]
+        start = states[torch.randint(len(states), (config.actor_critic.imag_starts,))]
         losses, _ = agent.loss(model, model.state(start), {"task": model.reward})
         descend(optimisers, losses)
     score = play(agent, model, 5, explore=False)[1]

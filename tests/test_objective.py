@@ -42,14 +42,14 @@ def test_threshold_is_the_quantile_of_the_second_half_of_the_pilot():
 
 @pytest.mark.parametrize(("minimum", "maximum", "held"), [(10.0, 100.0, 10.0), (0.01, 100.0, 1.0), (0.01, 0.5, 0.5)])
 def test_the_pilot_holds_the_multiplier_at_1_or_the_nearest_bound(minimum, maximum, held):
-    rule = Lagrangian(replace(CONFIG, minimum=minimum, maximum=maximum))
+    rule = Lagrangian(replace(CONFIG, multiplier_min=minimum, multiplier_max=maximum))
     for _ in range(4):
         assert float(rule.log_multiplier.exp()) == pytest.approx(held)
         rule.dual_step(values(0.0, 1.0))
 
 
 def test_a_given_threshold_needs_no_pilot():
-    rule = Lagrangian(replace(CONFIG, threshold=10.0, minimum=0.01))
+    rule = Lagrangian(replace(CONFIG, threshold=10.0, multiplier_min=0.01))
     assert float(rule.threshold) == 10.0
     assert float(rule.log_multiplier) == 0.0
     rule.dual_step(values(0.0, 6.0))  # C = 12
@@ -108,7 +108,7 @@ def test_state_is_saved():
     assert float(other.threshold) == 10.0
 
 
-PROGRESS = replace(CONFIG, progress=0.25, minimum=1.0, maximum=100.0)
+PROGRESS = replace(CONFIG, progress=0.25, multiplier_min=1.0, multiplier_max=100.0)
 
 
 def witnessed(limits) -> Progress:

@@ -79,7 +79,7 @@ def test_help_has_what_people_touch_first_and_all_when_asked(capsys):
     keys = leaves(runs.RunConfig)
     assert all(f"--{key} " in long for key in keys)
     assert "Options of world_model.contrastive: Contrastive term (read with the information term contrastive)" in long
-    assert "Read where --world_model.contrastive.bound is nce or nwj. Default: 0.1." in long
+    assert "Read where --world_model.contrastive.estimator is nce or nwj. Default: 0.1." in long
     assert "Read by every agent but hierarchical. Default: 0.5." in long
     assert set(FIRST) <= set(keys)
 
@@ -89,12 +89,12 @@ def test_help_has_what_people_touch_first_and_all_when_asked(capsys):
     [
         ("env", "--task"),
         ("env_id", "--task"),
-        ("learning_rate", "--optimiser.model_rate"),
-        ("lr", "--optimiser.model_rate"),
-        ("total_timesteps", "--frames"),
-        ("total-timesteps", "--frames"),
-        ("steps", "--frames"),
-        ("num_envs", "--environment.number"),
+        ("learning_rate", "--optimiser.model_lr"),
+        ("lr", "--optimiser.model_lr"),
+        ("total_timesteps", "--total_frames"),
+        ("total-timesteps", "--total_frames"),
+        ("steps", "--total_frames"),
+        ("num_envs", "--environment.num_envs"),
         ("wandb", "TensorBoard"),
         ("batch_size", "did you mean --training.batch_size?"),
         ("sed", "did you mean --seed?"),

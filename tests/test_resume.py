@@ -9,7 +9,7 @@ from benchmarks.fault import lacking
 from benchmarks.fault.resume import options_of
 from benchmarks.fault.states import text_of
 
-WORDS = ["--task", "reacher-easy", "--agent", "slim", "--skill.hold", "7", "--background.redraw_every", "9", *lacking.WORDS]
+WORDS = ["--task", "reacher-easy", "--agent", "slim", "--skill.duration", "7", "--background.redraw_every", "9", *lacking.WORDS]
 
 
 @pytest.fixture(scope="module")

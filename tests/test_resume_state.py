@@ -154,7 +154,7 @@ def test_a_run_whose_folder_stays_away_ends_at_the_second_save(locked, tmp_path)
 
 def test_another_run_that_came_and_went_before_the_lock_is_noticed(tmp_path, monkeypatch):
     """The config is compared under the lock."""
-    words = [*runs.SMALL, "--frames", "200", "--background.source", "none", "--folder", str(tmp_path / "run")]
+    words = [*runs.SMALL, "--total_frames", "200", "--background.source", "none", "--folder", str(tmp_path / "run")]
     real = train.lock.lock
 
     def late(folder):

@@ -15,26 +15,26 @@ from foreground.training.values import shown
 @pytest.mark.parametrize(
     ("agent", "key", "value", "when"),
     [
-        ("dreamer", "world_model.contrastive.bound", "nwj", "the information term contrastive"),
-        ("dreamer", "world_model.objective.minimum", "2", "constraint names terms"),
+        ("dreamer", "world_model.contrastive.estimator", "nwj", "the information term contrastive"),
+        ("dreamer", "world_model.objective.multiplier_min", "2", "constraint names terms"),
         ("dreamer", "world_model.empowerment.units", "64", "the information term empowerment"),
-        ("dreamer", "world_model.picture_frames", "7", "without the information term reconstruction"),
+        ("dreamer", "world_model.decoder_frames", "7", "without the information term reconstruction"),
         ("infopower", "discovery.units", "64", "discovery is among --actor_critic.rewards"),
-        ("infopower", "modes.round", "3", "agents with modes"),
-        ("infopower", "skill.hold", "10", "agents with skills"),
+        ("infopower", "modes.update_every", "3", "agents with modes"),
+        ("infopower", "skill.duration", "10", "agents with skills"),
         ("infopower", "hierarchy.units", "64", "agent hierarchical"),
         ("infopower", "family.speeds", "1,2", "--family.kind is speed"),
-        ("mra", "family.number", "3", "--family.kind is dynamics"),
+        ("mra", "family.num_games", "3", "--family.kind is dynamics"),
         ("infopower", "evaluation.latent_episodes", "8", "--evaluation.latent is true"),
-        ("infopower", "evaluation.skills", "0", "agents with skills"),
+        ("infopower", "evaluation.num_skills", "0", "agents with skills"),
         ("infopower_redundancy", "world_model.contrastive.temperature", "1", "bound is nce or nwj"),
-        ("diayn", "discovery.multiplier", "2", "--discovery.form is wasserstein"),
+        ("diayn", "discovery.multiplier_init", "2", "--discovery.kind is wasserstein"),
         ("infopower", "world_model.rssm.gaussian_size", "8", "latent is gaussian"),
         ("infopower_paper", "world_model.rssm.groups", "8", "latent is categorical"),
         ("infopower", "background.heldout_fraction", "0.5", "--background.source is a path"),
         ("infopower", "background.skip_damaged", "true", "--background.source is a path"),
-        ("mra", "optimiser.average", "0.9", "those with modes"),
-        ("slim", "actor_critic.replay_value", "0.3", "without skills"),
+        ("mra", "optimiser.ema_decay", "0.9", "those with modes"),
+        ("slim", "actor_critic.replay_value_coef", "0.3", "without skills"),
     ],
 )
 def test_an_option_that_the_agent_does_not_read_is_refused(tmp_path, agent, key, value, when):
@@ -81,22 +81,22 @@ def test_a_split_is_asked_for_where_there_is_a_folder(source):
 
 
 def test_a_value_that_is_there_anyway_is_no_choice():
-    runs.read(["--agent", "dreamer", "--size", "cpu", "--world_model.contrastive.bound", "nce"], cuda=False)
-    runs.read(["--agent", "infopower", "--size", "cpu", "--actor_critic.gradient", "path"], cuda=False)
+    runs.read(["--agent", "dreamer", "--size", "cpu", "--world_model.contrastive.estimator", "nce"], cuda=False)
+    runs.read(["--agent", "infopower", "--size", "cpu", "--actor_critic.actor_grad", "dynamics"], cuda=False)
     with pytest.raises(UserError, match="feedback is not read"):
-        runs.read(["--actor_critic.gradient", "score", "--actor_critic.feedback", "0"], cuda=False)
-    runs.read(["--size", "cpu", "--actor_critic.feedback", "0"], cuda=False)  # the size's gradient is the path's
+        runs.read(["--actor_critic.actor_grad", "reinforce", "--actor_critic.policy_input_grad", "0"], cuda=False)
+    runs.read(["--size", "cpu", "--actor_critic.policy_input_grad", "0"], cuda=False)  # the size's gradient is the path's
 
 
 def test_a_config_that_was_written_with_options_that_nothing_reads_is_loaded(tmp_path):
     config = dataclasses.replace(runs.RunConfig(), agent="dreamer")
     mapping = to_dict(config)
-    mapping["modes"]["round"] = 3
+    mapping["modes"]["update_every"] = 3
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(mapping))
-    assert runs.load(tmp_path).modes.round == 3
+    assert runs.load(tmp_path).modes.update_every == 3
 
 
-@pytest.mark.parametrize("key", ["folder", "skills", "background.source"])
+@pytest.mark.parametrize("key", ["folder", "init_from", "background.source"])
 def test_the_paths_of_a_run_are_paths(key):
     assert leaves(runs.RunConfig)[key].metadata["path"]
 
@@ -110,12 +110,15 @@ def test_the_paths_of_a_run_are_paths(key):
         (["--actor_critic.initial_std", "0.1"], ["actor_critic.min_std", "initial_std 0.1"]),
         (["--actor_critic.rewards", ""], ["actor_critic.rewards", "like task=1"]),
         (["--actor_critic.rewards", "task=-1"], ["--actor_critic.rewards", "at least 0"]),
-        (["--world_model.objective.minimum", "10", "--world_model.objective.maximum", "1"], ["objective.minimum", "1.0 or"]),
-        (["--frames", "600", "--training.batch_length", "301"], ["training.batch_length", "300 or less"]),
-        (["--frames", "600", "--environment.number", "20"], ["training.batch_length", "15 or less"]),
-        (["--frames", "2000"], ["training.prefill", "less than 2000"]),
+        (
+            ["--world_model.objective.multiplier_min", "10", "--world_model.objective.multiplier_max", "1"],
+            ["objective.multiplier_min", "1.0 or"],
+        ),
+        (["--total_frames", "600", "--training.batch_length", "301"], ["training.batch_length", "300 or less"]),
+        (["--total_frames", "600", "--environment.num_envs", "20"], ["training.batch_length", "15 or less"]),
+        (["--total_frames", "2000"], ["training.prefill", "less than 2000"]),
         (["--environment.action_repeat", "20", "--environment.time_limit", "10"], ["longer than an episode", "10 or less"]),
-        (["--environment.number", "65"], ["--environment.number", "at most 64"]),
+        (["--environment.num_envs", "65"], ["--environment.num_envs", "at most 64"]),
     ],
 )
 def test_values_that_do_not_go_together(argv, words):
@@ -139,11 +142,11 @@ def test_values_that_do_not_go_together(argv, words):
         ("world_model.objective.terms", "reward=1e39", "3.4e+38"),
         ("actor_critic.layers", "1000000", "100"),
         ("actor_critic.horizon", "1e29", "10000"),
-        ("actor_critic.scale_floor", "1e300", "3.4e+38"),
-        ("actor_critic.slow_every", "1e20", "9007199254740992"),
-        ("modes.number", "4097", "4096"),
+        ("actor_critic.return_norm_min", "1e300", "3.4e+38"),
+        ("actor_critic.target_update_every", "1e20", "9007199254740992"),
+        ("modes.num_modes", "4097", "4096"),
         ("skill.size", "4097", "4096"),
-        ("family.number", "4097", "4096"),
+        ("family.num_games", "4097", "4096"),
         ("training.train_ratio", "1e30", "1000000.0"),
     ],
 )

@@ -15,14 +15,14 @@ from foreground.errors import UserError
 from foreground.training import options
 
 loopback.close_to_others()
-RATE = "optimiser.model_rate"
+RATE = "optimiser.model_lr"
 SUITE = {
     "tasks": {"walker-stand": None},
     "agents": ["dreamer"],
     "backgrounds": {"clean": "none"},
     "seeds": [0],
     "processes": 1,
-    "options": f"--size cpu --frames 9000 --training.evaluate_every 1000 --{RATE} 1e-5..1e-3",
+    "options": f"--size cpu --total_frames 9000 --training.evaluate_every 1000 --{RATE} 1e-5..1e-3",
 }
 # Nine looks, each worth the drawn rate times the frame; it saves at SIGTERM and goes on.
 PROGRAM = """
@@ -80,15 +80,15 @@ def test_numbers_that_are_drawn():
 
 
 def test_a_trial_draws_the_same_for_an_option_in_all_runs():
-    words = ["--agent", "slim", "--actor_critic.factors", "use=1..100", "--skill.hold", "4|8", "--seed=0"]
+    words = ["--agent", "slim", "--actor_critic.reward_scales", "use=1..100", "--skill.duration", "4|8", "--seed=0"]
     drawn, values = ranges.drawn(words, 3)
-    assert list(values) == ["actor_critic.factors use", "skill.hold"]
-    assert drawn[3] == f"use={values['actor_critic.factors use']}"
-    assert (drawn[5], drawn[6]) == (values["skill.hold"], "--seed=0")
+    assert list(values) == ["actor_critic.reward_scales use", "skill.duration"]
+    assert drawn[3] == f"use={values['actor_critic.reward_scales use']}"
+    assert (drawn[5], drawn[6]) == (values["skill.duration"], "--seed=0")
     assert ranges.drawn(words, 3)[1] == values
-    assert ranges.drawn(["--skill.hold=4|8"], 3)[0] == [f"--skill.hold={values['skill.hold']}"]
+    assert ranges.drawn(["--skill.duration=4|8"], 3)[0] == [f"--skill.duration={values['skill.duration']}"]
     assert len({ranges.drawn(words, trial)[0][3] for trial in range(20)}) > 5
-    names = {ranges.named("run", 3, each) for each in (values, values | {"skill.hold": "5"})}
+    names = {ranges.named("run", 3, each) for each in (values, values | {"skill.duration": "5"})}
     assert len(names) == 2
     assert all(returns.valid_name(name) for name in names)
 
@@ -97,7 +97,7 @@ def test_a_trial_draws_the_same_for_an_option_in_all_runs():
     ("changes", "words"),
     [
         ({"options": "--size cpu"}, r"there is no range in the options of walker-stand-dreamer-clean-seed0"),
-        ({"options": f"--frames 9000 --{RATE} 1e-5..1e-3"}, r"training\.evaluate_every: choose 1000 or so"),
+        ({"options": f"--total_frames 9000 --{RATE} 1e-5..1e-3"}, r"training\.evaluate_every: choose 1000 or so"),
         ({"options": f"--training.evaluate_every 1000 --{RATE} -1..0"}, r"out of range"),
     ],
 )

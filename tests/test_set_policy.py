@@ -19,9 +19,11 @@ GAMES = ((-1.0,), (1.0,))
 
 def make_agent(modes=3, seed=0, **fields) -> SetPolicy:
     torch.manual_seed(seed)
-    policy = ActorCriticConfig(rewards={"game": 1.0}, units=32, layers=1, discount=0.9, entropy=1e-3, scale_floor=0.1)
-    optimiser = OptimiserConfig(actor_rate=3e-3, critic_rate=3e-3, warmup=0)
-    config = SetPolicyConfig(policy, ModesConfig(number=modes, units=8, round=2, rate=3e-3), optimiser, units=16, **fields)
+    policy = ActorCriticConfig(rewards={"game": 1.0}, units=32, layers=1, discount=0.9, entropy_coef=1e-3, return_norm_min=0.1)
+    optimiser = OptimiserConfig(actor_lr=3e-3, critic_lr=3e-3, warmup=0)
+    config = SetPolicyConfig(
+        policy, ModesConfig(num_modes=modes, units=8, update_every=2, lr=3e-3), optimiser, units=16, **fields
+    )
     return SetPolicy(config, OWN, SLOTS, SLOT, 1, GAMES)
 
 

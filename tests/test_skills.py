@@ -20,15 +20,15 @@ from foreground.errors import UserError
 from foreground.world_models.rssm import State
 from foreground.world_models.world_model import Spaces
 
-SPHERE, ONE_HOT = SkillConfig(size=3, hold=4), SkillConfig(size=5, kind="one_hot", hold=4)
+SPHERE, ONE_HOT = SkillConfig(size=3, duration=4), SkillConfig(size=5, kind="one_hot", duration=4)
 TERMS = {"contrastive": 1.0, "predictability": 1.0, "empowerment": 1.0, "use": 1.0, "safety": 1.0}
 REWARDS = {"discovery": 1.0, "use": 0.5, "safety": 0.2}
 
 
 def skill_agent(form="wasserstein", skills=SPHERE, rewards=None, **policy) -> WorldModelAgent:
     torch.manual_seed(0)
-    actor_critic = ActorCriticConfig(rewards=rewards or REWARDS, units=32, layers=1, horizon=5, starts=16, **policy)
-    optimiser = OptimiserConfig(model_rate=3e-3, actor_rate=3e-3, critic_rate=3e-3, warmup=0)
+    actor_critic = ActorCriticConfig(rewards=rewards or REWARDS, units=32, layers=1, horizon=5, imag_starts=16, **policy)
+    optimiser = OptimiserConfig(model_lr=3e-3, actor_lr=3e-3, critic_lr=3e-3, warmup=0)
     world = world_config(TERMS, ("predictability", "use", "safety"))
     discovery = DiscoveryConfig(form, units=32, layers=1)
     learners = ("model", "discovery", "imagination")
@@ -221,7 +221,7 @@ def test_the_discovery_reward_is_that_of_the_map_of_the_moment():
 
 
 def test_a_reward_in_units_of_itself_has_no_unit_and_does_not_blow_up_noise():
-    config = ActorCriticConfig(normalise=True)
+    config = ActorCriticConfig(reward_norm=True)
     generator = torch.Generator().manual_seed(0)
     rewards = [3 + torch.randn(5, 64, generator=generator) for _ in range(20)]
     for factor in (1e-2, 100.0):
@@ -248,10 +248,10 @@ class Line:
         return State(state.deterministic + action[..., :1], state.stochastic)
 
 
-def gradient(rewards: dict[str, float], factors: dict[str, float], normalise: bool, how: str = "score") -> torch.Tensor:
+def gradient(rewards: dict[str, float], factors: dict[str, float], normalise: bool, how: str = "reinforce") -> torch.Tensor:
     """Of the actor, for a fixed roll-out: rewards go up, or out, along the line."""
     config = ActorCriticConfig(
-        rewards=rewards, units=16, layers=1, horizon=4, gradient=how, normalise=normalise, scale_floor=1e-6
+        rewards=rewards, units=16, layers=1, horizon=4, actor_grad=how, reward_norm=normalise, return_norm_min=1e-6
     )
     torch.manual_seed(0)
     policy = ActorCritic(config, 2, 1)
@@ -272,7 +272,7 @@ def cosine(one: torch.Tensor, two: torch.Tensor) -> float:
     return float(torch.nn.functional.cosine_similarity(one, two, dim=0))
 
 
-@pytest.mark.parametrize("how", ["score", "path"])
+@pytest.mark.parametrize("how", ["reinforce", "dynamics"])
 @pytest.mark.parametrize("factor", [0.01, 100.0])
 def test_a_factor_on_a_reward_turns_one_critic_and_not_several_normalised_ones(factor, how):
     several, one = {"discovery": 1.0, "use": 1.0}, {"discovery+use": 1.0}
@@ -284,9 +284,9 @@ def test_a_factor_on_a_reward_turns_one_critic_and_not_several_normalised_ones(f
 @pytest.mark.parametrize("factor", [2.0**-7, 2.0**7])
 def test_training_is_the_same_to_the_bit_under_factors_that_rounding_does_not_touch(factor):
     """Updates of everything, one on the other, with a reward in another unit; on a sum of rewards they are others."""
-    unit, scaled = (skill_agent(normalise=True, factors=factors) for factors in ({}, {"use": factor}))
+    unit, scaled = (skill_agent(reward_norm=True, reward_scales=factors) for factors in ({}, {"use": factor}))
     added = {"discovery": 1.0, "use+safety": 0.5}
-    summed, other = (skill_agent(rewards=added, normalise=True, factors=factors) for factors in ({}, {"use": factor}))
+    summed, other = (skill_agent(rewards=added, reward_norm=True, reward_scales=factors) for factors in ({}, {"use": factor}))
     for agent in (unit, scaled, summed, other):
         for seed in range(4):
             agent.update(skill_batch(seed=seed))
@@ -304,9 +304,9 @@ def test_the_order_of_the_critics_does_not_matter():
 
 def test_skills_that_are_none_change_nothing():
     """An agent without skills draws nothing and computes nothing more, whatever is said of them: bit for bit the same."""
-    plain = ActorCriticConfig(rewards={"task": 1.0}, units=32, layers=1, horizon=5, starts=16)
+    plain = ActorCriticConfig(rewards={"task": 1.0}, units=32, layers=1, horizon=5, imag_starts=16)
     found = []
-    for skills in (SkillConfig(), SkillConfig(size=0, kind="one_hot", hold=1)):
+    for skills in (SkillConfig(), SkillConfig(size=0, kind="one_hot", duration=1)):
         torch.manual_seed(0)
         agent = WorldModelAgent(AgentConfig(world_config(INFOPOWER), plain, skill=skills), Spaces(32, 2))
         agent.update(make_batch())

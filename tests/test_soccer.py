@@ -68,7 +68,7 @@ def test_a_policy_plays_in_every_team_and_learns(matches):
     torch.manual_seed(0)
     games = tuple(game.descriptor for game in matches.games)
     policy = ActorCriticConfig(rewards={"game": 1.0}, units=16, layers=1)
-    config = SetPolicyConfig(policy, ModesConfig(number=2, units=8, round=1), OptimiserConfig(warmup=0), parts=2)
+    config = SetPolicyConfig(policy, ModesConfig(num_modes=2, units=8, update_every=1), OptimiserConfig(warmup=0), parts=2)
     agent = SetPolicy(config, soccer.OWN, soccer.SLOTS, soccer.SLOT, soccer.ACTION, games)
     before = [parameter.clone() for parameter in agent.actor_critic.actor.parameters()]
     game = torch.from_numpy(matches.descriptor)

@@ -112,7 +112,7 @@ def test_each_signal_that_warns_is_a_save(tmp_path, number):
 def test_a_terminal_that_closes_is_a_save(tmp_path):
     """The kernel sends HUP to all processes there, and whatever they print from then on is refused."""
     folder, (ours, theirs) = tmp_path / "run", os.openpty()
-    words = runs.command(folder, *runs.ENDLESS, "--environment.number", "2", "--training.checkpoint_every", "100000000")
+    words = runs.command(folder, *runs.ENDLESS, "--environment.num_envs", "2", "--training.checkpoint_every", "100000000")
     process = subprocess.Popen(
         words,
         cwd=ROOT,

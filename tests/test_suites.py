@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from benchmarks import downstream, games, latent, plane, plot, reading, regret, result_files, returns, skills
+from foreground.configs import renamed
 from foreground.configs import run as runs
 from foreground.errors import UserError
 from foreground.training import options
@@ -186,9 +187,9 @@ def test_a_result_from_before_an_option_is_what_was_measured_then():
     now = returns.settings(runs.read(words, cuda=False)[0])
     kept = {
         "command": returns.command_of(words),
-        "settings": {key: value for key, value in now.items() if key not in runs.BEFORE},
+        "settings": {key: value for key, value in now.items() if key not in renamed.BEFORE},
     }
-    assert returns.outdated(kept, words, cuda=False) == sorted(runs.BEFORE)
+    assert returns.outdated(kept, words, cuda=False) == sorted(renamed.BEFORE)
     assert returns.outdated(kept | {"settings": now}, words, cuda=False) == []
 
 
@@ -226,4 +227,4 @@ def test_a_path_in_a_circle_is_no_run(tmp_path):
     with pytest.raises(UserError, match="this is no run folder"):
         runs.load(tmp_path / "loop")
     with pytest.raises(UserError, match="this is no run folder"):
-        runs.read(["--agent", "finetune", "--skills", str(tmp_path / "loop")], cuda=False)
+        runs.read(["--agent", "finetune", "--init_from", str(tmp_path / "loop")], cuda=False)

@@ -63,9 +63,9 @@ def test_trap_3_one_value_is_logged_for_every_term():
         assert f"model/objective/{name}" in metrics
 
 
-@pytest.mark.parametrize(("negatives", "source"), [("batch", "state"), ("sequence", "state"), ("batch", "prediction")])
-def test_trap_4_negatives_and_targets_can_be_chosen(negatives, source):
-    contrastive = w.ContrastiveConfig(projection=16, negatives=negatives, source=source)
+@pytest.mark.parametrize(("negatives", "anchor"), [("batch", "posterior"), ("sequence", "posterior"), ("batch", "prior")])
+def test_trap_4_negatives_and_targets_can_be_chosen(negatives, anchor):
+    contrastive = w.ContrastiveConfig(projection=16, negatives=negatives, anchor=anchor)
     torch.manual_seed(0)
     model = WorldModel(world_config(contrastive=contrastive), Spaces(32, 2))
     batch = make_batch()
@@ -73,13 +73,13 @@ def test_trap_4_negatives_and_targets_can_be_chosen(negatives, source):
     limit = math.log(8 if negatives == "sequence" else 32)
     assert values["contrastive"].item() <= limit + 1e-5
     rollout_state = model.terms["contrastive"].bound.critic.left.in_features
-    assert rollout_state == (32 if source == "prediction" else 48)
+    assert rollout_state == (32 if anchor == "prior" else 48)
 
 
 @pytest.mark.parametrize("bound", ["nce", "nwj", "wasserstein", "redundancy_reduction"])
 @pytest.mark.parametrize("negatives", ["batch", "sequence"])
 def test_every_bound_is_one_line_of_configuration(bound, negatives):
-    agent = make_agent(contrastive=w.ContrastiveConfig(bound=bound, negatives=negatives, projection=16))
+    agent = make_agent(contrastive=w.ContrastiveConfig(estimator=bound, negatives=negatives, projection=16))
     before = agent.world_model.encoder.project.weight.clone()
     metrics = [agent.update(moving_square(4, 8, seed=index)) for index in range(8)]
     assert all(torch.isfinite(value).all() for row in metrics for value in row.values())
@@ -88,7 +88,7 @@ def test_every_bound_is_one_line_of_configuration(bound, negatives):
 
 @pytest.mark.parametrize("shapes", [True, False])
 def test_the_inverse_model_shapes_the_representation_or_only_reads_it(shapes):
-    empowerment = EmpowermentConfig(units=32, layers=1, shapes=shapes)
+    empowerment = EmpowermentConfig(units=32, layers=1, train_representation=shapes)
     config = replace(world_config({"empowerment": 1.0}, ()), empowerment=empowerment)
     model = WorldModel(config, Spaces(32, 2))
     losses, *_ = model.loss(make_batch())

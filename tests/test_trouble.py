@@ -27,7 +27,7 @@ from foreground.errors import UserError, WorkerLost, run_main, say
 from foreground.training import checkpoint
 from foreground.training.files import NotSaved
 
-SHORT = ["--frames", "200", "--evaluation.episodes", "1"]
+SHORT = ["--total_frames", "200", "--evaluation.episodes", "1"]
 
 
 def test_a_line_that_cannot_be_written_is_not_worth_a_run(tmp_path):
@@ -144,9 +144,9 @@ def test_a_last_checkpoint_that_is_not_written_is_no_success(tmp_path, monkeypat
 def test_a_signal_ends_an_evaluation(tmp_path, when):
     """It would take many minutes: episodes of 100,000 frames."""
     run, mark = tmp_path / "run", tmp_path / "mark"
-    words = ["--environment.time_limit", "100000", "--training.evaluate_every", "120", "--frames", "10000"]
+    words = ["--environment.time_limit", "100000", "--training.evaluate_every", "120", "--total_frames", "10000"]
     if when == "at the end":
-        words = ["--environment.time_limit", "100000", "--frames", "160"]
+        words = ["--environment.time_limit", "100000", "--total_frames", "160"]
     process = runs.begin(run, *words, mark=mark)
     try:
         begun = (
@@ -284,19 +284,19 @@ def test_numbers_that_are_none_are_not_saved(trainer, tmp_path):
 def test_a_run_that_diverges_ends_with_3_and_goes_on_from_before(tmp_path):
     """Real processes: a rate that no network stands, then the remedy that the line names."""
     run, said = tmp_path / "run", runs.log_of(tmp_path / "run")
-    assert runs.begin(run, "--frames", "300", "--evaluation.episodes", "1").wait(120) == 0
+    assert runs.begin(run, "--total_frames", "300", "--evaluation.episodes", "1").wait(120) == 0
     before = runs.good(run)
     said.unlink()
-    assert runs.begin(run, "--frames", "500", "--optimiser.model_rate", "1e30").wait(120) == 3
+    assert runs.begin(run, "--total_frames", "500", "--optimiser.model_lr", "1e30").wait(120) == 3
     errors = [line for line in said.read_text().splitlines() if line.startswith("error: ")]
     assert len(errors) == 1
     assert "not finite" in errors[0]
-    assert "a lower --optimiser.model_rate" in errors[0]
+    assert "a lower --optimiser.model_lr" in errors[0]
     assert "Traceback" not in said.read_text()
     while runs.good(run) > before:  # huge weights, but finite: what the line says of one that was too late
         shutil.rmtree(checkpoint.steps(run / "checkpoints")[-1])
     assert runs.good(run) == before
     said.unlink()
-    assert runs.begin(run, "--frames", "400").wait(120) == 0, said.read_text()
+    assert runs.begin(run, "--total_frames", "400").wait(120) == 0, said.read_text()
     assert f"resumed      at frame {before}" in said.read_text()
     assert runs.good(run) == 400

@@ -110,15 +110,15 @@ def test_a_run_from_before_an_option_goes_on_as_it_was_or_not_at_all(tmp_path, a
     words = ["--agent", agent, "--size", "cpu", "--background.source", "none", "--folder", str(tmp_path)]
     config, _ = run_configs.read(words, cuda=False)
     mapping = options.to_dict(config)
-    for key in ("squash", "noise_correlation"):
+    for key in ("tanh_entropy_coef", "noise_correlation"):
         del mapping["actor_critic"][key]
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(mapping))
     old = run_configs.load(tmp_path)
-    assert old.actor_critic.squash == old.actor_critic.noise_correlation == 0
+    assert old.actor_critic.tanh_entropy_coef == old.actor_critic.noise_correlation == 0
     if differ:
-        with pytest.raises(UserError, match=r"actor_critic.squash is 0.0 there"):
+        with pytest.raises(UserError, match=r"actor_critic.tanh_entropy_coef is 0.0 there"):
             train.check_same(config, tmp_path)
-        again = [*words, "--actor_critic.squash", "0", "--actor_critic.noise_correlation", "0"]
+        again = [*words, "--actor_critic.tanh_entropy_coef", "0", "--actor_critic.noise_correlation", "0"]
         train.check_same(run_configs.read(again, cuda=False)[0], tmp_path)
     else:
         train.check_same(config, tmp_path)
@@ -134,7 +134,7 @@ def test_files_of_others_are_left_alone(tmp_path):
 def test_a_folder_of_something_else_is_no_run(tmp_path):
     (tmp_path / "metrics.jsonl").write_text("{}\n")
     with pytest.raises(UserError, match=r"holds metrics.jsonl and no config.yaml.*choose another --folder"):
-        train.prepare([*runs.SMALL, "--frames", "400", "--background.source", "none", "--folder", str(tmp_path)])
+        train.prepare([*runs.SMALL, "--total_frames", "400", "--background.source", "none", "--folder", str(tmp_path)])
 
 
 @pytest.mark.parametrize(
@@ -217,7 +217,7 @@ def test_a_foreign_checkpoint_is_one_line_for_those_who_only_read(trainer, tmp_p
     with pytest.raises(UserError, match="whole and does not fit"):
         program.load(config, saved.load_run(path), torch.device("cpu"))
     if place != "/clocks":
-        begun, _ = run_configs.read([*words, "--agent", "finetune", "--skills", str(trainer.folder)], cuda=False)
+        begun, _ = run_configs.read([*words, "--agent", "finetune", "--init_from", str(trainer.folder)], cuda=False)
         with pytest.raises(UserError, match="whole and does not fit"):
             saved.begin_with(trainer.agent, begun)
 

@@ -123,7 +123,7 @@ def test_one_that_fails_again_and_again_is_an_error(capfd):
             with pytest.raises(WorkerLost):
                 envs.step(np.zeros((2, 1), np.float32))
             envs.reset(seed=0)
-        with pytest.raises(UserError, match=r"the pendulum broke.*4 times in a row.*--environment.number 1") as error:
+        with pytest.raises(UserError, match=r"the pendulum broke.*4 times in a row.*--environment.num_envs 1") as error:
             envs.step(np.zeros((2, 1), np.float32))
     finally:
         envs.close()

@@ -45,15 +45,15 @@ OPTIONS = (  # of a run, on the page HParams
     "task",
     "size",
     "seed",
-    "frames",
+    "total_frames",
     "background.source",
     "environment.action_repeat",
     "training.batch_size",
     "training.batch_length",
     "training.train_ratio",
-    "optimiser.model_rate",
-    "optimiser.actor_rate",
-    "optimiser.critic_rate",
+    "optimiser.model_lr",
+    "optimiser.actor_lr",
+    "optimiser.critic_lr",
 )
 RESULTS = ("evaluation/return_heldout", "evaluation/return_train", "evaluation/return_clean", "episode/return")
 

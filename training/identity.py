@@ -171,7 +171,7 @@ def compare(before: Made | None, sides: Sides, skills: Path | None) -> Changes:
     ]
     now = before if not found else replace(before, periods=(*before.periods, Period(0, sides)))
     if (then := before.origin) != (given := skills and Origin(str(_run_of(skills)))) and not _same_run(then, skills):
-        found.append(Change("skills", _run_text(then), _run_text(given)))
+        found.append(Change("init_from", _run_text(then), _run_text(given)))
         now = replace(now, origin=given)
     return Changes(tuple(found), now)
 
@@ -243,7 +243,7 @@ def begin(run: Path, changes: Changes, env_frame: int, origin: Origin | None = N
     made = changes.now
     if env_frame == 0:  # nothing was learned yet
         made = replace(made, periods=(Period(0, made.sides),))
-    elif any(change.key != "skills" for change in changes.found) or made.periods[-1].env_frame > env_frame:
+    elif any(change.key != "init_from" for change in changes.found) or made.periods[-1].env_frame > env_frame:
         made = replace(made, periods=(*made.periods[:-1], Period(env_frame, made.sides)))
     if origin:
         made = replace(made, origin=origin)

@@ -20,7 +20,9 @@ from foreground.world_models.networks import MLP
 class EmpowermentConfig:
     units: int = option(256, "Units of the inverse model.", ge=8, le=65536)
     layers: int = option(2, "Layers of the inverse model.", ge=1, le=100)
-    shapes: bool = option(True, "Whether the inverse model shapes the representation; false: it only reads it, for the bonus.")
+    train_representation: bool = option(
+        True, "Whether the inverse model shapes the representation; false: it only reads it, for the bonus."
+    )
     min_std: float = option(0.1, "Lower bound of the inverse model's deviation: without it the density is unbounded.", gt=0.0)
 
 

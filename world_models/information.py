@@ -148,23 +148,23 @@ def reconstruction(decoded: Tensor, image: Tensor) -> tuple[Tensor, dict[str, Te
     return -error.unflatten(0, image.shape[:-3]), {"pixel_error": error.mean() / target[0].numel()}
 
 
-SCORING = "where --world_model.contrastive.bound is nce or nwj", lambda config: config.bound in ("nce", "nwj")
+SCORING = "where --world_model.contrastive.estimator is nce or nwj", lambda config: config.estimator in ("nce", "nwj")
 PROJECTING = (
-    "by every --world_model.contrastive.bound but redundancy_reduction",
-    lambda config: config.bound != "redundancy_reduction",
+    "by every --world_model.contrastive.estimator but redundancy_reduction",
+    lambda config: config.estimator != "redundancy_reduction",
 )
 
 
 @dataclass(frozen=True)
 class ContrastiveConfig:
-    bound: str = option(
+    estimator: str = option(
         "nce", "Estimate of I(O; Z) without a decoder.", choices=("nce", "nwj", "wasserstein", "redundancy_reduction")
     )
     negatives: str = option("batch", "Where negatives come from.", choices=("batch", "sequence"))
-    source: str = option(
-        "state",
+    anchor: str = option(
+        "posterior",
         "What is matched with the image: the state that has seen it, or the prediction from past states and actions.",
-        choices=("state", "prediction"),
+        choices=("posterior", "prior"),
     )
     projection: int = option(
         128, "Size of the space in which state and image are compared.", ge=2, le=65536, read_if=PROJECTING

@@ -40,7 +40,7 @@ class ObjectiveConfig:
     dual_rate: float = option(0.003, "Step of the logarithm of the multiplier, per nat of slack.", gt=0.0, read_if=LEVELLED)
     pilot_updates: int = option(
         300,
-        "Updates with multiplier 1, or minimum where that is higher; c0 is read off C in them.",
+        "Updates with multiplier 1, or multiplier_min where that is higher; c0 is read off C in them.",
         ge=2,
         le=10_000_000,
         read_if=PILOTED,
@@ -58,18 +58,20 @@ class ObjectiveConfig:
         ge=0.0,
         read_if=CONSTRAINED,
     )
-    minimum: float = option(
+    multiplier_min: float = option(
         1.0, "Smallest multiplier; below 1 clutter, which serves the objective best, gets the say.", gt=0.0, read_if=CONSTRAINED
     )
-    maximum: float = option(100.0, "Largest multiplier.", gt=0.0, read_if=CONSTRAINED)
+    multiplier_max: float = option(100.0, "Largest multiplier.", gt=0.0, read_if=CONSTRAINED)
     smoothing: float = option(
         0.98, "Decay of the moving average of C that the dual step sees.", ge=0.0, lt=1.0, read_if=LEVELLED
     )
 
     def __post_init__(self):
-        if self.minimum > self.maximum:
-            what = f"minimum {self.minimum} is above maximum {self.maximum}"
-            raise UserError(what, "world_model.objective.minimum", f"choose {self.maximum} or less, or raise maximum")
+        if self.multiplier_min > self.multiplier_max:
+            what = f"multiplier_min {self.multiplier_min} is above multiplier_max {self.multiplier_max}"
+            raise UserError(
+                what, "world_model.objective.multiplier_min", f"choose {self.multiplier_max} or less, or raise multiplier_max"
+            )
 
 
 def constraint_of(config: ObjectiveConfig, values: dict[str, Tensor]) -> Tensor:
@@ -108,7 +110,7 @@ class Lagrangian(nn.Module):
     """max sum_objective I_k subject to C = sum_constraint w_k I_k >= c0 (InfoPower, Eq. 4, with its Algorithm 1).
 
     The loss is that of `weighed`. The dual step works on log lambda with a smoothed C, within
-    [minimum, maximum]: lambda grows while the constraint is violated. c0 is given, or comes from data: a quantile of the
+    [multiplier_min, multiplier_max]: lambda grows while the constraint is violated. c0 is given, or comes from data: a quantile of the
     smoothed C over the second half of a pilot phase, in which lambda stays at 1, or at the bound that keeps it from 1.
     """
 
@@ -118,7 +120,7 @@ class Lagrangian(nn.Module):
         super().__init__()
         self.config = config
         self.pilot_updates = config.pilot_updates if config.threshold is None else 0
-        start = math.log(min(max(1.0, config.minimum), config.maximum))
+        start = math.log(min(max(1.0, config.multiplier_min), config.multiplier_max))
         self.register_buffer("log_multiplier", torch.full((), start))
         self.register_buffer("threshold", torch.tensor(float(config.threshold or 0.0)))
         self.register_buffer("smoothed", torch.zeros(()))
@@ -148,7 +150,7 @@ class Lagrangian(nn.Module):
         # One step is at most 10 nats of slack long: an outlier must not throw lambda to the other end.
         slack = (self.smoothed - self.threshold).clamp(-10, 10)
         self.log_multiplier.sub_(config.dual_rate * slack)
-        self.log_multiplier.clamp_(math.log(config.minimum), math.log(config.maximum))
+        self.log_multiplier.clamp_(math.log(config.multiplier_min), math.log(config.multiplier_max))
 
 
 class Progress(nn.Module):
@@ -162,7 +164,7 @@ class Progress(nn.Module):
         b <- max(m, b - s / 20)                    a level once held leaks slowly
         ln lambda <- ln lambda - 0.15 clip((C - b) / s - progress, -2, 2) - 0.02 (ln lambda - ln lambda_0)
 
-    All is in deviations of C, so that no constant depends on the task. lambda_0, the geometric mean of minimum and maximum,
+    All is in deviations of C, so that no constant depends on the task. lambda_0, the geometric mean of multiplier_min and multiplier_max,
     draws ln lambda back: with C at its ceiling lambda rests at lambda_0 exp(0.15 progress / 0.02) and not at its maximum.
     """
 
@@ -171,7 +173,7 @@ class Progress(nn.Module):
     def __init__(self, config: ObjectiveConfig):
         super().__init__()
         self.config = config
-        self.start = 0.5 * (math.log(config.minimum) + math.log(config.maximum))
+        self.start = 0.5 * (math.log(config.multiplier_min) + math.log(config.multiplier_max))
         self.register_buffer("log_multiplier", torch.tensor(self.start))
         self.register_buffer("past", torch.zeros(WINDOW))  # C of the last episodes
         self.register_buffer("level", torch.zeros(()))
@@ -198,7 +200,7 @@ class Progress(nn.Module):
             self.level.copy_(torch.maximum(middle, leaked))
             slack = ((new - self.level) / spread - config.progress).clamp(-2, 2)
             self.log_multiplier.sub_(STEP * slack + LEAK * (self.log_multiplier - self.start))
-            self.log_multiplier.clamp_(math.log(config.minimum), math.log(config.maximum))
+            self.log_multiplier.clamp_(math.log(config.multiplier_min), math.log(config.multiplier_max))
             metrics |= {"level": self.level.clone(), "slack": slack}
         self.past[self.episodes % WINDOW] = new
         self.episodes += 1

@@ -44,8 +44,8 @@ class Contrastive(nn.Module):
 
     def __init__(self, config: ContrastiveConfig, feature: int, embedding: int, deterministic: int):
         super().__init__()
-        self.predicts, self.negatives = config.source == "prediction", config.negatives
-        self.bound = BOUNDS[config.bound](deterministic if self.predicts else feature, embedding, config)
+        self.predicts, self.negatives = config.anchor == "prior", config.negatives
+        self.bound = BOUNDS[config.estimator](deterministic if self.predicts else feature, embedding, config)
 
     def forward(self, rollout: Rollout) -> tuple[Tensor, dict[str, Tensor]]:
         state = rollout.states.state
@@ -205,11 +205,11 @@ class Empowerment(nn.Module):
     def __init__(self, config, rssm: RSSM, action: int):
         super().__init__()
         self.inverse = InverseModel(config.empowerment, rssm.latent.size, action)
-        self.sample_prior, self.shapes = rssm.latent.sample, config.empowerment.shapes
+        self.sample_prior, self.trains_representation = rssm.latent.sample, config.empowerment.train_representation
 
     def forward(self, rollout: Rollout) -> tuple[Tensor, dict[str, Tensor]]:
         sampled = rollout.states.state.stochastic
-        sampled = sampled if self.shapes else sampled.detach()
+        sampled = sampled if self.trains_representation else sampled.detach()
         previous, following = sampled[:, :-1], sampled[:, 1:]  # (B, T-1, Z)
         action, share = moved(rollout)
         number = (share > 0).sum()

@@ -35,7 +35,7 @@ HEADS = ("reward", "games", "use", "safety", "continuation")
 class WorldModelConfig:
     depth: int = option(16, "Channels of the encoder's and decoder's convolutions are multiples of this.", ge=1, le=4096)
     stem: int = option(4, "Stride of the encoder's first convolution.", choices=(2, 4))
-    frames: int = option(2, "Images that the encoder sees at once: 2 show velocity, 1 is the image alone.", choices=(1, 2))
+    frame_stack: int = option(2, "Images that the encoder sees at once: 2 show velocity, 1 is the image alone.", choices=(1, 2))
     embedding: int = option(256, "Size E of the image embedding.", ge=8, le=65536)
     units: int = option(256, "Units of the reward head.", ge=8, le=65536, read_if=_with(*HEADS))
     layers: int = option(1, "Layers of the reward head.", ge=1, le=100, read_if=_with(*HEADS))
@@ -61,7 +61,7 @@ class WorldModelConfig:
         0.9, "Share of the KL gradient that goes to the prior.", ge=0.0, le=1.0, read_if=_with("predictability")
     )
     random_shift: int = option(0, "Images are shifted by up to so many pixels, the same within a sequence.", ge=0, le=64)
-    picture_frames: int = option(
+    decoder_frames: int = option(
         16, "Frames an update on which the decoder for pictures is trained.", ge=0, le=100_000, read_if=DRAWING
     )
     rssm: RSSMConfig = option(RSSMConfig, "Recurrent state-space model")
@@ -112,7 +112,7 @@ class WorldModel(nn.Module):
     def __init__(self, config: WorldModelConfig, spaces: Spaces):
         super().__init__()
         self.config = config
-        self.encoder = Encoder(spaces.image_size, config.depth, config.embedding, config.stem, config.frames)
+        self.encoder = Encoder(spaces.image_size, config.depth, config.embedding, config.stem, config.frame_stack)
         self.rssm = RSSM(config.rssm, config.embedding, spaces.action)
         self.decoder = Decoder(self.rssm.feature_size, spaces.image_size, config.depth)
         self.terms = nn.ModuleDict({name: self._make_term(name, spaces) for name in config.objective.terms})
@@ -157,7 +157,7 @@ class WorldModel(nn.Module):
         loss, extra = self.rule(values)
         losses = {"world_model": loss}
         metrics |= {f"objective/{key}": value for key, value in (values | extra).items()}
-        if not self.decodes and self.config.picture_frames:
+        if not self.decodes and self.config.decoder_frames:
             losses["pictures"] = self.picture_loss(states.state, image)
             metrics["pictures/error"] = losses["pictures"]
         return losses, states, values, metrics
@@ -168,7 +168,7 @@ class WorldModel(nn.Module):
         In plain colours the clip's light and shade have nearly all of the error, and a robot is drawn last or never.
         """
         feature, image = state.detach().feature.flatten(0, 1), image.flatten(0, 1)
-        index = torch.randint(len(feature), (self.config.picture_frames,), device=feature.device)
+        index = torch.randint(len(feature), (self.config.decoder_frames,), device=feature.device)
         target = image_to_float(image[index]).permute(0, 2, 3, 1)
         return ((self.decoder(feature[index]).float() - target) @ self.encoder.first.colours.T).square().mean()
 
@@ -195,7 +195,7 @@ class WorldModel(nn.Module):
     ) -> State:
         """Take in one observation: the image before and this one (N, H, W, C), action (N, A) that led here."""
         seen, first = image.unsqueeze(1), is_first.unsqueeze(1)  # (N, 1, H, W, C), (N, 1)
-        if self.config.frames == 2:
+        if self.config.frame_stack == 2:
             seen, first = torch.stack([before, image], 1), first.expand(-1, 2)
         return self.rssm.filter(state, self.encoder(seen, first)[:, -1], action, is_first, sample)
 

@@ -28,7 +28,7 @@ def damage(folder: Path, chance: random.Random) -> Tries:
     own = sorted(set(stops[newest]) - set(stops[before]))
     if not own or not stops[before]:
         raise RuntimeError("the two checkpoints have no chunk each")
-    expected, resumed = described(checkpoint.load(before)), lacking.make(run, ["--frames", "400"])
+    expected, resumed = described(checkpoint.load(before)), lacking.make(run, ["--total_frames", "400"])
     resumed.resume()
     rows = resumed.replay.peek(1, len(resumed.replay))
     while True:

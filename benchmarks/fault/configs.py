@@ -51,7 +51,7 @@ TEXTS += [
     "walker-wlak",
     "infopwer",
 ]
-PLACES = ["background.source", "folder", "skills", "task"]  # looked up before a run begins
+PLACES = ["background.source", "folder", "init_from", "task"]  # looked up before a run begins
 
 
 def config(folder: Path, chance: random.Random) -> Tries:
@@ -87,7 +87,7 @@ def folders_of_clips(folder: Path) -> list[str]:
 
 def right(key: str, leaf: options.Leaf, clips: list[str], chance: random.Random) -> str:
     """A value of the option's type within its bounds, near its default or at a bound."""
-    named = {"task": TASKS, "background.source": ["none", "procedural", "starter", *clips], "skills": clips, "folder": clips}
+    named = {"task": TASKS, "background.source": ["none", "procedural", "starter", *clips], "init_from": clips, "folder": clips}
     if key in named or leaf.metadata.get("choices"):
         return str(chance.choice(list(named.get(key) or leaf.metadata["choices"])))
     if leaf.kind is bool:

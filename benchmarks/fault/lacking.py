@@ -22,9 +22,9 @@ from foreground.training.trainer import Trainer
 CUT, END = 150, 230  # env frames; the first 100 are noise
 MISFITS = (UserError, RuntimeError, ValueError, TypeError, LookupError)  # it does not fit the rest: that is as good
 WORDS = ["--training.train_ratio", "4", "--environment.time_limit", "60", "--optimiser.warmup", "100"]
-WORDS += ["--training.log_every", "20", "--environment.number", "1"]
+WORDS += ["--training.log_every", "20", "--environment.num_envs", "1"]
 # A slow critic is copied before the cut: its last layer begins at zero, and nobody misses what lies behind it until then.
-FOLLOWED = ["--actor_critic.slow_every", "4"]
+FOLLOWED = ["--actor_critic.target_update_every", "4"]
 CORRELATED = ["--actor_critic.noise_correlation", "0.5"]  # white noise owes nothing to the last
 
 
@@ -34,7 +34,7 @@ def make(folder: Path, words: list[str], seed: int = 0) -> Trainer:
     torch.manual_seed(seed)
     envs = build.training_environments(config)
     agent = build.make_agent(config, envs.single_action_space, torch.device("cpu"))
-    if config.skills:
+    if config.init_from:
         saved.begin_with(agent, config)
     layout = layout_of(envs) | agent.spec.layout
     replay, _ = build.make_replay(config, layout, "cpu")
@@ -98,7 +98,7 @@ def lacking(folder: Path, chance: random.Random) -> Tries:
         number += 1
         words = options_of(agent, folder, *WORDS)
         config = runs.read(words, cuda=False, ours=SMALL)[0].actor_critic
-        words += FOLLOWED if config.slow_every > 1 else []
+        words += FOLLOWED if config.target_update_every > 1 else []
         words += [] if config.noise_correlation else CORRELATED
         if agent not in stretches:
             stretches[agent] = state, _, end = stretch(folder / agent, words)

@@ -118,12 +118,12 @@ def learner(name: str, folder: Path) -> Learner:
     if name in runs.FOLLOWING:
         skills = folder / "skills"
         if not skills.exists():
-            trained(skills, "--task", "walker-walk", "--agent", "slim", "--evaluation.skills", "0")
-        words += ["--skills", str(skills)]
+            trained(skills, "--task", "walker-walk", "--agent", "slim", "--evaluation.num_skills", "0")
+        words += ["--init_from", str(skills)]
     config, _ = runs.read(words, cuda=False, ours=SMALL)
     envs = build.training_environments(config)
     agent = build.make_agent(config, envs.single_action_space, torch.device("cpu"))
-    if config.skills:
+    if config.init_from:
         saved.begin_with(agent, config)
     layout = layout_of(envs) | agent.spec.layout
     replay, _ = build.make_replay(config, layout, "cpu")

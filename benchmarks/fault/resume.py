@@ -46,15 +46,19 @@ def options_of(agent: str, folder: Path, *more: str) -> list[str]:
 
     Those that begin with another run begin with one of slim, which is trained in the folder when it is first asked for.
     """
-    words = ["--agent", agent, "--frames", str(FRAMES), "--training.train_ratio", "2", "--training.evaluate_every", "200"]
+    words = ["--agent", agent, "--total_frames", str(FRAMES), "--training.train_ratio", "2", "--training.evaluate_every", "200"]
     words += ["--task", "walker-walk", "--background.redraw_every", "7"]
-    words += ["--environment.number", "2"] if AGENTS.index(agent) % 4 == 3 else []
+    words += ["--environment.num_envs", "2"] if AGENTS.index(agent) % 4 == 3 else []
     if agent in runs.FOLLOWING:
         skills = folder / "skills"
         if not skills.exists():
             ended(skills, options_of("slim", folder, *more))
-        words += ["--skills", str(skills)]
-    return words + (["--skill.hold", "9", "--evaluation.skills", "2"] if agent in ("slim", "metra", "diayn") else []) + [*more]
+        words += ["--init_from", str(skills)]
+    return (
+        words
+        + (["--skill.duration", "9", "--evaluation.num_skills", "2"] if agent in ("slim", "metra", "diayn") else [])
+        + [*more]
+    )
 
 
 def cut(run: Path, words: list[str], wanted: str, chance: random.Random) -> tuple[str, str]:

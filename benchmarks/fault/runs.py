@@ -56,7 +56,7 @@ PLAIN = [  # of any agent
     "32",
     "--actor_critic.units",
     "32",
-    "--actor_critic.starts",
+    "--actor_critic.imag_starts",
     "8",
     "--threads",
     "1",
@@ -65,7 +65,7 @@ PILOT = ["--world_model.objective.pilot_updates", "4"]  # then the multiplier mo
 SMALL = [*PLAIN, *PILOT]  # of infopower
 LONGEST = 120.0  # seconds for a run to come to where it is killed
 EARLY = 3.0  # seconds within which a run starts or resumes
-ENDLESS = ["--frames", "100000000"]
+ENDLESS = ["--total_frames", "100000000"]
 
 
 def command(run: Path, *words: str) -> list[str]:
@@ -109,7 +109,7 @@ def log_of(run: Path) -> Path:
 
 def trained(run: Path, *words: str, chunk_rows: int = 1024) -> Path:
     """A finished small run with two checkpoints or more. Errors: RuntimeError when it does not train."""
-    process = begin(run, "--frames", "400", *words, chunk_rows=chunk_rows)
+    process = begin(run, "--total_frames", "400", *words, chunk_rows=chunk_rows)
     if process.wait(600):
         raise RuntimeError(f"the small run failed: {log_of(run).read_text()[-500:]}")
     return run
@@ -194,7 +194,7 @@ def term(folder: Path, chance: random.Random) -> Tries:
         asked = STOPPING[number % len(STOPPING)]
         number += 1
         log_of(run).unlink(missing_ok=True)
-        before, process, early = good(run), begin(run, *ENDLESS, "--environment.number", "2"), number % 5 == 3
+        before, process, early = good(run), begin(run, *ENDLESS, "--environment.num_envs", "2"), number % 5 == 3
         try:
             lost = "" if early else wait_for(process, lambda before=before: good_step(run) > before)
             time.sleep(chance.uniform(0, EARLY if early else 1))

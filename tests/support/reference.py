@@ -39,17 +39,17 @@ COMMON = """
 --training.log_every 20 --training.video_every 100 --training.checkpoint_every 100 --training.evaluate_every 150
 --world_model.depth 4 --world_model.embedding 32 --world_model.units 32
 --world_model.rssm.deterministic 32 --world_model.rssm.hidden 32
---actor_critic.units 32 --actor_critic.starts 16 --optimiser.warmup 3
+--actor_critic.units 32 --actor_critic.imag_starts 16 --optimiser.warmup 3
 """
 PILOT = ["--world_model.objective.pilot_updates", "4"]  # so that the multiplier moves
-SKILLS = ["--skill.hold", "7", "--evaluation.skills", "4"]
-GAMES = ["--family.kind", "dynamics", "--family.number", "2", "--family.heldout_number", "1", "--modes.number", "3"]
+SKILLS = ["--skill.duration", "7", "--evaluation.num_skills", "4"]
+GAMES = ["--family.kind", "dynamics", "--family.num_games", "2", "--family.num_heldout_games", "1", "--modes.num_modes", "3"]
 RUNS = {  # hierarchical begins with slim, so that slim comes first
     "infopower": PILOT,
     "slim": [*PILOT, *SKILLS],
-    "hierarchical": ["--hierarchy.hold", "5"],
-    "mra": [*PILOT, *GAMES, "--modes.units", "8", "--modes.round", "2"],
-    "dreamer": ["--environment.number", "2"],
+    "hierarchical": ["--hierarchy.duration", "5"],
+    "mra": [*PILOT, *GAMES, "--modes.units", "8", "--modes.update_every", "2"],
+    "dreamer": ["--environment.num_envs", "2"],
 }
 SKILLS_OF_ANOTHER = "slim-as-it-was"  # the run that hierarchical begins with
 MEASURED = "--skills true --skill_number 4 --best_of 2 --goals 2 --plan true --plan_episodes 1"
@@ -118,8 +118,8 @@ def of_evaluation(folder: Path) -> dict[str, str]:
 
 def words_of(agent: str, place: Path, frames: int) -> list[str]:
     """Return the command line of train.py for one of RUNS in a folder of runs."""
-    words = [*COMMON.split(), *RUNS[agent], "--agent", agent, "--folder", str(place / agent), "--frames", str(frames)]
-    return words + (["--skills", str(place / SKILLS_OF_ANOTHER)] if agent == "hierarchical" else [])
+    words = [*COMMON.split(), *RUNS[agent], "--agent", agent, "--folder", str(place / agent), "--total_frames", str(frames)]
+    return words + (["--init_from", str(place / SKILLS_OF_ANOTHER)] if agent == "hierarchical" else [])
 
 
 def gather(

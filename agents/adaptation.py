@@ -15,7 +15,7 @@ from foreground.agents.agent import WorldModelAgent
 from foreground.agents.memory import some_of
 from foreground.agents.optimiser import Optimiser, descend
 from foreground.world_models.rssm import State
-from foreground.world_models.terms import Rollout
+from foreground.world_models.terms import TrainSequence
 
 Batch = dict[str, Tensor]
 CLIP, EPSILON = 100.0, 1e-8
@@ -144,5 +144,5 @@ def fit_reward(agent: WorldModelAgent, batches: Iterator[Batch], steps: int, rat
         seen = batch["image"], batch["action"], batch["is_first"]
         with torch.no_grad():
             embedding, states = agent.world_model.observe(*seen)
-        rollout = Rollout(*seen[:2], batch["reward"], batch["is_first"], embedding, states, {"game": batch["game"]})
+        rollout = TrainSequence(*seen[:2], batch["reward"], batch["is_first"], embedding, states, {"game": batch["game"]})
         descend(optimiser, {"reward": -term(rollout)[0]})

@@ -191,7 +191,7 @@ class WorldModelAgent(nn.Module):
         """Return what the latent keeps of each image: batch (B, T, ...) -> uint8 (B, T, H, W, C)."""
         seen = (batch[name].to(self.device) for name in ("image", "action", "is_first"))
         _, states = self.world_model.observe(*seen)
-        return self.world_model.picture(states.state.feature)
+        return self.world_model.decode(states.state.feature)
 
     def parameters_by_module(self) -> dict[str, int]:
         """Return the number of parameters of each part; what nothing trains is marked as frozen."""

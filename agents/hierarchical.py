@@ -26,7 +26,7 @@ from foreground.agents.skills import Skills
 from foreground.errors import UserError
 from foreground.world_models.distributions import clipped_normal_log_prob
 from foreground.world_models.rssm import State
-from foreground.world_models.terms import Rollout
+from foreground.world_models.terms import TrainSequence
 from foreground.world_models.world_model import Spaces, WorldModel
 
 
@@ -98,7 +98,7 @@ class FrozenModel(Part):
         seen = batch["image"], batch["action"], batch["is_first"]
         with torch.no_grad():
             embedding, states = self.model.observe(*seen)
-        rollout = Rollout(*seen[:2], batch["reward"], batch["is_first"], embedding, states)
+        rollout = TrainSequence(*seen[:2], batch["reward"], batch["is_first"], embedding, states)
         value, found = self.model.terms["reward"](rollout)
         norms = descend(self.optimisers, {"reward": -value})
         update.state = states.state

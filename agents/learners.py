@@ -70,7 +70,7 @@ class ModelLearner(Part):
 
     def begin(self, records: bool) -> None:
         # The decoder for pictures has its own optimiser: not even the clipping of its gradient touches the model.
-        pictures = [] if self.model.decodes else list(self.model.decoder.parameters())
+        pictures = [] if self.model.reconstructs else list(self.model.decoder.parameters())
         held, config = {id(parameter) for parameter in pictures}, self.config.optimiser
         own = [parameter for parameter in self.model.parameters() if id(parameter) not in held]
         self.optimise("world_model", own, config.model_lr, config.model_clip)
@@ -80,7 +80,7 @@ class ModelLearner(Part):
 
     @property
     def renders(self) -> bool:
-        return self.model.decodes or "pictures" in self.optimisers
+        return self.model.reconstructs or "pictures" in self.optimisers
 
     def compile_parts(self, **options) -> None:
         for part in (self.model.encoder, self.model.rssm.recurrence, *self.model.terms.values()):

@@ -101,11 +101,11 @@ class Modes(nn.Module):
         index, actor, weights = self.nearest(game), actor_critic.actor, self.config
         found = self.constrain(self.values(actor_critic, feature, game), index)
         share = torch.sigmoid(self.log_multiplier)  # multiplier / (1 + multiplier), (M,)
-        if not weights.action and not weights.game:
+        if not weights.action_info_coef and not weights.game_info_coef:
             share = torch.ones_like(share)
         loss, own = judge(share), share[index]
         action, told = self.information(actor, feature, game)
-        gain = (1 - own) * (weights.action * action + weights.game * told * self._balance(index))
+        gain = (1 - own) * (weights.action_info_coef * action + weights.game_info_coef * told * self._balance(index))
         gain = gain + own * self.expected(game, actor_critic.scales["game"].scale)
         norms = descend(optimisers, {"relation": loss - gain.mean()})
         rows, _ = actor.every(feature, game)
@@ -113,7 +113,7 @@ class Modes(nn.Module):
         likelihood = (likelihood * self._balance(index)).mean()
         norms |= descend(optimisers, {"classifier": -likelihood})
         row = {"information/action": action.mean(), "information/game": (told * self._balance(index)).mean(), **found}
-        row |= {"information/action_cap": action.new_tensor(math.log(weights.number)), "classifier": -likelihood}
+        row |= {"information/action_cap": action.new_tensor(math.log(weights.num_modes)), "classifier": -likelihood}
         row |= {"information/game_cap": action.new_tensor(math.log(len(self.games)))}
         return {f"modes/{key}": value for key, value in row.items()} | {f"gradient/{key}": n for key, n in norms.items()}
 

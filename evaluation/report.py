@@ -34,7 +34,7 @@ def agent_policy(agent: Agent, kept: list[np.ndarray] | None = None, skill: torc
         held = None if skill is None else Fixed(skill.expand(len(image), -1))
         action, memory = agent.act(memory, image, is_first, explore=False, commander=held)
         if kept is not None and agent.spec.renders:
-            kept.append(agent.world_model.picture(memory.state.feature[:1])[0].cpu().numpy())  # ty: ignore[missing-attribute]
+            kept.append(agent.world_model.decode(memory.state.feature[:1])[0].cpu().numpy())  # ty: ignore[missing-attribute]
         return action, memory
 
     return lambda envs: (act, agent.initial_state(envs.num_envs))

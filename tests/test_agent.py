@@ -23,7 +23,7 @@ from foreground.training.trainer import Trainer
 from foreground.world_models.distributions import clipped_normal_log_prob
 from foreground.world_models.objective import FixedWeights, Lagrangian
 from foreground.world_models.rssm import State
-from foreground.world_models.terms import Rollout
+from foreground.world_models.terms import TrainSequence
 from foreground.world_models.world_model import Spaces
 
 
@@ -267,7 +267,7 @@ def test_trap_1_the_inverse_model_learns_on_prior_samples_without_touching_the_d
     model, batch = agent.world_model, make_batch()
     embedding, states = model.observe(batch["image"], batch["action"], batch["is_first"])
     cut = states._replace(state=states.state.detach())
-    rollout = Rollout(batch["image"], batch["action"], batch["reward"], batch["is_first"], embedding, cut)
+    rollout = TrainSequence(batch["image"], batch["action"], batch["reward"], batch["is_first"], embedding, cut)
     value, _ = model.terms["empowerment"](rollout)
     reached = torch.autograd.grad(value, list(model.rssm.parameters()), allow_unused=True, retain_graph=True)
     assert all(gradient is None for gradient in reached)

@@ -15,7 +15,7 @@ from foreground.agents.actor_critic import ActorCritic, ActorCriticConfig
 from foreground.agents.agent import WorldModelAgent
 from foreground.world_models import world_model as w
 from foreground.world_models.distributions import clipped_normal_log_prob
-from foreground.world_models.terms import Empowerment, Rollout
+from foreground.world_models.terms import EmpowermentTerm, TrainSequence
 from foreground.world_models.world_model import Spaces, WorldModel
 
 
@@ -48,7 +48,7 @@ def test_the_loss_of_the_policy_is_one_graph(gradient):
     assert all(torch.isfinite(loss) for loss in losses.values())
 
 
-def by_picking(term: Empowerment, rollout: Rollout) -> dict[str, torch.Tensor]:
+def by_picking(term: EmpowermentTerm, rollout: TrainSequence) -> dict[str, torch.Tensor]:
     """The slow reference: the valid steps are picked out, and the Gaussian is fitted to them alone."""
     valid = ~rollout.is_first[:, 1:]
     sampled = rollout.states.state.stochastic
@@ -63,12 +63,12 @@ def by_picking(term: Empowerment, rollout: Rollout) -> dict[str, torch.Tensor]:
     }
 
 
-def rollout_of(model: WorldModel, first: float) -> Rollout:
+def rollout_of(model: WorldModel, first: float) -> TrainSequence:
     batch = make_batch()
     batch["is_first"] = torch.rand(4, 8, generator=torch.Generator().manual_seed(1)) < first
     batch["action"][0, 1:3] = torch.tensor([1.0, -1.0])  # at the clip, where a tail stands for the density
     embedding, states = model.observe(batch["image"], batch["action"], batch["is_first"])
-    return Rollout(batch["image"], batch["action"], batch["reward"], batch["is_first"], embedding, states)
+    return TrainSequence(batch["image"], batch["action"], batch["reward"], batch["is_first"], embedding, states)
 
 
 @pytest.mark.parametrize("first", [0.0, 0.3, 0.8])

@@ -4,7 +4,7 @@ import torch
 from small import make_agent, make_batch, moving_square
 
 from foreground.agents.optimiser import descend
-from foreground.world_models.terms import Rollout
+from foreground.world_models.terms import TrainSequence
 
 TERMS = {"control": 1.0, "predictability": 1.0, "reward": 1.0}
 
@@ -13,7 +13,7 @@ def value_of(model, batch) -> torch.Tensor:
     """Return the term's value on a batch: scalar, in nats."""
     embedding, states = model.observe(batch["image"], batch["action"], batch["is_first"])
     seen = batch["image"], batch["action"], batch["reward"], batch["is_first"]
-    return model.terms["control"](Rollout(*seen, embedding, states))[0]
+    return model.terms["control"](TrainSequence(*seen, embedding, states))[0]
 
 
 def trained_value(shuffled: bool) -> float:

@@ -153,7 +153,7 @@ def test_the_term_of_the_tutorial_is_the_log_likelihood_of_steps_within_episodes
     term, batch, feature = namespace["Forecast"](world_config(), 16, 2), make_batch(), torch.randn(4, 8, 16)
     states = SimpleNamespace(state=SimpleNamespace(feature=feature))
     seen = batch["image"], batch["action"], batch["reward"], batch["is_first"]
-    value, metrics = term(terms.Rollout(*seen, None, states))
+    value, metrics = term(terms.TrainSequence(*seen, None, states))
     steps = [(b, t) for b in range(4) for t in range(7) if not batch["is_first"][b, t + 1]]
     assert metrics["steps"] == len(steps) == 27
     one_by_one = [

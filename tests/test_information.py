@@ -9,7 +9,7 @@ import torch
 from foreground.world_models.information import (
     BOUNDS,
     ContrastiveConfig,
-    Critic,
+    CosineCritic,
     LipschitzCritic,
     RedundancyReduction,
     Scored,
@@ -75,7 +75,7 @@ def test_batched_scores_are_rows_of_their_own():
 
 
 def test_critic_stays_float32_under_autocast():
-    critic = Critic(6, 4, 8, 0.1)
+    critic = CosineCritic(6, 4, 8, 0.1)
     with torch.autocast("cpu", torch.bfloat16):
         assert critic(torch.randn(5, 6), torch.randn(5, 4)).dtype == torch.float32
 

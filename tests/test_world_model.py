@@ -110,7 +110,7 @@ def test_state_and_action_begin_with_the_same_say_in_the_recurrence(latent, acti
     sample = rssm.latent.sample(torch.zeros(200, rssm.latent.parameter_size))
     seen, layer = [], rssm.recurrence.input
     layer.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
-    rssm.recurrence.drive(sample, torch.rand(200, action) * 2 - 1)
+    rssm.recurrence.input_projection(sample, torch.rand(200, action) * 2 - 1)
     of_state, of_action = (
         F.linear(*pair) for pair in zip(seen[0].tensor_split([-action], -1), layer.weight.tensor_split([-action], -1))
     )
@@ -203,7 +203,7 @@ def test_pictures_draw_what_is_painted():
     def error(square: list[int]) -> float:
         image = torch.full((2, 1, 32, 32, 3), 128, dtype=torch.uint8)
         image[..., 8:16, 8:16, :] = torch.tensor(square, dtype=torch.uint8)
-        return float(model.picture_loss(feature, image).detach())
+        return float(model.decoder_loss(feature, image).detach())
 
     assert error([228, 148, 28]) > 10 * error([228, 228, 228]) > 10 * error([128, 128, 128])
 

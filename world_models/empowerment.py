@@ -1,8 +1,9 @@
-"""Empowerment: what the action changes, I(A_{t-1}; Z_t | Z_{t-1}), by an inverse model (InfoPower, Sec. 3.2).
+"""Empowerment, I(A_{t-1}; Z_t | Z_{t-1}), by an inverse model (InfoPower, Sec. 3.2).
 
-The inverse model reads stochastic states only. The deterministic state is computed from the action, so a model fed
-with it reads the action without a look at the image: its bound is maximal and means nothing. With the posterior
-that reads the image alone, the stochastic states hold no action but what the image shows.
+The inverse model reads stochastic states only. The deterministic state is computed from the action.
+A model that reads it knows the action without the image, so its bound is maximal and means nothing.
+Where the posterior reads the image alone, the stochastic states hold of the action only what the
+image shows.
 Shapes: N any leading axes, Z stochastic state, A action.
 """
 
@@ -21,42 +22,55 @@ class EmpowermentConfig:
     units: int = option(256, "Units of the inverse model.", ge=8, le=65536)
     layers: int = option(2, "Layers of the inverse model.", ge=1, le=100)
     train_representation: bool = option(
-        True, "Whether the inverse model shapes the representation; false: it only reads it, for the bonus."
+        True,
+        "Whether the inverse model trains the representation; false: it only reads it, for "
+        "the bonus.",
     )
-    min_std: float = option(0.1, "Lower bound of the inverse model's deviation: without it the density is unbounded.", gt=0.0)
+    min_std: float = option(
+        0.1,
+        "Lower bound of the inverse model's standard deviation; without it the density is "
+        "unbounded.",
+        gt=0.0,
+    )
 
 
 class InverseModel(nn.Module):
-    """q(a_{t-1} | z_{t-1}, z_t): a diagonal Gaussian clipped to [-1, 1] as actions are, deviation within [min_std, 1]."""
+    """q(a_{t-1} | z_{t-1}, z_t): a diagonal Gaussian, clipped to [-1, 1] as actions are.
+
+    Its standard deviation is within [min_std, 1].
+    """
 
     def __init__(self, config: EmpowermentConfig, stochastic: int, action: int):
         super().__init__()
-        self.network = MLP(2 * stochastic, config.units, config.layers, 2 * action, output_scale=0.1)
+        self.network = MLP(
+            2 * stochastic, config.units, config.layers, 2 * action, output_scale=0.1
+        )
         self.min_std = config.min_std
 
     def forward(self, previous: Tensor, following: Tensor) -> tuple[Tensor, Tensor]:
-        """(N, Z), (N, Z) -> mean and deviation of the action between them, (N, A) each."""
+        """Return mean and standard deviation (N, A) of the action between states (N, Z), (N, Z)."""
         mean, raw = self.network(torch.cat([previous, following], -1)).float().chunk(2, -1)
         return torch.tanh(mean), self.min_std + (1 - self.min_std) * torch.sigmoid(raw + 1)
 
     def log_prob(self, previous: Tensor, following: Tensor, action: Tensor) -> Tensor:
-        """log q(a | z, z') in nats: (N,)."""
+        """Return log q(a | z, z') in nats, (N,)."""
         return clipped_normal_log_prob(action.float(), *self(previous, following))
 
 
 def moments(action: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and variance (A,) of actions (N, A) weighted by shares (N,) that sum to one."""
+    """Return mean and variance (A,) of actions (N, A) with weights (N,) that sum to one."""
     share = share.unsqueeze(-1)
     mean = (share * action).flatten(0, -2).sum(0)
     return mean, (share * (action - mean).square()).flatten(0, -2).sum(0)
 
 
 def marginal_log_prob(action: Tensor, share: Tensor) -> Tensor:
-    """log-density of actions (N, A) under one Gaussian fitted to them: what a model that sees nothing reaches, (N,).
+    """Return the log-density (N,) of actions (N, A) under one Gaussian fitted to them: the level of
+    chance.
 
-    Each counts by its share (N,), which sum to one. The weighted mean is minus the entropy H(A) of that fit. The policy's
-    entropy H(pi), which the paper adds to the bound, is a constant of the representation for replayed actions, and so is
-    this; this one makes 0 nats mean "at chance".
+    Each action has a weight (N,); the weights sum to one. The weighted mean is minus the entropy
+    H(A) of that fit. The paper adds the policy's entropy H(pi) to the bound. For replayed actions
+    both are constants of the representation; with this one 0 nats means "at chance".
     """
     action = action.float()
     mean, variance = moments(action, share)

@@ -1,11 +1,13 @@
-"""Estimates of the information I(X; Y) that two batches of vectors hold about each other, and the critics behind them.
+"""Estimates of the mutual information I(X; Y) of two batches of vectors, and their critics.
 
-Every estimate is a module with one call: (left (..., N, X), right (..., N, Y)) -> (value (..., N), to be maximised,
-metrics); `reconstruction` alone is a function, of pictures that the caller has decoded. Row i of left and row i of right
-belong together; the other rows of the block are what they are told apart from. `BOUNDS` makes each from the same
-arguments. NCE and NWJ are lower bounds in nats; Wasserstein is in units of distance; redundancy reduction and
-reconstruction are losses with their sign turned, good for training and no estimate of nats.
-All in float32: under mixed precision the differences would drown.
+Every estimate is a module with one call: (left (..., N, X), right (..., N, Y)) -> (value (..., N),
+to be maximised, metrics). Only `reconstruction` is a function, of decoded images. Row i of left and
+row i of right are a pair; the other rows of the block are the negatives. `BOUNDS` makes each
+estimate from the same arguments.
+
+NCE and NWJ are lower bounds in nats, and Wasserstein is in units of distance. Redundancy reduction
+and reconstruction are negated losses: they train, but do not estimate nats. All are computed in
+float32, since the differences would be lost in mixed precision.
 """
 
 import math
@@ -22,15 +24,18 @@ from foreground.world_models.networks import image_to_float, linear
 
 
 def nce(scores: Tensor) -> Tensor:
-    """InfoNCE (van den Oord et al. 2018, Eq. 4), ln N added so that it is a bound: zero at independence, at most ln N."""
+    """InfoNCE (van den Oord et al. 2018, Eq. 4) plus ln N: a bound, zero at independence, at most
+    ln N.
+    """
     scores = scores.float()
     return scores.diagonal(dim1=-2, dim2=-1) - scores.logsumexp(-1) + math.log(scores.shape[-1])
 
 
 def nwj(scores: Tensor, clamp: float = 20.0) -> Tensor:
-    """E_joint[f] - e^-1 E_marginal[e^f] (Nguyen, Wainwright, Jordan 2010; the main bound of InfoPower's paper).
+    """E_joint[f] - e^-1 E_marginal[e^f] (Nguyen, Wainwright, Jordan 2010).
 
-    Off-diagonal pairs stand for the marginals; their scores are clamped from above, so that e^f cannot overflow.
+    It is the main bound of InfoPower's paper. Off-diagonal pairs are samples of the marginals;
+    their scores are clamped from above, so that e^f cannot overflow.
     """
     scores = scores.float()
     joint = scores.diagonal(dim1=-2, dim2=-1)
@@ -40,10 +45,11 @@ def nwj(scores: Tensor, clamp: float = 20.0) -> Tensor:
 
 
 def wasserstein(scores: Tensor) -> Tensor:
-    """E_joint[f] - E_marginals[f]: with a critic that is 1-Lipschitz in (x, y), at most the W1 distance
+    """E_joint[f] - E_marginals[f] (Wasserstein Dependency Measure, arXiv 1903.11780, Eq. 4).
 
-    between joint and product of marginals (Kantorovich-Rubinstein; Wasserstein Dependency Measure, arXiv 1903.11780,
-    Eq. 4). Zero at independence, in units of distance. Off-diagonal pairs stand for the marginals.
+    With a critic that is 1-Lipschitz in (x, y) it is at most the W1 distance between joint and
+    product of marginals (Kantorovich-Rubinstein). It is zero at independence, in units of distance.
+    Off-diagonal pairs are samples of the marginals.
     """
     scores = scores.float()
     number = scores.shape[-1]
@@ -51,19 +57,23 @@ def wasserstein(scores: Tensor) -> Tensor:
     return joint - (scores.sum(-1) - joint) / (number - 1)
 
 
-class Critic(nn.Module):
-    """f(x, y) = cos(W x - mean, W' y - mean') / temperature + offset for all pairs: (..., N, X), (..., N, Y) -> (..., N, N).
+class CosineCritic(nn.Module):
+    """f(x, y) = cos(W x - mean, W' y - mean') / temperature + offset, for all pairs.
 
-    The paper's critic is bilinear; the cosine bounds it, which both NWJ and a small batch need. Means are over the N
-    rows: without them all vectors first turn into one direction, where every gradient vanishes (measured: NCE stayed
-    at 0.00 nats for 150 updates at a learning rate of 2e-3, against 2.4 with them). They do not know which pair is the
-    joint one, so the bounds stay bounds. The offset is free because the best NWJ critic is 1 + ln p(x,y)/p(x)p(y);
-    NCE does not see it.
+    (..., N, X), (..., N, Y) -> (..., N, N). The paper's critic is bilinear. The cosine bounds it,
+    which NWJ and small batches need. Means are over the N rows. Without them all vectors first turn
+    to one direction, where every gradient vanishes: NCE stayed at 0.00 nats for 150 updates at a
+    learning rate of 2e-3, against 2.4 with them. The means do not depend on which pair is the joint
+    one, so the estimates remain bounds. The offset is learned because the optimal NWJ critic is 1 +
+    ln p(x,y)/p(x)p(y). NCE does not depend on it.
     """
 
     def __init__(self, left: int, right: int, projection: int, temperature: float):
         super().__init__()
-        self.left, self.right = linear(left, projection, bias=False), linear(right, projection, bias=False)
+        self.left, self.right = (
+            linear(left, projection, bias=False),
+            linear(right, projection, bias=False),
+        )
         self.offset = nn.Parameter(torch.zeros(()))
         self.temperature = temperature
 
@@ -76,7 +86,8 @@ class Critic(nn.Module):
 
 
 class LipschitzCritic(nn.Module):
-    """f(x, y) = - |W [x, y] + b| for all pairs, |W|_2 <= 1: exactly 1-Lipschitz in the joint input (..., N, X + Y).
+    """f(x, y) = - |W [x, y] + b| for all pairs, |W|_2 <= 1: exactly 1-Lipschitz in the joint input
+    (..., N, X + Y).
 
     The spectral norm is divided out by power iteration, one step a forward pass in training.
     """
@@ -98,7 +109,7 @@ class LipschitzCritic(nn.Module):
 
 
 class Scored(nn.Module):
-    """An estimate from a critic's scores of all pairs."""
+    """An estimate from the scores that a critic gives to all pairs."""
 
     def __init__(self, critic: nn.Module, estimate: Callable[[Tensor], Tensor]):
         super().__init__()
@@ -111,10 +122,12 @@ class Scored(nn.Module):
 
 
 class RedundancyReduction(nn.Module):
-    """- sum_i (1 - c_ii)^2 - 5e-4 sum_{i != j} c_ij^2, c the correlations of a projection of left with right.
+    """- sum_i (1 - c_ii)^2 - 5e-4 sum_{i != j} c_ij^2, with c the correlations of a projected left
+      with right.
 
-    Barlow Twins (arXiv 2103.03230) between latent and embedding, as R2-Dreamer uses it. Right is a target: no gradient
-    goes there, else it could be made constant. One number a block, repeated in every row.
+    It is Barlow Twins (arXiv 2103.03230) between latent and embedding, as in R2-Dreamer. Right is a
+    target without gradient; otherwise it could become constant. There is one value per block,
+    repeated in every row.
     """
 
     def __init__(self, left: int, right: int, off_diagonal: float = 5e-4):
@@ -124,7 +137,10 @@ class RedundancyReduction(nn.Module):
 
     def forward(self, left: Tensor, right: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         with torch.autocast(left.device.type, enabled=False):
-            columns = [_standardised(self.project(left.float())), _standardised(right.detach().float())]
+            columns = [
+                _standardised(self.project(left.float())),
+                _standardised(right.detach().float()),
+            ]
             correlation = columns[0].transpose(-2, -1) @ columns[1] / left.shape[-2]  # (..., Y, Y)
         diagonal = correlation.diagonal(dim1=-2, dim2=-1)
         rest = correlation.square().sum((-2, -1)) - diagonal.square().sum(-1)
@@ -134,21 +150,25 @@ class RedundancyReduction(nn.Module):
 
 
 def _standardised(x: Tensor) -> Tensor:
-    """Columns of (..., N, X) with mean 0 and deviation 1."""
+    """Return the columns of (..., N, X) with mean 0 and standard deviation 1."""
     return (x - x.mean(-2, keepdim=True)) / (x.std(-2, keepdim=True, correction=0) + 1e-5)
 
 
 def reconstruction(decoded: Tensor, image: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-    """Log-density (...) of uint8 images (..., H, W, C) under Gaussians of variance 1/2 around the decoder's (..., H, W, C).
+    """Return the log-density (...) of uint8 images (..., H, W, C) around decoded ones, and metrics.
 
-    Up to a constant, in the scale of DreamerV3: pixels of unit range, squared error summed over the image.
+    The Gaussians have variance 1/2. The log-density is up to a constant, in the scale of DreamerV3:
+    pixels of unit range, squared error summed over the image.
     """
     target = image_to_float(image).permute(0, 2, 3, 1)  # (N, C, H, W) -> (N, H, W, C)
     error = (decoded.float().flatten(0, -4) - target).square().sum((1, 2, 3))
     return -error.unflatten(0, image.shape[:-3]), {"pixel_error": error.mean() / target[0].numel()}
 
 
-SCORING = "where --world_model.contrastive.estimator is nce or nwj", lambda config: config.estimator in ("nce", "nwj")
+SCORING = (
+    "where --world_model.contrastive.estimator is nce or nwj",
+    lambda config: config.estimator in ("nce", "nwj"),
+)
 PROJECTING = (
     "by every --world_model.contrastive.estimator but redundancy_reduction",
     lambda config: config.estimator != "redundancy_reduction",
@@ -158,23 +178,38 @@ PROJECTING = (
 @dataclass(frozen=True)
 class ContrastiveConfig:
     estimator: str = option(
-        "nce", "Estimate of I(O; Z) without a decoder.", choices=("nce", "nwj", "wasserstein", "redundancy_reduction")
+        "nce",
+        "Estimate of I(O; Z) without a decoder.",
+        choices=("nce", "nwj", "wasserstein", "redundancy_reduction"),
     )
     negatives: str = option("batch", "Where negatives come from.", choices=("batch", "sequence"))
     anchor: str = option(
         "posterior",
-        "What is matched with the image: the state that has seen it, or the prediction from past states and actions.",
+        "What is paired with the image: the posterior state, or the deterministic state of "
+        "the prior, which has not seen it.",
         choices=("posterior", "prior"),
     )
     projection: int = option(
-        128, "Size of the space in which state and image are compared.", ge=2, le=65536, read_if=PROJECTING
+        128,
+        "Size of the projections of state and image that are compared.",
+        ge=2,
+        le=65536,
+        read_if=PROJECTING,
     )
-    temperature: float = option(0.1, "Divisor of the cosine.", gt=0.0, read_if=SCORING)
+    temperature: float = option(
+        0.1, "Temperature: the cosine is divided by it.", gt=0.0, read_if=SCORING
+    )
 
 
 BOUNDS: dict[str, Callable[[int, int, ContrastiveConfig], nn.Module]] = {
-    "nce": lambda left, right, config: Scored(Critic(left, right, config.projection, config.temperature), nce),
-    "nwj": lambda left, right, config: Scored(Critic(left, right, config.projection, config.temperature), nwj),
-    "wasserstein": lambda left, right, config: Scored(LipschitzCritic(left, right, config.projection), wasserstein),
+    "nce": lambda left, right, config: Scored(
+        CosineCritic(left, right, config.projection, config.temperature), nce
+    ),
+    "nwj": lambda left, right, config: Scored(
+        CosineCritic(left, right, config.projection, config.temperature), nwj
+    ),
+    "wasserstein": lambda left, right, config: Scored(
+        LipschitzCritic(left, right, config.projection), wasserstein
+    ),
     "redundancy_reduction": lambda left, right, config: RedundancyReduction(left, right),
 }

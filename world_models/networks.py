@@ -1,6 +1,7 @@
-"""Building blocks: normalised multi-layer perceptrons, block-diagonal layers, image encoder and decoder.
+"""Perceptrons with layer norm, block-diagonal layers, image encoder and decoder.
 
-Shapes: N any leading axes, B batch, T time, E embedding, G blocks. Images are uint8 (..., H, W, C) until the encoder.
+Shapes: N any leading axes, B batch, T time, E embedding, G blocks. Images are uint8 (..., H, W, C)
+until the encoder.
 """
 
 import math
@@ -11,16 +12,19 @@ from torch.nn import functional as F
 
 
 def initialise(weight: Tensor, fan_in: int, fan_out: int, scale: float = 1.0) -> None:
-    """Truncated normal with variance scale / mean fan, the initialisation of DreamerV3; scale 0 gives zeros."""
+    """Fill a weight as DreamerV3 does: truncated normal, variance scale / mean fan; scale 0 gives
+    zeros.
+    """
     if scale == 0:
         nn.init.zeros_(weight)
         return
-    std = math.sqrt(scale * 2.0 / (fan_in + fan_out)) / 0.87962566  # the constant undoes the truncation at 2 sigma
+    # The constant corrects for the truncation at 2 sigma.
+    std = math.sqrt(scale * 2.0 / (fan_in + fan_out)) / 0.87962566
     nn.init.trunc_normal_(weight, std=std, a=-2 * std, b=2 * std)
 
 
 def linear(inputs: int, outputs: int, scale: float = 1.0, bias: bool = True) -> nn.Linear:
-    """A dense layer whose weights start as `initialise` says; scale 0 makes a head that starts at its prior."""
+    """Return a dense layer initialised by `initialise`; with scale 0 a head starts at its prior."""
     layer = nn.Linear(inputs, outputs, bias=bias)
     initialise(layer.weight, inputs, outputs, scale)
     if bias:
@@ -29,23 +33,33 @@ def linear(inputs: int, outputs: int, scale: float = 1.0, bias: bool = True) -> 
 
 
 class MLP(nn.Sequential):
-    """(N, inputs) -> (N, units): `layers` times dense, layer norm, SiLU; with `outputs`, a last dense layer."""
+    """(N, inputs) -> (N, units): `layers` of dense, layer norm, SiLU; with `outputs` one more dense
+    layer.
+    """
 
-    def __init__(self, inputs: int, units: int, layers: int, outputs: int = 0, output_scale: float = 1.0):
+    def __init__(
+        self, inputs: int, units: int, layers: int, outputs: int = 0, output_scale: float = 1.0
+    ):
         parts: list[nn.Module] = []
         for index in range(layers):
             # LayerNorm, not RMSNorm: only the former is fused on a CPU (four times faster there).
-            parts += [linear(inputs if index == 0 else units, units, bias=False), nn.LayerNorm(units), nn.SiLU()]
+            parts += [
+                linear(inputs if index == 0 else units, units, bias=False),
+                nn.LayerNorm(units),
+                nn.SiLU(),
+            ]
         if outputs:
             parts.append(linear(units, outputs, output_scale))
         super().__init__(*parts)
 
 
 class BlockLinear(nn.Module):
-    """(N, inputs) -> (N, outputs) by G independent dense blocks (block-diagonal weights, DreamerV3).
+    """(N, inputs) -> (N, outputs) by G independent dense blocks (block-diagonal weights,
+    DreamerV3).
 
-    Weights are stored (G, in/G, out/G) so that the product is one batched matrix product. Errors: ValueError when
-    a size is not a multiple of G.
+    Weights are stored as (G, in/G, out/G), so that the product is one batched matrix product.
+
+    Raises: ValueError when a size is not a multiple of G.
     """
 
     def __init__(self, inputs: int, outputs: int, blocks: int):
@@ -66,14 +80,18 @@ class BlockLinear(nn.Module):
 
 
 class ChannelNorm(nn.Module):
-    """Layer norm over the channels of (N, C, H, W), each pixel by itself. Input and output are channels_last."""
+    """Layer norm over the channels of each pixel of (N, C, H, W).
+
+    Input and output are channels_last.
+    """
 
     def __init__(self, channels: int):
         super().__init__()
         self.norm = nn.LayerNorm(channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.norm(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)  # a view each way when channels_last
+        # Both permutations are views where x is channels_last.
+        return self.norm(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
 def image_to_float(image: Tensor) -> Tensor:
@@ -82,13 +100,16 @@ def image_to_float(image: Tensor) -> Tensor:
     return flat.float().div_(255.0).sub_(0.5)
 
 
-# Luminance and two colour differences, RGB -> rows. In natural video luminance varies most and the differences little
-# (deviations 0.50, 0.12, 0.03 along the principal axes), and what a robot is painted in stands out in the differences.
+# Luminance and two colour differences: RGB -> rows. In natural video luminance varies most
+# (deviations 0.50, 0.12, 0.03 along the principal axes). The colours of a robot stand out in the
+# differences.
 OPPONENT_COLOURS = ((1 / 3, 1 / 3, 1 / 3), (3.0, 0.0, -3.0), (-1.5, 3.0, -1.5))
 
 
 class ChannelsLastGradient(torch.autograd.Function):
-    """Identity whose gradient is laid out channels_last: what follows in the backward pass is strided, and slow, without."""
+    """Identity whose gradient is channels_last: otherwise the rest of the backward pass is strided
+    and slow.
+    """
 
     @staticmethod
     def forward(ctx, x: Tensor) -> Tensor:
@@ -100,43 +121,54 @@ class ChannelsLastGradient(torch.autograd.Function):
 
 
 class FirstConvolution(nn.Module):
-    """uint8 (B, T, H, W, 3) -> (B*T, O, H', W'): a convolution over each image and, with `frames` 2, the one before it.
+    """uint8 (B, T, H, W, 3) -> (B*T, O, H', W'): a convolution over an image and its predecessor.
 
-    Rows of the two images take turns in one image of twice the height, which copies whole rows: as six channels, pixels
-    would be copied one by one. The first image of an episode takes its own place and that before it.
+    With `frames` 1 it is over the image alone. The rows of the two images are interleaved in one
+    image of twice the height. This copies whole rows; six channels would mean copying single
+    pixels. The first image of an episode is its own predecessor.
     """
 
     def __init__(self, frames: int, outputs: int, stride: int, padding: int):
         super().__init__()
-        self.frames, self.stride, self.padding = frames, stride, padding
+        self.frames = frames
+        self.stride = stride
+        self.padding = padding
         self.weight = nn.Parameter(torch.empty(frames * outputs, 3, 4, 4))
         self.bias = nn.Parameter(torch.zeros(outputs))
-        nn.init.kaiming_uniform_(self.weight.data, a=math.sqrt(5))  # nn.Conv2d's own, for `frames` times the inputs:
+        # The initialisation of nn.Conv2d, for `frames` times the inputs.
+        nn.init.kaiming_uniform_(self.weight.data, a=math.sqrt(5))
         self.weight.data /= math.sqrt(frames)
         self.register_buffer("colours", torch.tensor(OPPONENT_COLOURS), persistent=False)
 
     def forward(self, image: Tensor, is_first: Tensor) -> Tensor:
-        # Multiplying the weights by the matrix of colours is the same as multiplying every pixel, and costs nothing.
+        # Multiplying the weights by the matrix of colours equals multiplying every pixel, and costs
+        # nothing.
         weight = torch.einsum("ockl,cd->odkl", self.weight, self.colours / 255)
-        weight = weight.unflatten(0, (self.frames, -1)).permute(1, 2, 3, 0, 4).flatten(2, 3)  # (O, 3, 4*frames, 4)
-        x = image.flatten(0, 1).sub(127.5)  # (B*T, H, W, 3), 0 is grey: so is the padding
+        # (O, 3, 4*frames, 4)
+        weight = weight.unflatten(0, (self.frames, -1)).permute(1, 2, 3, 0, 4).flatten(2, 3)
+        x = image.flatten(0, 1).sub(127.5)  # (B*T, H, W, 3); 0 is grey, and so is the padding
         if self.frames == 2:
             start = is_first.clone()
-            start[:, 0] = True  # nothing is known from before a sequence
+            start[:, 0] = True  # a sequence has no image before its first
             now = torch.arange(len(x), device=x.device)
             pair = torch.stack([now, now - (~start).flatten().long()], 1)  # (B*T, 2)
-            rows = pair.unsqueeze(1) * x.shape[1] + torch.arange(x.shape[1], device=x.device).unsqueeze(1)  # (B*T, H, 2)
-            x = x.flatten(0, 1).index_select(0, rows.flatten()).unflatten(0, (len(x), -1))  # (B*T, H*2, W, 3)
+            height = torch.arange(x.shape[1], device=x.device).unsqueeze(1)
+            rows = pair.unsqueeze(1) * x.shape[1] + height  # (B*T, H, 2)
+            # (B*T, H*2, W, 3)
+            x = x.flatten(0, 1).index_select(0, rows.flatten()).unflatten(0, (len(x), -1))
         vertical = self.stride * self.frames, self.padding * self.frames
         stride, padding = zip(vertical, (self.stride, self.padding))
         weight = weight.contiguous(memory_format=torch.channels_last)
-        return ChannelsLastGradient.apply(F.silu(F.conv2d(x.permute(0, 3, 1, 2), weight, self.bias, stride, padding)))
+        convolved = F.conv2d(x.permute(0, 3, 1, 2), weight, self.bias, stride, padding)
+        return ChannelsLastGradient.apply(F.silu(convolved))
 
 
 class Encoder(nn.Module):
-    """uint8 images (B, T, H, W, C) -> embeddings (B, T, E); with `frames` 2 each image beside the one before it.
+    """uint8 images (B, T, H, W, C) -> embeddings (B, T, E), with `frames` 2 of each image and its
+    predecessor.
 
-    A first convolution of stride 2 or 4 (`stem`), then 4x4 convolutions of stride 2 down to about 4x4 pixels.
+    A first convolution of stride 2 or 4 (`stem`) is followed by 4x4 convolutions of stride 2 down
+    to about 4x4 pixels.
     """
 
     def __init__(self, size: int, depth: int, embedding: int, stem: int = 2, frames: int = 1):
@@ -144,7 +176,8 @@ class Encoder(nn.Module):
         stages = max(1, round(math.log2(size / 4 / stem)))
         widths = [depth * factor for factor in (2, 3, 4, 4, 4, 4, 4, 4)]
         inputs = depth if stem == 2 else widths[0]
-        # No norm behind the first convolution: over its many pixels it costs more than the convolution.
+        # The first convolution has no norm: over its many pixels that costs more than the
+        # convolution.
         self.first = FirstConvolution(frames, inputs, stem, int(stem == 2))
         layers: list[nn.Module] = []
         for width in widths[1 if stem == 4 else 0 :][:stages]:
@@ -160,7 +193,8 @@ class Encoder(nn.Module):
 
     def forward(self, image: Tensor, is_first: Tensor) -> Tensor:
         x = self.convolutions(self.first(image, is_first))  # (B*T, C', 4, 4)
-        x = x.permute(0, 2, 3, 1).flatten(1)  # (B*T, 4*4*C'), a view: gradients then stay channels_last, too
+        # (B*T, 4*4*C'), a view, so that gradients stay channels_last.
+        x = x.permute(0, 2, 3, 1).flatten(1)
         x = F.silu(self.norm(self.project(x)))  # (B*T, E)
         return x.unflatten(0, is_first.shape)
 
@@ -179,18 +213,19 @@ class Decoder(nn.Module):
         self.project = linear(features, self.width * self.start**2)
         layers: list[nn.Module] = []
         for index, (inputs, outputs) in enumerate(zip(widths, [*widths[1:], channels])):
-            # Norms where pixels are few; over many they cost more than the convolutions.
+            # Norms only where there are few pixels; over many they cost more than the convolutions.
             norm = [ChannelNorm(inputs)] if index < 2 else []
             layers += [*norm, nn.SiLU(), nn.ConvTranspose2d(inputs, outputs, 4, 2, 1)]
         self.convolutions = nn.Sequential(*layers).to(memory_format=torch.channels_last)
 
     def forward(self, features: Tensor) -> Tensor:
         x = self.project(features.reshape(-1, features.shape[-1]))
-        x = x.view(-1, self.start, self.start, self.width).permute(0, 3, 1, 2)  # channels_last without a copy
+        # channels_last without a copy
+        x = x.view(-1, self.start, self.start, self.width).permute(0, 3, 1, 2)
         x = self.convolutions(x)[..., : self.size, : self.size].permute(0, 2, 3, 1)  # (N, H, W, C)
         return x.unflatten(0, features.shape[:-1])
 
 
 def float_to_image(image: Tensor) -> Tensor:
-    """Decoder output (..., H, W, C) -> uint8 of the same shape."""
+    """Return decoder output (..., H, W, C) as uint8 of the same shape."""
     return ((image.float() + 0.5) * 255).round().clamp(0, 255).to(torch.uint8)

@@ -1,8 +1,9 @@
-"""An objective is a table of information terms and a rule that weighs them.
+"""The rules that weigh the information terms of an objective.
 
-Every term estimates an information in nats per step, to be maximised; see terms.py. A rule turns the table of values
-into one loss: `FixedWeights` (Dreamer, C-Dreamer), or a multiplier on the constrained terms (InfoPower). The multiplier
-moves with a level that C reached early on (`Lagrangian`), or with progress on new episodes (`Progress`).
+Every term estimates an information in nats per step, to be maximised (terms.py). A rule turns the
+values into one loss: `FixedWeights` (Dreamer, C-Dreamer), or a multiplier on the constrained terms
+(InfoPower). The multiplier follows a level that C reached early on (`Lagrangian`), or progress on
+new episodes (`Progress`).
 """
 
 import math
@@ -14,63 +15,93 @@ from torch import Tensor, nn
 from foreground.errors import UserError, nearest
 from foreground.option import option
 
-CONSTRAINED = "where --world_model.objective.constraint names terms", lambda config: config.constraint
+CONSTRAINED = (
+    "where --world_model.objective.constraint names terms",
+    lambda config: config.constraint,
+)
 LEVELLED = (
     "where --world_model.objective.constraint names terms and progress is 0",
     lambda config: config.constraint and not config.progress,
 )
 PILOTED = (
-    "where --world_model.objective.constraint names terms, and threshold is none and progress 0",
+    "where --world_model.objective.constraint names terms, threshold is none and progress 0",
     lambda config: config.constraint and config.threshold is None and not config.progress,
 )
-WINDOW = 20  # new episodes whose constraint sets the level of `Progress`
-STEP, LEAK = 0.15, 0.02  # of ln lambda an episode: per spread of slack, and back to its start
+WINDOW = 20  # the level of `Progress` is that of so many episodes
+STEP = 0.15  # of ln lambda per episode, per deviation of slack
+LEAK = 0.02  # share of the way back to lambda_0 per episode
 
 
 @dataclass(frozen=True)
 class ObjectiveConfig:
     terms: dict[str, float] = option(
         {"contrastive": 1.0, "predictability": 1.0, "reward": 1.0, "empowerment": 1.0},
-        "The table: information terms to maximise and their weights.",
+        "Information terms to maximise, and their weights.",
     )
     constraint: tuple[str, ...] = option(
         ("predictability", "reward", "empowerment"),
-        "Terms whose weighted sum C is held above a threshold c0 by one Lagrange multiplier; none: fixed weights.",
+        "Terms whose weighted sum C is held above a threshold c0 by one Lagrange "
+        "multiplier; none: fixed weights.",
     )
-    dual_rate: float = option(0.003, "Step of the logarithm of the multiplier, per nat of slack.", gt=0.0, read_if=LEVELLED)
+    dual_rate: float = option(
+        0.003,
+        "Step of the logarithm of the multiplier, per nat of slack.",
+        gt=0.0,
+        read_if=LEVELLED,
+    )
     pilot_updates: int = option(
         300,
-        "Updates with multiplier 1, or multiplier_min where that is higher; c0 is read off C in them.",
+        "Updates of the pilot phase, with multiplier 1, or multiplier_min where that is "
+        "higher. They determine c0.",
         ge=2,
         le=10_000_000,
         read_if=PILOTED,
     )
     quantile: float = option(
-        0.9, "c0 is this quantile of the smoothed C over the last half of the pilot.", ge=0.0, le=1.0, read_if=PILOTED
+        0.9,
+        "c0 is this quantile of the smoothed C over the last half of the pilot phase.",
+        ge=0.0,
+        le=1.0,
+        read_if=PILOTED,
     )
     threshold: float | None = option(
-        None, "c0 in nats where it is known beforehand; none: read off by the quantile.", read_if=LEVELLED
+        None,
+        "c0 in nats where it is known; none: the quantile of the pilot phase.",
+        read_if=LEVELLED,
     )
     progress: float = option(
         0.0,
-        "Demand that C of each new episode, before any update has seen it, exceeds that of the 20 episodes before by so"
-        " many of their deviations. 0: C of the training batches must stay above c0.",
+        "Demand that C of each new episode, before any update has seen it, exceeds that of "
+        "the 20 episodes before by so many of their deviations. 0: C of the training "
+        "batches must stay above c0.",
         ge=0.0,
         read_if=CONSTRAINED,
     )
     multiplier_min: float = option(
-        1.0, "Smallest multiplier; below 1 clutter, which serves the objective best, gets the say.", gt=0.0, read_if=CONSTRAINED
+        1.0,
+        "Smallest multiplier. Below 1 the contrastive term dominates and encodes distractors.",
+        gt=0.0,
+        read_if=CONSTRAINED,
     )
     multiplier_max: float = option(100.0, "Largest multiplier.", gt=0.0, read_if=CONSTRAINED)
     smoothing: float = option(
-        0.98, "Decay of the moving average of C that the dual step sees.", ge=0.0, lt=1.0, read_if=LEVELLED
+        0.98,
+        "Decay of the moving average of C that the dual step sees.",
+        ge=0.0,
+        lt=1.0,
+        read_if=LEVELLED,
     )
 
     def __post_init__(self):
         if self.multiplier_min > self.multiplier_max:
-            what = f"multiplier_min {self.multiplier_min} is above multiplier_max {self.multiplier_max}"
+            what = (
+                f"multiplier_min {self.multiplier_min} is above multiplier_max "
+                f"{self.multiplier_max}"
+            )
             raise UserError(
-                what, "world_model.objective.multiplier_min", f"choose {self.multiplier_max} or less, or raise multiplier_max"
+                what,
+                "world_model.objective.multiplier_min",
+                f"choose {self.multiplier_max} or less, or raise multiplier_max",
             )
 
 
@@ -79,10 +110,12 @@ def constraint_of(config: ObjectiveConfig, values: dict[str, Tensor]) -> Tensor:
     return sum(config.terms[name] * values[name] for name in config.constraint)
 
 
-def weighed(config: ObjectiveConfig, values: dict[str, Tensor], multiplier: Tensor) -> tuple[Tensor, Tensor]:
+def weighed(
+    config: ObjectiveConfig, values: dict[str, Tensor], multiplier: Tensor
+) -> tuple[Tensor, Tensor]:
     """Return -(objective + lambda C) / (1 + lambda) and C.
 
-    The divisor keeps the size of the gradient, and with it the learning rate, independent of lambda.
+    The divisor makes the size of the gradient, and so the learning rate, independent of lambda.
     """
     objective = sum(w * values[k] for k, w in config.terms.items() if k not in config.constraint)
     constraint = constraint_of(config, values)
@@ -103,15 +136,17 @@ class FixedWeights(nn.Module):
         return -sum(self.weights[name] * value for name, value in values.items()), {}
 
     def dual_step(self, values: dict[str, Tensor]) -> None:
-        """Nothing to adapt."""
+        """Do nothing: fixed weights have nothing to adapt."""
 
 
 class Lagrangian(nn.Module):
-    """max sum_objective I_k subject to C = sum_constraint w_k I_k >= c0 (InfoPower, Eq. 4, with its Algorithm 1).
+    """max sum_objective I_k subject to C = sum_constraint w_k I_k >= c0 (InfoPower, Eq. 4,
+    Algorithm 1).
 
-    The loss is that of `weighed`. The dual step works on log lambda with a smoothed C, within
-    [multiplier_min, multiplier_max]: lambda grows while the constraint is violated. c0 is given, or comes from data: a quantile of the
-    smoothed C over the second half of a pilot phase, in which lambda stays at 1, or at the bound that keeps it from 1.
+    The loss is that of `weighed`. The dual step changes log lambda by a smoothed C, within
+    [multiplier_min, multiplier_max]; lambda grows while the constraint is violated. c0 is given, or
+    is a quantile of the smoothed C over the second half of a pilot phase. In that phase lambda is
+    1, or the bound nearest to 1.
     """
 
     witnesses = False
@@ -131,23 +166,34 @@ class Lagrangian(nn.Module):
         """Values (scalars, nats) -> (loss, metrics)."""
         multiplier = self.log_multiplier.exp()
         loss, constraint = weighed(self.config, values, multiplier)
-        metrics = {"multiplier": multiplier, "constraint": constraint, "threshold": self.threshold.clone()}
+        metrics = {
+            "multiplier": multiplier,
+            "constraint": constraint,
+            "threshold": self.threshold.clone(),
+        }
         return loss, {**metrics, "slack": constraint - self.threshold}
 
     @torch.no_grad()
     def dual_step(self, values: dict[str, Tensor]) -> None:
-        """After the ascent step: the pilot's bookkeeping, then log lambda <- log lambda - rate (C - c0)."""
-        config, done = self.config, int(self.updates)
+        """Record C in the pilot phase; after it log lambda <- log lambda - rate (C - c0).
+
+        Call it after the step of the networks.
+        """
+        config = self.config
         constraint = constraint_of(config, values).float()
-        decay = min(config.smoothing, done / (done + 1))  # an unbiased start
+        done = int(self.updates)
+        decay = min(config.smoothing, done / (done + 1))  # unbiased from the first update
         self.smoothed.lerp_(constraint, 1 - decay)
         self.updates += 1
         if done < self.pilot_updates:
             self.pilot[done] = self.smoothed
             if done == self.pilot_updates - 1:
-                self.threshold.copy_(self.pilot[self.pilot_updates // 2 :].quantile(config.quantile))
+                self.threshold.copy_(
+                    self.pilot[self.pilot_updates // 2 :].quantile(config.quantile)
+                )
             return
-        # One step is at most 10 nats of slack long: an outlier must not throw lambda to the other end.
+        # One step counts at most 10 nats of slack: an outlier must not move lambda to its other
+        # bound.
         slack = (self.smoothed - self.threshold).clamp(-10, 10)
         self.log_multiplier.sub_(config.dual_rate * slack)
         self.log_multiplier.clamp_(math.log(config.multiplier_min), math.log(config.multiplier_max))
@@ -156,16 +202,19 @@ class Lagrangian(nn.Module):
 class Progress(nn.Module):
     """max sum_objective I_k subject to progress of C on episodes that no update has seen.
 
-    C on replayed batches rises for as long as the model learns them by heart, so that a level reached once is never lost
-    again, and a multiplier that waits for that rests at its minimum. C of a new episode falls where the policy meets new
-    states or a new clip. lambda rises while new episodes show no progress, and falls while they show more than is asked:
+    C on replayed batches rises for as long as the model memorises them, so that a level reached
+    once is never lost again, and a multiplier that waits for its loss rests at its minimum. C of a
+    new episode falls where the policy meets new states or a new clip. lambda rises while new
+    episodes show no progress, and falls while they show more than is asked:
 
         m, s = median and deviation (1.48 MAD) of C over the last 20 episodes
         b <- max(m, b - s / 20)                    a level once held leaks slowly
-        ln lambda <- ln lambda - 0.15 clip((C - b) / s - progress, -2, 2) - 0.02 (ln lambda - ln lambda_0)
+        ln lambda <- ln lambda - 0.15 clip((C - b) / s - progress, -2, 2)
+                               - 0.02 (ln lambda - ln lambda_0)
 
-    All is in deviations of C, so that no constant depends on the task. lambda_0, the geometric mean of multiplier_min and multiplier_max,
-    draws ln lambda back: with C at its ceiling lambda rests at lambda_0 exp(0.15 progress / 0.02) and not at its maximum.
+    All is in deviations of C, so that no constant depends on the task. lambda_0 is the geometric
+    mean of multiplier_min and multiplier_max, and draws ln lambda back. With C at its ceiling
+    lambda rests at lambda_0 exp(0.15 progress / 0.02) and not at its maximum.
     """
 
     witnesses = True
@@ -186,12 +235,16 @@ class Progress(nn.Module):
         return loss, {"multiplier": multiplier, "constraint": constraint}
 
     def dual_step(self, values: dict[str, Tensor]) -> None:
-        """Leave lambda as it is: batches of the replay say nothing of new episodes."""
+        """Leave lambda as it is: replayed batches hold no information on new episodes."""
 
     @torch.no_grad()
     def witness(self, values: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Take in the terms of a finished episode, before any of its rows is learned from; return metrics."""
-        config, new = self.config, constraint_of(self.config, values).float()
+        """Adapt lambda to the terms of a finished episode that no update has seen.
+
+        Returns metrics.
+        """
+        config = self.config
+        new = constraint_of(config, values).float()
         metrics = {"new_constraint": new}
         if self.episodes >= WINDOW:
             middle = self.past.median()
@@ -200,7 +253,9 @@ class Progress(nn.Module):
             self.level.copy_(torch.maximum(middle, leaked))
             slack = ((new - self.level) / spread - config.progress).clamp(-2, 2)
             self.log_multiplier.sub_(STEP * slack + LEAK * (self.log_multiplier - self.start))
-            self.log_multiplier.clamp_(math.log(config.multiplier_min), math.log(config.multiplier_max))
+            self.log_multiplier.clamp_(
+                math.log(config.multiplier_min), math.log(config.multiplier_max)
+            )
             metrics |= {"level": self.level.clone(), "slack": slack}
         self.past[self.episodes % WINDOW] = new
         self.episodes += 1
@@ -208,11 +263,18 @@ class Progress(nn.Module):
 
 
 def make_rule(config: ObjectiveConfig) -> nn.Module:
-    """The rule that the table asks for. Errors: UserError when the constraint names a term that the table lacks."""
+    """Return the rule of a config.
+
+    Raises: UserError when the constraint names a term that is not in the table.
+    """
     for name in config.constraint:
         if name not in config.terms:
             where = "world_model.objective.constraint"
-            raise UserError(f"the constraint names {name!r}, which is not in the table", where, nearest(name, config.terms))
+            raise UserError(
+                f"the constraint names {name!r}, which is not in the table",
+                where,
+                nearest(name, config.terms),
+            )
     if not config.constraint:
         return FixedWeights(config)
     return Progress(config) if config.progress else Lagrangian(config)

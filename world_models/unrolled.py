@@ -1,4 +1,6 @@
-"""The recurrent cell over T steps as one function, its gradient by hand: on a CPU torch's own costs more than the products.
+"""The recurrent cell over T steps as one function with a hand-written gradient.
+
+On a CPU the gradient of torch would cost more than the matrix products.
 
 Shapes: T steps, N rows, D deterministic state.
 """
@@ -6,24 +8,30 @@ Shapes: T steps, N rows, D deterministic state.
 import torch
 from torch.nn import functional as F
 
-EPSILON = 1e-5  # nn.LayerNorm's
+EPSILON = 1e-5  # that of nn.LayerNorm
 silu_backward = torch.ops.aten.silu_backward.default
 layer_norm_backward = torch.ops.aten.native_layer_norm_backward.default
 
 
 class Unrolled(torch.autograd.Function):
-    """`Recurrence.forward` step after step with dense weights, (D, D) and (D, 3 D); see `Recurrence.unroll`.
+    """`Recurrence.forward` over all steps, with dense weights (D, D) and (D, 3 D); see
+    `Recurrence.unroll`.
 
-    A step of the backward pass holds only what depends on the step after it. All else is done once over all steps.
+    The loop of the backward pass holds only what depends on the step after it. All else is done
+    once, over all steps.
     """
 
     @staticmethod
-    def forward(ctx, state, drive, keep, recurrent, recurrent_bias, gates, gates_bias, scale, shift):
+    def forward(
+        ctx, state, drive, keep, recurrent, recurrent_bias, gates, gates_bias, scale, shift
+    ):
         size = state.shape[-1]
         drive = drive + recurrent_bias
         bias = gates_bias.clone()
         bias[2 * size :] -= 1  # see Recurrence.forward
-        before, summed, candidates, states = (torch.empty(drive.shape, dtype=drive.dtype) for _ in range(4))
+        before, summed, candidates, states = (
+            torch.empty(drive.shape, dtype=drive.dtype) for _ in range(4)
+        )
         gate = drive.new_empty(*drive.shape[:-1], 3 * size)
         resets, raws, updates = (part.unbind() for part in gate.split(size, -1))
         for t, now in enumerate(drive.unbind()):
@@ -33,7 +41,9 @@ class Unrolled(torch.autograd.Function):
             torch.addmm(bias, hidden, gates, out=gate[t])
             torch.mul(resets[t].sigmoid_(), raws[t], out=candidates[t]).tanh_()
             state = torch.lerp(before[t], candidates[t], updates[t].sigmoid_(), out=states[t])
-        ctx.save_for_backward(before, summed, gate, candidates, keep, recurrent, gates, scale, shift)
+        ctx.save_for_backward(
+            before, summed, gate, candidates, keep, recurrent, gates, scale, shift
+        )
         return states
 
     @staticmethod
@@ -43,10 +53,13 @@ class Unrolled(torch.autograd.Function):
         shape = scale.shape
         reset, raw, update = gate.chunk(3, -1)
         normed, *moments = torch.native_layer_norm(summed, shape, scale, shift, EPSILON)
-        # By these the gradient of a new state becomes that of its candidate, then of reset, candidate and update gate.
+        # These factors turn the gradient of a new state into that of its candidate, then of reset,
+        # candidate and update gate.
         through = update * (1 - candidates.square())
         of_reset = through * raw * reset * (1 - reset)
-        factors = torch.stack([of_reset, through * reset, (candidates - before) * update * (1 - update)], -2)
+        factors = torch.stack(
+            [of_reset, through * reset, (candidates - before) * update * (1 - update)], -2
+        )
         stays = 1 - update
         of_gates = torch.empty_like(factors)  # (T, N, 3, D)
         of_normed, of_drive = torch.empty_like(summed), torch.empty_like(summed)
@@ -62,6 +75,8 @@ class Unrolled(torch.autograd.Function):
         before, summed, hidden, of_normed, of_sums = flat
         of_gates = of_gates.flatten(2).flatten(0, 1)
         moments = (moment.flatten(0, 1) for moment in moments)
-        _, *of_norm = layer_norm_backward(of_normed, summed, shape, *moments, scale, shift, [False, True, True])
+        _, *of_norm = layer_norm_backward(
+            of_normed, summed, shape, *moments, scale, shift, [False, True, True]
+        )
         products = before.t() @ of_sums, of_sums.sum(0), hidden.t() @ of_gates, of_gates.sum(0)
         return onward, of_drive, None, *products, *of_norm

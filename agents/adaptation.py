@@ -1,7 +1,8 @@
-"""A latent policy becomes better at one game by a few first-order steps in imagination, on frames of that game.
+"""Adaptation of a latent policy to one game by a few first-order steps in imagination.
 
-Steps move relation and modes only, or the whole actor; world model and its dynamics stay. `reptile` and `fomaml` choose where
-such steps begin (Nichol et al., arXiv 1803.02999; Finn et al., arXiv 1703.03400, without second derivatives).
+The steps use frames of that game. They change relation and modes only, or the whole actor; the
+world model is frozen. `reptile` and `fomaml` learn the initial parameters of such steps (Nichol et
+al., arXiv 1803.02999; Finn et al., arXiv 1703.03400, without second derivatives).
 
 Shapes: B batch, T time, N starts, D descriptor, K modes.
 """
@@ -18,26 +19,30 @@ from foreground.world_models.rssm import State
 from foreground.world_models.terms import TrainSequence
 
 Batch = dict[str, Tensor]
-CLIP, EPSILON = 100.0, 1e-8
+CLIP = 100.0
+EPSILON = 1e-8
 
 
 class Adaptation:
-    """First-order steps of one agent, which is changed in place.
+    """First-order steps of one agent, in place.
 
-    scope   "relation": relation and modes; "actor": the policy, too. The critics follow in both
-    rate    of each step, by Adam, which begins anew for each game
+    scope   "relation": relation and modes; "actor": the policy as well. Critics are trained in both
+    rate    learning rate of Adam, which is reset for each game
     """
 
     SCOPES = ("relation", "actor")
 
     def __init__(self, agent: WorldModelAgent, scope: str, rate: float):
-        self.agent, self.rate = agent, rate
+        self.agent = agent
+        self.rate = rate
         relation = [*agent.actor.relation.parameters(), *agent.modes.choice.parameters()]
-        self.parameters: list[nn.Parameter] = relation + (list(agent.actor.policy.parameters()) if scope == "actor" else [])
+        self.parameters: list[nn.Parameter] = relation + (
+            list(agent.actor.policy.parameters()) if scope == "actor" else []
+        )
         self.restart()
 
     def restart(self) -> None:
-        """Forget the moments of Adam: another game begins."""
+        """Reset the moments of Adam for another game."""
         critics = list(self.agent.actor_critic.critics.parameters())
         self.optimisers = {
             "adapted": Optimiser("adapted", self.parameters, self.rate, CLIP, EPSILON),
@@ -45,23 +50,27 @@ class Adaptation:
         }
 
     def step(self, batch: Batch, game: Tensor) -> None:
-        """One step on starts out of a batch (B, T, ...), all of them in the game (D,)."""
+        """Take one step from states of a batch (B, T, ...), all in the game (D,)."""
         descend(self.optimisers, self.losses(batch, game))
         for critic in self.agent.actor_critic.critics.values():
-            critic.follow(1.0)  # few steps: no time for slow copies
+            critic.update_target(1.0)  # too few steps for slow target networks
 
     def losses(self, batch: Batch, game: Tensor) -> dict[str, Tensor]:
-        """{"adapted": minus the imagined return, "critic": its loss} on a batch."""
-        agent, start = self.agent, self.starts(batch, game)
+        """Return {"adapted": minus the imagined return, "critic": its loss} on a batch."""
+        agent = self.agent
+        start = self.starts(batch, game)
         games = game.expand(len(start.deterministic), -1)
-        losses = agent.learners["modes"].judge(start, games)
+        losses = agent.learners["modes"].behaviour_losses(start, games)
         value = agent.modes.values(agent.actor_critic, start.feature, games)  # (N, K)
         scale = agent.actor_critic.scales["game"].scale[agent.modes.nearest(games)]
         expected = (agent.modes(games).exp() * value).sum(-1) / scale
         return {"adapted": losses["actor"] - expected.mean(), "critic": losses["critic"]}
 
     def starts(self, batch: Batch, game: Tensor) -> State:
-        """States of a batch, those of the game where it has any: each with what its sequence tells of the physics."""
+        """Return states of a batch, those of the game where it has any.
+
+        Each holds what its sequence shows of the physics.
+        """
         agent = self.agent
         seen = (batch[name].to(agent.device) for name in ("image", "action", "is_first"))
         with torch.no_grad():
@@ -70,21 +79,30 @@ class Adaptation:
         state = state.map(lambda x: x[own] if own.any() else x)
         return some_of(state.map(lambda x: x.unsqueeze(1)), agent.config.actor_critic.imag_starts)
 
-    # ----------------------------------------------------------------------------------------- where steps begin from
+    # ------------------------------------------------------------------------ initial parameters
 
     def snapshot(self) -> list[Tensor]:
-        """The adapted parameters as they are."""
+        """Return a copy of the adapted parameters."""
         return [parameter.detach().clone() for parameter in self.parameters]
 
     @torch.no_grad()
     def restore(self, values: list[Tensor]) -> None:
-        """Put them back."""
+        """Restore a `snapshot`."""
         for parameter, value in zip(self.parameters, values):
             parameter.copy_(value)
 
 
-def reptile(adaptation: Adaptation, batches: Iterator[Batch], games: Tensor, rounds: int, steps: int, share: float) -> None:
-    """Each round: `steps` in one of the games (M, D), then `share` of the way from where they began to where they led."""
+def reptile(
+    adaptation: Adaptation,
+    batches: Iterator[Batch],
+    games: Tensor,
+    rounds: int,
+    steps: int,
+    share: float,
+) -> None:
+    """In each round take `steps` in one of the games (M, D), then move by `share` towards their
+    result.
+    """
 
     def take(begin: list[Tensor], game: Tensor) -> None:
         ends = adaptation.snapshot()
@@ -93,8 +111,19 @@ def reptile(adaptation: Adaptation, batches: Iterator[Batch], games: Tensor, rou
     _rounds(adaptation, batches, games, rounds, steps, take)
 
 
-def fomaml(adaptation: Adaptation, batches: Iterator[Batch], games: Tensor, rounds: int, steps: int, rate: float) -> None:
-    """Each round: `steps` in one of the games (M, D), then the gradient there, on another batch, is followed from the start."""
+def fomaml(
+    adaptation: Adaptation,
+    batches: Iterator[Batch],
+    games: Tensor,
+    rounds: int,
+    steps: int,
+    rate: float,
+) -> None:
+    """In each round take `steps` in one of the games (M, D); apply the gradient there to the
+    initial parameters.
+
+    That gradient is of another batch.
+    """
     outer = Optimiser("outer", adaptation.parameters, rate, CLIP, EPSILON)
 
     def take(begin: list[Tensor], game: Tensor) -> None:
@@ -112,9 +141,11 @@ def fomaml(adaptation: Adaptation, batches: Iterator[Batch], games: Tensor, roun
 META = {"reptile": reptile, "fomaml": fomaml}
 
 
-def _judges(agent: WorldModelAgent) -> nn.ModuleDict:
-    """Critics and scales: what a game's steps change beside what is adapted."""
-    return nn.ModuleDict({"critics": agent.actor_critic.critics, "scales": agent.actor_critic.scales})
+def _critics_and_scales(agent: WorldModelAgent) -> nn.ModuleDict:
+    """Return critics and scales, which a game's steps change besides the adapted parameters."""
+    return nn.ModuleDict(
+        {"critics": agent.actor_critic.critics, "scales": agent.actor_critic.scales}
+    )
 
 
 def _rounds(
@@ -126,17 +157,19 @@ def _rounds(
     take: Callable[[list[Tensor], Tensor], None],
 ) -> None:
     for index in range(rounds):
-        game, begin, judges = games[index % len(games)], adaptation.snapshot(), _judges(adaptation.agent)
-        known = {name: value.clone() for name, value in judges.state_dict().items()}
+        game = games[index % len(games)]
+        begin = adaptation.snapshot()
+        critics = _critics_and_scales(adaptation.agent)
+        known = {name: value.clone() for name, value in critics.state_dict().items()}
         adaptation.restart()
         for _ in range(steps):
             adaptation.step(next(batches), game)
         take(begin, game)
-        judges.load_state_dict(known)  # they judge every game; one's steps are not the next one's
+        critics.load_state_dict(known)  # one game's steps must not affect the next game
 
 
 def fit_reward(agent: WorldModelAgent, batches: Iterator[Batch], steps: int, rate: float) -> None:
-    """The head of the reward learns what a game pays, on `steps` batches of its frames; nothing else of the model moves."""
+    """Train the reward head on `steps` batches of a game; the rest of the model is frozen."""
     term = agent.world_model.terms["games"]
     optimiser = {"reward": Optimiser("reward", list(term.parameters()), rate, CLIP, EPSILON)}
     for _ in range(steps):
@@ -144,5 +177,8 @@ def fit_reward(agent: WorldModelAgent, batches: Iterator[Batch], steps: int, rat
         seen = batch["image"], batch["action"], batch["is_first"]
         with torch.no_grad():
             embedding, states = agent.world_model.observe(*seen)
-        rollout = TrainSequence(*seen[:2], batch["reward"], batch["is_first"], embedding, states, {"game": batch["game"]})
-        descend(optimiser, {"reward": -term(rollout)[0]})
+        extra = {"game": batch["game"]}
+        sequence = TrainSequence(
+            *seen[:2], batch["reward"], batch["is_first"], embedding, states, extra
+        )
+        descend(optimiser, {"reward": -term(sequence)[0]})

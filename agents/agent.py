@@ -1,4 +1,4 @@
-"""The agent: a world model, a commander and learners, put together. `base.py` has its contract.
+"""The agent: a world model, a commander and learners. `base.py` has its interface.
 
 Methods differ in their configuration only: a preset names the commander and the learners.
 Shapes: B batch, T time, N environments or starts, A action, C condition, F features.
@@ -35,10 +35,13 @@ class WorldModelAgent(nn.Module):
         super().__init__()
         kind = registry.find_commander(config.commander)
         kind.check(config, spaces)
-        self.config, self.spaces, self.device = config, spaces, torch.device(device)
+        self.config = config
+        self.spaces = spaces
+        self.device = torch.device(device)
         self.skills = Skills(config.skill)
         self.world_model = WorldModel(config.world_model, spaces)
-        self.discovery = self.modes = None  # modules of those learners and commanders that have them
+        # Modules of the learners and commanders that have them.
+        self.discovery = self.modes = None
         self.commander: OwnCommander = kind(config, spaces, self.world_model)
         self._add(self.commander.modules)
         self.learners: dict[str, Learner] = {}
@@ -53,7 +56,7 @@ class WorldModelAgent(nn.Module):
             setattr(self, name, module)
 
     def _begin(self) -> None:
-        """Make what needs the weights in their place: optimisers, average, compiled parts."""
+        """Make what needs the weights on their device: optimisers, average, compiled parts."""
         records = self.device.type == "cuda" and self.config.cuda_graphs != "false"
         self.optimisers: dict[str, Optimiser] = {}
         for learner in self.learners.values():
@@ -66,31 +69,35 @@ class WorldModelAgent(nn.Module):
     def _compiles(self, choice: str, records: bool) -> bool:
         """Return whether to compile.
 
-        auto: what is recorded, where there are a C compiler and Python's headers. Unrecorded, the
-        parts cost more to call than they save.
+        auto: where CUDA graphs are recorded, and there are a C compiler and Python's headers.
+        Without CUDA graphs the calls cost more than compiling saves.
         """
         if choice != "auto" or not records:
             return choice == "true"
         compiler = shutil.which("cc") or shutil.which("gcc")
         if compiler and Path(sysconfig.get_path("include"), "Python.h").exists():
             return True
-        lacking, package = ("Python.h", "python3-dev") if compiler else ("C compiler", "gcc")
-        warnings.warn(f"no {lacking}: the update runs uncompiled, and slower; install {package}", stacklevel=2)
+        missing, package = ("Python.h", "python3-dev") if compiler else ("C compiler", "gcc")
+        warnings.warn(
+            f"no {missing}: the update runs uncompiled, and slower; install {package}", stacklevel=2
+        )
         return False
 
     def compile_parts(self, **options) -> None:
-        """Compile what an update calls, by `options` of torch.compile.
+        """Compile the parts of an update, with `options` of torch.compile.
 
-        Acting and evaluating leave it aside, see `uncompiled`. Whole losses, with their loops over
-        time unrolled, take minutes to compile and are slower then.
+        Acting and evaluation run uncompiled, see `uncompiled`. Whole losses, with their loops over
+        time unrolled, take minutes to compile and are slower.
         """
         for learner in self.learners.values():
             learner.compile_parts(**options)
 
     @property
     def spec(self) -> AgentSpec:
-        """What it stores, and whether it renders and explores."""
-        layout = {"condition": ((self.spaces.condition,), np.float32)} if self.spaces.condition else {}
+        """The fields that the agent stores, and whether it renders and explores."""
+        layout = (
+            {"condition": ((self.spaces.condition,), np.float32)} if self.spaces.condition else {}
+        )
         renders = any(learner.renders for learner in self.learners.values())
         return AgentSpec(layout, renders, self.commander.explores, self.world_model.rule.witnesses)
 
@@ -123,43 +130,49 @@ class WorldModelAgent(nn.Module):
         explore: bool = True,
         commander: Commander | None = None,
     ) -> tuple[Tensor, Memory]:
-        """Images uint8 (N, H, W, C), is_first (N,) -> actions (N, A) in [-1, 1], new memory.
+        """Return actions (N, A) in [-1, 1] and the new memory.
 
-        Without `explore` latent, condition and action are the modes of their distributions:
-        evaluation is deterministic.
-
-        commander   chooses the condition in place of the agent's own
+        image      uint8 (N, H, W, C)
+        is_first   bool (N,)
+        explore    without it latent, condition and action are the modes of their distributions,
+                   so that evaluation is deterministic
+        commander  replaces the agent's own
         """
-        # A copy: memory keeps the image, and an environment may draw the next one into the same array.
-        image, is_first = image.to(self.device, copy=True), is_first.to(self.device)
-        # Seen when it is asked for: a prior draws before the world model does.
-        see = functools.cache(lambda: self.perceive(memory, image, is_first, explore))
+        # A copy: memory keeps the image, and an environment may write the next one to the same
+        # array.
+        image = image.to(self.device, copy=True)
+        is_first = is_first.to(self.device)
+        # Lazy, so that a prior draws random numbers before the world model does.
+        see = functools.cache(lambda: self.observe_step(memory, image, is_first, explore))
         held = (commander or self.commander)(memory, see, is_first, explore)
-        state, noise = see(), self.noise(memory, explore)
-        condition = held.condition if memory.game is None else torch.cat([held.condition, memory.game], -1)
-        action = self.choose(state, condition, noise if explore else None)
+        state = see()
+        noise = self.noise(memory, explore)
+        condition = (
+            held.condition if memory.game is None else torch.cat([held.condition, memory.game], -1)
+        )
+        action = self.select_action(state, condition, noise if explore else None)
         return action, Memory(state, action, image, held.condition, held.age, memory.game, noise)
 
     def noise(self, memory: Memory, explore: bool) -> Tensor | None:
-        """Return the noise (N, A) of the next action, in deviations of the policy.
+        """Return the noise (N, A) of the next action, in standard deviations of the policy.
 
-        Without `explore` it is that of the last action.
+        Without `explore` it is the noise of the last action.
         """
         if memory.noise is None or not explore:
             return memory.noise
         return next_noise(memory.noise, self.config.actor_critic.noise_correlation)
 
     @uncompiled
-    def perceive(self, memory: Memory, image: Tensor, is_first: Tensor, sample: bool) -> State:
-        """Return the state after an image; its mode where nothing is sampled."""
+    def observe_step(self, memory: Memory, image: Tensor, is_first: Tensor, sample: bool) -> State:
+        """Return the state after an image; without `sample` its mode."""
         seen = image.to(self.device), memory.action, is_first.to(self.device)
         return self.world_model.filter(memory.state, memory.image, *seen, sample=sample)
 
     @uncompiled
-    def choose(self, state: State, condition: Tensor, noise: Tensor | None = None) -> Tensor:
-        """Return the action in a state under a condition; without noise the policy's mean.
+    def select_action(self, state: State, condition: Tensor, noise: Tensor | None = None) -> Tensor:
+        """Return the action (N, A) in states (N, ...) under conditions (N, C).
 
-        (N, ...), (N, C), (N, A) -> (N, A)
+        noise   (N, A), in standard deviations of the policy; none: the mean
         """
         policy = self.actor(ActorCritic.inputs(state, condition))
         return (policy.mean if noise is None else policy.mean + policy.std * noise).clamp(-1, 1)
@@ -169,14 +182,16 @@ class WorldModelAgent(nn.Module):
     def update(self, batch: Batch) -> Metrics:
         """Take one step of every learner on a batch (B, T, ...); return detached metrics.
 
-        Raise Divergence when a loss or a gradient is not finite; the weights of that module are
-        then untouched.
+        Raises: Divergence when a loss or a gradient is not finite. The weights of that module are
+        then unchanged.
         """
-        step = Step({name: tensor.to(self.device, non_blocking=True) for name, tensor in batch.items()})
+        step = Step(
+            {name: tensor.to(self.device, non_blocking=True) for name, tensor in batch.items()}
+        )
         metrics: Metrics = {}
         for learner in self.learners.values():
             metrics |= learner(step)
-        self.average.follow()
+        self.average.update()
         return detached(metrics)
 
     @uncompiled
@@ -188,13 +203,15 @@ class WorldModelAgent(nn.Module):
     @uncompiled
     @torch.no_grad()
     def render(self, batch: Batch) -> Tensor:
-        """Return what the latent keeps of each image: batch (B, T, ...) -> uint8 (B, T, H, W, C)."""
+        """Return images decoded from the latent: batch (B, T, ...) -> uint8 (B, T, H, W, C)."""
         seen = (batch[name].to(self.device) for name in ("image", "action", "is_first"))
         _, states = self.world_model.observe(*seen)
         return self.world_model.decode(states.state.feature)
 
     def parameters_by_module(self) -> dict[str, int]:
-        """Return the number of parameters of each part; what nothing trains is marked as frozen."""
+        """Return the number of parameters of each part; parts that nothing trains are marked as
+        frozen.
+        """
         parts = {k: m for k, m in self.world_model.named_children() if k not in ("terms", "rule")}
         parts |= dict(self.world_model.terms.items())
         own = {k: m for k, m in self.named_children() if k not in ("world_model", "actor_critic")}
@@ -213,7 +230,7 @@ class WorldModelAgent(nn.Module):
         return training_state(self, self.optimisers) | self.average.state()
 
     def load_training_state(self, state: dict, optimisers: bool = True) -> None:
-        """Take over what `training_state` gave; without optimisers the averaged weights."""
+        """Load a `training_state`; without optimisers its averaged weights."""
         load_training_state(self, self.optimisers if optimisers else {}, state)
         self.average.load(state)
         if not optimisers:

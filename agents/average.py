@@ -1,7 +1,8 @@
-"""A moving average of an agent's weights, with which it is evaluated (Polyak and Juditsky 1992).
+"""A moving average of an agent's weights for evaluation (Polyak and Juditsky 1992).
 
-Actor and critics chase each other and the latent code moves under both, so that the policy of one update is a lottery
-ticket: at constant rates held-out returns of one run went from 177 to 367 within 60,000 frames.
+Actor, critics and the latent code change together, so that the policy of a single update is a noisy
+sample. At constant rates the held-out return of one run varied between 177 and 367 within 60,000
+frames.
 """
 
 import contextlib
@@ -12,16 +13,20 @@ from torch import Tensor, nn
 
 
 class WeightAverage:
-    """The average of a module's parameters over the last 1 / (1 - decay) updates; decay 0: the parameters themselves."""
+    """The average of a module's parameters over 1 / (1 - decay) updates; decay 0: no average."""
 
     def __init__(self, module: nn.Module, decay: float):
-        self.decay, self.updates = decay, 0
+        self.decay = decay
+        self.updates = 0
         self.weights = dict(module.named_parameters()) if decay else {}
         self.values: dict[str, Tensor] = {}
 
     @torch.no_grad()
-    def follow(self) -> None:
-        """Take the parameters of now in. Early averages are over few updates, so that they do not hold the first weights."""
+    def update(self) -> None:
+        """Take in the current parameters.
+
+        Early averages are over few updates, so that the initial weights are soon forgotten.
+        """
         if not self.decay:
             return
         self.updates += 1
@@ -29,7 +34,9 @@ class WeightAverage:
             self.values = {name: weight.detach().clone() for name, weight in self.weights.items()}
             return
         rate = max(1 - self.decay, 10 / (10 + self.updates))
-        torch._foreach_lerp_(list(self.values.values()), [self.weights[name] for name in self.values], rate)
+        torch._foreach_lerp_(
+            list(self.values.values()), [self.weights[name] for name in self.values], rate
+        )
 
     @torch.no_grad()
     def apply(self) -> None:
@@ -39,7 +46,7 @@ class WeightAverage:
 
     @contextlib.contextmanager
     def applied(self) -> Iterator[None]:
-        """The average within the block, the parameters of now after it."""
+        """Use the average within the block, and restore the current parameters after it."""
         kept = {name: self.weights[name].detach().clone() for name in self.values}
         self.apply()
         try:
@@ -50,14 +57,18 @@ class WeightAverage:
                     self.weights[name].copy_(value)
 
     def state(self) -> dict:
-        """Everything that a resumed run needs: {"average": ...}, or nothing where there is no average yet."""
-        return {"average": {"values": dict(self.values), "updates": self.updates}} if self.values else {}
+        """Return what a resumed run needs: {"average": ...}, or {} before the first update."""
+        return (
+            {"average": {"values": dict(self.values), "updates": self.updates}}
+            if self.values
+            else {}
+        )
 
     @torch.no_grad()
     def load(self, state: dict) -> None:
-        """Take over what `state` gave; without it the average begins with the parameters of now.
+        """Load a `state`; where it has no average, start from the current parameters.
 
-        Errors: ValueError where it is not of these parameters.
+        Raises: ValueError when it belongs to other parameters.
         """
         kept = state.get("average") if self.decay else None
         if kept is None:
@@ -65,9 +76,14 @@ class WeightAverage:
             return
         values, updates = kept["values"], kept["updates"]
         same = values.keys() == self.weights.keys()
-        if not same or any(values[name].shape != weight.shape for name, weight in self.weights.items()):
+        if not same or any(
+            values[name].shape != weight.shape for name, weight in self.weights.items()
+        ):
             raise ValueError("the averaged weights are not those of this agent")
         if type(updates) is not int or updates < 0:
             raise ValueError("the average counts no updates")
-        self.values = {name: torch.empty_like(w, requires_grad=False).copy_(values[name]) for name, w in self.weights.items()}
+        self.values = {
+            name: torch.empty_like(w, requires_grad=False).copy_(values[name])
+            for name, w in self.weights.items()
+        }
         self.updates = updates

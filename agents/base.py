@@ -30,10 +30,10 @@ Metrics = dict[str, Tensor]
 class AgentSpec:
     """What training and evaluation need to know of an agent before it acts.
 
-    layout    what it adds to each row of the replay, read from its memory
+    layout    fields that it adds to each row of the replay, read from its memory
     renders   whether it has a trained decoder
-    explores  whether its actions have noise; without, only its commander explores
-    witnesses whether it wants to see each new episode before learning from it
+    explores  whether its actions have noise; otherwise only its commander explores
+    witnesses whether it sees each new episode before learning from it
     """
 
     layout: Layout
@@ -43,7 +43,7 @@ class AgentSpec:
 
 
 class Agent(Protocol):
-    """What training and evaluation ask of every agent."""
+    """The interface of every agent."""
 
     device: torch.device
 
@@ -61,35 +61,38 @@ class Agent(Protocol):
         explore: bool = True,
         commander: "Commander | None" = None,
     ) -> tuple[Tensor, Memory]:
-        """Images uint8 (N, H, W, 3), is_first (N,) -> actions (N, A) in [-1, 1], new memory.
+        """Return actions (N, A) in [-1, 1] and the new memory.
 
-        Without `explore` nothing is sampled. `commander` stands in for the agent's own.
+        image      uint8 (N, H, W, 3)
+        is_first   bool (N,)
+        explore    whether to sample
+        commander  replaces the agent's own
         """
 
     def update(self, batch: Batch) -> Metrics:
         """Take one step of every learner on a batch (B, T, ...).
 
-        Raise Divergence for numbers that are not finite.
+        Raises: Divergence when a loss or gradient is not finite.
         """
 
     def witness(self, episode: Batch) -> Metrics:
-        """Look at a finished episode (1, T, ...) that no update has seen, where the spec says so."""
+        """Look at a finished episode (1, T, ...) that no update has seen, if `spec.witnesses`."""
 
     def render(self, batch: Batch) -> Tensor:
-        """Return what the latent keeps of each image: batch (B, T, ...) -> uint8 (B, T, H, W, 3)."""
+        """Return images decoded from the latent: batch (B, T, ...) -> uint8 (B, T, H, W, 3)."""
 
     def training_state(self) -> dict:
-        """Return everything that learning changes; `state_dict` has the weights alone."""
+        """Return everything that learning changes; `state_dict` has the weights only."""
 
     def load_training_state(self, state: dict, optimisers: bool = True) -> None:
-        """Take over what `training_state` gave; without optimisers for evaluation."""
+        """Load a `training_state`, for evaluation without optimisers."""
 
 
 # ------------------------------------------------------------------------ who chooses, and when
 
 
 class Held(NamedTuple):
-    """The condition of each environment, and for how many steps it has been held."""
+    """The condition of each environment, and the number of steps for which it has been held."""
 
     condition: Tensor  # (N, C)
     age: Tensor  # int (N,)
@@ -98,7 +101,9 @@ class Held(NamedTuple):
 class Commander(Protocol):
     """Chooses the condition that the policy acts under, and holds it."""
 
-    def __call__(self, memory: Memory, see: Callable[[], State], is_first: Tensor, explore: bool) -> Held:
+    def __call__(
+        self, memory: Memory, see: Callable[[], State], is_first: Tensor, explore: bool
+    ) -> Held:
         """Return the condition for this step.
 
         see   returns the state after this step's image; a prior does not call it
@@ -106,20 +111,20 @@ class Commander(Protocol):
 
 
 class Starts(NamedTuple):
-    """Where imagination begins, and under what."""
+    """Start states of imagination, and their conditions."""
 
     state: State  # (N, ...)
-    condition: Tensor | None  # (N, C), all that the policy sees beside the state
-    member: Tensor | None = None  # (N, M), one-hot: the game whose scale of returns is each start's
+    condition: Tensor | None  # (N, C), the policy's input besides the state
+    member: Tensor | None = None  # (N, M), one-hot: the game whose scale of returns applies
     game: Tensor | None = None  # (N, D)
 
 
 class OwnCommander(Commander, Protocol):
-    """The commander that an agent is built with: it also builds the networks of the policy.
+    """The commander that an agent is built with; it also builds the networks of the policy.
 
-    modules   its networks, by the names that the checkpoint has them under
-    actor     of them, what acts under a condition
-    learned   parameters that imagination trains in the actor
+    modules   its networks, by their names in the checkpoint
+    actor     the one of them that acts under a condition
+    learned   parameters of the actor that imagination trains
     explores  whether actions have noise
     """
 
@@ -131,11 +136,11 @@ class OwnCommander(Commander, Protocol):
     def initial(self, number: int, device: torch.device) -> dict[str, Tensor]:
         """Return fields of the memory before the first image.
 
-        `condition` (N, C), and `game` (N, D) where the commander reads that.
+        These are `condition` (N, C), and `game` (N, D) where the commander reads it.
         """
 
     def starts(self, state: State, batch: Batch) -> Starts:
-        """Choose where imagination begins among states (B, T, ...) of a batch."""
+        """Choose start states of imagination among the states (B, T, ...) of a batch."""
 
 
 # -------------------------------------------------------------------------------------- learning
@@ -143,17 +148,17 @@ class OwnCommander(Commander, Protocol):
 
 @dataclass
 class Step:
-    """One update under way: what the learners before have found."""
+    """The data of one update, passed from learner to learner."""
 
     batch: Batch  # on the device, (B, T, ...)
-    state: State | None = None  # (B, T, ...), detached; from the learner of the world model
-    starts: Starts | None = None  # from imagination
+    state: State | None = None  # (B, T, ...), detached; set by the learner of the world model
+    starts: Starts | None = None  # set by imagination
 
 
 class Learner(Protocol):
     """One part of an update. See `registry.learner` and `learners.py:Part`.
 
-    modules     networks that it adds to the agent, by the names that the checkpoint has them under
+    modules     networks that it adds to the agent, by their names in the checkpoint
     optimisers  by name
     renders     whether it trains a decoder, or has a trained one
     """

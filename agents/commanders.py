@@ -1,4 +1,4 @@
-"""Who chooses the condition of the policy, and when: for skills, modes and plans alike.
+"""Commanders choose the condition of the policy and hold it: skills, modes and plans alike.
 
 Shapes: N environments or starts, C condition.
 """
@@ -19,15 +19,15 @@ from foreground.world_models.rssm import State
 from foreground.world_models.world_model import Spaces, WorldModel, known_rows
 
 
-def due(memory: Memory, is_first: Tensor, hold: int) -> Tensor:
-    """Return where a new condition is chosen: at resets and after `hold` steps, bool (N,)."""
-    return is_first | (memory.age >= hold)
+def due(memory: Memory, is_first: Tensor, duration: int) -> Tensor:
+    """Return where a new condition is chosen, bool (N,): at resets and after `duration` steps."""
+    return is_first | (memory.age >= duration)
 
 
-def renewed(memory: Memory, where: Tensor, condition: Tensor) -> Held:
-    """Return the memory's condition, replaced by `condition` (N, C) `where` (N,) one was due.
+def resampled(memory: Memory, where: Tensor, condition: Tensor) -> Held:
+    """Return the memory's condition, replaced by `condition` (N, C) in the rows `where` (N,).
 
-    Its age counts this step.
+    Its age includes this step.
     """
     kept = torch.where(where.unsqueeze(-1), condition, memory.condition)
     return Held(kept, torch.where(where, 0, memory.age) + 1)
@@ -39,14 +39,16 @@ class Fixed:
     def __init__(self, condition: Tensor):
         self.condition = condition
 
-    def __call__(self, memory: Memory, see: Callable[[], State], is_first: Tensor, explore: bool) -> Held:
+    def __call__(
+        self, memory: Memory, see: Callable[[], State], is_first: Tensor, explore: bool
+    ) -> Held:
         condition = self.condition.to(memory.condition.device)
-        return renewed(memory, is_first, condition)._replace(condition=condition)
+        return resampled(memory, is_first, condition)._replace(condition=condition)
 
 
 @registry.commander("skill_prior")
 class SkillPrior:
-    """Draws skills from their prior and holds each for a while; of size 0 nothing is chosen."""
+    """Draws skills from their prior and holds each for its duration; size 0 means no skills."""
 
     explores = True
 
@@ -62,15 +64,26 @@ class SkillPrior:
             what = "the reward 'game' is for policies of modes"
             raise UserError(what, "actor_critic.rewards", "choose --agent mra, or task=1")
         if config.modes.num_modes:
-            raise UserError("this agent has no modes", "modes.num_modes", "choose --agent mra, or leave it out")
+            raise UserError(
+                "this agent has no modes", "modes.num_modes", "choose --agent mra, or leave it out"
+            )
         if config.hierarchy.duration:
-            raise UserError("this agent has no hierarchy", "hierarchy.duration", "choose --agent hierarchical, or leave it out")
+            raise UserError(
+                "this agent has no hierarchy",
+                "hierarchy.duration",
+                "choose --agent hierarchical, or leave it out",
+            )
         if spaces.condition != config.skill.size:
-            raise ValueError(f"a condition of size {spaces.condition} for skills of size {config.skill.size}")
+            raise ValueError(
+                f"a condition of size {spaces.condition} for skills of size {config.skill.size}"
+            )
 
     def __init__(self, config: AgentConfig, spaces: Spaces, model: WorldModel):
-        self.config, self.skills = config, Skills(config.skill)
-        actor_critic = ActorCritic(config.actor_critic, model.rssm.feature_size, spaces.action, spaces.condition)
+        self.config = config
+        self.skills = Skills(config.skill)
+        actor_critic = ActorCritic(
+            config.actor_critic, model.rssm.feature_size, spaces.action, spaces.condition
+        )
         self.modules = {"actor_critic": actor_critic}
         self.actor = actor_critic.actor
         self.learned = list(self.actor.parameters())
@@ -79,17 +92,18 @@ class SkillPrior:
         """Return skills that are replaced at the first reset."""
         return {"condition": self.skills.draw(number, device)}
 
-    def __call__(self, memory: Memory, see: Callable[[], State], is_first: Tensor, explore: bool) -> Held:
+    def __call__(
+        self, memory: Memory, see: Callable[[], State], is_first: Tensor, explore: bool
+    ) -> Held:
         if not self.skills.size:
             return Held(memory.condition, memory.age)
         drawn = self.skills.draw(len(is_first), memory.condition.device)
-        return renewed(memory, due(memory, is_first, self.config.skill.duration), drawn)
+        return resampled(memory, due(memory, is_first, self.config.skill.duration), drawn)
 
     def starts(self, state: State, batch: Batch) -> Starts:
-        """Return a random subset of the batch's states, each with a skill of its own.
+        """Return a random subset of the batch's states, each with a new skill.
 
-        The skill is drawn anew: the one that led there may have come to its end, where it has
-        nothing more to teach.
+        The skill that led to a state may be at its end, where nothing is left to learn for it.
         """
         context = self.config.world_model.context
         known = known_rows(batch["is_first"], context) if context else None

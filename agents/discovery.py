@@ -1,8 +1,9 @@
-"""Discovery: a reward for going where the skill says, and the map that says where that is.
+"""Skill discovery: a reward for moving in the direction of the skill in a learned map of states.
 
-Each form is a module with three verbs: `direction(previous, following)`, `reward(previous, following, skill)`, the part of it
-that goes where the skill says, and `loss` of the same. All maximise a bound on, or a distance of, the information between
-skills and states; they read the world model's latent, detached, and never shape it.
+Each kind is a module with three methods: `direction(previous, following)`; `reward(previous,
+following, skill)`, its component along the skill; and `loss` of the same arguments. All maximise a
+bound on the information between skills and states, or a distance. They read the latent of the world
+model detached and do not train it.
 Shapes: N any leading axes, F features, C skill, M draws of the prior.
 """
 
@@ -20,7 +21,7 @@ from foreground.errors import UserError, nearest
 from foreground.option import option
 from foreground.world_models.networks import MLP
 
-PRIOR_DRAWS = 128  # M, what log-ratios of skills on the sphere are held against
+PRIOR_DRAWS = 128  # M, samples of the prior in log-ratios of skills on the sphere
 
 
 WASSERSTEIN = "where --discovery.kind is wasserstein", lambda config: config.kind == "wasserstein"
@@ -34,7 +35,8 @@ SCORED = (
 class DiscoveryConfig:
     kind: str = option(
         "wasserstein",
-        "How states are told apart: wasserstein (METRA), lipschitz (LSD), contrastive (CSF) or classifier (DIAYN).",
+        "Objective of the map: wasserstein (METRA), lipschitz (LSD), contrastive (CSF) or "
+        "classifier (DIAYN).",
         choices=("wasserstein", "lipschitz", "contrastive", "classifier"),
     )
     units: int = option(256, "Units of the map.", ge=8, le=65536)
@@ -42,31 +44,39 @@ class DiscoveryConfig:
     lr: float = option(1e-3, "Learning rate of the map.", gt=0.0)
     slack: float = option(
         1e-3,
-        "wasserstein: how much shorter than 1 a step may be before its constraint has no pull.",
+        "wasserstein: slack of the constraint that a step has at most length 1.",
         gt=0.0,
         read_if=WASSERSTEIN,
     )
     multiplier_init: float = option(
         1.0,
-        "wasserstein: what the constraint's multiplier starts with; METRA's 30 costs few-update runs the map.",
+        "wasserstein: initial multiplier of the constraint. METRA's 30 is too large for "
+        "runs of few updates.",
         gt=0.0,
         read_if=WASSERSTEIN,
     )
     dual_rate: float = option(
-        0.01, "wasserstein: step of the logarithm of the multiplier, per unit of slack.", gt=0.0, read_if=WASSERSTEIN
+        0.01,
+        "wasserstein: step of the logarithm of the multiplier, per unit of slack.",
+        gt=0.0,
+        read_if=WASSERSTEIN,
     )
-    temperature: float = option(1.0, "classifier, contrastive: by which scores are divided.", gt=0.0, read_if=SCORED)
+    temperature: float = option(
+        1.0, "classifier, contrastive: temperature of the scores.", gt=0.0, read_if=SCORED
+    )
 
 
 def along(direction: Tensor, skill: Tensor) -> Tensor:
-    """(N, C), (N, C) -> (N,)."""
+    """Return the component of a direction along the skill: (N, C), (N, C) -> (N,)."""
     return (direction * skill).sum(-1)
 
 
-class Wasserstein(nn.Module):
-    """E[(phi(s') - phi(s))^T c] subject to |phi(s') - phi(s)|^2 <= 1 between neighbours (METRA, arXiv 2310.08887).
+class WassersteinDiscovery(nn.Module):
+    """E[(phi(s') - phi(s))^T c] subject to |phi(s') - phi(s)|^2 <= 1 between neighbours (METRA,
+    arXiv 2310.08887).
 
-    The square is summed over dimensions. The multiplier takes its own steps in the logarithm, as that of the world model.
+    The square is summed over dimensions. The dual step changes the logarithm of the multiplier, as
+    in the world model.
     """
 
     def __init__(self, config: DiscoveryConfig, feature: int, skills: Skills):
@@ -76,17 +86,20 @@ class Wasserstein(nn.Module):
         self.register_buffer("log_multiplier", torch.tensor(math.log(config.multiplier_init)))
 
     def direction(self, previous: Tensor, following: Tensor) -> Tensor:
-        """phi(s') - phi(s): (N, F), (N, F) -> (N, C)."""
+        """Return phi(s') - phi(s): (N, F), (N, F) -> (N, C)."""
         return self.map(following) - self.map(previous)
 
     def reward(self, previous: Tensor, following: Tensor, skill: Tensor) -> Tensor:
-        """(N, F), (N, F), (N, C) -> (N,)."""
+        """Return the reward: (N, F), (N, F), (N, C) -> (N,)."""
         return along(self.direction(previous, following), skill)
 
-    def loss(self, previous: Tensor, following: Tensor, skill: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """The same -> scalar to be minimised, metrics; the multiplier takes its step."""
+    def loss(
+        self, previous: Tensor, following: Tensor, skill: Tensor
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the loss, a scalar, and metrics; take the dual step."""
         step = self.direction(previous, following)  # (N, C)
-        forward, length = along(step, skill), step.square().sum(-1)
+        forward = along(step, skill)
+        length = step.square().sum(-1)
         slack = (1 - length).clamp(max=self.config.slack).mean()
         multiplier = self.log_multiplier.exp()
         loss = -(forward.mean() + multiplier * slack) / (1 + multiplier)
@@ -96,12 +109,14 @@ class Wasserstein(nn.Module):
         return loss, {"along": forward.mean(), "length": length.mean(), "multiplier": multiplier}
 
     def _unit(self, slack: Tensor) -> Tensor:
-        """Slack above zero is at most `slack` by its clamp, below it can be large: so both sides count alike."""
+        """Return the unit of slack: positive slack is clamped to `slack`, negative slack can be
+        large.
+        """
         return torch.where(slack > 0, self.config.slack, 1.0)
 
 
-class Lipschitz(nn.Module):
-    """E[(phi(s') - phi(s))^T c] with a map of slope at most 1 in the latent, by spectral norms (LSD, arXiv 2202.00914)."""
+class LipschitzDiscovery(nn.Module):
+    """E[(phi(s') - phi(s))^T c], phi 1-Lipschitz by spectral norms (LSD, arXiv 2202.00914)."""
 
     def __init__(self, config: DiscoveryConfig, feature: int, skills: Skills):
         super().__init__()
@@ -112,102 +127,132 @@ class Lipschitz(nn.Module):
         self.map = nn.Sequential(*parts[:-1])
 
     def direction(self, previous: Tensor, following: Tensor) -> Tensor:
-        """phi(s') - phi(s): (N, F), (N, F) -> (N, C)."""
+        """Return phi(s') - phi(s): (N, F), (N, F) -> (N, C)."""
         return self.map(following) - self.map(previous)
 
     def reward(self, previous: Tensor, following: Tensor, skill: Tensor) -> Tensor:
-        """(N, F), (N, F), (N, C) -> (N,)."""
+        """Return the reward: (N, F), (N, F), (N, C) -> (N,)."""
         return along(self.direction(previous, following), skill)
 
-    def loss(self, previous: Tensor, following: Tensor, skill: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """The same -> scalar to be minimised, metrics."""
+    def loss(
+        self, previous: Tensor, following: Tensor, skill: Tensor
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the loss, a scalar, and metrics."""
         step = self.direction(previous, following)
         forward = along(step, skill)
         return -forward.mean(), {"along": forward.mean(), "length": step.square().sum(-1).mean()}
 
 
-class Contrastive(nn.Module):
-    """I(S, S'; C) >= E log softmax of (phi(s') - phi(s))^T c among skills of the prior (CSF, arXiv 2412.08021).
+class ContrastiveDiscovery(nn.Module):
+    """I(S, S'; C) >= E log softmax of (phi(s') - phi(s))^T c among skills of the prior (CSF, arXiv
+    2412.08021).
 
-    The reward is (phi(s') - phi(s))^T c, as there: the log-ratio without its denominator.
+    The reward is (phi(s') - phi(s))^T c, as in CSF: the log-ratio without its denominator.
     """
 
     def __init__(self, config: DiscoveryConfig, feature: int, skills: Skills):
         super().__init__()
         self.map = MLP(feature, config.units, config.layers, skills.size)
         self.temperature = config.temperature
-        self.prior = Prior(skills)
+        self.prior = LogRatio(skills)
 
     def direction(self, previous: Tensor, following: Tensor) -> Tensor:
-        """phi(s') - phi(s): (N, F), (N, F) -> (N, C)."""
+        """Return phi(s') - phi(s): (N, F), (N, F) -> (N, C)."""
         return self.map(following) - self.map(previous)
 
     def reward(self, previous: Tensor, following: Tensor, skill: Tensor) -> Tensor:
-        """(N, F), (N, F), (N, C) -> (N,)."""
+        """Return the reward: (N, F), (N, F), (N, C) -> (N,)."""
         return along(self.direction(previous, following), skill)
 
-    def loss(self, previous: Tensor, following: Tensor, skill: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """The same -> scalar to be minimised, metrics; `nats` is the bound."""
+    def loss(
+        self, previous: Tensor, following: Tensor, skill: Tensor
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the loss, a scalar, and metrics; `nats` is the bound."""
         step = self.direction(previous, following)
         nats = self.prior.log_ratio(step / self.temperature, skill).mean()
         return -nats, {"nats": nats, "length": step.square().sum(-1).mean()}
 
 
-class Classifier(nn.Module):
+class ClassifierDiscovery(nn.Module):
     """I(S'; C) >= E[log q(c | s') - log p(c)], which is also the reward (DIAYN, arXiv 1802.06070).
 
-    q is proportional to p(c) exp(g(s')^T c): a softmax over one-hots, von Mises-Fisher on the sphere.
+    q is proportional to p(c) exp(g(s')^T c): a softmax over one-hots, von Mises-Fisher on the
+    sphere.
     """
 
     def __init__(self, config: DiscoveryConfig, feature: int, skills: Skills):
         super().__init__()
         self.map = MLP(feature, config.units, config.layers, skills.size)
         self.temperature = config.temperature
-        self.prior = Prior(skills)
+        self.prior = LogRatio(skills)
 
     def direction(self, previous: Tensor, following: Tensor) -> Tensor:
-        """g(s'), the natural parameter of q: (N, F), (N, F) -> (N, C); what came before is not looked at."""
+        """Return g(s'), the natural parameter of q: (N, F), (N, F) -> (N, C).
+
+        It ignores the previous state.
+        """
         return self.map(following) / self.temperature
 
     def reward(self, previous: Tensor, following: Tensor, skill: Tensor) -> Tensor:
-        """(N, F), (N, F), (N, C) -> (N,), nats."""
+        """Return the reward: (N, F), (N, F), (N, C) -> (N,), in nats."""
         return self.prior.log_ratio(self.direction(previous, following), skill)
 
-    def loss(self, previous: Tensor, following: Tensor, skill: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """The same -> scalar to be minimised, metrics; `nats` is the bound."""
+    def loss(
+        self, previous: Tensor, following: Tensor, skill: Tensor
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the loss, a scalar, and metrics; `nats` is the bound."""
         nats = self.reward(previous, following, skill).mean()
         return -nats, {"nats": nats}
 
 
-class Prior(nn.Module):
-    """Holds a score against what it would be for other skills: all of them where they are few, else M fixed draws and its own.
+class LogRatio(nn.Module):
+    """Compares the score of a skill with those of other skills: all one-hots, or M fixed samples
+    and itself.
 
-    Its own is always among them, so that the ratio is at most the logarithm of their number; against draws alone a long
-    direction, which nearly no draw meets, would seem to tell more than there is.
+    The skill itself is always among them, so that the ratio is at most the logarithm of their
+    number. With samples alone the information of a long direction, which almost no sample meets,
+    would be overestimated.
     """
 
     def __init__(self, skills: Skills):
         super().__init__()
         few = self.few = skills.config.kind == "one_hot"
         generator = torch.Generator().manual_seed(0)
-        draws = F.normalize(torch.randn(PRIOR_DRAWS, skills.size, generator=generator, device="cpu"), dim=-1)
+        draws = F.normalize(
+            torch.randn(PRIOR_DRAWS, skills.size, generator=generator, device="cpu"), dim=-1
+        )
         self.register_buffer("skills", skills.discrete() if few else draws)  # (M, C)
 
     def log_ratio(self, direction: Tensor, skill: Tensor) -> Tensor:
-        """log of exp(u^T c) / E_p exp(u^T c'), u (N, C), c (N, C) -> (N,), nats."""
-        own, scores = along(direction, skill), direction @ self.skills.T  # (N,), (N, M)
+        """Return ln exp(u^T c) / E_p exp(u^T c'), u (N, C), c (N, C) -> (N,), in nats."""
+        own = along(direction, skill)  # (N,)
+        scores = direction @ self.skills.T  # (N, M)
         if not self.few:
             scores = torch.cat([scores, own.unsqueeze(-1)], -1)  # (N, M + 1)
         return own - torch.logsumexp(scores, -1) + math.log(scores.shape[-1])
 
 
-FORMS = {"wasserstein": Wasserstein, "lipschitz": Lipschitz, "contrastive": Contrastive, "classifier": Classifier}
+KINDS = {
+    "wasserstein": WassersteinDiscovery,
+    "lipschitz": LipschitzDiscovery,
+    "contrastive": ContrastiveDiscovery,
+    "classifier": ClassifierDiscovery,
+}
 
 
 def make_discovery(config: DiscoveryConfig, feature: int, skills: Skills) -> nn.Module:
-    """The form that is asked for. Errors: UserError where there are no skills."""
+    """Return the map of a config.
+
+    Raises: UserError where there are no skills.
+    """
     if not skills.size:
-        raise UserError("the reward 'discovery' needs skills, and their size is 0", "skill.size", "choose 2 or more")
-    if config.kind not in FORMS:
-        raise UserError(f"unknown form {config.kind!r}", "discovery.kind", nearest(config.kind, FORMS))
-    return FORMS[config.kind](config, feature, skills)
+        raise UserError(
+            "the reward 'discovery' needs skills, and their size is 0",
+            "skill.size",
+            "choose 2 or more",
+        )
+    if config.kind not in KINDS:
+        raise UserError(
+            f"unknown kind {config.kind!r}", "discovery.kind", nearest(config.kind, KINDS)
+        )
+    return KINDS[config.kind](config, feature, skills)

@@ -157,10 +157,10 @@ class Imagination(Part):
         """
         losses, found, metrics = self.gradients(starts.state, starts.condition, starts.member, replayed)
         norms = step(self.optimisers, losses, found)
-        self.actor_critic.follow()
+        self.actor_critic.update_target()
         return named("policy", metrics | losses) | named("gradient", norms)
 
-    def judge(
+    def behaviour_losses(
         self, start: State, condition: Tensor | None, weight: Tensor | None = None, member: Tensor | None = None
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Losses of actor and critics on roll-outs from start (N, ...), and metrics; see ActorCritic.loss."""
@@ -175,7 +175,7 @@ class Imagination(Part):
         replayed: tuple[State, Tensor, Tensor, Tensor] | None,
     ) -> tuple[dict, dict, dict]:
         """Losses of actor and critics and their gradients; metrics."""
-        losses, metrics = self.judge(start, condition, member=member)
+        losses, metrics = self.behaviour_losses(start, condition, member=member)
         if replayed is not None:
             state, reward, is_first, terminal = replayed
             known = known_rows(is_first, self.config.world_model.context)

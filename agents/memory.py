@@ -1,4 +1,4 @@
-"""What agents share beside their networks: the memory that acting keeps between steps, and where imagination begins.
+"""The memory that acting keeps between steps, and the choice of start states for imagination.
 
 Shapes: N environments or starts, A action, C condition, D descriptor.
 """
@@ -15,39 +15,51 @@ from foreground.world_models.rssm import State
 
 
 class Memory(NamedTuple):
-    """What acting remembers between steps, a row an environment."""
+    """What acting keeps between steps, one row per environment."""
 
     state: State
-    action: Tensor  # (N, A), the last one
-    image: Tensor  # uint8 (N, H, W, C), the last one
-    condition: Tensor  # (N, C), the skill under which the last action was taken
-    age: Tensor  # int (N,), steps for which it was held, where skills are renewed
-    game: Tensor | None = None  # (N, D), what describes the game that is played, where there are games
-    noise: Tensor | None = None  # (N, A), where actions explore: of the last one, in deviations of the policy
+    action: Tensor  # (N, A), the last action
+    image: Tensor  # uint8 (N, H, W, C), the last image
+    condition: Tensor  # (N, C), the condition of the last action
+    age: Tensor  # int (N,), steps for which the condition has been held
+    game: Tensor | None = None  # (N, D), descriptor of the current game, where there are games
+    # (N, A), where actions explore: noise of the last action, in standard deviations of the policy.
+    noise: Tensor | None = None
 
-    def took(self, action: Tensor) -> "Memory":
-        """The memory when another action (N, A) than the agent's own is taken: the next step filters with it."""
+    def with_action(self, action: Tensor) -> "Memory":
+        """Return the memory after an action (N, A) that is not the agent's own.
+
+        The next step filters with it.
+        """
         return self._replace(action=action.to(self.action.device))
 
-    def hears(self, told: Mapping[str, np.ndarray]) -> "Memory":
-        """Return the memory with what environments tell, (N, ...) by name, of those names that it has a field for."""
-        known = {name: value for name, value in told.items() if getattr(self, name, None) is not None}
+    def with_fields(self, told: Mapping[str, np.ndarray]) -> "Memory":
+        """Return the memory with values of the environments, (N, ...) by name, in the fields that
+        it has.
+        """
+        known = {
+            name: value for name, value in told.items() if getattr(self, name, None) is not None
+        }
         device = self.action.device
-        return self._replace(**{name: torch.from_numpy(value).to(device) for name, value in known.items()})
+        return self._replace(
+            **{name: torch.from_numpy(value).to(device) for name, value in known.items()}
+        )
 
 
 def next_noise(noise: Tensor, correlation: float) -> Tensor:
-    """The noise (N, A) of the next action: normal of deviation 1 whatever the correlation with this one, AR(1) over time.
+    """Return the noise (N, A) of the next action: standard normal, AR(1) over time.
 
-    White noise moves a robot little, since one action undoes the other (Eberhard et al., ICLR 2023; docs/results).
+    White noise moves a robot little, since successive actions cancel (Eberhard et al., ICLR 2023;
+    docs/results).
     """
     return correlation * noise + math.sqrt(1 - correlation**2) * torch.randn_like(noise)
 
 
 def some_of(state: State, number: int, known: Tensor | None = None) -> State:
-    """A random subset of a batch's states (B, T, ...) -> (N, ...), detached; all of them for 0.
+    """Return a random subset of states, detached: (B, T, ...) -> (N, ...). For 0 return all.
 
-    known   bool (B, T): states to be preferred; others are taken only where there are fewer than N of these
+    known   bool (B, T): states to prefer; others are taken only where there are fewer than N of
+            these
     """
     flat = state.detach().map(lambda x: x.flatten(0, 1))
     index = some_rows(len(flat.deterministic), number, known, flat.deterministic.device)
@@ -55,7 +67,7 @@ def some_of(state: State, number: int, known: Tensor | None = None) -> State:
 
 
 def some_rows(rows: int, number: int, known: Tensor | None, device: torch.device) -> Tensor | None:
-    """Indices (N,) of `number` random rows, those that are `known` first; None where all are taken."""
+    """Return indices (N,) of `number` random rows, `known` ones first; None where all are taken."""
     if not 0 < number < rows:
         return None
     if known is None:

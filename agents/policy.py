@@ -5,35 +5,44 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from foreground.world_models.distributions import clipped_normal_std, normal_entropy, normal_log_prob
+from foreground.world_models.distributions import (
+    clipped_normal_std,
+    normal_entropy,
+    normal_log_prob,
+)
 
 
 class Policy(NamedTuple):
-    """A diagonal Gaussian: mean and deviation (N, A); environments clip its samples to [-1, 1]."""
+    """A diagonal Gaussian, mean and standard deviation (N, A).
+
+    Environments clip samples to [-1, 1].
+    """
 
     mean: Tensor
     std: Tensor
 
     def sample(self) -> Tensor:
-        """Reparametrised (N, A)."""
+        """Return a reparametrised sample (N, A)."""
         return self.mean + self.std * torch.randn_like(self.std)
 
     def log_prob(self, action: Tensor) -> Tensor:
-        """(N, A) -> (N,)."""
+        """Return the log-density of actions: (N, A) -> (N,)."""
         return normal_log_prob(action, self.mean, self.std)
 
     def entropy(self) -> Tensor:
-        """(N,) in nats."""
+        """Return the entropy before clipping, (N,) in nats."""
         return normal_entropy(self.std)
 
     def clipped_std(self) -> Tensor:
-        """Standard deviation (N, A) of the sample after clipping to [-1, 1]."""
+        """Return the standard deviation (N, A) of samples clipped to [-1, 1]."""
         return clipped_normal_std(self.mean, self.std)
 
-    def room(self) -> Tensor:
-        """ln(1 - mean^2), (N,) in nats, at most 0: what tanh adds to the entropy at the mean (SAC, arXiv 1801.01290, Eq. 21).
+    def tanh_correction(self) -> Tensor:
+        """Return sum ln(1 - mean^2), (N,) in nats, at most 0: the tanh term of the entropy at the
+        mean.
 
-        Its pull back to the middle, 2 mean on what goes into tanh, does not vanish in a corner, where all other gradients do
-        (while that is below 7 or so; at 9 float32 has a mean of 1 and no slope).
+        Source: SAC, arXiv 1801.01290, Eq. 21. Its gradient towards the centre, 2 mean on the input
+        of tanh, does not vanish where the mean saturates; all other gradients do. That holds for
+        inputs below about 7: at 9 the mean is 1 in float32, without slope.
         """
         return ((1 - self.mean.square()).clamp(min=0) + 1e-6).log().sum(-1)

@@ -1,7 +1,7 @@
 """Commanders and learners by the names that a preset gives them.
 
-A file in this folder registers what it brings; every file is imported, so that there is no list to
-keep:
+A file in this folder registers its classes. Every file is imported, so that there is no list to
+maintain:
 
     @registry.commander("mine")
     class Mine: ...
@@ -21,12 +21,16 @@ LEARNERS: dict[str, type[Any]] = {}
 
 
 def commander(name: str) -> Callable[[type], type]:
-    """Register a class: made as (config, spaces, world model), with a static `check(config, spaces)`."""
+    """Register a class: made as (config, spaces, world model), with a static `check(config,
+    spaces)`.
+    """
     return functools.partial(_register, COMMANDERS, name)
 
 
 def learner(name: str) -> Callable[[type], type]:
-    """Register a class: made as (agent), after the agent's world model, commander and earlier learners."""
+    """Register a class: made as (agent), after the agent's world model, commander and earlier
+    learners.
+    """
     return functools.partial(_register, LEARNERS, name)
 
 
@@ -44,12 +48,18 @@ def _import_all() -> None:
 
 
 def find_commander(name: str) -> type[Any]:
-    """Return the class of a name. Raise UserError for an unknown one."""
+    """Return the class of a name.
+
+    Raises: UserError for an unknown one.
+    """
     return _find(COMMANDERS, name, "commander")
 
 
 def find_learner(name: str) -> type[Any]:
-    """Return the class of a name. Raise UserError for an unknown one."""
+    """Return the class of a name.
+
+    Raises: UserError for an unknown one.
+    """
     return _find(LEARNERS, name, "learners")
 
 

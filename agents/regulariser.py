@@ -1,4 +1,4 @@
-"""What keeps a policy exploring: an entropy bonus of fixed weight, or one whose weight holds a target deviation.
+"""Entropy bonuses: of fixed weight, or with a weight that holds a target standard deviation.
 
 Shapes: N any leading axes, A action.
 """
@@ -10,13 +10,15 @@ from torch import Tensor, nn
 
 from foreground.agents.policy import Policy
 
-RATE = 0.01  # step of the logarithm of the weight, per unit of error in the logarithm of the deviation
+DUAL_RATE = 0.01  # step of the log weight per unit of error in the log standard deviation
 SMALLEST, LARGEST = 1e-4, 1.0  # of the learned weight
-CORNER = 3e-3  # weight of ln(1 - mean^2) beside a learned weight: only a saturated mean feels it
+TANH_COEF = 3e-3  # of ln(1 - mean^2) with a learned weight; it affects saturated means only
 
 
 class FixedEntropy(nn.Module):
-    """entropy_coef x (H + tanh_entropy_coef x ln(1 - mean^2)), H the entropy of the Gaussian before clipping."""
+    """entropy_coef x (H + tanh_entropy_coef x ln(1 - mean^2)), H the entropy of the Gaussian before
+    clipping.
+    """
 
     def __init__(self, entropy_coef: float, tanh_entropy_coef: float):
         super().__init__()
@@ -25,15 +27,18 @@ class FixedEntropy(nn.Module):
 
     def forward(self, policy: Policy) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the bonus (N,) and metrics."""
-        return self.entropy_coef * (policy.entropy() + self.tanh_entropy_coef * policy.room()), {}
+        return self.entropy_coef * (
+            policy.entropy() + self.tanh_entropy_coef * policy.tanh_correction()
+        ), {}
 
 
 class TargetDeviation(nn.Module):
-    """weight x sum_A ln(deviation of the clipped action), the weight a dual variable (SAC, arXiv 1812.05905, Eq. 18).
+    """weight x sum_A ln(std of the clipped action), with the weight a dual variable.
 
-    The deviation of the action that the environment takes, after clipping, is small both for a small deviation of the
-    Gaussian and for a mean near a limit. So one target bounds how far the policy commits itself, in units that do not
-    depend on the scale of the returns. The target falls from `first` to `last` between two numbers of updates.
+    Source: SAC, arXiv 1812.05905, Eq. 18. The standard deviation of the clipped action is small for
+    a narrow Gaussian and for a mean near a limit. So one target bounds how deterministic the policy
+    becomes, whatever the scale of the returns. The target falls from `first` to `last` between two
+    numbers of updates.
     """
 
     def __init__(self, weight: float, target: tuple[float, ...], updates: tuple[int, ...]):
@@ -50,15 +55,19 @@ class TargetDeviation(nn.Module):
         with torch.no_grad():
             share = ((self.updates - self.begin) / max(self.end - self.begin, 1)).clamp(0, 1)
             target = self.first + share * (self.last - self.first)
-            self.log_weight.add_(RATE * (target - deviation.mean()))
+            self.log_weight.add_(DUAL_RATE * (target - deviation.mean()))
             self.log_weight.clamp_(math.log(SMALLEST), math.log(LARGEST))
             self.updates += 1
-            metrics = {"entropy_weight": weight, "target_std": target.exp(), "clipped_std": deviation.mean().exp()}
-        return weight * deviation.sum(-1) + CORNER * policy.room(), metrics
+            metrics = {
+                "entropy_weight": weight,
+                "target_std": target.exp(),
+                "clipped_std": deviation.mean().exp(),
+            }
+        return weight * deviation.sum(-1) + TANH_COEF * policy.tanh_correction(), metrics
 
 
 def make_regulariser(config) -> nn.Module:
-    """Return the bonus that the actor-critic's config asks for."""
+    """Return the bonus of an actor-critic's config."""
     if config.target_std:
         return TargetDeviation(config.entropy_coef, config.target_std, config.target_std_updates)
     return FixedEntropy(config.entropy_coef, config.tanh_entropy_coef)

@@ -1,7 +1,10 @@
-"""A policy that sees its latent only through a relation: z picks an attention head, the head weighs the slots of the state.
+"""A policy that sees its mode only through a relation: an attention head over the slots of the
+state.
 
-Source: MRA (Zhang et al., arXiv 2108.12988), where slots are the other agents; on pictures they are the groups of the world
-model's stochastic latent. Shapes: N any leading axes, H context, S slots, E numbers of a slot, K modes, D descriptor,
+Source: MRA (Zhang et al., arXiv 2108.12988). There the slots are the other agents. On images they
+are the groups of the world model's stochastic latent.
+
+Shapes: N any leading axes, H context, S slots, E numbers of a slot, K modes, D descriptor,
 M games, L alternatives.
 """
 
@@ -11,17 +14,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from foreground.agents.actor_critic import Actor, ActorCriticConfig
+from foreground.agents.actor_critic import Actor
+from foreground.agents.actor_critic_config import ActorCriticConfig
 from foreground.agents.policy import Policy
 from foreground.world_models.networks import MLP, linear
 from foreground.world_models.rssm import RSSM
 
 
 class ModeChoice(nn.Module):
-    """p(z given m): descriptor (N, D) -> logarithms of the probabilities of K modes, (N, K).
+    """ln p(mode given game): descriptor (N, D) -> (N, K).
 
-    Beside the descriptor stands a one: behind the layer norm only directions are left, and games along one direction, as speeds
-    are, would be one game.
+    A one is appended to the descriptor. After the layer norm only directions differ, and games
+    along one direction, such as speeds, would be the same game.
     """
 
     def __init__(self, descriptor: int, units: int, modes: int):
@@ -34,85 +38,103 @@ class ModeChoice(nn.Module):
 
 
 class Relation(nn.Module):
-    """K attention heads: context (N, H), slots (N, S, E) -> a row over the slots for each, (N, K, S), each with sum 1.
+    """K attention heads: context (N, H), slots (N, S, E) -> rows over the slots, (N, K, S), each
+    with sum 1.
 
-    places   S where each slot has a place of its own, which a head may prefer; 0 where slots are a set
+    places   S where slots have fixed positions, which a head may prefer; 0 where slots are a set
     """
 
     def __init__(self, context: int, slot: int, places: int, units: int, modes: int):
         super().__init__()
-        self.modes, self.units = modes, units
+        self.modes = modes
+        self.units = units
         self.query = linear(context, modes * units)
         self.key = linear(slot, units)
-        # Heads differ before anything is learned, else none would.
+        # Heads must differ at the start; otherwise they would stay equal.
         self.place = nn.Parameter(torch.randn(modes, places)) if places else None
 
-    def forward(self, context: Tensor, slots: Tensor, there: Tensor | None = None) -> Tensor:
-        """there   (N, S): which slots are; none: all"""
+    def forward(self, context: Tensor, slots: Tensor, present: Tensor | None = None) -> Tensor:
+        """present   bool (N, S): the slots that exist; none: all"""
         query = self.query(context).unflatten(-1, (self.modes, self.units))  # (N, K, U)
-        scores = (query @ self.key(slots).transpose(-1, -2) / math.sqrt(self.units)).float()  # (N, K, S)
+        # (N, K, S)
+        scores = (query @ self.key(slots).transpose(-1, -2) / math.sqrt(self.units)).float()
         if self.place is not None:
             scores = scores + self.place
-        if there is not None:
-            scores = scores.masked_fill(~there.unsqueeze(-2), -1e4)
+        if present is not None:
+            scores = scores.masked_fill(~present.unsqueeze(-2), -1e4)
         return torch.softmax(scores, -1)
 
 
 class LatentSlots(nn.Module):
-    """The slots of a world model's state: the groups of its stochastic part; context is the deterministic part.
+    """The slots of a world model's state: the groups of its stochastic part. Context is the
+    deterministic part.
 
-    A row multiplies them, times S: one that prefers none leaves the state as it is.
+    A row multiplies them, times S, so that a uniform row leaves the state unchanged.
     """
 
     def __init__(self, rssm: RSSM):
         super().__init__()
-        self.context, self.number = rssm.config.deterministic, rssm.config.groups
+        self.context = rssm.config.deterministic
+        self.number = rssm.config.groups
         self.size = rssm.latent.size // self.number
-        self.feature, self.places, self.pooled = rssm.feature_size, self.number, rssm.latent.size
+        self.feature = rssm.feature_size
+        self.places = self.number
+        self.pooled = rssm.latent.size
 
     def forward(self, feature: Tensor) -> tuple[Tensor, Tensor, None]:
-        """State (N, F) -> context (N, H), slots (N, S, E), all of which are there."""
+        """Return context (N, H) and slots (N, S, E) of states (N, F); all slots are present."""
         context, stochastic = feature.split([self.context, self.pooled], -1)
         return context, stochastic.unflatten(-1, (self.number, self.size)), None
 
     def pool(self, slots: Tensor, rows: Tensor) -> Tensor:
-        """(N, S, E), (N, K, S) -> (N, K, S E)."""
+        """Return slots weighted by rows: (N, S, E), (N, K, S) -> (N, K, S E)."""
         return (slots.unsqueeze(-3) * (rows * self.number).unsqueeze(-1)).flatten(-2)
 
 
 class SetSlots(nn.Module):
-    """The slots of a state that is a set: numbers of its own and S others, of which some are there (the first number of each).
+    """The slots of a state that is a set: an agent's own numbers and S others.
 
-    A row picks what stands in the slots, as it stands there; from a sum of embeddings the direction of the nearest was learned
-    far more slowly. Others come in some order, here by distance, which heads may use: each has a preference for places. Context
-    is one's own and what `heads` rows pick that are common to all modes: a policy can act before a mode's row tells anything.
+    The first number of each other says whether it is present. Attention pools the raw slots; with
+    pooled embeddings the direction of the nearest one was learned much more slowly. The others are
+    ordered, here by distance, and heads may prefer positions. Context is the agent's own numbers
+    and what `heads` rows pool that are common to all modes. So the policy can act before the row of
+    a mode is informative.
     """
 
     def __init__(self, own: int, number: int, slot: int, units: int, heads: int):
         super().__init__()
-        self.own, self.number, self.slot, self.size = own, number, slot, slot + units
-        self.feature, self.context, self.places, self.pooled = own + number * slot, own + heads * slot, number, slot
-        self.embed, self.common = MLP(slot, units, 1, units), Relation(own, self.size, number, units, heads)
+        self.own = own
+        self.number = number
+        self.slot = slot
+        self.size = slot + units
+        self.feature = own + number * slot
+        self.context = own + heads * slot
+        self.places = number
+        self.pooled = slot
+        self.embed = MLP(slot, units, 1, units)
+        self.common = Relation(own, self.size, number, units, heads)
 
     def forward(self, feature: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """State (N, F) -> context (N, H), slots (N, S, E), which are there (N, S)."""
+        """Return context (N, H), slots (N, S, E) and which are present (N, S) of states (N, F)."""
         own, others = feature.split([self.own, self.number * self.slot], -1)
         others = others.unflatten(-1, (self.number, self.slot))
-        there = others[..., 0] > 0.5
+        present = others[..., 0] > 0.5
         slots = torch.cat([others, self.embed(others)], -1)
-        return torch.cat([own, self.pool(slots, self.common(own, slots, there)).flatten(-2)], -1), slots, there
+        pooled = self.pool(slots, self.common(own, slots, present)).flatten(-2)
+        return torch.cat([own, pooled], -1), slots, present
 
     def pool(self, slots: Tensor, rows: Tensor) -> Tensor:
-        """(N, S, E), (N, K, S) -> (N, K, slot)."""
+        """Return raw slots pooled by rows: (N, S, E), (N, K, S) -> (N, K, slot)."""
         return rows @ slots[..., : self.slot]
 
 
-class Seen(nn.Module):
-    """What a critic sees of a state that is a set: context and condition, (N, F + C) -> (N, H + C)."""
+class CriticInputs(nn.Module):
+    """Inputs of a critic of set states: context and condition, (N, F + C) -> (N, H + C)."""
 
     def __init__(self, slots: SetSlots, condition: int):
         super().__init__()
-        self.slots, self.outputs = slots, slots.context + condition
+        self.slots = slots
+        self.outputs = slots.context + condition
 
     def forward(self, inputs: Tensor) -> Tensor:
         feature, condition = inputs.tensor_split([self.slots.feature], -1)
@@ -120,41 +142,60 @@ class Seen(nn.Module):
 
 
 class RelationActor(nn.Module):
-    """pi(a given state, relation row): the same call as Actor, on state, one-hot of the mode and game, (N, F + K + D)."""
+    """pi(a given state, row of the relation), called as Actor on state, one-hot mode and game (N, F
+    + K + D).
+    """
 
     def __init__(
-        self, config: ActorCriticConfig, slots: LatentSlots | SetSlots, units: int, modes: int, game: int, action: int
+        self,
+        config: ActorCriticConfig,
+        slots: LatentSlots | SetSlots,
+        units: int,
+        modes: int,
+        game: int,
+        action: int,
     ):
-        """game   D where the policy sees what describes the game, 0 where it does not"""
+        """game   D where the policy sees the descriptor of the game; otherwise 0"""
         super().__init__()
-        self.slots, self.modes, self.game = slots, modes, game
+        self.slots = slots
+        self.modes = modes
+        self.game = game
         self.relation = Relation(slots.context, slots.size, slots.places, units, modes)
         self.policy = Actor(config, slots.context + slots.pooled + game, action)
 
     def forward(self, inputs: Tensor) -> Policy:
-        feature, mode, game = inputs.tensor_split([self.slots.feature, self.slots.feature + self.modes], -1)
-        context, slots, there = self.slots(feature)
-        row = mode.unsqueeze(-2) @ self.relation(context, slots, there).to(mode.dtype)  # (N, 1, S)
+        feature, mode, game = inputs.tensor_split(
+            [self.slots.feature, self.slots.feature + self.modes], -1
+        )
+        context, slots, present = self.slots(feature)
+        # (N, 1, S)
+        row = mode.unsqueeze(-2) @ self.relation(context, slots, present).to(mode.dtype)
         return Policy(*(x.squeeze(-2) for x in self._under(context, slots, row, game)))
 
     def _under(self, context: Tensor, slots: Tensor, rows: Tensor, game: Tensor) -> Policy:
-        """The policy given each row: (N, K, S) -> (N, K, A)."""
+        """Return the policy for each row: (N, K, S) -> (N, K, A)."""
         seen = [context, game] if self.game else [context]
         common = torch.cat(seen, -1).unsqueeze(-2).expand(*rows.shape[:-1], -1)
         return self.policy(torch.cat([common, self.slots.pool(slots, rows)], -1))
 
     def every(self, feature: Tensor, game: Tensor) -> tuple[Tensor, Policy]:
-        """Rows (N, K, S) and policies (N, K, A) of all modes in states (N, F) of games (N, D)."""
-        context, slots, there = self.slots(feature)
-        rows = self.relation(context, slots, there)
+        """Return rows (N, K, S) and policies (N, K, A) of all modes, in states (N, F) of games (N,
+        D).
+        """
+        context, slots, present = self.slots(feature)
+        rows = self.relation(context, slots, present)
         return rows, self._under(context, slots, rows.to(context.dtype), game)
 
 
 def conditional_information(log_prob: Tensor, log_modes: Tensor) -> Tensor:
-    """I(relation; action given state) in nats, its sum over modes exact: at most ln K.
+    """Return I(relation; action given state) in nats, (N,), at most ln K; the sum over modes is
+    exact.
 
-    log_prob (N, K, K): of an action drawn under mode k, second axis, under mode j, last axis; log_modes (N, K) -> (N,). The
-    expectation over actions is by one draw a mode, which is reparametrised: do not detach it, all of the gradient is there.
+    log_prob    (N, K, K): of an action drawn under mode k (second axis) under mode j (last axis)
+    log_modes   (N, K)
+
+    The expectation over actions uses one reparametrised sample per mode. Do not detach it: the
+    whole gradient flows through it.
     """
     own = torch.diagonal(log_prob, dim1=-2, dim2=-1)  # (N, K)
     marginal = torch.logsumexp(log_prob + log_modes.unsqueeze(-2), -1)
@@ -162,9 +203,10 @@ def conditional_information(log_prob: Tensor, log_modes: Tensor) -> Tensor:
 
 
 def sampled_information(log_prob: Tensor, log_modes: Tensor, alternatives: int) -> Tensor:
-    """The estimate of MRA's authors, to be compared: the marginal is the mean over `alternatives` drawn modes, without its own.
+    """Return the estimate of MRA's authors, for comparison; shapes as in `conditional_information`.
 
-    Too high by far, up to without bound: where modes differ, their mean hardly holds the action. Same shapes.
+    The marginal is the mean over `alternatives` drawn modes, without the mode itself. It
+    overestimates without bound: where modes differ, the mixture hardly contains the action.
     """
     modes = log_modes.exp()
     mode = torch.multinomial(modes, 1).squeeze(-1)  # (N,)
@@ -175,7 +217,10 @@ def sampled_information(log_prob: Tensor, log_modes: Tensor, alternatives: int) 
 
 
 class GameClassifier(nn.Module):
-    """ln q(m given row): a row (N, S) -> (N, M). What it tells is I(game; relation) >= H(game) + E ln q."""
+    """ln q(game given row): (N, S) -> (N, M).
+
+    It gives the bound I(game; relation) >= H(game) + E ln q.
+    """
 
     def __init__(self, slots: int, units: int, games: int):
         super().__init__()

@@ -1,7 +1,7 @@
-"""Named rewards: what an imagined roll-out is judged by. One critic each; see actor_critic.py.
+"""Named rewards of imagined rollouts, with one critic each; see actor_critic.py.
 
-Each is a function Imagined -> (H, N), the reward that came with each following state. Names joined by + are one reward, the
-sum: what methods with a single critic do.
+Each is a function Imagined -> (H, N), the reward of each following state. Names joined by + are one
+reward, their sum, as in methods with a single critic.
 """
 
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from foreground.world_models.world_model import WorldModel
 
 
 def expected(name: str) -> Callable[[WorldModel, nn.Module | None], RewardFunction]:
-    """The environment's reward, or one of its signals, as its head expects it."""
+    """Return the maker of the reward, or signal of that name, that its head predicts."""
 
     def make(model: WorldModel, discovery: nn.Module | None) -> RewardFunction:
         return lambda imagined: model.reward(imagined.reached, name)
@@ -23,9 +23,10 @@ def expected(name: str) -> Callable[[WorldModel, nn.Module | None], RewardFuncti
 
 
 def empowerment(model: WorldModel, discovery: nn.Module | None) -> RewardFunction:
-    """log q(a | z, z') - log pi(a | z) (InfoPower, Eq. 6): its second half keeps the first from paying saturation.
+    """Return log q(a | z, z') - log pi(a | z) (InfoPower, Eq. 6).
 
-    Both are log-probabilities of the clipped action, so that its mean is at most 0 where the outcome tells nothing.
+    The second term keeps the first from rewarding saturation. Both are log-probabilities of the
+    clipped action, so that the mean is at most 0 where the outcome does not depend on the action.
     """
     inverse = model.terms["empowerment"].inverse
 
@@ -37,21 +38,26 @@ def empowerment(model: WorldModel, discovery: nn.Module | None) -> RewardFunctio
 
 
 def discovery(model: WorldModel, discovery: nn.Module | None) -> RewardFunction:
-    """Going where the skill says, by the map of the moment (agents/discovery.py): nothing of it is stored."""
+    """Return the reward of the current map for moving along the skill (agents/discovery.py).
+
+    It is never stored.
+    """
 
     def reward(imagined: Imagined) -> Tensor:
-        skill = imagined.condition.expand(len(imagined.action), *imagined.condition.shape)  # (H, N, C)
+        # (H, N, C)
+        skill = imagined.condition.expand(len(imagined.action), *imagined.condition.shape)
         return discovery.reward(imagined.previous.feature, imagined.following.feature, skill)
 
     return reward
 
 
 def in_game(model: WorldModel, discovery: nn.Module | None) -> RewardFunction:
-    """The reward of the game that ends a roll-out's condition, as the head of all games expects it."""
+    """Return the predicted reward of the game whose descriptor ends the condition of a rollout."""
     term = model.terms["games"]
 
     def reward(imagined: Imagined) -> Tensor:
-        game = imagined.condition[:, -term.games.shape[-1] :].expand(len(imagined.action), -1, -1)  # (H, N, D)
+        # (H, N, D)
+        game = imagined.condition[:, -term.games.shape[-1] :].expand(len(imagined.action), -1, -1)
         return term.mean(imagined.following.feature, game)
 
     return reward
@@ -65,42 +71,71 @@ REWARDS = {
     "empowerment": empowerment,
     "discovery": discovery,
 }
-NEEDS = {"task": "reward", "game": "games", "use": "use", "safety": "safety", "empowerment": "empowerment"}
+NEEDS = {
+    "task": "reward",
+    "game": "games",
+    "use": "use",
+    "safety": "safety",
+    "empowerment": "empowerment",
+}
 
 
 def parts(name: str) -> list[str]:
-    """The rewards that a name asks for."""
+    """Return the rewards that a name joins."""
     return name.split("+")
 
 
 def make_rewards(
-    names: list[str], model: WorldModel, discovery: nn.Module | None = None, factors: dict[str, float] | None = None
+    names: list[str],
+    model: WorldModel,
+    discovery: nn.Module | None = None,
+    scales: dict[str, float] | None = None,
 ) -> dict[str, RewardFunction]:
-    """The reward functions by name; `factors`: by how much single ones are multiplied before anything else.
+    """Return the reward functions by name.
 
-    Errors: UserError for an unknown one, or one whose term the model lacks.
+    scales   factors that multiply single rewards first
+
+    Raises: UserError for an unknown reward, or one whose information term is not in the model.
     """
     known = [part for joined in names for part in parts(joined)]
-    for name in factors or {}:
+    for name in scales or {}:
         if name not in known:
-            raise UserError(f"a scale for {name!r}, which is not maximised", "actor_critic.reward_scales", nearest(name, known))
+            raise UserError(
+                f"a scale for {name!r}, which is not maximised",
+                "actor_critic.reward_scales",
+                nearest(name, known),
+            )
     for name in known:
         where = "actor_critic.rewards"
         if name not in REWARDS:
             raise UserError(f"unknown reward {name!r}", where, nearest(name, REWARDS))
         if name == "discovery" and discovery is None:
             remedy = "choose --learners model,discovery,imagination"
-            raise UserError("reward 'discovery' needs the learner 'discovery' before imagination", where, remedy)
+            raise UserError(
+                "reward 'discovery' needs the learner 'discovery' before imagination", where, remedy
+            )
         if name in NEEDS and NEEDS[name] not in model.terms:
             remedy = f"add {NEEDS[name]}=1 to --world_model.objective.terms"
-            raise UserError(f"reward {name!r} needs the information term {NEEDS[name]!r}", where, remedy)
-    return {name: _total([_made(part, model, discovery, factors or {}) for part in parts(name)]) for name in names}
+            raise UserError(
+                f"reward {name!r} needs the information term {NEEDS[name]!r}", where, remedy
+            )
+    return {
+        name: _total([_made(part, model, discovery, scales or {}) for part in parts(name)])
+        for name in names
+    }
 
 
-def _made(name: str, model: WorldModel, discovery: nn.Module | None, factors: dict[str, float]) -> RewardFunction:
-    function, factor = REWARDS[name](model, discovery), factors.get(name, 1.0)
+def _made(
+    name: str, model: WorldModel, discovery: nn.Module | None, scales: dict[str, float]
+) -> RewardFunction:
+    function = REWARDS[name](model, discovery)
+    factor = scales.get(name, 1.0)
     return function if factor == 1 else lambda imagined: factor * function(imagined)
 
 
 def _total(functions: list[RewardFunction]) -> RewardFunction:
-    return functions[0] if len(functions) == 1 else lambda imagined: sum(function(imagined) for function in functions)
+    return (
+        functions[0]
+        if len(functions) == 1
+        else lambda imagined: sum(function(imagined) for function in functions)
+    )

@@ -150,7 +150,7 @@ def decided(agent: WorldModelAgent, starts: int = 4) -> float:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         for start, number in np.ndindex(places.shape):
-            env, skill = Dot(), agent.skills.spread(SKILLS)[number : number + 1]
+            env, skill = Dot(), agent.skills.grid(SKILLS)[number : number + 1]
             Driver([env], policy_of(agent, Fixed(skill)), memory_of(agent, 1)).run([1000 + start])
             places[start, number] = env.place
     return float(1 - places.var(0).mean() / max(places.var(), 1e-6))

@@ -26,7 +26,7 @@ import numpy as np
 import torch
 
 from benchmarks import pool, result_files
-from foreground.agents.actor_critic import ActorCriticConfig
+from foreground.agents.actor_critic_config import ActorCriticConfig
 from foreground.agents.config import ModesConfig, OptimiserConfig
 from foreground.agents.set_policy import SetPolicy, SetPolicyConfig
 from foreground.envs import treasure

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from reprlib import repr as short
 
-from foreground.agents.actor_critic import ActorCriticConfig
+from foreground.agents.actor_critic_config import ActorCriticConfig
 from foreground.agents.config import (
     COMMANDER,
     FLAT_LEARNERS,

@@ -15,7 +15,7 @@ from sklearn.preprocessing import StandardScaler
 
 from foreground.agents.agent import WorldModelAgent
 from foreground.agents.base import Held
-from foreground.agents.commanders import Fixed, due, renewed
+from foreground.agents.commanders import Fixed, due, resampled
 from foreground.agents.memory import Memory
 from foreground.evaluation import progress
 from foreground.evaluation.driver import Driver, Features, Returns, memory_of, policy_of
@@ -40,7 +40,7 @@ def best_skill(
 
     Each skill is tried from `episodes` starts.
     """
-    skills = agent.skills.spread(number).to(agent.device)
+    skills = agent.skills.grid(number).to(agent.device)
     starts = [seed + index for index in range(episodes)]
     scores = episodes_under(agent, make_env, skills.repeat_interleave(episodes, 0), starts * number).reshape(number, episodes)
     best = int(np.argmax(scores.mean(1)))
@@ -96,7 +96,7 @@ class Planner:
 
     def __call__(self, memory: Memory, see: Callable[[], State], is_first: torch.Tensor, explore: bool) -> Held:
         where = due(memory, is_first, self.hold)
-        return renewed(memory, where, self.plan(see()) if where.any() else memory.condition)
+        return resampled(memory, where, self.plan(see()) if where.any() else memory.condition)
 
     @torch.no_grad()
     def plan(self, start: State) -> torch.Tensor:
@@ -107,7 +107,7 @@ class Planner:
         skills = torch.stack([draw(number * self.sequences, self.agent.device) for _ in range(self.depth)])  # (D, N J, C)
         total = torch.zeros(number * self.sequences, device=self.agent.device)
         for step in range(self.depth * self.hold):
-            action = self.agent.choose(state, skills[step // self.hold])
+            action = self.agent.select_action(state, skills[step // self.hold])
             state = self.agent.world_model.imagine(state, action)
             total += self.discount**step * self.reward(state.feature).to(total.device)
         best = total.view(number, self.sequences).argmax(1)

@@ -98,7 +98,7 @@ def policy_of(agent, commander: Commander | None = None) -> Policy:
 
 def memory_of(agent, number: int) -> Callable[[dict[str, np.ndarray]], Memory]:
     """Return what gives an agent's memory of `number` environments before the first image, once they were reset."""
-    return lambda told: agent.initial_state(number).hears(told)
+    return lambda told: agent.initial_state(number).with_fields(told)
 
 
 class Driver:

@@ -14,7 +14,7 @@ import torch
 
 from foreground.agents.agent import WorldModelAgent
 from foreground.agents.base import Held
-from foreground.agents.commanders import Fixed, renewed
+from foreground.agents.commanders import Fixed, resampled
 from foreground.agents.memory import Memory
 from foreground.envs.offers import Simulated, offered
 from foreground.evaluation import posture
@@ -81,7 +81,7 @@ class Towards:
 
     def __call__(self, memory: Memory, see: Callable[[], State], is_first: torch.Tensor, explore: bool) -> Held:
         direction = self.agent.discovery.direction(see().feature.float(), self.target)
-        return renewed(memory, torch.ones_like(is_first), self.agent.skills.nearest(direction))
+        return resampled(memory, torch.ones_like(is_first), self.agent.skills.nearest(direction))
 
 
 class Distances(Callback):
@@ -111,5 +111,5 @@ def look(agent: WorldModelAgent, images: np.ndarray) -> torch.Tensor:
     memory, first = agent.initial_state(len(images)), torch.ones(len(images), dtype=torch.bool)
     for _ in range(LOOK):
         _, memory = agent.act(memory, torch.from_numpy(images), first, explore=False, commander=Fixed(memory.condition))
-        memory, first = memory.took(torch.zeros_like(memory.action)), torch.zeros_like(first)
+        memory, first = memory.with_action(torch.zeros_like(memory.action)), torch.zeros_like(first)
     return memory.state.feature

@@ -77,7 +77,7 @@ def _play(agent: WorldModelAgent, actor: WorldModelAgent, env: gymnasium.Env, ep
 
     def begin(told: dict[str, np.ndarray]) -> tuple[Memory, Memory]:
         torch.manual_seed(seed + episode)  # for the noise that the actor begins with, which comes first
-        return actor.initial_state(1).hears(told), agent.initial_state(1).hears(told)
+        return actor.initial_state(1).with_fields(told), agent.initial_state(1).with_fields(told)
 
     def act(memories: tuple[Memory, Memory], *seen: torch.Tensor) -> tuple[torch.Tensor, tuple[Memory, Memory]]:
         nonlocal walk
@@ -86,8 +86,8 @@ def _play(agent: WorldModelAgent, actor: WorldModelAgent, env: gymnasium.Env, ep
         if episode % 2:
             walk = 0.9 * walk + 0.44 * random.normal(size=action.shape[1:])  # deviation 1
             action = torch.as_tensor(np.clip(walk, -1, 1), dtype=torch.float32)[None]
-            acting = acting.took(action)
-        return action, (acting, agent.act(memories[1], *seen)[1].took(action))
+            acting = acting.with_action(action)
+        return action, (acting, agent.act(memories[1], *seen)[1].with_action(action))
 
     Driver([env], act, begin, [truth]).run([seed + episode])
     return truth.rows

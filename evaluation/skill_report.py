@@ -28,7 +28,7 @@ def skill_of(agent: WorldModelAgent, index: int) -> torch.Tensor:
     number = number_of(agent.skills)
     if not 0 <= index < number:
         raise UserError(f"there is no skill {index}", "--skill", f"choose 0 to {number - 1}")
-    return agent.skills.spread(number)[index]
+    return agent.skills.grid(number)[index]
 
 
 def number_of(prior: Skills) -> int:
@@ -64,7 +64,7 @@ def show(
     longest = config.environment.time_limit // config.environment.action_repeat
     steps = min(config.skill.duration, longest)
     with looking(agent):
-        chosen = agent.skills.spread(number or skills.SKILLS).to(agent.device)
+        chosen = agent.skills.grid(number or skills.SKILLS).to(agent.device)
         name, rollouts = verdicts.side_in_words(label), skills.REPEATS * len(chosen)
         with progress.stage(f"{name}, skills", rollouts, "rollout", in_steps(rollouts, steps)):
             record = skills.play(agent, make_env, chosen, skills.REPEATS, steps, seed)

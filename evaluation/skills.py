@@ -135,7 +135,7 @@ def _play(
     watching = [features, looks, *([film] if filmed else [])]
     end = Driver(envs, policy_of(agent, Fixed(skills)), memory_of(agent, len(envs)), watching).run(seeds, steps)
     first = torch.zeros(len(envs), dtype=torch.bool)
-    last = agent.perceive(end.memory, torch.from_numpy(end.image), first, sample=False).feature
+    last = agent.observe_step(end.memory, torch.from_numpy(end.image), first, sample=False).feature
     latents = torch.stack([*features.latents, last], 1).float()
     columns = (np.stack(column, 1) for column in (looks.states, looks.violations, looks.signals))
     return latents, *columns, np.stack(film.images, 1) if filmed else None

@@ -42,7 +42,7 @@ def learn(agent: ActorCritic, rewards: dict, updates=300, rows: list | None = No
             optimiser.zero_grad()
             losses[name].backward()
             optimiser.step()
-        agent.follow()
+        agent.update_target()
         if rows is not None:
             rows.append({key: value.item() for key, value in metrics.items()})
     with torch.no_grad():

@@ -87,7 +87,7 @@ def test_a_critic_that_runs_once_gives_the_gradients_of_two_passes(head):
     torch.nn.init.normal_(critic.network[-1].weight)
     weights = list(critic.network.parameters())
     fixed = {name: weight.detach() for name, weight in critic.network.named_parameters()}
-    logits, value = critic.judge(feature)
+    logits, value = critic.logits_and_values(feature)
     plain = critic.network(feature.detach()), critic.head.mean(functional_call(critic.network, fixed, (feature,)))
     for ours, slow, own, other in ((logits, plain[0], weights, [feature]), (value, plain[1], [feature], weights)):
         assert torch.allclose(ours, slow, atol=1e-6)
@@ -104,7 +104,7 @@ def open_loop(agent: ActorCritic, imagined, reward) -> torch.Tensor:
     action, config = imagined.action.detach().requires_grad_(), agent.config
     taken = action.clamp(-1, 1)
     following = torch.cat([taken, imagined.state.stochastic[1:].detach()], -1)
-    _, value = agent.critics["task"].judge(following)
+    _, value = agent.critics["task"].logits_and_values(following)
     returns = lambda_returns(reward(taken), config.discount, value, config.lam)
     scale = agent.scales["task"].update(returns.detach(), None)
     (slope,) = torch.autograd.grad((returns / scale).mean(), action)

@@ -76,7 +76,7 @@ def test_trap_11_entropy_alone_keeps_the_mean_in_the_middle():
 def test_what_tanh_leaves_of_the_entropy(before_tanh):
     """ln(1 - tanh(u)^2) = 2 (ln 2 - |u| - ln(1 + exp(-2 |u|))), its slope -2 tanh(u)."""
     u = torch.full((1, 1), before_tanh, requires_grad=True)
-    room = Policy(torch.tanh(u), torch.ones(1, 1)).room()
+    room = Policy(torch.tanh(u), torch.ones(1, 1)).tanh_correction()
     exact = 2 * (math.log(2) - abs(before_tanh) - math.log1p(math.exp(-2 * abs(before_tanh))))
     assert float(room.detach()) == pytest.approx(exact, abs=0.1)
     (slope,) = torch.autograd.grad(room, u)

@@ -189,7 +189,7 @@ def test_what_imagination_keeps_is_what_its_loss_saves(name, gradient):
         keep = lambda value, kept=kept: kept.setdefault(value.untyped_storage().data_ptr(), value)  # noqa: E731
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda value: value):
             condition = agent.skills.draw(number, torch.device("cpu")) if spaces.condition else None
-            agent.learners["imagination"].judge(agent.world_model.initial(number, torch.device("cpu")), condition)
+            agent.learners["imagination"].behaviour_losses(agent.world_model.initial(number, torch.device("cpu")), condition)
         found[number] = sum(value.untyped_storage().nbytes() for place, value in kept.items() if place not in weights)
     assert preflight.bytes_of_imagination(run.agent_config, spaces, 32) == pytest.approx(found[40] - found[8], rel=0.15)
 

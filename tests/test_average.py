@@ -24,7 +24,7 @@ def test_the_average_is_that_of_a_slow_reference():
     for update in range(1, 200):
         with torch.no_grad():
             layer.weight.normal_()
-        average.follow()
+        average.update()
         rate = max(0.01, 10 / (10 + update))
         now = layer.weight.detach().clone()
         expected = now if expected is None else expected + rate * (now - expected)
@@ -34,7 +34,7 @@ def test_the_average_is_that_of_a_slow_reference():
 def test_without_a_decay_nothing_is_kept():
     layer = torch.nn.Linear(2, 1)
     average = WeightAverage(layer, 0.0)
-    average.follow()
+    average.update()
     before = layer.weight.detach().clone()
     with average.applied():
         assert torch.equal(layer.weight, before)
@@ -46,7 +46,7 @@ def test_it_is_applied_within_a_block_and_gone_after_it_even_if_that_fails():
     average = WeightAverage(layer, 0.5)
     for value in (0.0, 1.0):
         torch.nn.init.constant_(layer.weight, value)
-        average.follow()
+        average.update()
     kept = average.values["weight"].clone()
     assert 0 < float(kept[0, 0]) < 1
     with average.applied():

@@ -14,7 +14,7 @@ from foreground import build
 from foreground.agents import registry
 from foreground.agents.agent import WorldModelAgent
 from foreground.agents.base import Held
-from foreground.agents.commanders import Fixed, SkillPrior, due, renewed
+from foreground.agents.commanders import Fixed, SkillPrior, due, resampled
 from foreground.agents.learners import Part
 from foreground.agents.optimiser import descend
 from foreground.agents.skills import Skills
@@ -142,11 +142,11 @@ class Greedy(SkillPrior):
     """A high-level policy of one's own: of 16 skills the one whose action is the largest, every 3 steps."""
 
     def __call__(self, memory, see: Callable, is_first: torch.Tensor, explore: bool) -> Held:
-        skills = Skills(self.config.skill).spread(16)  # (16, C)
+        skills = Skills(self.config.skill).grid(16)  # (16, C)
         feature = see().feature.unsqueeze(1).expand(-1, 16, -1)
         inputs = torch.cat([feature, skills.expand(len(feature), -1, -1)], -1)
         best = self.actor(inputs).mean.square().sum(-1).argmax(1)
-        return renewed(memory, due(memory, is_first, 3), skills[best])
+        return resampled(memory, due(memory, is_first, 3), skills[best])
 
 
 PRESET = """
@@ -172,4 +172,4 @@ def test_a_new_method_is_a_file_and_a_preset(monkeypatch, tmp_path):
         conditions.append(memory.condition)
     assert torch.equal(conditions[0], conditions[2])
     assert memory.age.tolist() == [1, 1]  # chosen anew at the fourth step
-    assert any(torch.equal(conditions[3][0], skill) for skill in agent.skills.spread(16))
+    assert any(torch.equal(conditions[3][0], skill) for skill in agent.skills.grid(16))

@@ -70,17 +70,17 @@ class Walker:
         age = torch.zeros(number, dtype=torch.long)
         return Memory(state, torch.zeros(number, 2), torch.zeros(number, 1, 4, 3), self.skills.draw(number), age)
 
-    def perceive(self, memory, image, is_first, sample):
+    def observe_step(self, memory, image, is_first, sample):
         return State(place_of(image), torch.zeros(len(image), 0))
 
-    def choose(self, state, skill):
+    def select_action(self, state, skill):
         return self.sense * skill
 
     def act(self, memory, image, is_first, explore=True, commander=None):
-        state, held = self.perceive(memory, image, is_first, explore), Held(memory.condition, memory.age)
+        state, held = self.observe_step(memory, image, is_first, explore), Held(memory.condition, memory.age)
         if commander:
             held = commander(memory, lambda: state, is_first, explore)
-        action = self.choose(state, held.condition)
+        action = self.select_action(state, held.condition)
         return action, memory._replace(state=state, action=action, condition=held.condition, age=held.age)
 
 
@@ -108,7 +108,7 @@ def record_of(state: np.ndarray, skill: np.ndarray, **more) -> skills.SkillRecor
 
 
 def test_every_skill_is_played_from_the_same_starts_and_stays_in_its_row():
-    chosen = Walker.skills.spread(20)  # two waves of environments
+    chosen = Walker.skills.grid(20)  # two waves of environments
     record = skills.play(Walker(), Plane, chosen, repeats=3, steps=10, seed=5)
     assert record.state.shape == (20, 3, 11, 2)
     moved = record.state[:, :, -1] - record.state[:, :, 0]
@@ -140,7 +140,7 @@ class Bare(gymnasium.Env):
 
 
 def test_what_needs_a_simulator_or_signals_is_left_out_without_them(monkeypatch):
-    chosen = Walker.skills.spread(3)
+    chosen = Walker.skills.grid(3)
     bare = skills.play(Walker(), Bare, chosen, repeats=2, steps=4, seed=5)
     assert skills.measure(bare).keys() == {"return/discovery"}
     assert "offers no simulator" in verdicts.of_skills(skills.measure(bare))[0]
@@ -154,7 +154,7 @@ def test_what_needs_a_simulator_or_signals_is_left_out_without_them(monkeypatch)
 def test_skills_that_states_tell_are_identified(kind):
     random = np.random.default_rng(0)
     prior = Skills(SkillConfig(size=8 if kind == "one_hot" else 2, kind=kind))
-    skill = prior.spread(8).numpy()
+    skill = prior.grid(8).numpy()
     ends = 5 * skill @ random.normal(size=(skill.shape[1], 3))
     state = ends[:, None, None] + 0.1 * random.normal(size=(8, 3, 21, 3))
     told = skills.identifiability(record_of(state, skill))
@@ -164,7 +164,7 @@ def test_skills_that_states_tell_are_identified(kind):
 
 
 def test_a_skill_that_stands_there_again_has_other_starts():
-    chosen = Skills(SkillConfig(size=2, kind="one_hot")).spread(4)
+    chosen = Skills(SkillConfig(size=2, kind="one_hot")).grid(4)
     starts = skills.play(Walker(), Plane, chosen, repeats=2, steps=3, seed=0).state[:, :, 0]
     assert np.array_equal(starts[0], starts[1])
     assert not np.isclose(starts[0], starts[2]).any()
@@ -173,7 +173,7 @@ def test_a_skill_that_stands_there_again_has_other_starts():
 
 def test_skills_that_states_do_not_tell_have_no_nats():
     random = np.random.default_rng(1)
-    skill = Skills(SkillConfig(size=16, kind="one_hot")).spread(48).numpy()  # each three times
+    skill = Skills(SkillConfig(size=16, kind="one_hot")).grid(48).numpy()  # each three times
     told = skills.identifiability(record_of(random.normal(size=(48, 3, 21, 4)), skill))
     assert told["chance"] == pytest.approx(1 / 16)
     assert told["accuracy"] < 0.2
@@ -183,7 +183,7 @@ def test_skills_that_states_do_not_tell_have_no_nats():
 def test_half_of_the_information_is_half_of_it():
     """Skills 0 and 1 do the same, and 2 and 3: ln 2 of ln 4."""
     random = np.random.default_rng(2)
-    skill = Skills(SkillConfig(size=4, kind="one_hot")).spread(24).numpy()
+    skill = Skills(SkillConfig(size=4, kind="one_hot")).grid(24).numpy()
     group = np.arange(24) % 4 // 2
     state = group[:, None, None, None] * 4.0 + 0.1 * random.normal(size=(24, 3, 21, 2))
     told = skills.identifiability(record_of(state, skill))
@@ -194,7 +194,7 @@ def test_half_of_the_information_is_half_of_it():
 def test_some_skills_that_go_elsewhere_once_cost_little(monkeypatch):
     """Half of 48 do in one repeat of three what others did: a softmax without a share of the uniform is sure of the wrong."""
     random = np.random.default_rng(2)
-    skill = Skills(SkillConfig(size=2)).spread(48).numpy()
+    skill = Skills(SkillConfig(size=2)).grid(48).numpy()
     ends = np.repeat((5 * skill)[:, None], 3, 1)
     ends[:24, 2] = ends[random.permutation(24), 2]
     record = record_of(ends[:, :, None] + 0.1 * random.normal(size=(48, 3, 21, 2)), skill)
@@ -210,7 +210,7 @@ def test_what_the_simulator_explains_of_discovery():
     state = random.normal(size=(48, 3, 21, 2)).cumsum(2)
     step = np.diff(state, axis=2)
     noise = random.normal(size=step.shape)
-    skill = Skills(SkillConfig(size=2)).spread(48).numpy()
+    skill = Skills(SkillConfig(size=2)).grid(48).numpy()
     both = record_of(state, skill, direction=step, way=state[:, :, 1:])
     assert min(skills.discovery_explained(both).values()) > 0.9
     half = skills.discovery_explained(record_of(state, skill, direction=step + noise, way=noise))

@@ -148,11 +148,11 @@ def test_the_return_of_a_mode_is_that_of_the_mode(games_run, monkeypatch):
     config, agent, _ = loaded(games_run)
     seen = []
 
-    def choose(state, condition, noise):
+    def select_action(state, condition, noise):
         seen.append(condition[:, 3:].unique(dim=0))
         return condition[:, :3].argmax(-1, keepdim=True) - 1.0  # to the left, not at all, to the right
 
-    monkeypatch.setattr(agent, "choose", choose)
+    monkeypatch.setattr(agent, "select_action", select_action)
     game = config.games.heldout[0]
     make_env = build.environment_maker(config, "clean", None, (game,))
     row = games.modes_in(agent, make_env, game, 2, 0)

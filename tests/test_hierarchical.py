@@ -121,7 +121,7 @@ def test_it_explores_by_skills_and_not_by_actions(monkeypatch):
     state = agent.world_model.initial(2)
     fixed = Policy(torch.zeros(2, 2), torch.ones(2, 2))
     monkeypatch.setattr(agent.skill_policy, "forward", lambda feature: fixed)
-    assert torch.equal(agent.choose(state, skill), torch.zeros(2, 2))
+    assert torch.equal(agent.select_action(state, skill), torch.zeros(2, 2))
 
 
 @pytest.mark.parametrize(

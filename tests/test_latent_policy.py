@@ -140,7 +140,9 @@ def test_one_loss_weighs_roll_outs():
     losses = []
     for weight in (None, torch.ones(16), torch.zeros(16)):
         torch.manual_seed(0)
-        losses.append(agent.learners["imagination"].judge(start, condition, weight, agent.modes.member(game))[0]["actor"])
+        imagination = agent.learners["imagination"]
+        found, _ = imagination.behaviour_losses(start, condition, weight, agent.modes.member(game))
+        losses.append(found["actor"])
     assert torch.equal(losses[0], losses[1])
     assert not torch.equal(losses[0], losses[2])
     assert float(losses[2].detach()) == 0

@@ -9,7 +9,7 @@ import torch
 from benchmarks import treasure as program
 from foreground.agents.actor_critic import ActorCritic, ActorCriticConfig
 from foreground.agents.config import ModesConfig, OptimiserConfig
-from foreground.agents.set_policy import SetPolicy, SetPolicyConfig, only
+from foreground.agents.set_policy import SetPolicy, SetPolicyConfig, index_columns
 from foreground.envs import treasure
 from foreground.errors import UserError
 
@@ -114,7 +114,7 @@ def test_parts_of_a_roll_out_are_whole_episodes():
 
     agent.actor_critic.scales["game"].rate = 0.0  # one scale for all
     whole = gradient(rollout, reward)
-    parts = [gradient(only(rollout, index), reward[:, index]) for index in torch.arange(8).chunk(4)]
+    parts = [gradient(index_columns(rollout, index), reward[:, index]) for index in torch.arange(8).chunk(4)]
     torch.testing.assert_close(torch.stack(parts).mean(0), whole, atol=1e-6, rtol=1e-4)
 
 

@@ -12,8 +12,8 @@ from foreground.agents.agent import WorldModelAgent
 from foreground.agents.base import Step
 from foreground.agents.commanders import Fixed
 from foreground.agents.config import AgentConfig, OptimiserConfig
-from foreground.agents.discovery import FORMS, DiscoveryConfig, make_discovery
-from foreground.agents.returns import RewardUnit
+from foreground.agents.discovery import KINDS, DiscoveryConfig, make_discovery
+from foreground.agents.returns import RewardNorm
 from foreground.agents.rewards import make_rewards
 from foreground.agents.skills import SkillConfig, Skills
 from foreground.errors import UserError
@@ -55,9 +55,9 @@ def test_skills_are_directions_or_centred_one_hots():
     assert torch.equal(drawn.max(-1).values, torch.ones(1000))
     assert drawn.argmax(-1).unique().tolist() == [0, 1, 2, 3, 4]
     assert Skills(SkillConfig()).draw(7).shape == (7, 0)
-    spread = Skills(SkillConfig(size=2)).spread(8)
+    spread = Skills(SkillConfig(size=2)).grid(8)
     assert torch.allclose(spread[0] + spread[4], torch.zeros(2), atol=1e-6)  # opposite directions
-    assert torch.equal(Skills(SPHERE).spread(6), Skills(SPHERE).spread(6))
+    assert torch.equal(Skills(SPHERE).grid(6), Skills(SPHERE).grid(6))
 
 
 def test_no_skill_means_no_draw():
@@ -78,7 +78,7 @@ def test_a_skill_is_held_and_drawn_anew_at_resets_and_after_its_time():
         seen.append(memory.condition.clone())
     changes = [[step for step in range(1, 9) if not torch.equal(seen[step][env], seen[step - 1][env])] for env in (0, 1)]
     assert changes == [[4, 6], [4, 8]]  # held for 4 steps; the first environment was reset at 6
-    wanted = Skills(SPHERE).spread(2)
+    wanted = Skills(SPHERE).grid(2)
     _, memory = agent.act(memory, image, torch.tensor([False, False]), commander=Fixed(wanted))
     assert torch.equal(memory.condition, wanted)
 
@@ -104,7 +104,7 @@ def walk(number=512, steps=2.0, seed=0):
     return previous, previous + move, skill
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", KINDS)
 def test_every_form_learns_where_the_skill_goes(form):
     torch.manual_seed(0)
     config = DiscoveryConfig(form, units=32, layers=1)
@@ -170,7 +170,7 @@ def test_on_the_sphere_no_direction_tells_more_than_the_skills_it_is_held_agains
     assert float(prior.log_ratio(10 * skill, skill.flip(0)).mean()) < 0
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", KINDS)
 def test_an_update_moves_everything_and_discovery_leaves_the_model_alone(form):
     agent = skill_agent(form, ONE_HOT if form == "classifier" else SPHERE)
     batch = skill_batch(agent.config.skill)
@@ -225,15 +225,15 @@ def test_a_reward_in_units_of_itself_has_no_unit_and_does_not_blow_up_noise():
     generator = torch.Generator().manual_seed(0)
     rewards = [3 + torch.randn(5, 64, generator=generator) for _ in range(20)]
     for factor in (1e-2, 100.0):
-        plain, scaled = RewardUnit(config), RewardUnit(config)
+        plain, scaled = RewardNorm(config), RewardNorm(config)
         for reward in rewards:
             assert torch.allclose(plain(reward), scaled(factor * reward), atol=1e-4)
     assert plain(rewards[0]).std() == pytest.approx(1, abs=0.1)
-    constant = RewardUnit(config)
+    constant = RewardNorm(config)
     for _ in range(20):
         out = constant(torch.full((5, 64), 0.7) + 1e-6 * torch.randn(5, 64, generator=generator))
     assert out.abs().max() < 1e-3
-    silent = RewardUnit(config)
+    silent = RewardNorm(config)
     for _ in range(20):
         out = silent(1e-7 * torch.randn(5, 64, generator=generator))
     assert out.abs().max() < 1e-2
@@ -320,13 +320,13 @@ def test_names_joined_by_a_plus_are_one_reward_and_factors_reach_inside():
         terms={"use": None, "safety": None}, reward=lambda feature, name: {"use": 2.0, "safety": -1.0}[name]
     )
     imagined = SimpleNamespace(reached=None)
-    made = make_rewards(["use+safety", "use"], model, factors={"use": 10.0})
+    made = make_rewards(["use+safety", "use"], model, scales={"use": 10.0})
     assert made["use+safety"](imagined) == 19.0
     assert made["use"](imagined) == 20.0
     with pytest.raises(UserError, match="safety"):
         make_rewards(["use+safty"], model)
     with pytest.raises(UserError, match="a factor for 'usse', which is not maximised"):
-        make_rewards(["use+safety"], model, factors={"usse": 0.01})
+        make_rewards(["use+safety"], model, scales={"usse": 0.01})
 
 
 def test_discovery_without_skills_is_refused():

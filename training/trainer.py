@@ -197,7 +197,7 @@ class Trainer:
         if not self.agent.spec.explores:
             return action, memory
         action = memory.noise.clamp(-1, 1)
-        return action, memory.took(action)
+        return action, memory.with_action(action)
 
     def learn(self) -> None:
         """The updates that are owed."""

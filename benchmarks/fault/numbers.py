@@ -133,7 +133,7 @@ def learner(name: str, folder: Path) -> Learner:
     def act(memory, image, is_first):
         action, _ = random_actions(memory, image, is_first)
         _, memory = agent.act(memory, image, is_first)
-        return action, memory.took(action)
+        return action, memory.with_action(action)
 
     for _ in range(ROWS):
         replay.add(rollout.step(act))

@@ -27,7 +27,7 @@ from foreground.training.values import shown
         ("mra", "family.num_games", "3", "--family.kind is dynamics"),
         ("infopower", "evaluation.latent_episodes", "8", "--evaluation.latent is true"),
         ("infopower", "evaluation.num_skills", "0", "agents with skills"),
-        ("infopower_redundancy", "world_model.contrastive.temperature", "1", "bound is nce or nwj"),
+        ("infopower_redundancy", "world_model.contrastive.temperature", "1", "estimator is nce or nwj"),
         ("diayn", "discovery.multiplier_init", "2", "--discovery.kind is wasserstein"),
         ("infopower", "world_model.rssm.gaussian_size", "8", "latent is gaussian"),
         ("infopower_paper", "world_model.rssm.groups", "8", "latent is categorical"),

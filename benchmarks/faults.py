@@ -1,8 +1,12 @@
-"""What a run survives: ``python -m benchmarks.faults kill --count 100``, or ``all``; a JSON line a fault, one JSON line last.
+"""Fault-tolerance tests: ``python -m benchmarks.faults kill --count 100``, or ``all``.
 
-{"fault", "tried", "survived", "lost", "worst_seconds"}; what was lost is said before, one line each. Faults: kill, term, twice,
-full, resume, soak (real runs of train.py), lacking, damage, hostile (checkpoints), config (command lines), video (clips), nan
-(numbers), worker (environments in processes of their own), physics, clock. A try of soak is a minute.
+Prints a JSON line per fault and one JSON line last: {"fault", "tried", "survived", "lost", "worst_seconds"}. What was lost is
+printed before, one line each. Faults:
+
+- real runs of train.py: kill, term, concurrent_runs, disk_full, resume, soak (a try is a minute)
+- checkpoints: checkpoint_ablation, damage, hostile
+- inputs: config (command lines), video (clips), non_finite (numbers)
+- environment: worker (environment processes), physics, clock
 """
 
 import json
@@ -20,7 +24,20 @@ from foreground.training import system
 if __name__ == "__main__":
     system.prepare_environment()  # before torch is imported
 
-from benchmarks.fault import Fault, checkpoints, clips, configs, disk, hostile, lacking, numbers, resume, runs, workers, world
+from benchmarks.fault import (
+    Fault,
+    checkpoint_ablation,
+    checkpoints,
+    clips,
+    configs,
+    disk,
+    hostile,
+    non_finite,
+    resume,
+    runs,
+    workers,
+    world,
+)
 from foreground.errors import UserError, nearest, run_main
 from foreground.option import option
 from foreground.training import options
@@ -29,15 +46,15 @@ from foreground.training.option_help import Manual
 FAULTS: dict[str, Fault] = {
     "kill": runs.kill,
     "term": runs.term,
-    "twice": runs.twice,
-    "full": disk.full,
+    "concurrent_runs": runs.concurrent,
+    "disk_full": disk.full,
     "resume": resume.resume,
-    "lacking": lacking.lacking,
+    "checkpoint_ablation": checkpoint_ablation.ablate,
     "damage": checkpoints.damage,
     "hostile": hostile.hostile,
     "config": configs.config,
     "video": clips.video,
-    "nan": numbers.nan,
+    "non_finite": non_finite.plant,
     "worker": workers.worker,
     "physics": world.physics,
     "clock": world.clock,
@@ -47,21 +64,22 @@ FAULTS: dict[str, Fault] = {
 
 @dataclass(frozen=True)
 class FaultsConfig:
-    """Foreground: what a run survives."""
+    """Foreground: fault-tolerance tests."""
 
     fault: str = option(help=f"One of {', '.join(FAULTS)}, or all.")
-    count: int = option(10, "How often each is tried.", ge=1)
+    count: int = option(10, "Number of tries of each fault.", ge=1)
     seed: int = option(0, "Seed of the moments and values.", ge=0)
-    folder: str = option("", "Where it works, in a folder that it makes; without it where temporary files go.")
+    folder: str = option("", "Parent of its working folder; without it the folder for temporary files.")
 
 
 MANUAL = Manual(usage="python -m benchmarks.faults FAULT")
 
 
 def measure(name: str, config: FaultsConfig) -> dict:
-    """One fault, so often: its row. Says what was lost."""
+    """Try one fault; return its row. Print what was lost."""
     folder = Path(tempfile.mkdtemp(prefix=f"foreground-{name}-", dir=config.folder or None))
-    lost, worst = 0, 0.0
+    lost = 0
+    worst = 0.0
     try:
         with closing(FAULTS[name](folder, random.Random(f"{name} {config.seed}"))) as tries:
             for number in range(config.count):

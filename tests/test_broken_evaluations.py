@@ -7,7 +7,7 @@ import pytest
 import torch
 from training_runs import OFTEN, run, small_trainer
 
-from benchmarks.fault import lacking
+from benchmarks.fault import checkpoint_ablation
 from foreground.envs.workers import broken
 from foreground.errors import UserError
 from foreground.evaluation import interrupt
@@ -70,19 +70,19 @@ def broken_off(trainer, at: int):
 
 @pytest.mark.parametrize("at", [80, 120])
 def test_an_evaluation_that_was_broken_off_is_made_up_for(trainer, at):
-    straight = lacking.make(trainer.folder.parent / "straight", OFTEN)
+    straight = checkpoint_ablation.make(trainer.folder.parent / "straight", OFTEN)
     straight.evaluate = lambda frame: {"return": float(frame)}
     wanted = run(straight, 160)
     assert [frame for frame, _ in wanted.rows] == [40, 80, 120]  # the one at the end follows
-    begun = lacking.make(trainer.folder, OFTEN)  # again: it draws from the generators of torch
+    begun = checkpoint_ablation.make(trainer.folder, OFTEN)  # again: it draws from the generators of torch
     begun.evaluate = broken_off(begun, at)
     first = run(begun, 160)
     assert begun.env_frame == at
-    resumed = lacking.make(trainer.folder, OFTEN)
+    resumed = checkpoint_ablation.make(trainer.folder, OFTEN)
     resumed.evaluate = lambda frame: {"return": float(frame)}
     assert resumed.resume() == []
     assert first.rows + run(resumed, 160).rows == wanted.rows
-    ends = [lacking.described(lacking.state_of(each.folder)) for each in (straight, resumed)]
+    ends = [checkpoint_ablation.described(checkpoint_ablation.state_of(each.folder)) for each in (straight, resumed)]
     assert ends[0] == ends[1]
 
 
@@ -90,7 +90,7 @@ def test_a_run_that_is_over_owes_no_evaluation(trainer):
     """The one at the end follows. A longer budget makes up for it."""
     trainer.evaluate = lambda frame: {"return": float(frame)}
     assert [frame for frame, _ in run(trainer, 80).rows] == [40]
-    resumed = lacking.make(trainer.folder, OFTEN)
+    resumed = checkpoint_ablation.make(trainer.folder, OFTEN)
     resumed.evaluate = lambda frame: {"return": float(frame)}
     resumed.resume()
     assert run(resumed, 80).rows == []

@@ -9,25 +9,25 @@ import numpy as np
 import torch
 from programs import SMALL, metrics, run, written
 
-from benchmarks.fault import lacking
+from benchmarks.fault import checkpoint_ablation
 from foreground import saved
 from foreground.configs import run as runs
 from foreground.evaluation.report import Evaluator
 from foreground.training import checkpoint
 
 FEW = ["--evaluation.episodes", "2", "--evaluation.num_skills", "4", "--skill.duration", "5", "--environment.time_limit", "60"]
-WORDS = ["--task", "reacher-easy", "--agent", "slim", *lacking.WORDS, *FEW]
+WORDS = ["--task", "reacher-easy", "--agent", "slim", *checkpoint_ablation.WORDS, *FEW]
 
 
 def trained(folder: Path, words: list[str], evaluate=None) -> dict[str, str]:
     """Everything at the end of a small run in this process."""
     torch.set_num_threads(1)
-    trainer = lacking.make(folder, words)
+    trainer = checkpoint_ablation.make(folder, words)
     if evaluate is None:
-        config, _ = runs.read([*lacking.SMALL, *words], cuda=False)
+        config, _ = runs.read([*checkpoint_ablation.SMALL, *words], cuda=False)
         evaluate = Evaluator(config, trainer.agent, folder).during_training
     trainer.evaluate = evaluate
-    return lacking.run_to(trainer, lacking.END)
+    return checkpoint_ablation.run_to(trainer, checkpoint_ablation.END)
 
 
 def test_an_evaluation_leaves_no_trace_in_the_run(tmp_path):

@@ -7,12 +7,22 @@ import numpy as np
 import pytest
 
 from benchmarks import faults
-from benchmarks.fault import disk, lacking, world
+from benchmarks.fault import checkpoint_ablation, disk, world
 from foreground.errors import UserError
 from foreground.training import files
 
-COUNTS = {"kill": 2, "term": 2, "twice": 2, "full": 1, "resume": 1, "lacking": 2, "damage": 30, "hostile": 40, "config": 200}
-COUNTS |= {"video": 40, "nan": 15, "worker": 4, "physics": 40, "clock": 20, "soak": 1}
+COUNTS = {
+    "kill": 2,
+    "term": 2,
+    "concurrent_runs": 2,
+    "disk_full": 1,
+    "resume": 1,
+    "checkpoint_ablation": 2,
+    "damage": 30,
+    "hostile": 40,
+    "config": 200,
+}
+COUNTS |= {"video": 40, "non_finite": 15, "worker": 4, "physics": 40, "clock": 20, "soak": 1}
 
 
 def measured(capsys, *words: str) -> dict:
@@ -23,7 +33,7 @@ def measured(capsys, *words: str) -> dict:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", list(faults.FAULTS))
 def test_faults_are_survived(tmp_path, capsys, monkeypatch, name):
-    if name == "full":
+    if name == "disk_full":
         try:
             disk.check()
         except UserError:
@@ -82,9 +92,9 @@ def test_chance_is_no_slope_and_a_leak_is():
 
 def test_the_spare_half_of_a_draw_counts_only_where_one_is_left_over():
     here = {"/random/has_uint32": 0, "/random/uinteger": 7, "/random/state": 3}
-    assert lacking.spare("/random/uinteger", here)
-    assert not lacking.spare("/random/uinteger", here | {"/random/has_uint32": 1})
-    assert not lacking.spare("/random/state", here)
+    assert checkpoint_ablation.spare("/random/uinteger", here)
+    assert not checkpoint_ablation.spare("/random/uinteger", here | {"/random/has_uint32": 1})
+    assert not checkpoint_ablation.spare("/random/state", here)
 
 
 def test_an_unknown_fault_names_the_nearest():

@@ -5,22 +5,32 @@ import copy
 import pytest
 import torch
 
-from benchmarks.fault import lacking
+from benchmarks.fault import checkpoint_ablation
 from benchmarks.fault.resume import options_of
 from benchmarks.fault.states import text_of
 
-WORDS = ["--task", "reacher-easy", "--agent", "slim", "--skill.duration", "7", "--background.redraw_every", "9", *lacking.WORDS]
+WORDS = [
+    "--task",
+    "reacher-easy",
+    "--agent",
+    "slim",
+    "--skill.duration",
+    "7",
+    "--background.redraw_every",
+    "9",
+    *checkpoint_ablation.WORDS,
+]
 
 
 @pytest.fixture(scope="module")
 def straight(tmp_path_factory) -> tuple[dict, dict, dict[str, str]]:
     torch.set_num_threads(1)
-    return lacking.stretch(tmp_path_factory.mktemp("straight"), WORDS)
+    return checkpoint_ablation.stretch(tmp_path_factory.mktemp("straight"), WORDS)
 
 
 def test_it_goes_on_to_the_bit(straight, tmp_path):
     state, _, end = straight
-    assert lacking.resumed(tmp_path, WORDS, copy.deepcopy(state)) == end
+    assert checkpoint_ablation.resumed(tmp_path, WORDS, copy.deepcopy(state)) == end
     assert any(place.startswith("/agent/optimisers/discovery") for place in end)
 
 
@@ -62,13 +72,13 @@ def test_every_item_is_needed(straight, tmp_path, item):
     if item == "rollout":  # then new episodes begin, and that is said
         node[last] = {}
         with pytest.raises(RuntimeError, match="no episode under way"):
-            lacking.resumed(tmp_path, WORDS, state)
+            checkpoint_ablation.resumed(tmp_path, WORDS, state)
         return
     if text_of(from_other[last]) == text_of(node[last]):
         node[last] = node[last] + 1  # a number that is the same there
     else:
         node[last] = from_other[last]
-    assert lacking.resumed(tmp_path, WORDS, state) != end
+    assert checkpoint_ablation.resumed(tmp_path, WORDS, state) != end
 
 
 @pytest.mark.parametrize("agent", ["infopower", "slim", "mra"])
@@ -76,10 +86,10 @@ def test_every_weight_and_statistic_is_in_the_checkpoint(tmp_path, agent):
     """Buffers, too: multipliers, scales, moving means. What is left out is as it was before the first update."""
     torch.set_num_threads(1)
     broken = ["--world_model.objective.threshold", "1e6"] if agent == "infopower" else []  # a constraint whose multiplier moves
-    trainer = lacking.make(tmp_path, options_of(agent, tmp_path, *lacking.WORDS, *broken))
+    trainer = checkpoint_ablation.make(tmp_path, options_of(agent, tmp_path, *checkpoint_ablation.WORDS, *broken))
     before = {name: value.clone() for name, value in trainer.agent.named_buffers()}
-    lacking.run_to(trainer, lacking.CUT)
-    kept = set(lacking.state_of(tmp_path)["agent"]["weights"])
+    checkpoint_ablation.run_to(trainer, checkpoint_ablation.CUT)
+    kept = set(checkpoint_ablation.state_of(tmp_path)["agent"]["weights"])
     assert {name for name, _ in trainer.agent.named_parameters()} <= kept
     moved = {name for name, value in trainer.agent.named_buffers() if not torch.equal(value, before[name])}
     assert moved <= kept

@@ -7,7 +7,7 @@ import pytest
 import torch
 from training_runs import OFTEN, run, small_trainer
 
-from benchmarks.fault import lacking, runs
+from benchmarks.fault import checkpoint_ablation, runs
 from foreground import train
 from foreground.errors import UserError
 from foreground.training import checkpoint, system
@@ -24,12 +24,12 @@ def test_a_checkpoint_of_an_earlier_version_goes_on(trainer):
     """It has neither provenance nor the clock of evaluations: none is owed then."""
     trainer.evaluate = lambda frame: {"return": 1.0}
     run(trainer, 80)
-    state = lacking.state_of(trainer.folder)
+    state = checkpoint_ablation.state_of(trainer.folder)
     del state["clocks"]["evaluated"], state["episodes"]["score"]
     assert "provenance" not in state
     assert completed(state)["clocks"]["evaluated"] is None
     checkpoint.save(trainer.folder / "checkpoints", 80, state)
-    resumed = lacking.make(trainer.folder, OFTEN)
+    resumed = checkpoint_ablation.make(trainer.folder, OFTEN)
     resumed.evaluate = lambda frame: {"return": 1.0}
     assert resumed.resume() == []
     assert [frame for frame, _ in run(resumed, 130).rows] == [120]
@@ -50,32 +50,32 @@ CLOCKS = [
 @pytest.mark.parametrize("forged", CLOCKS, ids=str)
 def test_counters_are_held_against_each_other(trainer, forged):
     run(trainer, 80)
-    state = lacking.state_of(trainer.folder)
+    state = checkpoint_ablation.state_of(trainer.folder)
     state["clocks"] |= forged
     checkpoint.save(trainer.folder / "checkpoints", 80, state)
     with pytest.raises(UserError, match="whole and does not fit"):
-        lacking.make(trainer.folder, OFTEN).resume()
+        checkpoint_ablation.make(trainer.folder, OFTEN).resume()
 
 
 @pytest.mark.parametrize("forged", [{"count": 10**6}, {"count": -1}, {"diverged": 2.5}, {"score": "x"}], ids=str)
 def test_numbers_of_episodes_are_those_of_a_run(trainer, forged):
     run(trainer, 80)
-    state = lacking.state_of(trainer.folder)
+    state = checkpoint_ablation.state_of(trainer.folder)
     state["episodes"] |= forged
     checkpoint.save(trainer.folder / "checkpoints", 80, state)
     with pytest.raises(UserError, match="whole and does not fit"):
-        lacking.make(trainer.folder, OFTEN).resume()
+        checkpoint_ablation.make(trainer.folder, OFTEN).resume()
 
 
 def test_a_resume_elsewhere_is_told(trainer):
     trainer.provenance = {"CPU": "one kind", "torch": "2.0", "renderer": "llvmpipe"}
     run(trainer, 40)
-    resumed = lacking.make(trainer.folder, OFTEN)
+    resumed = checkpoint_ablation.make(trainer.folder, OFTEN)
     resumed.provenance = {"CPU": "one kind", "torch": "2.1", "renderer": "softpipe", "new": "fact"}
     [said] = resumed.resume()
     assert "saved with torch 2.0 (now 2.1), renderer llvmpipe (now softpipe): " in said
     run(resumed, 50)
-    again = lacking.make(trainer.folder, OFTEN)
+    again = checkpoint_ablation.make(trainer.folder, OFTEN)
     again.provenance = dict(resumed.provenance)
     assert again.resume() == []
     with pytest.raises(ValueError, match="provenance"):
@@ -102,10 +102,10 @@ def test_a_read_that_fails_for_now_sets_nothing_aside(trainer, monkeypatch):
     with monkeypatch.context() as patched:
         patched.setattr(os, "open", stale)
         with pytest.raises(UserError, match=r"Stale file handle.*try again") as error:
-            lacking.make(trainer.folder, OFTEN).resume()
+            checkpoint_ablation.make(trainer.folder, OFTEN).resume()
     assert error.value.exit_code == 2
     assert sorted(path for path in trainer.folder.rglob("*")) == before
-    resumed = lacking.make(trainer.folder, OFTEN)
+    resumed = checkpoint_ablation.make(trainer.folder, OFTEN)
     assert resumed.resume() == []
     assert resumed.env_frame == 120
 
@@ -121,7 +121,7 @@ def locked(trainer):
 
 def resumed_at(folder: Path) -> int:
     """Return the env frame of a trainer that resumes without a complaint."""
-    resumed = lacking.make(folder, OFTEN)
+    resumed = checkpoint_ablation.make(folder, OFTEN)
     assert resumed.resume() == []
     return resumed.env_frame
 

@@ -18,7 +18,7 @@ import torch
 from gymnasium.vector import SyncVectorEnv
 from test_workers import Counting
 
-from benchmarks.fault import lacking, runs
+from benchmarks.fault import checkpoint_ablation, runs
 from benchmarks.fault.states import put
 from foreground import train
 from foreground.agents.optimiser import Divergence, not_finite
@@ -210,8 +210,8 @@ def test_an_environment_of_this_process_that_fails_is_one_line():
 def trainer(tmp_path_factory):
     """A small run that was saved once."""
     torch.set_num_threads(1)
-    trainer = lacking.make(tmp_path_factory.mktemp("whole"), lacking.WORDS)
-    lacking.run_to(trainer, lacking.CUT)
+    trainer = checkpoint_ablation.make(tmp_path_factory.mktemp("whole"), checkpoint_ablation.WORDS)
+    checkpoint_ablation.run_to(trainer, checkpoint_ablation.CUT)
     return trainer
 
 
@@ -244,18 +244,18 @@ UNFIT = [without_clocks, other_weights, a_shorter_manifest, updates_without_end,
 
 @pytest.mark.parametrize("spoil", [*UNFIT, a_generator_that_is_none])
 def test_a_whole_checkpoint_that_does_not_fit_is_one_line(trainer, tmp_path, spoil):
-    state = lacking.state_of(trainer.folder)
+    state = checkpoint_ablation.state_of(trainer.folder)
     spoil(state)
-    checkpoint.save(tmp_path / "checkpoints", lacking.CUT, state)
+    checkpoint.save(tmp_path / "checkpoints", checkpoint_ablation.CUT, state)
     with pytest.raises(UserError, match=r"begin in a new|move the folder away"):
-        lacking.make(tmp_path, lacking.WORDS).resume()
+        checkpoint_ablation.make(tmp_path, checkpoint_ablation.WORDS).resume()
 
 
 @pytest.mark.parametrize("place", ["memory/0/0", "row/image", "episodes/length"])
 def test_an_episode_of_another_shape_is_not_gone_on_with(trainer, tmp_path, place):
-    state = lacking.state_of(trainer.folder)
-    checkpoint.save(tmp_path / "checkpoints", lacking.CUT, put(state, f"/rollout/{place}", torch.zeros(7, 7)))
-    resumed = lacking.make(tmp_path, lacking.WORDS)
+    state = checkpoint_ablation.state_of(trainer.folder)
+    checkpoint.save(tmp_path / "checkpoints", checkpoint_ablation.CUT, put(state, f"/rollout/{place}", torch.zeros(7, 7)))
+    resumed = checkpoint_ablation.make(tmp_path, checkpoint_ablation.WORDS)
     [said] = resumed.resume()
     assert "a new one begins" in said
     assert resumed.rollout.row is None

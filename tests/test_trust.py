@@ -12,7 +12,7 @@ import pytest
 import torch
 import yaml
 
-from benchmarks.fault import disk, lacking, runs
+from benchmarks.fault import checkpoint_ablation, disk, runs
 from benchmarks.fault.states import put
 from foreground import envs, saved, train
 from foreground import eval as program
@@ -31,8 +31,8 @@ def trainer(tmp_path, monkeypatch):
     """A small run that was saved, with chunks."""
     torch.set_num_threads(1)
     monkeypatch.setattr(replay_chunks, "CHUNK_ROWS", 16)
-    trainer = lacking.make(tmp_path / "run", lacking.WORDS)
-    lacking.run_to(trainer, lacking.CUT)
+    trainer = checkpoint_ablation.make(tmp_path / "run", checkpoint_ablation.WORDS)
+    checkpoint_ablation.run_to(trainer, checkpoint_ablation.CUT)
     return trainer
 
 
@@ -80,13 +80,13 @@ def test_what_was_set_aside_keeps_its_chunks_until_two_newer_ones_verify(trainer
         listing["name"] for chunk in checkpoint.peek(newest, "replay", "manifest")["chunks"] for listing in chunk["files"]
     }
     (newest / "tensors.safetensors").write_bytes(b"damaged")
-    resumed = lacking.make(trainer.folder, lacking.WORDS)
+    resumed = checkpoint_ablation.make(trainer.folder, checkpoint_ablation.WORDS)
     assert "is damaged" in resumed.resume()[0]
     [aside] = checkpoint.rejected(root)
     resumed.save(said)
     assert listed <= chunks(resumed)
     assert len(listed) > len(checkpoint.peek(checkpoint.steps(root)[-1], "replay", "manifest")["chunks"])
-    lacking.run_to(resumed, lacking.CUT + 80)
+    checkpoint_ablation.run_to(resumed, checkpoint_ablation.CUT + 80)
     assert not aside.exists()
     assert len(checkpoint.steps(root)) == 2
     assert said == []
@@ -210,10 +210,10 @@ def test_indices_of_a_simulator_are_not_taken(name):
 
 @pytest.mark.parametrize("place", ["/agent/weights", "/agent", "/clocks"])
 def test_a_foreign_checkpoint_is_one_line_for_those_who_only_read(trainer, tmp_path, place):
-    words = [*runs.SMALL, *lacking.WORDS]
+    words = [*runs.SMALL, *checkpoint_ablation.WORDS]
     config, _ = run_configs.read(words, cuda=False)
     (trainer.folder / "config.yaml").write_text(program.options.to_yaml(config))
-    path = checkpoint.save(trainer.folder / "checkpoints", 9999, put(lacking.state_of(trainer.folder), place, [1]))
+    path = checkpoint.save(trainer.folder / "checkpoints", 9999, put(checkpoint_ablation.state_of(trainer.folder), place, [1]))
     with pytest.raises(UserError, match="whole and does not fit"):
         program.load(config, saved.load_run(path), torch.device("cpu"))
     if place != "/clocks":

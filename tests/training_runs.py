@@ -5,9 +5,9 @@ from types import SimpleNamespace
 
 import torch
 
-from benchmarks.fault import lacking
+from benchmarks.fault import checkpoint_ablation
 
-OFTEN = [*lacking.WORDS, "--training.evaluate_every", "40", "--training.checkpoint_every", "40"]
+OFTEN = [*checkpoint_ablation.WORDS, "--training.evaluate_every", "40", "--training.checkpoint_every", "40"]
 
 
 class Told(SimpleNamespace):
@@ -34,4 +34,4 @@ def run(trainer, frames: int) -> Told:
 def small_trainer(folder: Path):
     """Return a trainer that saves and evaluates every 40 env frames."""
     torch.set_num_threads(1)
-    return lacking.make(folder, OFTEN)
+    return checkpoint_ablation.make(folder, OFTEN)

@@ -1,12 +1,13 @@
-"""Classes of faults for benchmarks/faults.py: each a function that tries one after another, for ever.
+"""Faults for benchmarks/faults.py: each is a generator of tries without end.
 
-A try is survived when nothing was lost: the fault was noticed, the newest good state is used, the mistake is one line. What was
-lost is said in words. Each has a folder of its own, empty at the start, and random numbers of its own seed.
+A try is survived when nothing was lost: the fault was detected, the newest good state is used, and
+an error is one line. Otherwise the try says what was lost. Each fault has its own folder, empty at
+the start, and its own seeded random numbers.
 """
 
 import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-Tries = Iterator[str]  # "" for one that was survived, else what was lost
+Tries = Iterator[str]  # "" for a try that was survived, otherwise what was lost
 Fault = Callable[[Path, random.Random], Tries]

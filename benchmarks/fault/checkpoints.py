@@ -1,4 +1,4 @@
-"""Checkpoints and replay chunks of a real run, damaged: noticed, the newest good state is used, and it is what it was."""
+"""Damaged checkpoints and replay chunks: detected, and the newest good state is used."""
 
 import os
 import random
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.fault import Tries, lacking, runs
+from benchmarks.fault import Tries, checkpoint_ablation, runs
 from benchmarks.fault.states import described
 from foreground.errors import UserError
 from foreground.training import checkpoint, trainer
@@ -18,9 +18,10 @@ CHUNK_ROWS = 16  # a chunk or two between two checkpoints
 
 
 def damage(folder: Path, chance: random.Random) -> Tries:
-    """A file of the newest checkpoint, or of its replay, truncated, flipped, zeroed, longer, missing, a link, a pipe, swapped.
+    """Damage a file of the newest checkpoint or of its replay, in one of the ways of DAMAGES.
 
-    The trainer takes the checkpoint before, or, where that one lists the chunk too, gives up the rows up to its end.
+    The trainer must use the previous checkpoint. Where that one lists the chunk as well, it must
+    drop the rows up to the end of the chunk.
     """
     run = runs.trained(folder / "run", chunk_rows=CHUNK_ROWS)
     before, newest = checkpoint.steps(run / "checkpoints")[-2:]
@@ -28,16 +29,21 @@ def damage(folder: Path, chance: random.Random) -> Tries:
     own = sorted(set(stops[newest]) - set(stops[before]))
     if not own or not stops[before]:
         raise RuntimeError("the two checkpoints have no chunk each")
-    expected, resumed = described(checkpoint.load(before)), lacking.make(run, ["--total_frames", "400"])
+    expected = described(checkpoint.load(before))
+    resumed = checkpoint_ablation.make(run, ["--total_frames", "400"])
     resumed.resume()
     rows = resumed.replay.peek(1, len(resumed.replay))
     while True:
-        kind, what = chance.choice(list(DAMAGES)), chance.choice(("file", "file", "chunk", "shared"))
+        kind = chance.choice(list(DAMAGES))
+        what = chance.choice(("file", "file", "chunk", "shared"))
         if what == "file":
             name, other = chance.choice(NAMES), before
             path = newest / name
         else:
-            name, other = chance.choice(own if what == "chunk" else sorted(stops[before])), run / "replay"
+            name, other = (
+                chance.choice(own if what == "chunk" else sorted(stops[before])),
+                run / "replay",
+            )
             path = run / "replay" / name
         whole = path.read_bytes()
         DAMAGES[kind](path, other / other_name(name, stops[newest]), folder, chance)
@@ -48,7 +54,7 @@ def damage(folder: Path, chance: random.Random) -> Tries:
             else:
                 lost = fallen_back(resumed, sentences, before, newest, name)
             if not lost and described(checkpoint.load(before)) != expected:
-                lost = "the one before is not what it was"
+                lost = "the previous checkpoint has changed"
         except UserError as error:
             lost = str(error)
         finally:
@@ -57,23 +63,33 @@ def damage(folder: Path, chance: random.Random) -> Tries:
 
 
 def stops_of(path: Path) -> dict[str, int]:
-    """Name -> row after its last, of the chunks that a checkpoint lists."""
-    return {listing["name"]: chunk["stop"] for chunk in trainer.manifest_of(path)["chunks"] for listing in chunk["files"]}
+    """Return, of the chunks that a checkpoint lists, name -> row after the last one."""
+    return {
+        listing["name"]: chunk["stop"]
+        for chunk in trainer.manifest_of(path)["chunks"]
+        for listing in chunk["files"]
+    }
 
 
 def other_name(name: str, stops: dict[str, int]) -> str:
-    """Of the same file of the checkpoint before, or of another chunk."""
+    """Return the name of the same file of a checkpoint, or of another chunk."""
     return name if name in NAMES else next(other for other in stops if other != name)
 
 
-def fallen_back(resumed: trainer.Trainer, sentences: list[str], before: Path, newest: Path, name: str) -> str:
-    """What is not right where the newest must be passed over."""
+def fallen_back(
+    resumed: trainer.Trainer, sentences: list[str], before: Path, newest: Path, name: str
+) -> str:
+    """Return what is wrong after a resume that must skip the newest checkpoint."""
     root = newest.parent
-    words = ("is damaged", "" if name == "MANIFEST.json" else name)  # a manifest may tell wrong of another file
+    # A damaged manifest may blame another file.
+    words = ("is damaged", "" if name == "MANIFEST.json" else name)
     if len(sentences) != 1 or not all(word in sentences[0] for word in words):
         return f"said {sentences}"
-    if f"step-{resumed.env_frame:012d}" != before.name or not (root / f"rejected-{newest.name}").is_dir():
-        return f"frame {resumed.env_frame} is gone on from"
+    if (
+        f"step-{resumed.env_frame:012d}" != before.name
+        or not (root / f"rejected-{newest.name}").is_dir()
+    ):
+        return f"it resumed from frame {resumed.env_frame}"
     if name in NAMES:
         try:
             checkpoint.load(root / f"rejected-{newest.name}")
@@ -83,9 +99,19 @@ def fallen_back(resumed: trainer.Trainer, sentences: list[str], before: Path, ne
     return ""
 
 
-def salvaged(resumed: trainer.Trainer, sentences: list[str], name: str, stop: int, rows: dict[str, torch.Tensor]) -> str:
-    """What is not right where rows must be given up, and nothing else."""
-    if len(sentences) != 1 or name not in sentences[0] or f"goes on from row {stop}" not in sentences[0]:
+def salvaged(
+    resumed: trainer.Trainer,
+    sentences: list[str],
+    name: str,
+    stop: int,
+    rows: dict[str, torch.Tensor],
+) -> str:
+    """Return what is wrong after a resume that must drop rows, and nothing else."""
+    if (
+        len(sentences) != 1
+        or name not in sentences[0]
+        or f"goes on from row {stop}" not in sentences[0]
+    ):
         return f"said {sentences}"
     left = resumed.replay.row_count - stop
     if resumed.replay.first_row != stop or len(resumed.replay) != left:
@@ -97,7 +123,7 @@ def salvaged(resumed: trainer.Trainer, sentences: list[str], name: str, stop: in
 
 
 def restore(run: Path, path: Path, whole: bytes) -> None:
-    """The folder as it was."""
+    """Restore the folder."""
     for rejected in (run / "checkpoints").glob("rejected-*"):
         rejected.rename(rejected.with_name(rejected.name.removeprefix("rejected-")))
     path.unlink(missing_ok=True)
@@ -117,7 +143,7 @@ def truncated(path: Path, other: Path, folder: Path, chance: random.Random) -> N
 
 def zeroed(path: Path, other: Path, folder: Path, chance: random.Random) -> None:
     content = path.read_bytes()
-    place = chance.randrange(len(content.rstrip(b"\0")))  # from there on it was not zero before
+    place = chance.randrange(len(content.rstrip(b"\0")))  # somewhere after it a byte is not zero
     path.write_bytes(content[:place] + bytes(len(content) - place))
 
 

@@ -1,4 +1,6 @@
-"""Clips that are damaged, strange or none: whole frames come, or one line that names the file; no hang, no crash."""
+"""Damaged and unusual clips: they give whole frames, or one line that names the file; no hang, no
+crash.
+"""
 
 import multiprocessing
 import os
@@ -19,26 +21,36 @@ from foreground.envs import video as videos
 from foreground.errors import UserError
 
 CONTAINERS = {"mp4": "mp4v", "avi": "MJPG", "mkv": "MJPG", "webm": "VP80", "mov": "mp4v"}
-SIZE, LONGEST, MOST_BYTES = 16, 30.0, 1 << 30
-FRAMES, SHARE = 60, 0.9  # of a whole clip; of which so many must come, or a refusal, where the rest is missing
-ODD_NAMES = [os.fsdecode(b"caf\xe9"), "1\u00b23"]  # not UTF-8; a digit to isdigit() that int() does not take
+SIZE = 16
+LONGEST = 30.0  # seconds
+MOST_BYTES = 1 << 30
+FRAMES = 60  # of a whole clip
+SHARE = 0.9  # of these that a truncated clip must give, or it must be refused
+# Not UTF-8; a digit for isdigit() that int() refuses.
+ODD_NAMES = [os.fsdecode(b"caf\xe9"), "1\u00b23"]
 
 
 def video(folder: Path, chance: random.Random) -> Tries:
-    """One file after another, decoded in a process of its own, whose end would be noticed."""
-    whole = {suffix: written(folder / f"whole.{suffix}", code) for suffix, code in CONTAINERS.items()}
+    """Decode file after file in a separate process, so that a crash is detected."""
+    whole = {
+        suffix: written(folder / f"whole.{suffix}", code) for suffix, code in CONTAINERS.items()
+    }
     bombs = (bomb(folder / "bomb.mp4"), boundless(1), boundless(9000))
     pool = None
     try:
         while True:
             pool = pool or ProcessPoolExecutor(1, multiprocessing.get_context("forkserver"))
-            path, least = exploding(folder, bombs, chance) if chance.random() < 0.03 else broken(folder, whole, chance)
+            path, least = (
+                exploding(folder, bombs, chance)
+                if chance.random() < 0.03
+                else broken(folder, whole, chance)
+            )
             try:
                 lost = pool.submit(verdict, path, least).result(LONGEST)
             except Late:
                 lost = f"it took more than {LONGEST:.0f} seconds"
             except BrokenProcessPool:
-                lost = "the decoder ended its process"
+                lost = "the decoder crashed"
             if lost:
                 pool.shutdown(wait=False, cancel_futures=True)
                 pool = None
@@ -50,7 +62,7 @@ def video(folder: Path, chance: random.Random) -> Tries:
 
 
 def written(path: Path, code: str) -> bytes:
-    """A whole clip of FRAMES frames."""
+    """Write a whole clip of FRAMES frames; return its bytes."""
     writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, cv2.VideoWriter_fourcc(*code), 25, (64, 48))
     for index in range(FRAMES):
         frame = np.random.default_rng(index).integers(0, 255, (48, 64, 3), np.uint8)
@@ -60,8 +72,10 @@ def written(path: Path, code: str) -> bytes:
 
 
 def bomb(path: Path) -> bytes:
-    """A small file of 3,200 large frames: 1.5 GB once all are decoded."""
-    writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, cv2.VideoWriter_fourcc(*"mp4v"), 25, (480, 320))
+    """Return a small file of 3,200 large frames, 1.5 GB when decoded."""
+    writer = cv2.VideoWriter(
+        str(path), cv2.CAP_FFMPEG, cv2.VideoWriter_fourcc(*"mp4v"), 25, (480, 320)
+    )
     for _ in range(3200):
         writer.write(np.zeros((320, 480, 3), np.uint8))
     writer.release()
@@ -69,16 +83,22 @@ def bomb(path: Path) -> bytes:
 
 
 def boundless(side: int) -> bytes:
-    """A PNG of `side` times 40,000 black pixels, a megabyte of them for every kilobyte; side 1 says that it is square."""
+    """Return a PNG of `side` times 40,000 black pixels, a megabyte per kilobyte; with side 1 the
+    header says square.
+    """
     head = struct.pack(">IIBBBBB", 40_000, 40_000 if side == 1 else side, 8, 0, 0, 0, 0)
     chunks = ((b"IHDR", head), (b"IDAT", zlib.compress(bytes(40_001 * side), 9)), (b"IEND", b""))
-    parts = [struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data)) for name, data in chunks]
+    parts = [
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+        for name, data in chunks
+    ]
     return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
 
 
 def exploding(folder: Path, bombs: tuple[bytes, ...], chance: random.Random) -> tuple[Path, int]:
-    """Small on the disk and large in memory; as `broken`."""
-    content, path = chance.choice(bombs), folder / f"clip{chance.randrange(10**6)}"
+    """Write a clip that is small on disk and large in memory; return as `broken`."""
+    content = chance.choice(bombs)
+    path = folder / f"clip{chance.randrange(10**6)}"
     if content is bombs[0]:
         path = path.with_suffix(".mp4")
         path.write_bytes(content)
@@ -90,12 +110,14 @@ def exploding(folder: Path, bombs: tuple[bytes, ...], chance: random.Random) -> 
 
 
 def broken(folder: Path, whole: dict[str, bytes], chance: random.Random) -> tuple[Path, int]:
-    """A file or folder that is no whole clip, or a strange one, and the least number of frames that may come of it."""
+    """Write a damaged or unusual clip; return it and the smallest number of frames that it may
+    give.
+    """
     suffix = chance.choice(list(whole))
     path, content = folder / f"clip{chance.randrange(10**6)}.{suffix}", bytearray(whole[suffix])
     kind = chance.randrange(16)
     if kind < 5:
-        for _ in range(chance.choice((1, 3, 30, 300))):  # half of them in the header
+        for _ in range(chance.choice((1, 3, 30, 300))):  # half of them near the header
             reach = len(content) if chance.random() < 0.5 else 200
             content[chance.randrange(reach)] = chance.randrange(256)
     elif kind == 5:
@@ -117,11 +139,13 @@ def broken(folder: Path, whole: dict[str, bytes], chance: random.Random) -> tupl
     if kind < 11 or kind == 14:
         path.write_bytes(content)
         return path, round(SHARE * FRAMES) if kind in (5, 6) else videos.MIN_FRAMES
-    return named(path, content, chance) if kind == 15 else other(path, kind, chance), videos.MIN_FRAMES
+    return named(path, content, chance) if kind == 15 else other(
+        path, kind, chance
+    ), videos.MIN_FRAMES
 
 
 def named(path: Path, content: bytes, chance: random.Random) -> Path:
-    """A whole clip whose file, or the first picture of whose folder, has a strange name."""
+    """Write a whole clip whose file, or the first image of whose folder, has an unusual name."""
     name = chance.choice(ODD_NAMES)
     if chance.random() < 0.5:
         path = path.with_stem(f"{path.stem}{name}")
@@ -129,16 +153,20 @@ def named(path: Path, content: bytes, chance: random.Random) -> Path:
         return path
     path.mkdir()
     for stem in (name, "2", "10"):
-        (path / f"{stem}.png").write_bytes(cv2.imencode(".png", np.zeros((9, 9, 3), np.uint8))[1].tobytes())
+        (path / f"{stem}.png").write_bytes(
+            cv2.imencode(".png", np.zeros((9, 9, 3), np.uint8))[1].tobytes()
+        )
     return path
 
 
 def other(path: Path, kind: int, chance: random.Random) -> Path:
-    """A pipe, a link to nowhere or to itself, a file of holes, a folder of pictures that are none."""
+    """Make a pipe, a link to nowhere or to itself, a sparse file, or a folder of broken images."""
     if kind == 11:
         os.mkfifo(path)
     elif kind == 12:
-        path.symlink_to(chance.choice([path.with_name("absent"), path, Path("/dev/zero"), Path("/")]))
+        path.symlink_to(
+            chance.choice([path.with_name("absent"), path, Path("/dev/zero"), Path("/")])
+        )
     elif chance.random() < 0.5:
         with path.open("wb") as file:
             file.write(b"\0\0\0\x18ftypmp42")
@@ -154,30 +182,37 @@ def other(path: Path, kind: int, chance: random.Random) -> Path:
 
 
 def verdict(path: Path, least: int) -> str:
-    """Decode it: "" for `least` whole frames or for one line that names it, without more memory than is fair at any moment."""
-    Path("/proc/self/clear_refs").write_text("5")  # the peak counts from now
+    """Decode a clip; return what is wrong.
+
+    It must give `least` whole frames or one line that names it, within MOST_BYTES of memory.
+    """
+    Path("/proc/self/clear_refs").write_text("5")  # reset the peak
     try:
         count = 0
         for frame in videos.decode(path, SIZE):
             count += 1
             if frame.shape != (SIZE, SIZE, 3) or frame.dtype != np.uint8:
                 return f"a frame of {frame.shape}, {frame.dtype}"
-        lost = "" if count >= least else f"{count} frames and no word"
+        lost = "" if count >= least else f"only {count} frames and no error"
     except UserError as error:
         text = str(error)
-        lost = "" if text.isprintable() and printable(path.name) in text and error.exit_code == 2 else f"said {text!r}"
-    except Exception as error:  # whatever else comes is what this looks for
+        lost = (
+            ""
+            if text.isprintable() and printable(path.name) in text and error.exit_code == 2
+            else f"said {text!r}"
+        )
+    except Exception as error:  # any other exception is a failure
         lost = f"{type(error).__name__}: {error}"
     peak = peak_bytes()
     return lost or (f"{peak >> 20} MB in memory" if peak > MOST_BYTES else "")
 
 
 def printable(name: str) -> str:
-    """As a line of ours shows it."""
+    """Return a name as error lines show it."""
     return "".join(letter if letter.isprintable() else "?" for letter in name)
 
 
 def peak_bytes() -> int:
-    """The most that this process has had in memory."""
+    """Return the peak resident memory of this process."""
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
     return int(status["VmHWM"].split()[0]) << 10

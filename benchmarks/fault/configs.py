@@ -1,4 +1,4 @@
-"""Command lines and presets of any kind: a config, or one line that says what is wrong."""
+"""Random command lines and presets: they give a config, or one line that says what is wrong."""
 
 import contextlib
 import io
@@ -17,7 +17,25 @@ from foreground.envs import TASKS
 from foreground.errors import run_main
 from foreground.training import options, values
 
-TEXTS = ["", " ", "0", "-1", "1", "2", "0.5", "-0.5", "1e9", "1e400", "nan", "inf", "-inf", "true", "false", "none", "null"]
+TEXTS = [
+    "",
+    " ",
+    "0",
+    "-1",
+    "1",
+    "2",
+    "0.5",
+    "-0.5",
+    "1e9",
+    "1e400",
+    "nan",
+    "inf",
+    "-inf",
+    "true",
+    "false",
+    "none",
+    "null",
+]
 TEXTS += [
     "a",
     "a=1",
@@ -51,13 +69,15 @@ TEXTS += [
     "walker-wlak",
     "infopwer",
 ]
-PLACES = ["background.source", "folder", "init_from", "task"]  # looked up before a run begins
+PLACES = ["background.source", "folder", "init_from", "task"]  # checked before a run starts
 
 
 def config(folder: Path, chance: random.Random) -> Tries:
-    """Words of a command line: known, nearly known and unknown keys; values of every type, in range and out of it.
+    """Command lines with known, misspelt and unknown keys, and values of every type, in and out of
+    range.
 
-    One line in three has values that may be right alone, so that it comes to the clips and the sizes of the networks.
+    One line in three has only values that may be valid, so that the clips and the sizes of the
+    networks are checked as well.
     """
     leaves = options.leaves(runs.RunConfig)
     keys, clips = list(leaves), folders_of_clips(folder)
@@ -70,15 +90,23 @@ def config(folder: Path, chance: random.Random) -> Tries:
                 continue
             if chance.random() < 0.2:
                 key = misspelt(key, chance)
-            values = [value_for(leaves.get(key), folder, chance) for _ in range(chance.choice((1, 1, 1, 1, 1, 0, 2)))]
+            values = [
+                value_for(leaves.get(key), folder, chance)
+                for _ in range(chance.choice((1, 1, 1, 1, 1, 0, 2)))
+            ]
             words += [f"--{key}", *values]
         yield verdict(words, folder)
 
 
 def folders_of_clips(folder: Path) -> list[str]:
-    """With two clips, one, none, two that are none, and no folder."""
+    """Return folders with two clips, one, none, two broken ones; an absent folder; a file."""
     whole = written(folder / "whole.mp4", CONTAINERS["mp4"])
-    for name, contents in {"two": [whole, whole[:]], "one": [whole], "empty": [], "broken": [whole[:50], b"text"]}.items():
+    for name, contents in {
+        "two": [whole, whole[:]],
+        "one": [whole],
+        "empty": [],
+        "broken": [whole[:50], b"text"],
+    }.items():
         (folder / name).mkdir()
         for index, content in enumerate(contents):
             (folder / name / f"{index}.mp4").write_bytes(content)
@@ -86,8 +114,13 @@ def folders_of_clips(folder: Path) -> list[str]:
 
 
 def right(key: str, leaf: options.Leaf, clips: list[str], chance: random.Random) -> str:
-    """A value of the option's type within its bounds, near its default or at a bound."""
-    named = {"task": TASKS, "background.source": ["none", "procedural", "starter", *clips], "init_from": clips, "folder": clips}
+    """Return a value of the option's type within its bounds, near its default or at a bound."""
+    named = {
+        "task": TASKS,
+        "background.source": ["none", "procedural", "starter", *clips],
+        "init_from": clips,
+        "folder": clips,
+    }
     if key in named or leaf.metadata.get("choices"):
         return str(chance.choice(list(named.get(key) or leaf.metadata["choices"])))
     if leaf.kind is bool:
@@ -95,20 +128,41 @@ def right(key: str, leaf: options.Leaf, clips: list[str], chance: random.Random)
     if leaf.kind not in (int, float) or not leaf.default:
         return values.shown(leaf.default)
     low, high = (leaf.metadata.get(name) for name in ("ge", "le"))
-    value = chance.choice([leaf.default * 2, leaf.default / 2, leaf.default, leaf.default + 1, low or 1, min(high or 99, 512)])
+    value = chance.choice(
+        [
+            leaf.default * 2,
+            leaf.default / 2,
+            leaf.default,
+            leaf.default + 1,
+            low or 1,
+            min(high or 99, 512),
+        ]
+    )
     return str(leaf.kind(value))
 
 
 def misspelt(key: str, chance: random.Random) -> str:
-    """A letter left out, put in, or another; a section alone; something else."""
+    """Return a key with a character removed, inserted or replaced, a section alone, or another
+    text.
+    """
     place = chance.randrange(len(key))
     return chance.choice(
-        [key[:place] + key[place + 1 :], key[:place] + "x" + key[place:], key.split(".")[0], key + ".x", "", "x", f"-{key}"]
+        [
+            key[:place] + key[place + 1 :],
+            key[:place] + "x" + key[place:],
+            key.split(".")[0],
+            key + ".x",
+            "",
+            "x",
+            f"-{key}",
+        ]
     )
 
 
 def value_for(leaf, folder: Path, chance: random.Random) -> str:
-    """A value that may be right, from what the option says of itself; or any; or a preset of such lines."""
+    """Return a value that may be valid by the option's declaration, any text, or a preset of random
+    lines.
+    """
     kind = chance.random()
     if leaf is None or kind < 0.5:
         return chance.choice(TEXTS)
@@ -118,10 +172,17 @@ def value_for(leaf, folder: Path, chance: random.Random) -> str:
     if kind < 0.85:
         preset = folder / f"{chance.randrange(50)}.yaml"
         preset.write_text(
-            "\n".join(f"{chance.choice('abcagentfrmes')}: {printable(chance)}" for _ in range(chance.randrange(4)))
+            "\n".join(
+                f"{chance.choice('abcagentfrmes')}: {printable(chance)}"
+                for _ in range(chance.randrange(4))
+            )
         )
         return str(preset)
-    return str(chance.choice([chance.randrange(-5, 5000), chance.uniform(-2, 2), 10 ** chance.randrange(30)]))
+    return str(
+        chance.choice(
+            [chance.randrange(-5, 5000), chance.uniform(-2, 2), 10 ** chance.randrange(30)]
+        )
+    )
 
 
 def printable(chance: random.Random) -> str:
@@ -129,18 +190,24 @@ def printable(chance: random.Random) -> str:
 
 
 def prepared(words: list[str]) -> runs.RunConfig:
-    """What train.py does with them before it takes the run's folder, and the sizes of the networks."""
+    """Do what train.py does before it locks the run folder, and check the sizes of the networks."""
     found, _ = train.prepare(words)
     preflight.check_model(found, gymnasium.spaces.Box(-1, 1, (2,)), "cpu")
     return found
 
 
 def verdict(words: list[str], folder: Path) -> str:
-    """What train.py makes of it before it takes the run's folder: a config that can be kept, or one line of three parts.
+    """Return what is wrong: the words must give a config that can be stored, or one line of three
+    parts.
 
-    Clips are decoded only where the words ask for some; none are by default, since every size of picture decodes anew.
+    Clips are decoded only where the words name some, since every image size would decode them
+    again.
     """
-    asked = words if any(word.startswith("--background") for word in words) else [*words, "--background.source", "none"]
+    asked = (
+        words
+        if any(word.startswith("--background") for word in words)
+        else [*words, "--background.source", "none"]
+    )
     found, said = [], io.StringIO()
     try:
         with (
@@ -150,12 +217,19 @@ def verdict(words: list[str], folder: Path) -> str:
         ):
             run_main(lambda words: found.append(prepared(words)), asked)
     except SystemExit as stopped:
-        text = "".join(line for line in said.getvalue().splitlines(True) if not line.startswith("warning: "))
-        one = text.startswith("error: ") and text.count("\n") == 1 and text[:-1].isprintable() and text.count(": ") >= 3
+        text = "".join(
+            line for line in said.getvalue().splitlines(True) if not line.startswith("warning: ")
+        )
+        one = (
+            text.startswith("error: ")
+            and text.count("\n") == 1
+            and text[:-1].isprintable()
+            and text.count(": ") >= 3
+        )
         good = stopped.code == 0 or (stopped.code == 2 and one and len(text) < 2000)
         return "" if good else f"{words}: code {stopped.code}: {text[:300]!r}"
-    except Exception as error:  # whatever else comes is what this looks for
+    except Exception as error:  # any other exception is a failure
         return f"{words}: {type(error).__name__}: {str(error)[:200]}"
     [found] = found
     again = options.from_dict(runs.RunConfig, options.to_dict(found))
-    return "" if again == found else f"{words}: does not come back from what it is kept as"
+    return "" if again == found else f"{words}: its stored form gives another config"

@@ -1,4 +1,6 @@
-"""Forged checkpoints, whose manifest agrees with what they hold: refused in one line, and no code that a file carries runs."""
+"""Forged checkpoints with a matching manifest: refused in one line, and no code of a file is
+executed.
+"""
 
 import hashlib
 import json
@@ -12,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks.fault import Tries, lacking
+from benchmarks.fault import Tries, checkpoint_ablation
 from benchmarks.fault.checkpoints import NAMES
 from benchmarks.fault.clips import MOST_BYTES, peak_bytes
 from benchmarks.fault.resume import options_of
@@ -24,15 +26,46 @@ from foreground.training.files import Damaged
 from foreground.training.trainer import Trainer
 
 AGENTS = ("infopower", "slim", "mra", "hierarchical")
-LONGEST = 20.0  # seconds to go on
+LONGEST = 20.0  # seconds to resume
 MORE = ["a", "jnt_qposadr", "body_parentid", "geom_pos", "get_reward", "random", "__class__", 0]
-STRANGE = [None, True, -1, 0, 2**31, 2**63, 2**70, 1e308, float("nan"), float("-inf"), 0.5, "", "../escaped", "/tmp/escaped"]
-STRANGE += [[], {}, [1, 2], {"a": 1}, {0: None}, ("a",), [[]] * 5, torch.zeros(0), torch.zeros(3, 3), torch.tensor(1.0)]
-STRANGE += [torch.full((7,), float("nan")), torch.zeros(5, dtype=torch.uint8), np.zeros(3), np.ones((2, 2), np.int64)]
+STRANGE = [
+    None,
+    True,
+    -1,
+    0,
+    2**31,
+    2**63,
+    2**70,
+    1e308,
+    float("nan"),
+    float("-inf"),
+    0.5,
+    "",
+    "../escaped",
+    "/tmp/escaped",
+]
+STRANGE += [
+    [],
+    {},
+    [1, 2],
+    {"a": 1},
+    {0: None},
+    ("a",),
+    [[]] * 5,
+    torch.zeros(0),
+    torch.zeros(3, 3),
+    torch.tensor(1.0),
+]
+STRANGE += [
+    torch.full((7,), float("nan")),
+    torch.zeros(5, dtype=torch.uint8),
+    np.zeros(3),
+    np.ones((2, 2), np.int64),
+]
 
 
 class Payload:
-    """What a pickle would run: makes a folder that must never be there."""
+    """The code of a pickle: it would make a folder that must not exist."""
 
     def __init__(self, mark: Path):
         self.mark = mark
@@ -42,10 +75,13 @@ class Payload:
 
 
 def hostile(folder: Path, chance: random.Random) -> Tries:
-    """Forged checkpoints: pickles, headers that lie, names that lead elsewhere; every second one fits but for one thing in it,
-    and a trainer is to go on from it.
+    """Forged checkpoints: pickles, false headers, names that lead out of the folder.
+
+    Every second one is valid except for one leaf, and a trainer resumes from it.
     """
-    mark, victims, number = folder / "executed", {}, 0
+    mark = folder / "executed"
+    victims: dict[str, tuple[Trainer, dict]] = {}
+    number = 0
     while True:
         number += 1
         if number % 2:
@@ -63,14 +99,16 @@ def hostile(folder: Path, chance: random.Random) -> Tries:
 
 
 def trained(folder: Path, agent: str) -> tuple[Trainer, dict]:
-    """A trainer in this process, and its checkpoint."""
-    victim = lacking.make(folder, options_of(agent, folder.parent, *lacking.WORDS))
-    lacking.run_to(victim, lacking.CUT)
-    return victim, lacking.state_of(folder)
+    """Return a trainer in this process, and its checkpoint."""
+    victim = checkpoint_ablation.make(
+        folder, options_of(agent, folder.parent, *checkpoint_ablation.WORDS)
+    )
+    checkpoint_ablation.run_to(victim, checkpoint_ablation.CUT)
+    return victim, checkpoint_ablation.state_of(folder)
 
 
 def forgery(root: Path, mark: Path, chance: random.Random) -> str:
-    """Files that are no checkpoint."""
+    """Load files that are not a checkpoint; return what is wrong."""
     shutil.rmtree(root, ignore_errors=True)
     root.mkdir()
     kind = chance.choice(list(FORGERIES))
@@ -82,13 +120,18 @@ def forgery(root: Path, mark: Path, chance: random.Random) -> str:
 
 
 def strange(state: dict, chance: random.Random) -> tuple[dict, str]:
-    """The state with something else at a place, or at one around it; and what that is."""
+    """Return the state with another value at a leaf or at a node above it, and a description."""
     place, _ = chance.choice(leaves_of(state))
     for _ in range(chance.choice((0, 0, 0, 1, 2))):
         place = place.rpartition("/")[0] or place
     value = chance.choice(STRANGE)
-    if chance.random() < 0.2:  # something more
-        place = chance.choice([*dict.fromkeys(other.rpartition("/")[0] for other, _ in leaves_of(state))]) or place
+    if chance.random() < 0.2:  # an additional key
+        place = (
+            chance.choice(
+                [*dict.fromkeys(other.rpartition("/")[0] for other, _ in leaves_of(state))]
+            )
+            or place
+        )
         node = node_at(state, place)
         if isinstance(node, dict):
             value = node | {chance.choice(MORE): value}
@@ -96,23 +139,31 @@ def strange(state: dict, chance: random.Random) -> tuple[dict, str]:
 
 
 def resumed(victim: Trainer, state: dict, what: str) -> str:
-    """A trainer is to go on from it: it does, or says in one line why not; within bounds of time and memory."""
-    root, began, before = victim.folder / "checkpoints", time.monotonic(), peak_bytes()
+    """Resume a trainer from a state. Return what is wrong.
+
+    It must continue, or give one line with the reason, within bounds of time and memory.
+    """
+    root = victim.folder / "checkpoints"
+    began = time.monotonic()
+    before = peak_bytes()
     shutil.rmtree(root)
-    checkpoint.save(root, lacking.CUT, state)
+    checkpoint.save(root, checkpoint_ablation.CUT, state)
     try:
         victim.resume()
-        lacking.run_to(victim, min(victim.env_frame, lacking.CUT) + 4)
+        checkpoint_ablation.run_to(victim, min(victim.env_frame, checkpoint_ablation.CUT) + 4)
     except (UserError, Divergence):
         pass
-    except Exception as error:  # whatever else comes is what this looks for
+    except Exception as error:  # any other exception is a failure
         return f"{what}: {type(error).__name__}: {str(error)[:200]}"
-    took, grown = time.monotonic() - began, peak_bytes() - before
+    took = time.monotonic() - began
+    grown = peak_bytes() - before
     return f"{what}: {took:.0f} s, {grown >> 20} MB" if took > LONGEST or grown > MOST_BYTES else ""
 
 
 def forged(root: Path, tensors: bytes, state: bytes, manifest: dict | None = None) -> Path:
-    """A checkpoint folder with these files and a manifest that lists them, or says what it is told to."""
+    """Write a checkpoint folder with these files, and a manifest that lists them or has the given
+    entries.
+    """
     path = root / "step-000000000001"
     path.mkdir()
     contents = {"tensors.safetensors": tensors, "state.json": state}
@@ -122,12 +173,14 @@ def forged(root: Path, tensors: bytes, state: bytes, manifest: dict | None = Non
         {"name": name, "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
         for name, content in contents.items()
     ]
-    (path / "MANIFEST.json").write_text(json.dumps({"version": 1, "step": 1, "files": listings} | (manifest or {})))
+    (path / "MANIFEST.json").write_text(
+        json.dumps({"version": 1, "step": 1, "files": listings} | (manifest or {}))
+    )
     return path
 
 
 def tensors_of(header: dict, body: bytes = b"", length: int | None = None) -> bytes:
-    """Bytes of a safetensors file, whose header's length may be a lie."""
+    """Return the bytes of a safetensors file; `length` may be a false length of the header."""
     text = json.dumps(header).encode()
     return (len(text) if length is None else length).to_bytes(8, "little") + text + body
 
@@ -141,8 +194,10 @@ ENTRY = {"dtype": "F32", "shape": [3], "data_offsets": [0, 12]}
 
 
 def pickled(root: Path, mark: Path, chance: random.Random) -> Path:
-    """In the place of tensors, of the state, or as torch saves."""
-    content = pickle.dumps([0] * chance.randrange(9) + [Payload(mark)], protocol=chance.randrange(2, 6))
+    """Write a pickle in place of the tensors or of the state, or a file of torch.save."""
+    content = pickle.dumps(
+        [0] * chance.randrange(9) + [Payload(mark)], protocol=chance.randrange(2, 6)
+    )
     if chance.random() < 0.3:
         saved = root.parent / "saved"
         torch.save({"a": Payload(mark)}, saved)
@@ -151,7 +206,7 @@ def pickled(root: Path, mark: Path, chance: random.Random) -> Path:
 
 
 def lying(root: Path, mark: Path, chance: random.Random) -> Path:
-    """A header that is too long, too large, of another size than what follows, of no known type, or of places outside."""
+    """Write a header with a false length, size, shape, type or offsets."""
     wrong = chance.choice(
         [
             {"shape": [2**40, 2**40]},
@@ -169,27 +224,57 @@ def lying(root: Path, mark: Path, chance: random.Random) -> Path:
 
 
 def leading(root: Path, mark: Path, chance: random.Random) -> Path:
-    """Names that lead out of the folder, in the manifest or among the tensors."""
-    name = chance.choice(["../escaped", "../../escaped", "/tmp/escaped", "a/../../escaped", "..", ".", "a\0b", "~/escaped", ""])
+    """Write names that lead out of the folder, in the manifest or among the tensors."""
+    name = chance.choice(
+        [
+            "../escaped",
+            "../../escaped",
+            "/tmp/escaped",
+            "a/../../escaped",
+            "..",
+            ".",
+            "a\0b",
+            "~/escaped",
+            "",
+        ]
+    )
     if chance.random() < 0.5:
-        return forged(root, tensors_of({name: ENTRY}, bytes(12)), tree(name + chance.choice(["\n", "\r", " "])))
+        return forged(
+            root,
+            tensors_of({name: ENTRY}, bytes(12)),
+            tree(name + chance.choice(["\n", "\r", " "])),
+        )
     listing = {"name": name, "bytes": len(ONE), "sha256": hashlib.sha256(ONE).hexdigest()}
-    return forged(root, ONE, tree(), {"files": [listing, {"name": "state.json", "bytes": 1, "sha256": "0" * 64}]})
+    return forged(
+        root,
+        ONE,
+        tree(),
+        {"files": [listing, {"name": "state.json", "bytes": 1, "sha256": "0" * 64}]},
+    )
 
 
 def nested(root: Path, mark: Path, chance: random.Random) -> Path:
-    """A state that is deep, large, circular in its names, or of no known kind."""
+    """Write a state that is deeply nested, large, of repeated names, or of an unknown kind."""
     deep = chance.randrange(2000, 50_000)
     state = chance.choice(
         [
             b'{"version": 1, "state": ' + b"[" * deep + b"]" * deep + b"}",
             b'{"version": 1, "state": ' + b"9" * deep + b'e999, "x": 1}',
             json.dumps(
-                {"version": 1, "state": {"dict": [["a", {"tensor": "state/a"}], ["b", {"tensor": "state/a"}]]}}
+                {
+                    "version": 1,
+                    "state": {"dict": [["a", {"tensor": "state/a"}], ["b", {"tensor": "state/a"}]]},
+                }
             ).encode(),
-            json.dumps({"version": 1, "state": {"__class__": "os.system", "args": ["true"]}}).encode(),
-            json.dumps({"version": 1, "state": {"array": "state/a", "dtype": "|O", "shape": [3]}}).encode(),
-            json.dumps({"version": 1, "state": {"array": "state/a", "dtype": "<f8", "shape": [10**9]}}).encode(),
+            json.dumps(
+                {"version": 1, "state": {"__class__": "os.system", "args": ["true"]}}
+            ).encode(),
+            json.dumps(
+                {"version": 1, "state": {"array": "state/a", "dtype": "|O", "shape": [3]}}
+            ).encode(),
+            json.dumps(
+                {"version": 1, "state": {"array": "state/a", "dtype": "<f8", "shape": [10**9]}}
+            ).encode(),
             json.dumps({"version": chance.randrange(2, 99), "state": {}}).encode(),
         ]
     )
@@ -197,7 +282,7 @@ def nested(root: Path, mark: Path, chance: random.Random) -> Path:
 
 
 def linked_away(root: Path, mark: Path, chance: random.Random) -> Path:
-    """A file, or the folder itself, is a link to a whole checkpoint elsewhere."""
+    """Make a file, or the folder itself, a link to a valid checkpoint elsewhere."""
     elsewhere = root / "elsewhere"
     elsewhere.mkdir()
     path, target = forged(elsewhere, ONE, tree()), root / "step-000000000001"
@@ -216,8 +301,8 @@ def linked_away(root: Path, mark: Path, chance: random.Random) -> Path:
 
 FORGERIES = {
     "pickled": pickled,
-    "a header that lies": lying,
-    "a name that leads elsewhere": leading,
+    "a false header": lying,
+    "a name that leads out of the folder": leading,
     "a strange state": nested,
     "a link": linked_away,
 }

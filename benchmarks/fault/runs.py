@@ -1,4 +1,4 @@
-"""A real training run, killed, told to stop, or started twice: nothing that was saved may be lost, no hand may be needed."""
+"""Real training runs that are killed, stopped or started twice: no saved state may be lost."""
 
 import os
 import random
@@ -15,7 +15,7 @@ from foreground.configs import run as run_configs
 from foreground.training import checkpoint, options
 from foreground.training.system import STOPPING
 
-PLAIN = [  # of any agent
+PLAIN = [  # for any agent
     "--device",
     "cpu",
     "--size",
@@ -61,15 +61,15 @@ PLAIN = [  # of any agent
     "--threads",
     "1",
 ]
-PILOT = ["--world_model.objective.pilot_updates", "4"]  # then the multiplier moves
-SMALL = [*PLAIN, *PILOT]  # of infopower
-LONGEST = 120.0  # seconds for a run to come to where it is killed
+PILOT = ["--world_model.objective.pilot_updates", "4"]  # so that the multiplier changes
+SMALL = [*PLAIN, *PILOT]  # for infopower
+LONGEST = 120.0  # seconds within which a run reaches the point where it is killed
 EARLY = 3.0  # seconds within which a run starts or resumes
 ENDLESS = ["--total_frames", "100000000"]
 
 
 def command(run: Path, *words: str) -> list[str]:
-    """train.py on a small job, of the agent in the words."""
+    """Return the command of train.py for a small job of the agent in the words."""
     return [sys.executable, "train.py", *small(words), *words, "--folder", str(run)]
 
 
@@ -82,24 +82,34 @@ def small(words: list[str] | tuple[str, ...]) -> list[str]:
 
 
 def variables(folder: Path, **more: str) -> dict[str, str]:
-    """One thread, and decoded clips in a folder of its own."""
+    """Return environment variables: one thread, and a separate folder for decoded clips."""
     return os.environ | {"OMP_NUM_THREADS": "1", "XDG_CACHE_HOME": str(folder / "cache")} | more
 
 
-def begin(run: Path, *words: str, mark: Path | None = None, chunk_rows: int = 1024, **more: str) -> Run:
-    """Start it; its output in a file beside the folder. More: variables; `mark` and `chunk_rows` as in Run."""
-    return Run(command(run, *words)[2:], log_of(run), variables(run.parent, **more), mark, chunk_rows)
+def begin(
+    run: Path, *words: str, mark: Path | None = None, chunk_rows: int = 1024, **more: str
+) -> Run:
+    """Start a run, with its output in a file next to the folder.
+
+    mark, chunk_rows   as in `Run`
+    more               environment variables
+    """
+    return Run(
+        command(run, *words)[2:], log_of(run), variables(run.parent, **more), mark, chunk_rows
+    )
 
 
 def begin_anew(run: Path, *words: str, **more: str) -> subprocess.Popen:
-    """The same by the shell's way: python train.py."""
+    """Start a run as a shell does: python train.py."""
     with log_of(run).open("a") as log:
-        process = partial(subprocess.Popen, cwd=ROOT, stdout=log, stderr=log, start_new_session=True)
+        process = partial(
+            subprocess.Popen, cwd=ROOT, stdout=log, stderr=log, start_new_session=True
+        )
         return process(command(run, *words), env=variables(run.parent, **more))
 
 
 def text(run: Path) -> str:
-    """Its metrics."""
+    """Return the text of its metrics."""
     return (run / "metrics.jsonl").read_text()
 
 
@@ -108,7 +118,10 @@ def log_of(run: Path) -> Path:
 
 
 def trained(run: Path, *words: str, chunk_rows: int = 1024) -> Path:
-    """A finished small run with two checkpoints or more. Errors: RuntimeError when it does not train."""
+    """Train a small run to its end, with at least two checkpoints.
+
+    Raises: RuntimeError when it fails.
+    """
     process = begin(run, "--total_frames", "400", *words, chunk_rows=chunk_rows)
     if process.wait(600):
         raise RuntimeError(f"the small run failed: {log_of(run).read_text()[-500:]}")
@@ -116,17 +129,17 @@ def trained(run: Path, *words: str, chunk_rows: int = 1024) -> Path:
 
 
 def good(run: Path) -> int:
-    """Frame of the newest checkpoint that verifies, -1 where there is none."""
+    """Return the frame of the newest checkpoint that verifies; -1 where there is none."""
     path, _ = checkpoint.latest(run / "checkpoints")
     return -1 if path is None else int(re.findall(r"\d+", path.name)[0])
 
 
 def wait_for(process: subprocess.Popen | Run, what) -> str:
-    """Until `what` holds: "", or why it never did."""
+    """Wait until `what` holds. Return "", or why it did not."""
     end = time.monotonic() + LONGEST
     while time.monotonic() < end:
         if process.poll() is not None:
-            return f"the run ended by itself with code {process.returncode}"
+            return f"the run ended with code {process.returncode}"
         if what():
             return ""
         time.sleep(0.002)
@@ -134,67 +147,80 @@ def wait_for(process: subprocess.Popen | Run, what) -> str:
 
 
 def kill(folder: Path, chance: random.Random) -> Tries:
-    """SIGKILL at random moments, half of them while a checkpoint or the replay is being written, one in ten while the run is
-    starting or resuming; then it resumes.
+    """SIGKILL at random moments, then resume.
+
+    Half of the moments are while a checkpoint or the replay is written, one in ten while the run
+    starts or resumes.
     """
-    run, frame, number, within = folder / "run", -1, 0, 0
+    run = folder / "run"
+    frame = -1
+    number = 0
+    within = 0
     while True:
         number += 1
         log_of(run).write_text("")
-        elsewhere = {"TMPDIR": "/dev/shm"} if number % 4 > 1 else {}  # another file system, where Linux has it
+        # Another file system, where Linux has it.
+        elsewhere = {"TMPDIR": "/dev/shm"} if number % 4 > 1 else {}
         start = begin_anew if number % 10 == 1 else begin
-        process, early = start(run, *ENDLESS, **elsewhere), number % 10 == 4
+        process = start(run, *ENDLESS, **elsewhere)
+        early = number % 10 == 4
         try:
-            # It has begun again once it is beyond what it had; then at any moment, or within the next save.
+            # Kill after the next checkpoint: at any moment, or during the save that follows.
             lost = "" if early else wait_for(process, lambda frame=frame: good_step(run) > frame)
             if early:
                 time.sleep(chance.uniform(0, EARLY))
             elif not lost:
                 time.sleep(chance.uniform(0, 0.5))
                 lost = wait_for(process, lambda: saving(run)) if number % 2 else ""
-            there = good_step(run)  # by its name: a name is given to what is whole
+            there = good_step(run)  # by name: only whole checkpoints get their name
         finally:
             process.kill()
             process.wait()
-        said, now, left = log_of(run).read_text(), good(run), orphans(process.pid)
+        said = log_of(run).read_text()
+        now = good(run)
+        left = orphans(process.pid)
         within += saving(run)
         if not lost and now < there:
             lost = f"frame {there} was saved and {now} is left"
         if not lost and left:
             lost = f"processes {left} are left"
         if not lost and number % 100 == 0 and within < number / 4:
-            lost = f"{within} of {number} were within a save: too few to say"
+            lost = f"only {within} of {number} kills were during a save"
         if not lost and not early and frame >= 0 and f"resumed      at frame {frame}" not in said:
-            lost = f"it did not go on from frame {frame}: {said[-200:]!r}"
+            lost = f"it did not resume from frame {frame}: {said[-200:]!r}"
         if not lost and "warning" in said:
-            lost = f"it passed something over: {said[-300:]!r}"
+            lost = f"it skipped something: {said[-300:]!r}"
         frame = now
         yield lost
 
 
 def good_step(run: Path) -> int:
-    """Frame of the newest checkpoint by its name alone: looked at often."""
+    """Return the frame of the newest checkpoint by its name, which is quick."""
     names = checkpoint.steps(run / "checkpoints")
     return int(re.findall(r"\d+", names[-1].name)[0]) if names else -1
 
 
 def saving(run: Path) -> bool:
-    """Whether a file is being written this moment."""
+    """Return whether a file is being written now."""
     return any((run / "checkpoints").glob(".tmp-*")) or any((run / "replay").glob(".tmp-*"))
 
 
 def term(folder: Path, chance: random.Random) -> Tries:
-    """The signals that stop, in turn, to a run with two environments or its whole group, at random moments of training, every
-    third twice within microseconds, and every fifth while it starts.
+    """Each signal that stops a run, in turn, to the process or its group, at random moments.
 
-    Saved with the episodes under way, gone within 30 seconds, its code, no traceback.
+    The run has two environments. Every third signal is sent twice within microseconds, every fifth
+    while the run starts. The run must save, with its current episodes, and end within 30 seconds
+    with its exit code and without traceback.
     """
-    run, number = folder / "run", 0
+    run = folder / "run"
+    number = 0
     while True:
         asked = STOPPING[number % len(STOPPING)]
         number += 1
         log_of(run).unlink(missing_ok=True)
-        before, process, early = good(run), begin(run, *ENDLESS, "--environment.num_envs", "2"), number % 5 == 3
+        before = good(run)
+        process = begin(run, *ENDLESS, "--environment.num_envs", "2")
+        early = number % 5 == 3
         try:
             lost = "" if early else wait_for(process, lambda before=before: good_step(run) > before)
             time.sleep(chance.uniform(0, EARLY if early else 1))
@@ -202,38 +228,51 @@ def term(folder: Path, chance: random.Random) -> Tries:
                 os.killpg(process.pid, asked) if number % 4 > 1 else process.send_signal(asked)
             code = process.wait(30)
         except subprocess.TimeoutExpired:
-            code, lost = None, "it was still there after 30 seconds"
+            code, lost = None, "it was still running after 30 seconds"
         finally:
             process.kill()
             process.wait()
-        said, left = log_of(run).read_text(), orphans(process.pid)
+        said = log_of(run).read_text()
+        left = orphans(process.pid)
         stopped = re.search(r"stopped and saved at frame (\d+)", said)
-        codes = (128 + asked, -asked) if early else (128 + asked,)  # in its imports the system's own end is as good
+        # During its imports the default action is right as well.
+        codes = (128 + asked, -asked) if early else (128 + asked,)
         if not lost and (code not in codes or "Traceback" in said):
             lost = f"code {code} for signal {asked}: {said[-300:]!r}"
         if early and not stopped:
-            yield lost or ("frames are gone" if good(run) < before else f"processes {left} are left" if left else "")
+            yield lost or (
+                "frames are gone"
+                if good(run) < before
+                else f"processes {left} are left"
+                if left
+                else ""
+            )
             continue
         if not lost and (not stopped or int(stopped.group(1)) != good(run)):
-            lost = f"what it says it saved is not there: {said[-200:]!r}"
+            lost = f"the checkpoint that it announced is missing: {said[-200:]!r}"
         if not lost and not checkpoint.load(checkpoint.steps(run / "checkpoints")[-1])["rollout"]:
-            lost = "the episodes that were under way are not saved"
+            lost = "the current episodes are not saved"
         yield lost or (f"processes {left} are left" if left else "")
 
 
 def end(process: subprocess.Popen | Run) -> None:
-    """Ask it to end; one that does not is ended. Errors: TimeoutError then."""
+    """Terminate a run; kill it when it does not end.
+
+    Raises: TimeoutError when it had to be killed.
+    """
     process.terminate()
     try:
         process.wait(LONGEST)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
-        raise TimeoutError("a run did not end when it was told to") from None
+        raise TimeoutError("a run did not end at SIGTERM") from None
 
 
 def orphans(session: int, patience: float = 10.0) -> list[int]:
-    """Processes of a run's session that do not go by themselves: its workers and their server see that it is gone, then end."""
+    """Return processes of a run's session that do not end by themselves, as its workers and their
+    server must.
+    """
     end = time.monotonic() + patience
     while (found := members(session)) and time.monotonic() < end:
         time.sleep(0.05)
@@ -241,21 +280,24 @@ def orphans(session: int, patience: float = 10.0) -> list[int]:
 
 
 def members(session: int) -> list[int]:
-    """Processes of a session that are there at this moment."""
+    """Return the current processes of a session."""
     found = []
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
             fields = stat.read_text().rpartition(")")[2].split()
         except OSError:
-            continue  # it ended this moment
+            continue  # it has just ended
         if int(fields[3]) == session and fields[0] != "Z":
             found.append(int(stat.parent.name))
     return found
 
 
-def twice(folder: Path, chance: random.Random) -> Tries:
-    """A second run on the folder of one that is under way, or two at once: one is refused in one line, one goes on."""
-    run, number = folder / "run", 0
+def concurrent(folder: Path, chance: random.Random) -> Tries:
+    """A second run in the folder of a running one, or two at once: one is refused in one line, one
+    continues.
+    """
+    run = folder / "run"
+    number = 0
     first = begin(run, *ENDLESS)
     try:
         problem = wait_for(first, lambda: good_step(run) > 0)
@@ -266,16 +308,22 @@ def twice(folder: Path, chance: random.Random) -> Tries:
                 continue
             before = good_step(run)
             time.sleep(chance.uniform(0, 0.3))
-            second = partial(subprocess.run, cwd=ROOT, capture_output=True, text=True, timeout=LONGEST)
+            second = partial(
+                subprocess.run, cwd=ROOT, capture_output=True, text=True, timeout=LONGEST
+            )
             second = second(command(run, *ENDLESS), env=variables(folder))
-            lost = "" if refused(second.returncode, second.stderr) else f"code {second.returncode}: {second.stderr[-300:]!r}"
+            lost = (
+                ""
+                if refused(second.returncode, second.stderr)
+                else f"code {second.returncode}: {second.stderr[-300:]!r}"
+            )
             yield problem or lost or wait_for(first, lambda before=before: good_step(run) > before)
     finally:
         end(first)
 
 
 def at_once(run: Path) -> str:
-    """Two that start together on a new folder."""
+    """Start two runs together in a new folder; return what is wrong."""
     both = [begin(run, *ENDLESS) for _ in range(2)]
     try:
         late = time.monotonic() + LONGEST
@@ -284,7 +332,9 @@ def at_once(run: Path) -> str:
         ended = [process for process in both if process.poll() is not None]
         if len(ended) != 1:
             return f"{len(ended)} of two ended"
-        said = "".join(line for line in log_of(run).read_text().splitlines(True) if line.startswith("error"))
+        said = "".join(
+            line for line in log_of(run).read_text().splitlines(True) if line.startswith("error")
+        )
         if not refused(ended[0].returncode, said):
             return f"code {ended[0].returncode}: {said[-300:]!r}"
         return wait_for(both[both[0] is ended[0]], lambda: good_step(run) > 0)
@@ -294,5 +344,7 @@ def at_once(run: Path) -> str:
 
 
 def refused(code: int | None, said: str) -> bool:
-    """In one line, since another run has the folder."""
-    return code == 6 and bool(re.fullmatch(r"error: the run folder is in use by process \d+: .*: .*\n", said))
+    """Return whether a run was refused in one line because another has the folder."""
+    return code == 6 and bool(
+        re.fullmatch(r"error: the run folder is in use by process \d+: .*: .*\n", said)
+    )

@@ -1,4 +1,6 @@
-"""train.py or eval.py in a process forked from one that has imported it: a real run, without its first seconds."""
+"""train.py or eval.py in a process forked from one that has imported it: a real run without the
+import time.
+"""
 
 import importlib
 import multiprocessing
@@ -12,23 +14,32 @@ from multiprocessing import forkserver
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-# The last is what torch.optim imports when it is first used.
-PRELOADED = ["foreground.train", "foreground.eval", "dm_control.suite", "foreground.envs.dmc", "torch._dynamo"]
+# torch.optim imports the last one at its first use.
+PRELOADED = [
+    "foreground.train",
+    "foreground.eval",
+    "dm_control.suite",
+    "foreground.envs.dmc",
+    "torch._dynamo",
+]
 
 
 def serve() -> None:
-    """Start the process that forks, unless there is one; from one that others started, runs import for themselves."""
+    """Start the process that forks, unless there is one.
+
+    If others started it, runs import by themselves.
+    """
     multiprocessing.get_context("forkserver").set_forkserver_preload(PRELOADED)
-    with unittest.mock.patch.dict(os.environ, PYTHONPATH=str(ROOT)):  # it is not told where we look
+    with unittest.mock.patch.dict(os.environ, PYTHONPATH=str(ROOT)):  # it does not inherit sys.path
         forkserver.ensure_running()
 
 
 class Run:
-    """As much of subprocess.Popen as the faults ask for; the process leads a session of its own.
+    """The part of subprocess.Popen that the faults need; the process leads its own session.
 
-    log, errors  files for what it says; without the second all is in the first
-    mark         a file that is there while the run evaluates itself
-    chunk_rows   of the replay, so that a short run has chunks too
+    log, errors  files of its output; without the second all is in the first
+    mark         a file that exists while the run evaluates itself
+    chunk_rows   of the replay, so that a short run has chunks
     """
 
     def __init__(
@@ -53,7 +64,7 @@ class Run:
     returncode = property(poll)
 
     def wait(self, timeout: float | None = None) -> int:
-        """Errors: subprocess.TimeoutExpired."""
+        """Wait for the exit code. Raise subprocess.TimeoutExpired."""
         self.process.join(timeout)
         if self.poll() is None:
             raise subprocess.TimeoutExpired("train.py", timeout)
@@ -71,11 +82,17 @@ class Run:
 
 
 def work(
-    name: str, words: list[str], log: Path, errors: Path, variables: dict[str, str], mark: Path | None, chunk_rows: int
+    name: str,
+    words: list[str],
+    log: Path,
+    errors: Path,
+    variables: dict[str, str],
+    mark: Path | None,
+    chunk_rows: int,
 ) -> None:
-    """What the process does: `python train.py words`, its output in files."""
+    """Run `python train.py words` in this process, with its output in files."""
     os.setsid()
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # as train.py has it in the seconds of its imports
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # as during the imports of train.py
     os.chdir(ROOT)
     os.environ.update(variables)
     for stream, path in ((1, log), (2, errors)):
@@ -94,7 +111,7 @@ def work(
 
 
 def marked(evaluate: Callable, mark: Path) -> Callable:
-    """With a file that is there meanwhile."""
+    """Return the evaluation with a file that exists while it runs."""
 
     def evaluating(*arguments):
         mark.touch()

@@ -7,20 +7,26 @@ import torch
 
 
 def leaves_of(state, place: str = "") -> list[tuple[str, object]]:
-    """(place, value) of all that is in nested dicts and lists."""
-    pairs = state.items() if isinstance(state, dict) else enumerate(state) if isinstance(state, list | tuple) else None
+    """Return (place, value) of every leaf of nested dicts and lists."""
+    pairs = (
+        state.items()
+        if isinstance(state, dict)
+        else enumerate(state)
+        if isinstance(state, list | tuple)
+        else None
+    )
     if pairs is None:
         return [(place, state)]
     return [leaf for key, value in pairs for leaf in leaves_of(value, f"{place}/{key}")]
 
 
 def described(state: dict) -> dict[str, str]:
-    """Place -> what is there, in letters."""
+    """Return place -> value as a text."""
     return {place: text_of(value) for place, value in leaves_of(state)}
 
 
 def text_of(value) -> str:
-    """Of a number its digits, of an array type, shape and a hash."""
+    """Return a value as a text; of an array type, shape and a hash."""
     if isinstance(value, torch.Tensor):
         value = value.numpy()
     if isinstance(value, np.ndarray):
@@ -29,13 +35,13 @@ def text_of(value) -> str:
 
 
 def differing(one: dict[str, str], other: dict[str, str]) -> str:
-    """Where the two are not the same."""
+    """Return where two descriptions differ."""
     places = [place for place in sorted({*one, *other}) if one.get(place) != other.get(place)]
     return f"{len(places)} of {len(one)} differ, {', '.join(places[:6])}"
 
 
 def node_at(node, place: str):
-    """What is at a place, as `leaves_of` names it."""
+    """Return the node at a place of `leaves_of`."""
     if not place:
         return node
     pairs = dict(node.items() if isinstance(node, dict) else enumerate(node))
@@ -44,7 +50,7 @@ def node_at(node, place: str):
 
 
 def put(node, place: str, value):
-    """A copy with another value at a place, as `leaves_of` names it; what is not on the way there is shared."""
+    """Return a copy with another value at a place of `leaves_of`; other parts are shared."""
     if not place:
         return value
     pairs = dict(node.items() if isinstance(node, dict) else enumerate(node))
@@ -54,5 +60,5 @@ def put(node, place: str, value):
 
 
 def _key(pairs: dict, place: str):
-    """Of where a place begins; keys may have a slash in them."""
+    """Return the key that a place starts with; keys may contain slashes."""
     return next(key for key in pairs if place == f"/{key}" or place.startswith(f"/{key}/"))

@@ -1,4 +1,4 @@
-"""What a run stands on going wrong: physics that diverges, clocks that jump, and time itself, in which nothing may grow."""
+"""Faults of the surroundings: diverging physics, clocks that jump, and leaks over time."""
 
 import os
 import random
@@ -17,16 +17,19 @@ from foreground.training import checkpoint
 from foreground.training.logger import Logger
 
 BAD = (float("nan"), float("inf"), 1e12, -1e12)
-MINUTE = 60.0  # seconds of a try of soak
-WARM = 6000  # env frames after which all has happened that happens: an evaluation, films, many checkpoints
-SETTLED = 5  # minutes
-SLOPE = 5e-4  # of memory a minute after these: 3 % an hour
-SURE = 2.0  # standard errors that a slope must be beyond it: a minute varies by 2 % with what an evaluation happens to free
-GROWTH = 0.05  # of memory since the first minute, however many follow
+MINUTE = 60.0  # seconds per try of soak
+WARM = 6000  # env frames with each kind of event: an evaluation, videos, many checkpoints
+SETTLED = 5  # minutes before the trend is fitted
+SLOPE = 5e-4  # largest growth of memory per minute: 3 % per hour
+# Standard errors subtracted from the slope: minutes vary by 2 % with memory freed by evaluations.
+SURE = 2.0
+GROWTH = 0.05  # largest growth of memory since the first minute
 
 
 def physics(folder: Path, chance: random.Random) -> Tries:
-    """Positions, velocities or accelerations out of all bounds: the episode is cut off, and the next is as any other."""
+    """Set a position, velocity or acceleration out of bounds: the episode is truncated, the next
+    one is normal.
+    """
     made = {}
     while True:
         task = chance.choice(envs.TASKS)
@@ -39,24 +42,26 @@ def physics(folder: Path, chance: random.Random) -> Tries:
         data = getattr(env.physics.data, part)
         data[chance.randrange(len(data))] = bad = chance.choice(BAD)
         what = ""
-        for _ in range(3):  # it may take a step to show
+        for _ in range(3):  # it may have an effect one step later
             image, reward, _, truncated, info = env.step(action)
             if not np.isfinite(reward) or image.dtype != np.uint8:
                 what = f"reward {reward}"
             if info["diverged"]:
                 break
         if not info["diverged"] and (truncated or part != "qacc_warmstart"):
-            what = "nobody noticed"
+            what = "it was not detected"
         env.reset(seed=1)
         image, reward, *_ = env.step(action)
         if not what and not (np.isfinite(reward) and np.isfinite(env.simulator_state()).all()):
-            what = "the next episode is broken, too"
+            what = "the next episode is broken as well"
         yield what and f"{task}, {part} {bad}: {what}"
 
 
 def clock(folder: Path, chance: random.Random) -> Tries:
-    """The time of day jumps by seconds, hours or years between saves, and files say they are of any time."""
-    root, step, real = folder / "checkpoints", 0, time.time
+    """The system clock jumps by seconds to years between saves, and files have random times."""
+    root = folder / "checkpoints"
+    step = 0
+    real = time.time
     with Logger(folder) as logger:
         while True:
             step += 1
@@ -73,46 +78,64 @@ def clock(folder: Path, chance: random.Random) -> Tries:
             if found != path or sentences or kept[-1] != path or len(kept) != min(step, 2):
                 yield f"jump {jump:.0f} s: {found} is the latest after {path}, kept {kept}"
             else:
-                yield "" if lines == step else f"jump {jump:.0f} s: {lines} lines after {step} steps"
+                yield (
+                    "" if lines == step else f"jump {jump:.0f} s: {lines} lines after {step} steps"
+                )
 
 
 def soak(folder: Path, chance: random.Random) -> Tries:
-    """A minute of a real run, then another: memory, open files and threads are what they were. The replay is full by then."""
+    """Minute by minute of a real run with a full replay: memory, open files and threads must not
+    grow.
+    """
     run = folder / "run"
-    process = begin_anew(run, *ENDLESS, "--training.capacity", "200", "--training.evaluate_every", "1000")
+    process = begin_anew(
+        run, *ENDLESS, "--training.capacity", "200", "--training.evaluate_every", "1000"
+    )
     try:
         cold = wait_for(process, lambda: good_step(run) > WARM)
-        before, seen = held(process.pid), []
+        before = held(process.pid)
+        seen: list[int] = []
         while True:
             began, lost = good_step(run), cold
             now = held(process.pid)
             seen.append(now["usual"])
             grown = now["memory"] / before["memory"] - 1
             if process.poll() is not None or good_step(run) <= began:
-                lost = "it stands still"
-            elif grown > GROWTH or now["files"] > before["files"] + 2 or now["threads"] > before["threads"] + 2:
+                lost = "it makes no progress"
+            elif (
+                grown > GROWTH
+                or now["files"] > before["files"] + 2
+                or now["threads"] > before["threads"] + 2
+            ):
                 lost = f"from {before} to {now}"
             if len(seen) >= 20 and rise(seen) > SLOPE:
-                lost = lost or f"memory rises by {rise(seen):.2e} of itself a minute: {seen}"
+                lost = lost or f"memory grows by a share of {rise(seen):.2e} per minute: {seen}"
             yield lost
     finally:
         end(process)
 
 
 def rise(seen: list[int]) -> float:
-    """Of a line through all minutes once it has settled, less what chance may have made of it, as a share of the memory."""
+    """Return the slope of memory per minute after SETTLED, minus SURE standard errors, as a share
+    of the memory.
+    """
     later = np.array(seen[SETTLED:], float)
     fit = linregress(np.arange(len(later)), later)
     return float((fit.slope - SURE * fit.stderr) / later.mean())
 
 
 def held(pid: int) -> dict[str, int]:
-    """Of a process within a minute, in which it evaluates itself: the most resident bytes, open files and threads, and the
-    usual (median) resident bytes.
+    """Sample a process for a minute, which includes an evaluation.
+
+    Return the largest resident bytes, open files and threads, and the median resident bytes as
+    "usual".
     """
-    looks, end = [], time.monotonic() + MINUTE
+    looks: list[tuple[int, int, int]] = []
+    end = time.monotonic() + MINUTE
     while time.monotonic() < end:
-        status = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+        status = dict(
+            line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines()
+        )
         files = len(list(Path(f"/proc/{pid}/fd").iterdir()))
         looks.append((int(status["VmRSS"].split()[0]) << 10, files, int(status["Threads"])))
         time.sleep(0.1)

@@ -1,4 +1,6 @@
-"""Numbers that are none, planted at the door of the replay or in a loss, gradient or weight: stopped before it can spread."""
+"""NaN and infinity in an action, a reward, a loss, a gradient or a weight: stopped before they
+spread.
+"""
 
 import contextlib
 import random
@@ -21,15 +23,26 @@ from foreground.errors import UserError
 from foreground.training.replay import Replay
 from foreground.training.rollout import Policy, Rollout, layout_of, random_policy
 
-# Of each kind of agent those with parts of their own.
-AGENTS = ("infopower", "dreamer", "c_dreamer", "r2dreamer", "repo", "slim", "diayn", "mra", "hierarchical", "finetune")
+# The agents with different parts.
+AGENTS = (
+    "infopower",
+    "dreamer",
+    "c_dreamer",
+    "r2dreamer",
+    "repo",
+    "slim",
+    "diayn",
+    "mra",
+    "hierarchical",
+    "finetune",
+)
 ROWS = 60
-ROUND = 30  # updates within which every module learns
+ROUND = 30  # updates within which every module takes a step
 BAD = (float("nan"), float("inf"), float("-inf"))
 
 
 class Learner(NamedTuple):
-    """A small agent at work; `act` plays at random while it looks on."""
+    """A small agent with its replay; `act` plays random actions while the agent filters."""
 
     agent: WorldModelAgent
     replay: Replay
@@ -37,9 +50,11 @@ class Learner(NamedTuple):
     act: Policy
 
 
-def nan(folder: Path, chance: random.Random) -> Tries:
-    """One agent after another, on experience of the real environment; of each every place once, in an order by chance."""
-    made, left, number = {}, {}, 0
+def plant(folder: Path, chance: random.Random) -> Tries:
+    """Agent by agent, on experience of the real environment: every place once, in random order."""
+    made: dict[str, Learner] = {}
+    left: dict[str, list[tuple[str, str]]] = {}
+    number = 0
     while True:
         name = AGENTS[number % len(AGENTS)]
         number += 1
@@ -48,7 +63,7 @@ def nan(folder: Path, chance: random.Random) -> Tries:
         if not left.get(name):
             left[name] = chance.sample(places := places_of(made[name]), len(places))
         kind, place = left[name].pop()
-        tried = at_the_door if kind == "door" else in_update
+        tried = in_row if kind == "row" else in_update
         lost = tried(made[name], kind, place, chance)
         if lost:
             made.pop(name)
@@ -56,19 +71,27 @@ def nan(folder: Path, chance: random.Random) -> Tries:
 
 
 def places_of(made: Learner) -> list[tuple[str, str]]:
-    """(kind, name) of all that a bad number can come through; a picture has whole numbers, which are never bad."""
+    """Return (kind, name) of every place for a non-finite number.
+
+    Images are integers, which are finite.
+    """
     weights = [name for name, _ in learned(made.agent)]
-    doors = "action", "reward", *made.rollout.envs.metadata["told"]
-    places = [("door", name) for name in doors] + [("loss", name) for name in made.agent.optimisers]
+    fields = "action", "reward", *made.rollout.envs.metadata["told"]
+    places = [("row", name) for name in fields] + [("loss", name) for name in made.agent.optimisers]
     return places + [(kind, name) for kind in ("gradient", "weight") for name in weights]
 
 
 def in_update(made: Learner, kind: str, place: str, chance: random.Random) -> str:
-    """A loss, gradient or weight: the module is named, none of its weights moves and all are finite."""
-    agent, batch = made.agent, made.replay.sample(2, 8)
+    """Plant in a loss, gradient or weight: its module must be named, and its weights unchanged and
+    finite.
+    """
+    agent = made.agent
+    batch = made.replay.sample(2, 8)
     torch.manual_seed(chance.randrange(10**6))
-    first, module, lost = copies(agent), None, "the update went through"
-    for _ in range(ROUND):  # some modules do not learn at every update
+    first = copies(agent)
+    module = None
+    lost = "the update succeeded"
+    for _ in range(ROUND):  # some modules have no step at every update
         before = copies(agent)
         with PLANTS[kind](agent, place, chance.choice(BAD), chance):
             try:
@@ -77,21 +100,28 @@ def in_update(made: Learner, kind: str, place: str, chance: random.Random) -> st
                 module = error.module
                 lost = "" if str(error).endswith("is not finite") else f"said {error}"
                 break
-    named = {id(parameter) for parameter in agent.optimisers[module].parameters} if module else set()
+    named = (
+        {id(parameter) for parameter in agent.optimisers[module].parameters} if module else set()
+    )
     for name, value in agent.named_parameters():
-        moved = not torch.equal(value, before[name])
-        if name != (place if kind == "weight" else None) and moved and (id(value) in named or not value.isfinite().all()):
-            lost = lost or f"{name} moved"
+        changed = not torch.equal(value, before[name])
+        if (
+            name != (place if kind == "weight" else None)
+            and changed
+            and (id(value) in named or not value.isfinite().all())
+        ):
+            lost = lost or f"{name} changed"
     restore(agent, first)
     return lost
 
 
-def at_the_door(made: Learner, _: str, kind: str, chance: random.Random) -> str:
-    """What the policy does or an environment gives: one line with its exit code, and no row of it."""
-    rollout, bad = made.rollout, chance.choice(BAD)
+def in_row(made: Learner, _: str, kind: str, chance: random.Random) -> str:
+    """Plant in an action or a field of the environment: one line with its exit code, and no row."""
+    rollout = made.rollout
+    bad = chance.choice(BAD)
     real = rollout.envs.step
 
-    def spoilt(action):
+    def planted(action):
         image, reward, terminated, truncated, info = real(action)
         if kind in info:
             return image, reward, terminated, truncated, info | {kind: info[kind] * 0 + bad}
@@ -102,23 +132,27 @@ def at_the_door(made: Learner, _: str, kind: str, chance: random.Random) -> str:
         return (action * 0 + bad if kind == "action" else action), memory
 
     rows = rollout.row
-    with mock.patch.object(rollout.envs, "step", real if kind == "action" else spoilt):
+    with mock.patch.object(rollout.envs, "step", real if kind == "action" else planted):
         try:
             rollout.step(act)
-            lost = "the row was given"
+            lost = "the row was returned"
         except UserError as error:
             code = 3 if kind == "action" else 5
             lost = "" if error.exit_code == code and "not finite" in str(error) else f"said {error}"
-    return lost or ("" if rollout.row is rows else "a row of it is there")
+    return lost or ("" if rollout.row is rows else "a row was kept")
 
 
 def learner(name: str, folder: Path) -> Learner:
-    """A small agent and the replay of some steps with random actions; some begin with a run of slim in the folder."""
+    """Return a small agent with a replay of random actions; some agents start from a run of slim in
+    the folder.
+    """
     words = ["--task", "walker-walk", "--agent", name, "--optimiser.warmup", "0"]
     if name in runs.FOLLOWING:
         skills = folder / "skills"
         if not skills.exists():
-            trained(skills, "--task", "walker-walk", "--agent", "slim", "--evaluation.num_skills", "0")
+            trained(
+                skills, "--task", "walker-walk", "--agent", "slim", "--evaluation.num_skills", "0"
+            )
         words += ["--init_from", str(skills)]
     config, _ = runs.read(words, cuda=False, ours=SMALL)
     envs = build.training_environments(config)
@@ -141,12 +175,12 @@ def learner(name: str, folder: Path) -> Learner:
 
 
 def copies(agent: WorldModelAgent) -> dict[str, torch.Tensor]:
-    """Of its weights."""
+    """Return copies of its weights."""
     return {name: value.detach().clone() for name, value in agent.named_parameters()}
 
 
 def restore(agent: WorldModelAgent, weights: dict[str, torch.Tensor]) -> None:
-    """The weights as they were, and moving statistics without what was planted."""
+    """Restore the weights, and remove non-finite numbers from moving statistics."""
     with torch.no_grad():
         for name, value in agent.named_parameters():
             value.copy_(weights[name])
@@ -156,20 +190,24 @@ def restore(agent: WorldModelAgent, weights: dict[str, torch.Tensor]) -> None:
 
 
 @contextlib.contextmanager
-def in_loss(agent: WorldModelAgent, place: str, bad: float, chance: random.Random) -> Iterator[None]:
-    """What a module descends."""
+def in_loss(
+    agent: WorldModelAgent, place: str, bad: float, chance: random.Random
+) -> Iterator[None]:
+    """Plant in the loss of a module."""
 
-    def spoilt(losses):
+    def planted(losses):
         losses.update({name: loss * 0 + bad for name, loss in losses.items() if name == place})
         guard(losses)
 
-    with mock.patch.object(optimiser, "guard", spoilt):
+    with mock.patch.object(optimiser, "guard", planted):
         yield
 
 
 @contextlib.contextmanager
-def in_gradient(agent: WorldModelAgent, place: str, bad: float, chance: random.Random) -> Iterator[None]:
-    """The gradient of one weight of one module."""
+def in_gradient(
+    agent: WorldModelAgent, place: str, bad: float, chance: random.Random
+) -> Iterator[None]:
+    """Plant in the gradient of one weight."""
     hook = dict(learned(agent))[place].register_hook(lambda gradient: gradient * 0 + bad)
     try:
         yield
@@ -178,8 +216,10 @@ def in_gradient(agent: WorldModelAgent, place: str, bad: float, chance: random.R
 
 
 @contextlib.contextmanager
-def in_weight(agent: WorldModelAgent, place: str, bad: float, chance: random.Random) -> Iterator[None]:
-    """One number of a weight, as a bad memory would leave it."""
+def in_weight(
+    agent: WorldModelAgent, place: str, bad: float, chance: random.Random
+) -> Iterator[None]:
+    """Plant in one number of a weight, like a memory error."""
     parameter = dict(learned(agent))[place]
     with torch.no_grad():
         parameter[tuple(chance.randrange(size) for size in parameter.shape)] = bad
@@ -187,9 +227,17 @@ def in_weight(agent: WorldModelAgent, place: str, bad: float, chance: random.Ran
 
 
 def learned(agent: WorldModelAgent) -> list[tuple[str, torch.nn.Parameter]]:
-    """The weights that an optimiser moves."""
-    moved = {id(parameter) for optimiser in agent.optimisers.values() for parameter in optimiser.parameters}
-    return [(name, parameter) for name, parameter in agent.named_parameters() if id(parameter) in moved]
+    """Return the weights that an optimiser trains."""
+    trained_ids = {
+        id(parameter)
+        for optimiser in agent.optimisers.values()
+        for parameter in optimiser.parameters
+    }
+    return [
+        (name, parameter)
+        for name, parameter in agent.named_parameters()
+        if id(parameter) in trained_ids
+    ]
 
 
 PLANTS = {"loss": in_loss, "gradient": in_gradient, "weight": in_weight}

@@ -160,7 +160,7 @@ class Rollout:
     def _extras(self, info: dict) -> dict[str, np.ndarray]:
         """Return the other fields of a row: what the environments told, and what the policy's memory holds."""
         told = {name: _narrowed(name, info[name], kind) for name, (_, kind) in self._told.items()}
-        if told and hasattr(self.memory, "hears"):
+        if told and hasattr(self.memory, "with_fields"):
             self.memory = self.memory.with_fields(told)
         held = {name: getattr(self.memory, name) for name in self._held}
         held = {name: value.detach().cpu().numpy().astype(self._held[name][1]) for name, value in held.items()}

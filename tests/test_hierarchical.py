@@ -51,7 +51,7 @@ def in_the_plane(agent: WorldModelAgent, monkeypatch, reward=lambda feature: fea
 
     monkeypatch.setattr(agent.world_model, "imagine", imagine)
     monkeypatch.setattr(agent.world_model, "reward", reward)
-    monkeypatch.setattr(agent, "choose", lambda state, skill, noise=None: skill)
+    monkeypatch.setattr(agent, "select_action", lambda state, skill, noise=None: skill)
 
 
 def test_the_world_and_the_skills_stay_as_they_are():
@@ -89,7 +89,7 @@ def test_a_step_of_it_is_many_steps_of_a_skill(monkeypatch):
 def test_it_learns_which_skill_pays(monkeypatch, skill):
     agent = make_hierarchical(skill)
     in_the_plane(agent, monkeypatch, lambda feature: feature[..., 0])
-    monkeypatch.setattr(agent, "choose", lambda state, skill, noise=None: skill[:, :2])
+    monkeypatch.setattr(agent, "select_action", lambda state, skill, noise=None: skill[:, :2])
     size, sample = agent.world_model.rssm.config.deterministic, agent.world_model.rssm.latent.size
     for _ in range(150):
         place = torch.cat([torch.randn(64, 2), torch.zeros(64, size - 2)], -1)

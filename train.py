@@ -214,7 +214,7 @@ def train(config: runs.RunConfig, folder: Path, device, held: lock.Lock, changes
 
 def begin_with(agent, config: runs.RunConfig) -> identity.Origin:
     """Take the weights of --init_from, and say and return where they come from."""
-    loaded = saved.begin_with(agent, config)
+    loaded = saved.load_pretrained(agent, config)
     other, folder, name = runs.load(loaded.folder), loaded.folder, loaded.path.name
     say(f"begins with  {other.agent} on {other.task}, {folder.name}/{loaded.path.parent.name}/{name}", sys.stdout)
     return identity.Origin(str(folder), name, loaded.sha256)

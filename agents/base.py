@@ -76,7 +76,7 @@ class Agent(Protocol):
         """
 
     def witness(self, episode: Batch) -> Metrics:
-        """Look at a finished episode (1, T, ...) that no update has seen, if `spec.witnesses`."""
+        """See a finished episode (1, T, ...) before any update does, if `spec.witnesses`."""
 
     def render(self, batch: Batch) -> Tensor:
         """Return images decoded from the latent: batch (B, T, ...) -> uint8 (B, T, H, W, 3)."""

@@ -43,7 +43,7 @@ def of_run(folder: Path, words: list[str]) -> Experience:
     Errors: UserError for a folder that is no run, or without a checkpoint that can be read.
     """
     if not (folder / "config.yaml").is_file():
-        raise UserError("this is no run folder", str(folder), "give a folder that train.py wrote")
+        raise UserError("this is not a run folder", str(folder), "give a folder that train.py wrote")
     own = runs.load(folder)
     before = [
         "--agent",

@@ -310,7 +310,7 @@ def load(run: Path) -> RunConfig:
     """The config of a run folder, or of a checkpoint in one. Errors: UserError when it is neither."""
     path = folder_of(run) / "config.yaml"
     if not path.is_file():
-        raise UserError("this is no run folder", str(run), "give a folder that train.py wrote (it holds config.yaml)")
+        raise UserError("this is not a run folder", str(run), "give a folder that train.py wrote (it holds config.yaml)")
     return written(path)
 
 
@@ -348,7 +348,7 @@ def folder_of(run: Path) -> Path:
         run = run.resolve()
     except (OSError, RuntimeError, ValueError) as error:  # links in a circle, a folder that may not be read
         remedy = "give a folder that train.py wrote (it holds config.yaml)"
-        raise UserError("this is no run folder", str(run), remedy) from error
+        raise UserError("this is not a run folder", str(run), remedy) from error
     if (run / "MANIFEST.json").exists():
         return run.parent.parent
     return run.parent if run.name == "best" and (run.parent / "config.yaml").exists() else run

@@ -93,7 +93,7 @@ class Run:
         return Player(self.agent)
 
     def evaluate(self, count: int = 5, side: str = "heldout", seed: int = 0) -> Scores:
-        """Play whole episodes with the deterministic policy; a seed gives all runs the same ones."""
+        """Play whole episodes with the deterministic policy; the seed determines the episodes."""
         maker = build.environment_maker(self.config, side)
         return episodes.play(maker, report.agent_policy(self.agent), count, seed)
 
@@ -110,7 +110,9 @@ def load_run(path: str | Path, device: str = "cpu") -> Run:
     return Run(loaded.folder, loaded.path, config, frame, agent)
 
 
-def make_env(task: str, clips: str = "starter", side: str = "train", size: int = 64, action_repeat: int = 0) -> gymnasium.Env:
+def make_env(
+    task: str, clips: str = "starter", side: str = "train", size: int = 64, action_repeat: int = 0
+) -> gymnasium.Env:
     """Return an environment without a run.
 
     task            as in `--task`, for instance "walker-walk"
@@ -134,7 +136,9 @@ def read_scores(folder: str | Path) -> dict[str, dict]:
     try:
         return json.loads(path.read_text(encoding="utf-8"))["scores"]
     except (OSError, ValueError, KeyError) as error:
-        raise UserError("no scores can be read", str(path), "finish the run, or evaluate it with eval.py") from error
+        raise UserError(
+            "no scores can be read", str(path), "finish the run, or evaluate it with eval.py"
+        ) from error
 
 
 def read_metrics(run: str | Path, key: str) -> tuple[np.ndarray, np.ndarray]:
@@ -146,7 +150,9 @@ def read_metrics(run: str | Path, key: str) -> tuple[np.ndarray, np.ndarray]:
     try:
         rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     except (OSError, ValueError) as error:
-        raise UserError("no metrics can be read", str(path), "give a run folder that train.py wrote") from error
+        raise UserError(
+            "no metrics can be read", str(path), "give a run folder that train.py wrote"
+        ) from error
     points = [(row["step"], row[key]) for row in rows if row.get(key) is not None]
     if not points:
         known = {name for row in rows for name in row} - {"step", "wall"}

@@ -1,4 +1,7 @@
-"""A user's mistake is one sentence with its remedy; a fault of ours is one, too, and its traceback is in a file."""
+"""Errors in one line with a remedy.
+
+Internal errors are one line as well, with their traceback in a file.
+"""
 
 import contextlib
 import difflib
@@ -11,17 +14,18 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterable
 
-NEAR = 0.65  # how alike two names are, 0 to 1, where one may be meant by the other
-LONGEST = 1000  # letters of a part of the line
-ELSEWHERE = {"gpu": "cuda", "cuda:0": "cuda"}  # names of values in other programs, and what they are here
+NEAR = 0.65  # least similarity, 0 to 1, of a name that is suggested for another
+MAX_FIELD_CHARS = 1000  # of a part of the line
+ELSEWHERE = {"gpu": "cuda", "cuda:0": "cuda"}  # values of other programs -> values here
 
 
 class UserError(Exception):
-    """Something the user can mend. Printed as ``error: what: where: do this``; the process ends with `exit_code`.
+    """An error that the user can fix, printed as ``error: what: where: do this``.
 
-    what    what is wrong, without a full stop ("unknown task 'walker-wlak'")
-    where   the option, file or folder it concerns ("--task")
-    remedy  what to do ("did you mean walker-walk?")
+    what        what is wrong, without a full stop ("unknown task 'walker-wlak'")
+    where       the option, file or folder ("--task")
+    remedy      what to do ("did you mean walker-walk?")
+    exit_code   of the process
     """
 
     def __init__(self, what: str, where: str, remedy: str, exit_code: int = 2):
@@ -30,16 +34,22 @@ class UserError(Exception):
 
 
 def shortened(text: str) -> str:
-    """Of what a user may have given, so that a line stays a line: the middle goes where it is very long."""
-    return text if len(text) <= LONGEST else f"{text[: LONGEST // 2]}...{text[-LONGEST // 2 :]}"
+    """Return a text without its middle where it is very long."""
+    return (
+        text
+        if len(text) <= MAX_FIELD_CHARS
+        else f"{text[: MAX_FIELD_CHARS // 2]}...{text[-MAX_FIELD_CHARS // 2 :]}"
+    )
 
 
 class WorkerLost(Exception):
-    """A process of an environment was lost and replaced: what was under way there is nobody's, a reset comes next."""
+    """An environment process was lost and replaced: drop the transition; a reset follows."""
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
-    """Return the remedy for an unknown name: the one that it stands for, the closest one, or the list of all."""
+    """Return the remedy for an unknown name: its equivalent here, the closest name, or the list of
+    all.
+    """
     names = sorted(names)
     if (known := ELSEWHERE.get(name.lower())) in names:
         return f"did you mean {known}?"
@@ -48,38 +58,41 @@ def nearest(name: str, names: Iterable[str]) -> str:
 
 
 def clean(text: str) -> str:
-    """Return a text for a terminal: names from files may hold escape codes, and a "?" takes the place of each letter of them.
+    """Return a text for a terminal, with "?" for each control character, as in escape codes in file
+    names.
 
     A warning or an error is one line; other texts, such as tables, keep their lines.
     """
     kept = "" if text.startswith(("warning: ", "error: ")) else "\n\t"
-    return "".join(letter if letter.isprintable() or letter in kept else "?" for letter in text)
+    return "".join(
+        character if character.isprintable() or character in kept else "?" for character in text
+    )
 
 
 def say(text: str, stream=None) -> None:
-    """Print a text for people, `clean`, on stderr unless a stream is given.
+    """Print a text, `clean`, on stderr unless a stream is given.
 
-    Where it cannot be written, since a disk is full or a reader gone, the run is worth more than the line.
+    Ignore a failed write (a full disk, a closed reader): the run matters more than the line.
     """
     stream = stream or sys.stderr
     try:
         print(_encodable(clean(text), stream), file=stream, flush=True)
-    except (OSError, ValueError):  # the latter: closed
+    except (OSError, ValueError):  # ValueError: the stream is closed
         return
 
 
 def say_warning(message, category, filename, lineno, file=None, line=None) -> None:
-    """Say a warning in one line, without the place in the code that Python shows."""
+    """Print a warning in one line, without the place in the code that Python shows."""
     say(f"warning: {' '.join(str(message).split())}", file)
 
 
 def _encodable(text: str, stream) -> str:
-    """With escapes for what the stream's alphabet lacks."""
+    """Return a text with escapes for characters that the stream cannot encode."""
     encoding = getattr(stream, "encoding", None) or "utf-8"
     return text.encode(encoding, "backslashreplace").decode(encoding)
 
 
-# What a file system says that a person can mend -> what to do.
+# Error number of the file system -> remedy.
 REFUSALS = {
     errno.ENOSPC: "make room, then the same command goes on",
     errno.EDQUOT: "make room, then the same command goes on",
@@ -93,7 +106,9 @@ REFUSALS = {
 
 
 def open_streams() -> None:
-    """Standard streams that were closed lead nowhere, and no file that is opened later takes their place."""
+    """Open closed standard streams as the null device, so that no later file gets their
+    descriptors.
+    """
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
         continue
     os.close(descriptor)
@@ -102,17 +117,19 @@ def open_streams() -> None:
 
 
 def run_main(main: Callable[[list[str]], None], argv: list[str]) -> None:
-    """Run a program: a UserError becomes its one line and exit code; with --debug it keeps its traceback.
+    """Run a program: errors become one line and an exit code; with --debug they keep their
+    traceback.
 
-    So does what the system refuses: files, folders, memory. What nobody foresaw is one line and exit code 1.
+    A UserError has its own exit code. Refusals of the system (files, folders, memory) have 2 or 4,
+    other errors 1.
     """
     debug = "--debug" in argv
     open_streams()
     warnings.showwarning = say_warning  # ty: ignore[invalid-assignment]
-    if not sys.warnoptions:  # packages that are imported may silence all warnings, ours with them
+    if not sys.warnoptions:  # imported packages may silence all warnings
         warnings.simplefilter("default", UserWarning)
     if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
-        signal.signal(signal.SIGINT, signal.default_int_handler)  # imports are over, see train.py
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # after the imports, see train.py
     try:
         main([word for word in argv if word != "--debug"])
     except UserError as error:
@@ -124,7 +141,9 @@ def run_main(main: Callable[[list[str]], None], argv: list[str]) -> None:
         if debug:
             raise
         what = f"the system refused to read or write ({error.strerror or error})"
-        remedy = REFUSALS.get(error.errno, "see to it, then the same command goes on; --debug shows where it was")
+        remedy = REFUSALS.get(
+            error.errno, "fix it, then run the same command again; --debug shows where it was"
+        )
         code = 4 if error.errno == errno.ENOMEM else 2
         say(str(UserError(what, str(error.filename or "a file")[:200], remedy, code)))
         raise SystemExit(code) from None
@@ -146,13 +165,24 @@ def run_main(main: Callable[[list[str]], None], argv: list[str]) -> None:
 
 
 def unforeseen(error: Exception) -> UserError:
-    """The line of a fault of ours. Its traceback is kept in a file, since a long run may not meet it again."""
-    last, remedy = traceback.extract_tb(error.__traceback__)[-1], "this is a fault of the program; --debug shows more of it"
+    """Return the line of an internal error.
+
+    Its traceback goes to a file: it may not occur again.
+    """
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    remedy = "this is an internal error; --debug shows more of it"
     text = "".join(traceback.format_exception(error)).encode("utf-8", "backslashreplace")
-    for folder in ("runs", None):  # a container's temporary files go with it, its runs do not
+    for folder in ("runs", None):  # a container loses its temporary files, but not its runs
         with contextlib.suppress(OSError):
-            with tempfile.NamedTemporaryFile(dir=folder, prefix="foreground-", suffix=".txt", delete=False) as file:
+            with tempfile.NamedTemporaryFile(
+                dir=folder, prefix="foreground-", suffix=".txt", delete=False
+            ) as file:
                 file.write(text)
-            remedy = f"this is a fault of the program, please report it with {file.name}"
+            remedy = f"this is an internal error, please report it with {file.name}"
             break
-    return UserError(f"{type(error).__name__}: {error}".strip(": "), f"{last.filename}, line {last.lineno}", remedy, 1)
+    return UserError(
+        f"{type(error).__name__}: {error}".strip(": "),
+        f"{last.filename}, line {last.lineno}",
+        remedy,
+        1,
+    )

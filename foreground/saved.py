@@ -1,4 +1,4 @@
-"""Runs that were saved: find one, read its checkpoint, begin another with its weights."""
+"""Saved runs: find one, read its checkpoint, initialise another run with its weights."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -13,7 +13,7 @@ from foreground.training.state import completed
 
 
 class Loaded(NamedTuple):
-    """A checkpoint as it was read, once: the run may delete it meanwhile.
+    """A checkpoint that was read once; the run may delete it meanwhile.
 
     folder   of the run
     path     of the checkpoint
@@ -27,22 +27,30 @@ class Loaded(NamedTuple):
     state: dict
 
 
-def begin_with(agent: WorldModelAgent, config: RunConfig) -> Loaded:
-    """Put the weights of --init_from into a new agent.
+def load_pretrained(agent: WorldModelAgent, config: RunConfig) -> Loaded:
+    """Load the weights of --init_from into a new agent; return where they come from.
 
-    They are those of the world model except its rule, and of the skill policy where there is one. Terms that the other
-    run did not have start anew. Return where the weights come from.
-    Errors: UserError when that run's actions are not these.
+    They are those of the world model except its rule, and of the skill policy where there is one.
+    Terms that the other run did not have are newly initialised.
+
+    Raises: UserError when that run has other actions.
     """
     loaded = load_run(Path(config.init_from))
     path, other = loaded.path, load(loaded.folder)
     here, there = agent.spaces.action, build.action_space(other).shape[0]
     if here != there:
         what = f"{config.task} takes {here} actions, and the skills of {other.task} give {there}"
-        raise UserError(what, f"--init_from {config.init_from}", f"choose {other.task}, or a run on {config.task}")
+        raise UserError(
+            what,
+            f"--init_from {config.init_from}",
+            f"choose {other.task}, or a run on {config.task}",
+        )
     with checkpoint.fits(path):
         weights = loaded.state["agent"]["weights"]
-        kept = {name.replace("actor_critic.actor.", "skill_policy."): value for name, value in weights.items()}
+        kept = {
+            name.replace("actor_critic.actor.", "skill_policy."): value
+            for name, value in weights.items()
+        }
         own = agent.state_dict()
         taken = {name: value for name, value in kept.items() if name in own and _begins(name)}
         if not any(name.startswith("world_model.rssm.") for name in taken):
@@ -52,19 +60,29 @@ def begin_with(agent: WorldModelAgent, config: RunConfig) -> Loaded:
 
 
 def _begins(name: str) -> bool:
-    """Whether a weight is taken from the run that another begins with: its reward and its policy are its own."""
-    return name.startswith(("world_model.", "skill_policy.")) and ".terms.reward." not in name and ".rule." not in name
+    """Whether a weight is taken from the run that another begins with: its reward and its policy
+    are its own.
+    """
+    return (
+        name.startswith(("world_model.", "skill_policy."))
+        and ".terms.reward." not in name
+        and ".rule." not in name
+    )
 
 
-GONE = "a run keeps its newest two: give the run folder, or copy a checkpoint before the run goes on"
-TRIES = 10  # newest checkpoints that may go while they are read
+GONE = (
+    "a run keeps its newest two: give the run folder, or copy a checkpoint before the run goes on"
+)
+TRIES = 10  # newest checkpoints that may be deleted while they are read
 
 
 def load_run(path: Path) -> Loaded:
-    """Read the newest checkpoint of a run folder, or the checkpoint that is named.
+    """Read the newest checkpoint of a run folder, or the given checkpoint.
 
-    A run that is training deletes old checkpoints: where the newest one goes before it is read, the next one is taken.
-    Errors: UserError where there is none.
+    A run in training deletes old checkpoints. Where the newest one is deleted before it is read,
+    the next one is used.
+
+    Raises: UserError where there is none.
     """
     for _ in range(TRIES):
         folder, chosen = find_run(path)
@@ -81,26 +99,39 @@ def load_run(path: Path) -> Loaded:
 
 
 def run_of(path: Path) -> Path:
-    """Return the run folder of a run folder or a checkpoint folder. Errors: UserError where there is none."""
+    """Return the run folder of a run folder or a checkpoint folder.
+
+    Raises: UserError where there is none.
+    """
     folder = folder_of(path)
     if not (folder / "config.yaml").is_file():
         if path.parent.name == "checkpoints" and (path.parent.parent / "config.yaml").is_file():
             raise UserError("there is no such checkpoint", str(path), GONE)
-        raise UserError("this is no run folder", str(path), "give a folder that train.py wrote (it holds config.yaml)")
+        raise UserError(
+            "this is not a run folder",
+            str(path),
+            "give a folder that train.py wrote (it holds config.yaml)",
+        )
     return folder
 
 
 def find_run(path: Path) -> tuple[Path, Path]:
-    """Return run folder and checkpoint of a run folder (the newest one), its `best` folder, or a checkpoint folder.
+    """Return run folder and checkpoint of a run folder (the newest one), its `best` folder, or a
+    checkpoint folder.
 
-    Errors: UserError where there is none.
+    Raises: UserError where there is none.
     """
-    folder, here = run_of(path), path.resolve()
+    folder = run_of(path)
+    here = path.resolve()
     if folder != here and here != folder / "best":
         return folder, here
     newest, sentences = checkpoint.latest(folder / "checkpoints" if here == folder else here)
     for sentence in sentences:
         say(f"warning: {sentence}")
     if newest is None:
-        raise UserError("no checkpoint can be read", str(folder / "checkpoints"), "train longer, or choose another run")
+        raise UserError(
+            "no checkpoint can be read",
+            str(folder / "checkpoints"),
+            "train longer, or choose another run",
+        )
     return folder, newest

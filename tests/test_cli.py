@@ -135,7 +135,7 @@ def test_another_objective_on_the_same_experience(trained):
     assert (row["task"], row["agent"], row["updates"]) == ("cartpole-balance", "repo", 5)
     assert 0 <= row["state/network/mean"] <= 1
     assert "objective/multiplier" in row
-    assert_one_line(run("benchmarks.representation", folder.parent), "this is no run folder")
+    assert_one_line(run("benchmarks.representation", folder.parent), "this is not a run folder")
 
 
 def test_another_actor_in_the_same_world_model(trained):

@@ -65,7 +65,7 @@ def test_another_method_begins_with_its_world_model(games_run, tmp_path):
     words += ["--agent", "finetune", "--init_from", games_run, "--task", "cartpole-balance", "--folder", tmp_path / "run"]
     config, _ = runs.read([str(word) for word in words], cuda=False)
     agent = build.make_agent(config, build.action_space(config), "cpu")
-    saved.begin_with(agent, config)
+    saved.load_pretrained(agent, config)
     there = checkpoint.load(checkpoint.latest(games_run / "checkpoints")[0])["agent"]["weights"]
     name = "world_model.encoder.project.weight"
     assert torch.equal(agent.state_dict()[name], there[name])

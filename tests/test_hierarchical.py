@@ -233,7 +233,7 @@ def test_the_weights_of_the_other_run_are_where_learning_starts(skill_run):
     assert config.skill.size == 0
     agent = build.make_agent(config, build.action_space(config), "cpu")
     fresh = {name: value.clone() for name, value in agent.state_dict().items()}
-    assert saved.begin_with(agent, config).folder == skill_run.resolve()
+    assert saved.load_pretrained(agent, config).folder == skill_run.resolve()
     old = checkpoint.load(checkpoint.latest(skill_run / "checkpoints")[0])["agent"]["weights"]
     for name, value in agent.state_dict().items():
         new = name.startswith(("world_model.terms.reward.", "world_model.rule.", "actor_critic."))
@@ -309,7 +309,7 @@ def test_actions_of_another_number_are_refused(skill_run, monkeypatch):
     monkeypatch.setattr(build, "action_space", lambda one: SimpleNamespace(shape=(sizes[one.task],)))
     agent = SimpleNamespace(spaces=SimpleNamespace(action=14))
     with pytest.raises(UserError, match="takes 14 actions, and the skills of cartpole-balance give 5"):
-        saved.begin_with(agent, config)
+        saved.load_pretrained(agent, config)
 
 
 @pytest.mark.parametrize(

@@ -238,7 +238,7 @@ def test_a_full_disk_is_survived_reported_once_and_made_up_for(tmp_path, monkeyp
     said = capsys.readouterr().err.splitlines()
     assert len(said) <= 4  # failed and works again, for each of the two files
     assert "No space left on device" in said[0]
-    assert "training goes on" in said[0]
+    assert "training continues" in said[0]
 
 
 def test_what_waits_for_the_disk_is_bounded(tmp_path, monkeypatch):

@@ -104,7 +104,7 @@ def test_a_number_that_float32_cannot_hold_is_refused(name):
         return rollout
 
     assert stepped(1e38).row[name.split()[0]].dtype == np.float32
-    with pytest.raises(UserError, match=f"its {name.split()[0]} held numbers that are not finite in float32") as error:
+    with pytest.raises(UserError, match=f"its {name.split()[0]} is not finite in float32") as error:
         stepped(1e39)
     assert error.value.exit_code == 5
 

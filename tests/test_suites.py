@@ -224,7 +224,7 @@ def test_a_result_appears_whole_and_what_a_stopped_program_left_is_not_read(tmp_
 
 def test_a_path_in_a_circle_is_no_run(tmp_path):
     (tmp_path / "loop").symlink_to("loop")
-    with pytest.raises(UserError, match="this is no run folder"):
+    with pytest.raises(UserError, match="this is not a run folder"):
         runs.load(tmp_path / "loop")
-    with pytest.raises(UserError, match="this is no run folder"):
+    with pytest.raises(UserError, match="this is not a run folder"):
         runs.read(["--agent", "finetune", "--init_from", str(tmp_path / "loop")], cuda=False)

@@ -219,7 +219,7 @@ def test_a_foreign_checkpoint_is_one_line_for_those_who_only_read(trainer, tmp_p
     if place != "/clocks":
         begun, _ = run_configs.read([*words, "--agent", "finetune", "--init_from", str(trainer.folder)], cuda=False)
         with pytest.raises(UserError, match="whole and does not fit"):
-            saved.begin_with(trainer.agent, begun)
+            saved.load_pretrained(trainer.agent, begun)
 
 
 class Broken(gymnasium.Env):

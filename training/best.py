@@ -1,7 +1,7 @@
-"""The checkpoint with the highest return so far, kept in RUN/best beside the newest two of RUN/checkpoints.
+"""The checkpoint with the highest return so far, in RUN/best; RUN/checkpoints has the newest two.
 
-It is a second name for the same files (hard links), so that it costs nothing while the first name is there. best.json says
-which one it is. Training never resumes from it.
+Its files are hard links, which cost nothing while the checkpoint exists in both folders. best.json
+says which one it is. Training never resumes from it.
 """
 
 import errno
@@ -19,24 +19,30 @@ LARGEST = 4096  # bytes of best.json
 
 
 class Best:
-    """The best checkpoint of a run folder: `frame` and `score` of it, or None and -inf.
+    """The best checkpoint of a run folder: its `frame` and `score`, or None and -inf.
 
     folder   the run folder
     """
 
     def __init__(self, folder: Path):
         self.folder = Path(folder)
-        self.record, self.root = self.folder / "best.json", self.folder / "best"
+        self.record = self.folder / "best.json"
+        self.root = self.folder / "best"
         self.frame: int | None = None
         self.score = -math.inf
-        self._last = math.inf  # later ones do not count
-        self._unread = ""  # why best.json could not be read, which proves no damage
+        self._last = math.inf  # later checkpoints do not count
+        self._unread = ""  # why best.json could not be read now; it may be intact
         self._read()
         if self._unread:
-            say(f"warning: {self._unread}; the best checkpoint stays as it is until that file can be read")
+            say(
+                f"warning: {self._unread}; the best checkpoint is not replaced until that file "
+                "can be read"
+            )
 
     def _read(self) -> None:
-        """Take best.json where it is whole and what it names is there; else there is no best one yet."""
+        """Load best.json where it is valid and its checkpoint exists; otherwise there is no best
+        one yet.
+        """
         self._unread = ""
         try:
             row = json.loads(files.read(self.record, LARGEST))
@@ -51,31 +57,35 @@ class Best:
             self.frame, self.score = frame, score
 
     def forget_after(self, frame: int) -> None:
-        """Forget a best checkpoint later than `frame`, from which a run goes on: that part of it is played again."""
+        """Forget a best checkpoint later than `frame`, from which a run resumes: those frames are
+        played again.
+        """
         self._last = frame
         if self.frame is not None and self.frame > frame:
             self.frame, self.score = None, -math.inf
 
     def offer(self, checkpoint: Path, frame: int, score: float) -> bool:
-        """Keep a checkpoint where its return is higher than that of the one kept so far; return whether it is.
+        """Keep a checkpoint if its return is higher than that of the best one; return whether it
+        is.
 
-        Errors: OSError when the file system refuses; what was kept is then still there.
+        Raises: OSError when the file system refuses; the previous best one then remains.
         """
         if self._unread:
             self._read()
-        if self._unread:  # the one that it names may be better
+        if self._unread:  # its checkpoint may be better
             raise OSError(errno.EIO, self._unread)
         self._last = math.inf
         if not score > self.score:
             return False
-        temporary, target = self.root / f".tmp-{_name(frame)}", self.root / _name(frame)
+        temporary = self.root / f".tmp-{_name(frame)}"
+        target = self.root / _name(frame)
         files.make_folder(self.root)
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir()
         for path in checkpoint.iterdir():
             _second_name(path, temporary / path.name)
         files.fsync_folder(temporary)
-        if target.exists():  # of this frame, before the run went on from an earlier one
+        if target.exists():  # of the same frame, from before the run was resumed at an earlier one
             target.rename(self.root / f".tmp-old-{_name(frame)}")
         temporary.rename(target)
         files.fsync_folder(self.root)

@@ -1,10 +1,15 @@
-"""What TensorBoard shows first, and beside each curve: records for `Logger` to write.
+"""TensorBoard's first page, descriptions of curves, and layouts, as records for `Logger`.
 
-A few curves have a second name that comes first in the alphabet, since TensorBoard opens on the first group. The same and
-some more are laid out on its page Custom Scalars; options and returns stand on its page HParams.
+A few curves have a second name that is first in the alphabet, since TensorBoard opens its first
+group. These and others are on the page Custom Scalars; options and returns are on the page HParams.
 """
 
-from tensorboard.compat.proto.summary_pb2 import DATA_CLASS_BLOB_SEQUENCE, DATA_CLASS_SCALAR, Summary, SummaryMetadata
+from tensorboard.compat.proto.summary_pb2 import (
+    DATA_CLASS_BLOB_SEQUENCE,
+    DATA_CLASS_SCALAR,
+    Summary,
+    SummaryMetadata,
+)
 from tensorboard.compat.proto.tensor_pb2 import TensorProto
 from tensorboard.compat.proto.tensor_shape_pb2 import TensorShapeProto
 from tensorboard.compat.proto.types_pb2 import DT_STRING
@@ -16,22 +21,28 @@ FIRST = {  # key -> its second name
     "evaluation/return_clean": "at_a_glance/return_without_video",
     "episode/return": "at_a_glance/return_training",
     "model/reward/explained": "at_a_glance/reward_explained",
-    "evaluation/heldout": "at_a_glance/film_heldout",  # a picture, as the next one
+    "evaluation/heldout": "at_a_glance/film_heldout",  # an image, like the next one
     "evaluation/clean": "at_a_glance/film_without_video",
 }
-KEPT = "at_a_glance/what_the_latent_keeps"  # the picture among them
+KEPT = "at_a_glance/what_the_latent_keeps"  # also an image
 LAYOUT = {  # page -> chart -> patterns of keys
     "return": {
         "return of the deterministic policy": ["evaluation/return_.*"],
         "return of training episodes": ["episode/return"],
     },
     "latent": {
-        "reward explained": ["model/reward/explained", "model/games/explained", "evaluation/latent/reward_explained"],
+        "reward explained": [
+            "model/reward/explained",
+            "model/games/explained",
+            "evaluation/latent/reward_explained",
+        ],
         "KL of posterior and prior, nats": ["model/predictability/kl"],
-        "what a probe reads from it, R2": ["evaluation/latent/(state|background)/network/(mean|pixels)"],
+        "R2 of a probe": ["evaluation/latent/(state|background)/network/(mean|pixels)"],
     },
     "skills": {
-        "nats of the skill, and the most there is": ["evaluation/skills/identifiability/(nats|cap)"],
+        "nats of the skill, and their upper bound": [
+            "evaluation/skills/identifiability/(nats|cap)"
+        ],
         "violations": ["evaluation/skills/violation/mean"],
     },
     "policy": {
@@ -55,20 +66,30 @@ OPTIONS = (  # of a run, on the page HParams
     "optimiser.actor_lr",
     "optimiser.critic_lr",
 )
-RESULTS = ("evaluation/return_heldout", "evaluation/return_train", "evaluation/return_clean", "episode/return")
+RESULTS = (
+    "evaluation/return_heldout",
+    "evaluation/return_train",
+    "evaluation/return_clean",
+    "episode/return",
+)
 
 
 def scalars(values: dict[str, float], known: set[str]) -> list[Summary.Value]:
-    """Return the values as TensorBoard has them, those of `FIRST` twice; a tag that is not `known` comes with its sentence."""
+    """Return values as TensorBoard's records, those of `FIRST` twice; tags that are not `known`
+    with a description.
+    """
     found = []
     for key, value in values.items():
         for tag in names(key):
             metadata = None
             if tag not in known:
                 known.add(tag)
-                plugin = SummaryMetadata.PluginData(plugin_name="scalars")  # else the data server drops the sentence
+                # Without it the data server drops the description.
+                plugin = SummaryMetadata.PluginData(plugin_name="scalars")
                 metadata = SummaryMetadata(
-                    summary_description=described.sentence(key), plugin_data=plugin, data_class=DATA_CLASS_SCALAR
+                    summary_description=described.sentence(key),
+                    plugin_data=plugin,
+                    data_class=DATA_CLASS_SCALAR,
                 )
             found.append(Summary.Value(tag=tag, simple_value=value, metadata=metadata))
     return found
@@ -79,10 +100,16 @@ def names(key: str) -> tuple[str, ...]:
     return (key, FIRST[key]) if key in FIRST else (key,)
 
 
-def picture(key: str, encoded: bytes, shape: tuple[int, ...], known: set[str]) -> list[Summary.Value]:
-    """Return a PNG or GIF of a shape (H, W, C) under its names; a tag that is not `known` comes with its sentence."""
+def picture(
+    key: str, encoded: bytes, shape: tuple[int, ...], known: set[str]
+) -> list[Summary.Value]:
+    """Return a PNG or GIF of shape (H, W, C) under its names; tags that are not `known` with a
+    description.
+    """
     height, width, channels = shape
-    image = Summary.Image(height=height, width=width, colorspace=channels, encoded_image_string=encoded)
+    image = Summary.Image(
+        height=height, width=width, colorspace=channels, encoded_image_string=encoded
+    )
     found = []
     for tag in names(key):
         metadata = None
@@ -90,7 +117,9 @@ def picture(key: str, encoded: bytes, shape: tuple[int, ...], known: set[str]) -
             known.add(tag)
             plugin = SummaryMetadata.PluginData(plugin_name="images")
             metadata = SummaryMetadata(
-                summary_description=described.sentence(key), plugin_data=plugin, data_class=DATA_CLASS_BLOB_SEQUENCE
+                summary_description=described.sentence(key),
+                plugin_data=plugin,
+                data_class=DATA_CLASS_BLOB_SEQUENCE,
             )
         found.append(Summary.Value(tag=tag, image=image, metadata=metadata))
     return found
@@ -102,7 +131,7 @@ def text(name: str, markdown: str) -> Summary.Value:
 
 
 def layout(skills: bool) -> Summary.Value:
-    """Return what the page Custom Scalars shows; of skills only where a run has any."""
+    """Return the layout of the page Custom Scalars, with skills only where a run has any."""
     from tensorboard.plugins.custom_scalar import layout_pb2, metadata
 
     pages = []
@@ -110,7 +139,10 @@ def layout(skills: bool) -> Summary.Value:
         if page == "skills" and not skills:
             continue
         lines = [
-            layout_pb2.Chart(title=title, multiline=layout_pb2.MultilineChartContent(tag=[f"^{key}$" for key in keys]))
+            layout_pb2.Chart(
+                title=title,
+                multiline=layout_pb2.MultilineChartContent(tag=[f"^{key}$" for key in keys]),
+            )
             for title, keys in charts.items()
         ]
         pages.append(layout_pb2.Category(title=page, chart=lines))
@@ -119,16 +151,21 @@ def layout(skills: bool) -> Summary.Value:
 
 
 def hparams(run: str, options: dict[str, str | float | int | bool]) -> list[Summary.Value]:
-    """Return what the page HParams shows of a run: its options, and which of its curves are results."""
+    """Return the records of the page HParams: options of a run, and its curves that are results."""
     from tensorboard.plugins.hparams import summary_v2
 
-    metrics = [summary_v2.Metric(key, display_name=key, description=described.sentence(key)) for key in RESULTS]
+    metrics = [
+        summary_v2.Metric(key, display_name=key, description=described.sentence(key))
+        for key in RESULTS
+    ]
     config = summary_v2.hparams_config_pb([summary_v2.HParam(name) for name in options], metrics)
     return [*config.value, *summary_v2.hparams_pb(options, trial_id=run).value]
 
 
 def _of_plugin(tag: str, plugin: str, content: bytes) -> Summary.Value:
     one = TensorShapeProto(dim=[TensorShapeProto.Dim(size=1)])
-    tensor = TensorProto(dtype=DT_STRING, string_val=[content], tensor_shape=one if plugin == "text" else None)
+    tensor = TensorProto(
+        dtype=DT_STRING, string_val=[content], tensor_shape=one if plugin == "text" else None
+    )
     metadata = SummaryMetadata(plugin_data=SummaryMetadata.PluginData(plugin_name=plugin))
     return Summary.Value(tag=tag, metadata=metadata, tensor=tensor)

@@ -1,4 +1,5 @@
-"""A replay on disk: append-only chunks of rows, never written over, and the manifest that lists them.
+"""A replay on disk: append-only chunks of rows, never written over, and the manifest that lists
+them.
 
 Letters: N streams (environments).
 """
@@ -19,22 +20,29 @@ if TYPE_CHECKING:
 CHUNK_ROWS = 1024
 VERSION = 1
 MOST_ROWS = 1 << 53  # that a stream may ever have had
-CHUNK_NAME = re.compile(r"(\.tmp-([0-9a-f]{8}-)?)?stream-\d{3}-row-\d{12}-[0-9a-f]{12}\.safetensors")
+CHUNK_NAME = re.compile(
+    r"(\.tmp-([0-9a-f]{8}-)?)?stream-\d{3}-row-\d{12}-[0-9a-f]{12}\.safetensors"
+)
 MALFORMED = (KeyError, TypeError, ValueError, IndexError, AttributeError)
 
 
 class Chunks:
-    """The chunks of one replay: {"start", "stop", "files": one listing a stream} each, immutable once written."""
+    """The chunks of one replay: {"start", "stop", "files": one listing a stream} each, immutable
+    once written.
+    """
 
     def __init__(self):
         self.written: list[dict] = []
 
     def save(self, replay: "Replay", folder: Path) -> tuple[dict, dict[str, torch.Tensor]]:
-        """Write every full chunk that is not on disk yet; return (manifest, tail) for the checkpoint to carry.
+        """Write every full chunk that is not on disk yet; return (manifest, tail) for the
+        checkpoint to carry.
 
-        manifest  plain types: sizes, counters, the sampler's state, and name, bytes and SHA-256 of each chunk
-        tail      field -> (N, rows, ...): the rows after the last full chunk
-        Call it before `checkpoint.save`. Raise NotSaved when the disk refuses; the next call tries again.
+        manifest  plain types: sizes, counters, the sampler's state, and name, bytes and SHA-256 of
+                  each chunk
+        tail      field -> (N, rows, ...): the rows after the last full chunk Call it before
+                  `checkpoint.save`. Raise NotSaved when the disk refuses; the next call tries
+                  again.
         """
         first = replay.first_row
         self.written = [chunk for chunk in self.written if chunk["stop"] > first]
@@ -45,7 +53,9 @@ class Chunks:
                 self.written.append(_write(replay, folder, start, stop))
                 start = stop
         except OSError as error:
-            raise NotSaved(f"the replay was not saved to {folder}: {error.strerror or error}") from error
+            raise NotSaved(
+                f"the replay was not saved to {folder}: {error.strerror or error}"
+            ) from error
         manifest = {
             "version": VERSION,
             "layout": _layout_text(replay),
@@ -56,35 +66,57 @@ class Chunks:
             "generator": replay.generator_state(),
             "chunks": [dict(chunk, files=list(chunk["files"])) for chunk in self.written],
         }
-        streams = [replay.rows(stream, start, replay.row_count) for stream in range(replay.num_envs)]
-        return manifest, {name: torch.stack([rows[name] for rows in streams]) for name in replay.layout}
+        streams = [
+            replay.rows(stream, start, replay.row_count) for stream in range(replay.num_envs)
+        ]
+        return manifest, {
+            name: torch.stack([rows[name] for rows in streams]) for name in replay.layout
+        }
 
-    def load(self, replay: "Replay", folder: Path, manifest: dict, tail: dict, salvage: bool = False) -> list[str]:
-        """Take back what `save` gave: same rows, same counters, same sampler. Return sentences about lost rows.
+    def load(
+        self, replay: "Replay", folder: Path, manifest: dict, tail: dict, salvage: bool = False
+    ) -> list[str]:
+        """Take back what `save` gave: same rows, same counters, same sampler. Return sentences
+        about lost rows.
 
-        A damaged chunk raises Damaged; with `salvage` the rows up to its end are given up instead and a sentence says
-        so. A replay of other sizes raises UserError; another capacity is welcome. After an error the replay is empty.
+        A damaged chunk raises Damaged; with `salvage` the rows up to its end are given up instead
+        and a sentence says so. A replay of other sizes raises UserError; another capacity is
+        welcome. After an error the replay is empty.
         """
         self._forget(replay)
         try:
             _check(replay, manifest)
             lost = damaged_chunks(folder, manifest) if salvage else []
-            self._restore(replay, folder, manifest, tail, max([manifest["first"], *(stop for stop, _ in lost)]))
+            self._restore(
+                replay,
+                folder,
+                manifest,
+                tail,
+                max([manifest["first"], *(stop for stop, _ in lost)]),
+            )
         except MALFORMED as error:
             self._forget(replay)
-            raise Damaged(f"the replay's manifest is malformed ({str(error)[:100]})", folder) from error
-        return [f"{sentence}; the replay goes on from row {replay.first_row}" for _, sentence in lost]
+            raise Damaged(
+                f"the replay's manifest is malformed ({str(error)[:100]})", folder
+            ) from error
+        return [
+            f"{sentence}; the replay goes on from row {replay.first_row}" for _, sentence in lost
+        ]
 
     def _forget(self, replay: "Replay") -> None:
         replay.restart()
         self.written = []
 
-    def _restore(self, replay: "Replay", folder: Path, manifest: dict, tail: dict, oldest: int) -> None:
+    def _restore(
+        self, replay: "Replay", folder: Path, manifest: dict, tail: dict, oldest: int
+    ) -> None:
         first = max(oldest, manifest["count"] - replay.rows_per_stream)
         chunks = [chunk for chunk in manifest["chunks"] if chunk["stop"] > first]
         for chunk in chunks:
             for stream, listing in enumerate(chunk["files"]):
-                rows = files.unpack_tensors(files.read_listed(folder, listing), folder / listing["name"])
+                rows = files.unpack_tensors(
+                    files.read_listed(folder, listing), folder / listing["name"]
+                )
                 replay.place(stream, chunk["start"], chunk["stop"], first, rows)
         for stream in range(replay.num_envs):
             rows = {name: tail[name][stream] for name in replay.layout}
@@ -95,7 +127,9 @@ class Chunks:
 
 
 def _write(replay: "Replay", folder: Path, start: int, stop: int) -> dict:
-    """Rows start to stop of every stream, one file each, named by its content too: never written over."""
+    """Rows start to stop of every stream, one file each, named by its content too: never written
+    over.
+    """
     listings = []
     for stream in range(replay.num_envs):
         content = files.pack_tensors(replay.rows(stream, start, stop))
@@ -110,7 +144,9 @@ def _layout_text(replay: "Replay") -> dict[str, str]:
 def _check(replay: "Replay", manifest: dict) -> None:
     """Raise UserError for a replay of other sizes, Damaged for rows that cannot be."""
     wanted = {"layout": _layout_text(replay), "num_envs": replay.num_envs, "version": VERSION}
-    saved = {"layout": _without_empty(manifest["layout"])} | {key: manifest.get(key) for key in ("num_envs", "version")}
+    saved = {"layout": _without_empty(manifest["layout"])} | {
+        key: manifest.get(key) for key in ("num_envs", "version")
+    }
     for key, value in wanted.items():
         if saved[key] != value:
             raise UserError(
@@ -124,7 +160,10 @@ def _check(replay: "Replay", manifest: dict) -> None:
         raise Damaged("a row of the replay has no possible number", "replay")
     stop = manifest["first"]
     for chunk in manifest["chunks"]:
-        if not 0 <= chunk["start"] <= stop < chunk["stop"] or len(chunk["files"]) != replay.num_envs:
+        if (
+            not 0 <= chunk["start"] <= stop < chunk["stop"]
+            or len(chunk["files"]) != replay.num_envs
+        ):
             raise Damaged("the list of replay chunks has a hole", "replay")
         stop = chunk["stop"]
     if not 0 <= manifest["tail_start"] <= stop <= manifest["count"]:
@@ -132,15 +171,18 @@ def _check(replay: "Replay", manifest: dict) -> None:
 
 
 def _without_empty(layout: dict[str, str]) -> dict[str, str]:
-    """Return a saved layout without fields of size 0: earlier versions stored a condition of that size with every row."""
+    """Return a saved layout without fields of size 0: earlier versions stored a condition of that
+    size with every row.
+    """
     return {name: text for name, text in layout.items() if not text.startswith("[0] ")}
 
 
 def damaged_chunks(folder: Path | str, manifest: dict) -> list[tuple[int, str]]:
-    """(row where the chunk stops, a sentence) for each chunk file that is missing or altered; empty when all is well.
+    """(row where the chunk stops, a sentence) for each chunk file that is missing or altered; empty
+    when all is well.
 
-    Give its sentences to `checkpoint.latest` as the extra check: then a checkpoint counts only with its replay.
-    Raises Unreadable where one cannot be read this time.
+    Give its sentences to `checkpoint.latest` as the extra check: then a checkpoint counts only with
+    its replay. Raises Unreadable where one cannot be read this time.
     """
     found = []
     for chunk in manifest["chunks"]:
@@ -153,13 +195,23 @@ def damaged_chunks(folder: Path | str, manifest: dict) -> list[tuple[int, str]]:
 
 
 def remove_unlisted(folder: Path | str, manifests: list[dict]) -> int:
-    """Delete chunk files that none of the given manifests (those of all kept checkpoints) lists; return how many.
+    """Delete chunk files that none of the given manifests (those of all kept checkpoints) lists;
+    return how many.
 
     Raises NotSaved when the file system refuses.
     """
     folder = Path(folder)
-    listed = {listing["name"] for manifest in manifests for chunk in manifest["chunks"] for listing in chunk["files"]}
-    ours = [path for path in folder.iterdir() if CHUNK_NAME.fullmatch(path.name)] if folder.is_dir() else []
+    listed = {
+        listing["name"]
+        for manifest in manifests
+        for chunk in manifest["chunks"]
+        for listing in chunk["files"]
+    }
+    ours = (
+        [path for path in folder.iterdir() if CHUNK_NAME.fullmatch(path.name)]
+        if folder.is_dir()
+        else []
+    )
     stale, refused = [path for path in ours if path.name not in listed], None
     for path in stale:
         try:
@@ -167,5 +219,7 @@ def remove_unlisted(folder: Path | str, manifests: list[dict]) -> int:
         except OSError as error:
             refused = error
     if refused:
-        raise NotSaved(f"old replay chunks in {folder} were not deleted: {refused.strerror or refused}") from refused
+        raise NotSaved(
+            f"old replay chunks in {folder} were not deleted: {refused.strerror or refused}"
+        ) from refused
     return len(stale)

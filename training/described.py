@@ -1,4 +1,6 @@
-"""What every logged key means: the rows of metrics.yaml, for TensorBoard and for docs/reference/metrics.md."""
+"""Descriptions of all logged keys, from metrics.yaml, for TensorBoard and
+docs/reference/metrics.md.
+"""
 
 import functools
 import re
@@ -8,15 +10,15 @@ from pathlib import Path
 import yaml
 
 TABLE = Path(__file__).with_name("metrics.yaml")
-ANY = re.compile("[A-Z]{4,}")  # a part of a key that stands for any word
+ANY = re.compile("[A-Z]{4,}")  # a part of a key that matches any word
 
 
 @dataclass(frozen=True)
 class Row:
-    """Keys that one sentence is about.
+    """Keys with one description.
 
-    alarm   what a part that learned nothing reaches, or what to look out for
-    shown   what it is where it is no number: GIF or picture
+    alarm   the value without learning, or a value to look out for
+    shown   GIF or picture, where it is not a number
     """
 
     keys: tuple[str, ...]
@@ -27,19 +29,19 @@ class Row:
 
     @functools.cached_property
     def pattern(self) -> re.Pattern:
-        """Match the keys themselves."""
+        """The pattern of the keys."""
         return re.compile("|".join(ANY.sub(r"[\\w+]+", re.escape(key)) for key in self.keys))
 
     @property
     def sentence(self) -> str:
-        """Return what TensorBoard shows beside the curve."""
+        """The description of the curve in TensorBoard."""
         unit = f" Unit: {self.unit}." if self.unit else ""
         alarm = f" Trivial, or an alarm: {self.alarm}." if self.alarm else ""
         return f"{self.text}{unit}{alarm}"
 
     @property
     def in_the_docs(self) -> str:
-        """Return the line of docs/reference/metrics.md."""
+        """The line in docs/reference/metrics.md."""
         keys = ", ".join(f"`{key}`" for key in self.keys)
         if self.shown:
             return f"| {keys} ({self.shown}) | {self.text} |"
@@ -48,13 +50,18 @@ class Row:
 
 @functools.cache
 def rows() -> tuple[Row, ...]:
-    """Return the table, in its order: first the numbers, then what is TensorBoard's alone."""
+    """Return the table in its order: first numbers, then what only TensorBoard shows."""
     found = yaml.safe_load(TABLE.read_text(encoding="utf-8"))
     return tuple(Row(**row | {"keys": tuple(row["keys"])}) for row in found)
 
 
 @functools.cache
 def sentence(key: str) -> str:
-    """Return what TensorBoard says of a key, or nothing for a key that has no row. A row that names it goes first."""
-    fitting = [row for row in rows() if key in row.keys] + [row for row in rows() if row.pattern.fullmatch(key)]
+    """Return the description of a key, "" where it has no row.
+
+    A row that names it takes precedence.
+    """
+    fitting = [row for row in rows() if key in row.keys] + [
+        row for row in rows() if row.pattern.fullmatch(key)
+    ]
     return fitting[0].sentence if fitting else ""

@@ -1,8 +1,9 @@
 """One writer for each run folder, for as long as the folder is the same one.
 
-The lock is on the folder itself (its inode), and deleting a file in it frees nothing. The file RUN/.lock is locked as well. It
-names the holder. On file systems such as NFS a folder cannot be locked, and this file is the only lock. Where neither can be
-locked, a file that only one process can create stands for the lock. `check` notices that such a file was deleted.
+The lock is on the folder itself (its inode), and deleting a file in it frees nothing. The file
+RUN/.lock is locked as well. It names the holder. On file systems such as NFS a folder cannot be
+locked, and this file is the only lock. Where neither can be locked, a file that only one process
+can create stands for the lock. `check` notices that such a file was deleted.
 """
 
 import contextlib
@@ -20,14 +21,17 @@ from foreground.training.files import Displaced
 
 IN_USE = 6  # exit code
 LINKED = ("checkpoints", "replay", "best")  # folders in a run that may lie elsewhere
-CANNOT_LOCK = {errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL, errno.EBADF}  # EBADF: a folder on NFS
+# EBADF: a folder on NFS.
+CANNOT_LOCK = {errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL, errno.EBADF}
 REMEDY = "wait for it to end, or choose another folder"
 
 
 class Lock:
-    """Held while a run writes into its folder. `release`, the end of a `with` or the process's end frees it.
+    """Held while a run writes into its folder. `release`, the end of a `with` or the process's end
+    frees it.
 
-    made   the folder, when it was made for this lock: a run that is refused before it wrote anything leaves none
+    made   the folder, when it was made for this lock: a run that is refused before it wrote
+           anything leaves none
     """
 
     def __init__(self, folder: Path, made: bool):
@@ -43,10 +47,14 @@ class Lock:
         return descriptor
 
     def take(self) -> None:
-        """Errors: UserError where another process holds the folder (exit code 6), or a link in it leads into another run."""
+        """Errors: UserError where another process holds the folder (exit code 6), or a link in it
+        leads into another run.
+        """
         file = self._lock_file()
         try:
-            folder_locked, file_locked = (_flocked(descriptor) for descriptor in (self._folder_descriptor, file))
+            folder_locked, file_locked = (
+                _flocked(descriptor) for descriptor in (self._folder_descriptor, file)
+            )
             if file_locked and not folder_locked:
                 self._only = self.folder / ".lock", os.fstat(file)
             elif not folder_locked:
@@ -57,7 +65,9 @@ class Lock:
                 self._check_link(self.folder / name)
         except BlockingIOError:
             holder = _holder(os.pread(file, 64, 0))
-            raise UserError(f"the run folder is in use by {holder}", str(self.folder), REMEDY, IN_USE) from None
+            raise UserError(
+                f"the run folder is in use by {holder}", str(self.folder), REMEDY, IN_USE
+            ) from None
         os.ftruncate(file, 0)
         os.pwrite(file, f"{os.getpid()} {socket.gethostname()}\n".encode(), 0)
 
@@ -66,7 +76,9 @@ class Lock:
         descriptor = self._opened(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK)
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
-            raise UserError("its .lock is a link to another file, or a pipe", str(self.folder), "remove it")
+            raise UserError(
+                "its .lock is a link to another file, or a pipe", str(self.folder), "remove it"
+            )
         return descriptor
 
     def _exclusive_file(self) -> None:
@@ -75,47 +87,66 @@ class Lock:
         with contextlib.suppress(OSError, ValueError):
             _remove_left_over(path)
         try:
-            descriptor = self._opened(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL)  # open, so that its inode is not used again
+            # open, so that its inode is not used again.
+            descriptor = self._opened(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
         except FileExistsError:
             holder = _holder(path.read_bytes()[:300])
             what = f"the run folder is in use by {holder}, and its file system cannot lock"
-            raise UserError(what, str(self.folder), f"wait for it; if it has ended, remove {path}", IN_USE) from None
+            raise UserError(
+                what, str(self.folder), f"wait for it; if it has ended, remove {path}", IN_USE
+            ) from None
         self._exclusive, self._only = path, (path, os.fstat(descriptor))
         os.write(descriptor, f"{os.getpid()} {socket.gethostname()}\n".encode())
-        say(f"warning: the file system of {self.folder} cannot lock; {path.name} stands for the lock")
+        say(
+            f"warning: the file system of {self.folder} cannot lock; {path.name} stands for "
+            "the lock"
+        )
 
     def _check_link(self, path: Path) -> None:
         """A link to a folder that only this run writes is welcome.
 
-        Errors: UserError where it is another run's, or another run writes through a link of its own.
+        Errors: UserError where it is another run's, or another run writes through a link of its
+        own.
         """
         if not path.is_symlink():
             return
         home = path.resolve().parent
         if (home / "config.yaml").exists() or (home / ".lock").exists():
             remedy = "remove the link: two runs that write one folder delete each other's files"
-            raise UserError(f"its {path.name} is a link into another run, {home}", str(self.folder), remedy)
+            raise UserError(
+                f"its {path.name} is a link into another run, {home}", str(self.folder), remedy
+            )
         if path.is_dir() and not _flocked(self._opened(path, os.O_RDONLY | os.O_DIRECTORY)):
-            say(f"warning: {path.resolve()} cannot be locked; see to it that no other run writes there")
+            say(
+                f"warning: {path.resolve()} cannot be locked; see to it that no other run "
+                "writes there"
+            )
 
     def _is_here(self) -> bool:
         """Return whether the folder's name still leads to the folder that is locked."""
         return _is_same(self.folder, os.fstat(self._folder_descriptor))
 
     def check(self) -> None:
-        """Check before each save that the folder, and a file that is the only lock, are those that were locked.
+        """Check before each save that the folder, and a file that is the only lock, are those that
+        were locked.
 
         Errors: Displaced where one of them was renamed, moved, deleted or replaced.
         """
         if not self._is_here():
-            what = f"the run folder {self.folder} was renamed, moved or replaced{self._whereabouts()}"
+            what = (
+                f"the run folder {self.folder} was renamed, moved or replaced{self._whereabouts()}"
+            )
             raise Displaced(what, "move it back to its place")
         if self._only and not _is_same(*self._only):
-            what = f"{self._only[0]} was deleted or replaced, so that another process may train here"
+            what = (
+                f"{self._only[0]} was deleted or replaced, so that another process may train here"
+            )
             raise Displaced(what, "see to it that no other process does")
 
     def _whereabouts(self) -> str:
-        """Return where the folder that is locked is now, as the end of a clause; "" where that is not known."""
+        """Return where the folder that is locked is now, as the end of a clause; "" where that is
+        not known.
+        """
         with contextlib.suppress(OSError):
             place = os.readlink(f"/proc/self/fd/{self._folder_descriptor}")
             return " (it was deleted)" if place.endswith(" (deleted)") else f" (it is now {place})"
@@ -123,7 +154,8 @@ class Lock:
 
     def release(self) -> None:
         """Free the folder for others."""
-        if self._exclusive and self._only and _is_same(*self._only):  # what replaced it is another process's
+        # What replaced it is another process's.
+        if self._exclusive and self._only and _is_same(*self._only):
             self._exclusive.unlink(missing_ok=True)
         if self._made and self._is_here() and os.listdir(self.folder) == [".lock"]:
             shutil.rmtree(self.folder, ignore_errors=True)
@@ -138,7 +170,8 @@ class Lock:
 
 
 def _remove_left_over(path: Path) -> None:
-    """Remove the lock file of a process of this host that has ended; of another host nobody can tell.
+    """Remove the lock file of a process of this host that has ended; of another host nobody can
+    tell.
 
     Errors: OSError, ValueError where it is none, or is gone.
     """
@@ -169,7 +202,10 @@ def _holder(content: bytes) -> str:
 
 
 def _flocked(descriptor: int) -> bool:
-    """Lock an open file; False where its file system cannot. Errors: BlockingIOError where another process holds it."""
+    """Lock an open file; False where its file system cannot.
+
+    Errors: BlockingIOError where another process holds it.
+    """
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:

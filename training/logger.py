@@ -1,8 +1,9 @@
 """Logger: metrics.jsonl and TensorBoard, by env frame.
 
-Logging never stops training. When a write fails (full disk), the file is cut back to its last whole record, what was to
-be written waits in memory up to a limit, the trouble is reported once on stderr, and writing is tried again later.
-TensorBoard's records are written here: its own writer never works again after one failed write.
+Logging never stops training. When a write fails (full disk), the file is truncated to its last
+whole record. The record waits in memory, up to a limit, and is written later. The failure is
+reported once on stderr. TensorBoard's records are written here, since its own writer never recovers
+from a failed write.
 """
 
 import collections
@@ -30,18 +31,22 @@ from foreground.training.files import MAX_LINE, lines, write_atomic
 
 RETRY_SECONDS = 10.0
 WAITING_BYTES = 4 << 20
-OPTIONS_FILE = "events.out.tfevents.0000000000.options.foreground"  # before all others, by its name
+# Its name sorts before all others.
+OPTIONS_FILE = "events.out.tfevents.0000000000.options.foreground"
 
 
 class Sink:
-    """A file that only grows, by whole records; a failed write leaves no half record and raises nothing.
+    """A file to which whole records are appended; a failed write leaves no partial record and
+    raises nothing.
 
-    path     gives the file's path; asked again after a failure that could not be undone
+    path     returns the file's path; called again after a failure that could not be undone
     report   called with a sentence at the first failure, and when writing works again
-    lines    records are lines: a half line that a killed process left at the end is removed first
+    lines    whether records are lines: a partial last line of a killed process is removed first
     """
 
-    def __init__(self, path: Callable[[], Path], report: Callable[[str], None], lines: bool = False):
+    def __init__(
+        self, path: Callable[[], Path], report: Callable[[str], None], lines: bool = False
+    ):
         self._new_path = path
         self._report = report
         self._by_lines = lines
@@ -54,7 +59,7 @@ class Sink:
         self.dropped = 0
 
     def write(self, record: bytes) -> None:
-        """Append a record, after those that wait; keep it waiting when the disk refuses."""
+        """Append a record after those that wait; keep it when the disk refuses."""
         self._waiting.append(record)
         if time.monotonic() >= self._retry_at:
             self._drain()
@@ -76,9 +81,12 @@ class Sink:
 
     def _open(self) -> None:
         path = self._path or self._new_path()
-        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK | os.O_NOFOLLOW, 0o644)
+        self._descriptor = os.open(
+            path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK | os.O_NOFOLLOW, 0o644
+        )
         if self._path is None:
-            self._size = os.fstat(self._descriptor).st_size  # a failure from here on cuts the file back to this
+            # Later failures truncate the file to this size.
+            self._size = os.fstat(self._descriptor).st_size
             if self._by_lines:
                 self._size = _cut_half_line(self._descriptor)
         self._path = path
@@ -92,7 +100,9 @@ class Sink:
     def _fail(self, error: OSError) -> None:
         self.failures += 1
         if self._retry_at == 0:
-            self._report(f"a log was not written ({error}); training goes on, logging is tried again later")
+            self._report(
+                f"a log was not written ({error}); training continues, logging is tried again later"
+            )
         self._retry_at = time.monotonic() + RETRY_SECONDS
         self._cut_back()
         while sum(map(len, self._waiting)) > WAITING_BYTES:
@@ -100,7 +110,9 @@ class Sink:
             self.dropped += 1
 
     def _cut_back(self) -> None:
-        """Remove a half-written record, so that readers find whole records only; else go on in a new file."""
+        """Remove a partial record, so that readers find whole records only; if that fails, use a
+        new file.
+        """
         if self._descriptor is None:
             self._path = None
             return
@@ -112,7 +124,7 @@ class Sink:
         self._descriptor = None
 
     def close(self) -> None:
-        """Try once more to write what waits, then close."""
+        """Try once more to write the waiting records, then close."""
         if self._waiting:
             self._drain()
         if self._descriptor is not None:
@@ -124,18 +136,25 @@ class Logger:
     """Writes metrics.jsonl and TensorBoard events into a run folder; the x axis is env frames.
 
     folder        the run folder
-    run_name      a sub-folder for TensorBoard's events, shown there as a curve of its own (e.g. "heldout")
+    run_name      a sub-folder for TensorBoard's events, shown there as a separate curve (e.g.
+                  "heldout")
     quiet         print nothing on stderr about failed writes (they are still counted in `failures`)
-    resume_step   the env frame that a resumed run starts from: later lines of metrics.jsonl are removed, and
-                  TensorBoard forgets later points, since the run writes them again
+    resume_step   the env frame from which a run resumes: later lines of metrics.jsonl are removed,
+                  and TensorBoard drops later points, since the run writes them again
     """
 
-    def __init__(self, folder: Path | str, run_name: str = "", quiet: bool = False, resume_step: int | None = None):
+    def __init__(
+        self,
+        folder: Path | str,
+        run_name: str = "",
+        quiet: bool = False,
+        resume_step: int | None = None,
+    ):
         self.folder = Path(folder)
         self._events_folder = self.folder / run_name
         self._quiet = quiet
-        self._known: set[str] = set()  # tags that TensorBoard has a description of
-        # Made now or never: a folder that is missing later was moved away, and what comes would go into a new one.
+        self._known: set[str] = set()  # tags whose description TensorBoard has
+        # Made only now: a folder that is missing later was moved, and further records belong there.
         self._guarded(lambda: self._events_folder.mkdir(parents=True, exist_ok=True))
         metrics = self.folder / "metrics.jsonl"
         if resume_step is not None:
@@ -148,55 +167,65 @@ class Logger:
 
     @property
     def failures(self) -> int:
-        """Writes that failed so far."""
+        """Number of failed writes so far."""
         return self._lines.failures + self._events.failures
 
     def scalars(self, step: int, values: dict[str, float], prefix: str = "") -> None:
-        """One line of metrics.jsonl and one TensorBoard event: env frame, then name -> number.
+        """Write one line of metrics.jsonl and one TensorBoard event: env frame, then name ->
+        number.
 
-        prefix   put before each name with a slash. NaN and infinity are written as null in metrics.jsonl.
+        prefix   put before each name, with a slash
+
+        NaN and infinity become null in metrics.jsonl.
         """
-        values = {f"{prefix}/{name}" if prefix else name: float(value) for name, value in values.items()}
+        values = {
+            f"{prefix}/{name}" if prefix else name: float(value) for name, value in values.items()
+        }
         line = {"step": int(step), "wall": round(time.time(), 3)}
         line |= {name: value if math.isfinite(value) else None for name, value in values.items()}
         self._lines.write(json.dumps(line, allow_nan=False).encode() + b"\n")
         self._summary(step, board.scalars(values, self._known))
 
     def video(self, step: int, name: str, frames: np.ndarray, fps: float) -> None:
-        """An animated GIF that TensorBoard plays: frames (T,H,W,3) uint8, `fps` frames a second (at most 50)."""
+        """Write frames (T, H, W, 3), uint8, as an animated GIF for TensorBoard, at most 50 per
+        second.
+        """
         frames = _pixels(frames, 4)
         self._picture(step, name, gif(frames, fps), frames.shape[1:])
 
     def image(self, step: int, name: str, image: np.ndarray) -> None:
-        """A picture (H,W,3) uint8."""
+        """Write an image (H, W, 3), uint8."""
         image = _pixels(image, 3)
         content = io.BytesIO()
         Image.fromarray(image).save(content, format="PNG")
         self._picture(step, name, content.getvalue(), image.shape)
 
     def text(self, name: str, markdown: str, step: int = 0) -> None:
-        """A text for TensorBoard's Text page."""
+        """Write a text for TensorBoard's page Text."""
         self._summary(step, [board.text(name, markdown)])
 
     def options(self, options: dict[str, str | float | int | bool], skills: bool) -> None:
-        """Tell TensorBoard the options of the run, and what to show first.
+        """Write the options of the run and the layout of TensorBoard's first page.
 
-        They stand in a file of their own, which the next start replaces: TensorBoard keeps the first value of an option, and
-        a run that goes on may have others.
+        They are in a separate file, which the next start replaces: TensorBoard keeps the first
+        value of an option, and a resumed run may have others.
         """
         values = [board.layout(skills)], board.hparams(self.folder.resolve().name, options)
-        events = [{"file_version": "brain.Event:2"}, *({"summary": Summary(value=value)} for value in values)]
+        events = [
+            {"file_version": "brain.Event:2"},
+            *({"summary": Summary(value=value)} for value in values),
+        ]
         content = b"".join(_record(**event) for event in events)
         self._guarded(lambda: write_atomic(self._events_folder / OPTIONS_FILE, content))
 
     def flush(self) -> None:
-        """Nothing waits in a buffer but what a full disk refused; this tries that again."""
+        """Try again to write records that a full disk refused; nothing else is buffered."""
         for sink in (self._lines, self._events):
             if sink._waiting:
                 sink._drain()
 
     def close(self) -> None:
-        """Write what still waits, close the files."""
+        """Write waiting records and close the files."""
         self._lines.close()
         self._events.close()
 
@@ -219,57 +248,77 @@ class Logger:
         try:
             action()
         except OSError as error:
-            self._say(f"logging to {self.folder} failed ({error.strerror}); training goes on")
+            self._say(f"logging to {self.folder} failed ({error.strerror}); training continues")
 
     def _say(self, sentence: str) -> None:
         if not self._quiet:
-            with contextlib.suppress(OSError):  # as in errors.say; this way a bar is not broken
+            with contextlib.suppress(OSError):  # as in errors.say, without breaking a bar
                 tqdm.write(clean(f"warning: {sentence}"), file=sys.stderr)
 
 
 def _record(**fields) -> bytes:
-    """Return an event as it stands in a file of TensorBoard."""
+    """Return an event as a record of TensorBoard's files."""
     record = io.BytesIO()
     RecordWriter(record).write(Event(wall_time=time.time(), **fields).SerializeToString())
     return record.getvalue()
 
 
 def gif(frames: np.ndarray, fps: float) -> bytes:
-    """Encode frames (T,H,W,3) uint8 as an endless animated GIF; equal neighbours become one frame that is shown longer.
+    """Encode frames (T, H, W, 3), uint8, as an endless animated GIF; equal neighbours become one
+    longer frame.
 
-    GIF counts time in hundredths of a second: the rate is rounded to that, and players honour at most 50 a second.
+    GIF counts time in hundredths of a second, to which the rate is rounded. Players show at most 50
+    frames per second.
     """
     palette = Image.fromarray(_mosaic(frames)).quantize(256, method=Image.Quantize.MEDIANCUT)
-    pictures = [Image.fromarray(frame).quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
+    pictures = [
+        Image.fromarray(frame).quantize(palette=palette, dither=Image.Dither.NONE)
+        for frame in frames
+    ]
     content = io.BytesIO()
     duration = max(2, round(100 / fps)) * 10
-    pictures[0].save(content, format="GIF", save_all=True, append_images=pictures[1:], duration=duration, loop=0)
+    pictures[0].save(
+        content, format="GIF", save_all=True, append_images=pictures[1:], duration=duration, loop=0
+    )
     return content.getvalue()
 
 
 def _mosaic(frames: np.ndarray) -> np.ndarray:
-    """Some sixteen frames below each other: one palette for all, so that colours do not flicker."""
+    """Return about sixteen frames below each other: one palette for all prevents flicker."""
     return np.concatenate(frames[:: max(1, len(frames) // 16)], axis=0)
 
 
 def _pixels(array: np.ndarray, dimensions: int) -> np.ndarray:
     array = np.asarray(array)
-    if array.dtype != np.uint8 or array.ndim != dimensions or array.shape[-1] != 3 or 0 in array.shape:
-        raise ValueError(f"a picture is uint8 with 3 channels last, {dimensions} axes; got {array.dtype} {array.shape}")
+    if (
+        array.dtype != np.uint8
+        or array.ndim != dimensions
+        or array.shape[-1] != 3
+        or 0 in array.shape
+    ):
+        raise ValueError(
+            f"an image is uint8 with 3 channels last, {dimensions} axes; got {array.dtype} "
+            f"{array.shape}"
+        )
     return array
 
 
 def _new_events_path(folder: Path) -> Path:
-    """A name after all others in the folder, also when the clock went back: TensorBoard reads files in that order."""
+    """Return a name that sorts last in the folder, even if the clock went back: TensorBoard reads
+    in that order.
+    """
     stamps = [path.name.split(".")[3] for path in folder.glob("events.out.tfevents.*.foreground")]
     latest = max((int(stamp) for stamp in stamps if stamp.isdecimal()), default=0)
-    return folder / f"events.out.tfevents.{max(int(time.time()), latest + 1):010d}.{os.getpid()}.foreground"
+    return (
+        folder
+        / f"events.out.tfevents.{max(int(time.time()), latest + 1):010d}.{os.getpid()}.foreground"
+    )
 
 
 def _cut_half_line(descriptor: int) -> int:
-    """Cut a file after its last whole line, and return its size.
+    """Truncate a file after its last whole line, and return its size.
 
-    Where no line ends within the last MAX_LINE bytes, a new line begins at the end.
+    Where no line ends within the last MAX_LINE bytes, start a new line at the end.
     """
     size = os.fstat(descriptor).st_size
     start = max(0, size - MAX_LINE)
@@ -282,21 +331,24 @@ def _cut_half_line(descriptor: int) -> int:
 
 
 def _trim(path: Path, step: int) -> None:
-    """Keep the whole lines of a metrics file up to a step; what a killed run wrote beyond it is written again.
+    """Keep the whole lines of a metrics file up to a step; later ones of a killed run are written
+    again.
 
-    The lines are in order, so the rest is cut off, which needs no room on the disk. A file that holds other lines, or that
-    is a link, is written anew.
+    The lines are in order, so the file is truncated, which needs no free disk space. A file with
+    other lines, or a link, is rewritten.
     """
     if not path.exists():
-        path.unlink(missing_ok=True)  # a link that leads nowhere
+        path.unlink(missing_ok=True)  # a dangling link
         return
     if not path.is_file():
         raise OSError(errno.EINVAL, f"{path} is no regular file")
-    kept, odd, end = [], path.is_symlink(), 0
+    kept: list[bytes] = []
+    odd = path.is_symlink()
+    end = 0
     with path.open("rb") as file:
         for stop, line in lines(file):
             if _step_of(line) <= step:
-                odd |= end + len(line) != stop  # something else is before it
+                odd |= end + len(line) != stop  # other bytes precede it
                 kept.append(line)
                 end = stop
     if odd:

@@ -1,8 +1,11 @@
-"""Replay: a ring for each field and environment stream, in RAM or on the device. `chunks.py` saves it.
+"""Replay: a ring buffer per field and environment stream, in RAM or on the device. `chunks.py`
+saves it.
 
-Letters: N streams (environments), B batch, T time. What a row holds is a layout, given by environment and agent.
-Alignment: action[t] led to image[t]; reward[t] came with image[t]; at is_first[t] action and reward are zero.
-Rows of a stream are numbered from 0 for ever; row r lies in slot r mod `rows_per_stream`.
+The layout of a row comes from environment and agent. Alignment: action[t] led to image[t];
+reward[t] came with image[t]; at is_first[t] action and reward are zero. Rows of a stream are
+numbered from 0; row r is in slot r mod `rows_per_stream`.
+
+Shapes: N streams (environments), B batch, T time.
 """
 
 from pathlib import Path
@@ -19,12 +22,12 @@ _TORCH_TYPES = {kind: dtype for dtype, kind in _NUMPY_TYPES.items()}
 
 
 class Replay:
-    """Holds the newest `capacity` agent steps of N streams and samples sequences from them, uniformly.
+    """Holds the newest `capacity` agent steps of N streams and samples sequences uniformly.
 
-    layout     field -> (shape of one row, NumPy type): what the environment and the agent store
+    layout     field -> (shape of one row, NumPy type), of environment and agent
     capacity   agent steps over all streams; each stream gets an equal share
     seed       of the sampler, which has its own generator
-    device     where the rings lie and where samples come out
+    device     of the rings and the samples
     """
 
     def __init__(
@@ -40,21 +43,28 @@ class Replay:
         self.num_envs = num_envs
         self.rows_per_stream = capacity // num_envs
         self.device = torch.device(device)
-        self.layout = {name: (tuple(shape), _TORCH_TYPES[kind]) for name, (shape, kind) in layout.items()}
-        # (N, rows, ...); the second view has streams and rows in one axis, for gathering
+        self.layout = {
+            name: (tuple(shape), _TORCH_TYPES[kind]) for name, (shape, kind) in layout.items()
+        }
+        # (N, rows, ...); the second view joins streams and rows in one axis, for gathering
         self._rings = {
-            name: torch.empty((num_envs, self.rows_per_stream, *shape), dtype=dtype, device=self.device)
+            name: torch.empty(
+                (num_envs, self.rows_per_stream, *shape), dtype=dtype, device=self.device
+            )
             for name, (shape, dtype) in self.layout.items()
         }
-        self._flat = {name: ring.view(num_envs * self.rows_per_stream, *ring.shape[2:]) for name, ring in self._rings.items()}
+        self._flat = {
+            name: ring.view(num_envs * self.rows_per_stream, *ring.shape[2:])
+            for name, ring in self._rings.items()
+        }
         self._rng = np.random.default_rng(seed)
         self._count = 0  # rows ever added to each stream
-        self._oldest = 0  # no row before this one exists (more than 0 only after a load that lost rows)
+        self._oldest = 0  # first existing row; more than 0 only after a load that lost rows
         self.chunks = Chunks()
 
     @staticmethod
     def bytes_needed(layout: Layout, capacity: int, num_envs: int = 1) -> int:
-        """Return the bytes of a replay, to be compared with the free memory before it is built."""
+        """Return the bytes of a replay, to compare with the free memory before it is built."""
         row = sum(int(np.prod(shape)) * np.dtype(kind).itemsize for shape, kind in layout.values())
         return row * (capacity // num_envs) * num_envs
 
@@ -77,13 +87,14 @@ class Replay:
         """Agent steps held, over all streams."""
         return (self._count - self.first_row) * self.num_envs
 
-    # ------------------------------------------------------------------------------------------------ add and sample
+    # ---------------------------------------------------------------------------- add and sample
 
     def add(self, rows: dict) -> None:
         """Append one row to every stream.
 
-        rows   field -> (N, ...), arrays or tensors, as in the layout. Raises ValueError when a row breaks the alignment
-               or the layout.
+        rows   field -> (N, ...), arrays or tensors, as in the layout
+
+        Raises: ValueError when a row breaks the alignment or the layout.
         """
         values = {name: self._checked(name, rows) for name in self.layout}
         first = values["is_first"]
@@ -95,7 +106,8 @@ class Replay:
         slot = self._count % self.rows_per_stream
         for name, value in values.items():
             if self.device.type == "cpu":
-                self._rings[name].numpy()[:, slot] = value  # the tensor's own memory; ten times quicker than copy_
+                # The tensor's own memory; ten times quicker than copy_.
+                self._rings[name].numpy()[:, slot] = value
             else:
                 self._rings[name][:, slot].copy_(torch.from_numpy(value))
         self._count += 1
@@ -111,53 +123,74 @@ class Replay:
         return np.ascontiguousarray(value, wanted)
 
     def can_sample(self, length: int, stop: int | None = None) -> bool:
-        """Return whether every stream holds at least one sequence of this length before row `stop`."""
+        """Return whether every stream holds a sequence of this length before row `stop`."""
         return self._stop(stop) - self.first_row >= length
 
     def _stop(self, stop: int | None) -> int:
         return self._count if stop is None else stop
 
-    def sample(self, batch_size: int, length: int, stop: int | None = None) -> dict[str, torch.Tensor]:
-        """Draw B sequences of T rows before row `stop`, uniformly over every start in every stream.
+    def sample(
+        self, batch_size: int, length: int, stop: int | None = None
+    ) -> dict[str, torch.Tensor]:
+        """Draw B sequences of T rows before row `stop`, uniformly over every start of every stream.
 
-        Returns field -> (B, T, ...). Rows of a sequence follow each other in one stream, never over the write head; they
-        may cross episodes (is_first marks where). Raises ValueError when no stream holds T rows.
+        Returns field -> (B, T, ...). Rows of a sequence follow each other in one stream, never over
+        the write head; they may cross episodes (is_first marks where). Raises ValueError when no
+        stream holds T rows.
         """
         starts = self._stop(stop) - self.first_row - length + 1
         if starts < 1:
-            raise ValueError(f"the replay holds {starts + length - 1} rows a stream, {length} are asked for")
-        stream, start = np.divmod(self._rng.integers(0, self.num_envs * starts, size=batch_size), starts)
+            raise ValueError(
+                f"the replay holds {starts + length - 1} rows a stream, {length} are asked for"
+            )
+        stream, start = np.divmod(
+            self._rng.integers(0, self.num_envs * starts, size=batch_size), starts
+        )
         return self._sequences(stream, self.first_row + start, length)
 
     def peek(self, count: int, length: int) -> dict[str, torch.Tensor]:
-        """The newest sequences of T rows, `count` of them over all streams, as `sample` gives them; for pictures.
+        """The newest sequences of T rows, `count` of them over all streams, as `sample` gives them;
+        for pictures.
 
-        The sampler's generator is left alone, so that looking changes no run. Raises ValueError like `sample`.
+        The sampler's generator is left alone, so that looking changes no run. Raises ValueError
+        like `sample`.
         """
         if not self.can_sample(length):
-            raise ValueError(f"the replay holds {self._count - self.first_row} rows a stream, {length} are asked for")
+            raise ValueError(
+                f"the replay holds {self._count - self.first_row} rows a stream, {length} are "
+                "asked for"
+            )
         back, stream = np.divmod(np.arange(count), self.num_envs)
-        return self._sequences(stream, np.maximum(self.first_row, self._count - (back + 1) * length), length)
+        return self._sequences(
+            stream, np.maximum(self.first_row, self._count - (back + 1) * length), length
+        )
 
     def running(self) -> int:
-        """Return the first row of the oldest episode that is still under way, over all streams."""
+        """Return the first row of the oldest unfinished episode of all streams."""
         slots = torch.arange(self.first_row, self._count) % self.rows_per_stream
         begun = self._rings["is_first"][:, slots.to(self.device)].cpu()  # (N, rows)
-        last = begun.shape[1] - 1 - begun.flip(1).int().argmax(1)  # of the newest first row of each stream
+        # Of each stream's newest first row.
+        last = begun.shape[1] - 1 - begun.flip(1).int().argmax(1)
         return self.first_row + int(last[begun.any(1)].min()) if begun.any() else self.first_row
 
     def newest(self, stream: int, length: int) -> dict[str, torch.Tensor]:
-        """Return the newest rows of one stream, field -> (1, T, ...); fewer where the ring is shorter."""
+        """Return the newest rows of one stream, field -> (1, T, ...).
+
+        There are fewer where the ring is shorter.
+        """
         start = max(self.first_row, self._count - length)
         return self._sequences(np.array([stream]), np.array([start]), self._count - start)
 
-    def _sequences(self, stream: np.ndarray, start: np.ndarray, length: int) -> dict[str, torch.Tensor]:
+    def _sequences(
+        self, stream: np.ndarray, start: np.ndarray, length: int
+    ) -> dict[str, torch.Tensor]:
         """Gather T rows from each (stream, first row), both (B,)."""
         rows = start[:, None] + np.arange(length)
         slots = stream[:, None] * self.rows_per_stream + rows % self.rows_per_stream
         index = torch.from_numpy(slots.reshape(-1)).to(self.device)
         return {
-            name: ring.index_select(0, index).view(len(stream), length, *ring.shape[1:]) for name, ring in self._flat.items()
+            name: ring.index_select(0, index).view(len(stream), length, *ring.shape[1:])
+            for name, ring in self._flat.items()
         }
 
     def generator_state(self) -> dict:
@@ -174,7 +207,9 @@ class Replay:
         """Write full chunks to a folder; return (manifest, tail). See `Chunks.save`."""
         return self.chunks.save(self, Path(folder))
 
-    def load(self, folder: Path | str, manifest: dict, tail: dict, salvage: bool = False) -> list[str]:
+    def load(
+        self, folder: Path | str, manifest: dict, tail: dict, salvage: bool = False
+    ) -> list[str]:
         """Take back what `save` gave. Return sentences about lost rows. See `Chunks.load`."""
         return self.chunks.load(self, Path(folder), manifest, tail, salvage)
 
@@ -185,16 +220,26 @@ class Replay:
     def rows(self, stream: int, start: int, stop: int) -> dict[str, torch.Tensor]:
         """Return rows start to stop of a stream, on the CPU."""
         slots = (torch.arange(start, stop) % self.rows_per_stream).to(self.device)
-        return {name: ring[stream].index_select(0, slots).cpu() for name, ring in self._rings.items()}
+        return {
+            name: ring[stream].index_select(0, slots).cpu() for name, ring in self._rings.items()
+        }
 
-    def place(self, stream: int, start: int, stop: int, first: int, rows: dict[str, torch.Tensor]) -> None:
+    def place(
+        self, stream: int, start: int, stop: int, first: int, rows: dict[str, torch.Tensor]
+    ) -> None:
         """Put rows start to stop of a stream into their slots, leaving out those before `first`.
 
         Raise Damaged where they are not of this layout.
         """
         for name, (shape, dtype) in self.layout.items():
-            if name not in rows or rows[name].shape != (stop - start, *shape) or rows[name].dtype != dtype:
-                raise Damaged(f"the rows saved as {name} are not of this replay's shape", f"row {start}")
+            if (
+                name not in rows
+                or rows[name].shape != (stop - start, *shape)
+                or rows[name].dtype != dtype
+            ):
+                raise Damaged(
+                    f"the rows saved as {name} are not of this replay's shape", f"row {start}"
+                )
         skip = max(0, first - start)
         slots = (torch.arange(start + skip, stop) % self.rows_per_stream).to(self.device)
         for name, ring in self._rings.items():

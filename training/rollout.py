@@ -1,11 +1,15 @@
-"""The one loop that acts: for training, evaluation and tests.
+"""The loop that steps environments with a policy and returns rows.
 
-Shapes: N environments, A action. One row a step: action[t] led to image[t], reward[t] came with it; where is_first is
-set an episode begins, and action and reward are zero. Gymnasium's NEXT_STEP autoreset gives exactly that.
+Each step gives one row: action[t] led to image[t], and reward[t] came with it. Where is_first is
+set an episode begins, and action and reward are zero. Gymnasium's NEXT_STEP autoreset gives exactly
+such rows.
 
-A row holds the fields of a layout, name -> (shape, type). The environment's are image, action, reward, is_first, is_terminal,
-and what its `metadata["told"]` names, read from `info`; the policy's are read from its memory when it has acted. A memory that
-has a field of what the environment tells hears it before the policy acts.
+A row holds the fields of a layout, name -> (shape, type). The environment gives image, action,
+reward, is_first, is_terminal, and the fields of `info` that its `metadata["told"]` names. The
+policy's fields are read from its memory after it has acted. A memory with a field of the
+environment receives it before the policy acts.
+
+Shapes: N environments, A action.
 """
 
 from collections.abc import Callable
@@ -21,7 +25,7 @@ from foreground.errors import UserError, WorkerLost
 
 
 class Episode(NamedTuple):
-    """A finished episode: which environment, its return, its length in agent steps."""
+    """A finished episode: index of its environment, return, length in agent steps."""
 
     index: int
     score: float
@@ -33,7 +37,7 @@ Policy = Callable[[Any, torch.Tensor, torch.Tensor], tuple[torch.Tensor, Any]]
 
 
 def random_policy(envs: VectorEnv, generator: np.random.Generator) -> Policy:
-    """Uniform actions; memory passes through."""
+    """Return a policy of uniform actions, which passes its memory through."""
     shape = envs.action_space.shape
 
     def act(memory: Any, image: torch.Tensor, is_first: torch.Tensor) -> tuple[torch.Tensor, Any]:
@@ -43,7 +47,11 @@ def random_policy(envs: VectorEnv, generator: np.random.Generator) -> Policy:
 
 
 def _like(kept: Any, saved: Any) -> Any:
-    """What a checkpoint gives back, where tuples lost their names, on the device of `kept`. Errors: ValueError for another."""
+    """Return a loaded value with the structure and device of `kept`; checkpoints store named tuples
+    as tuples.
+
+    Raises: ValueError when structure, shape or type differ.
+    """
     if isinstance(kept, tuple):
         parts = [_like(one, other) for one, other in zip(kept, saved, strict=True)]
         return type(kept)(*parts) if hasattr(kept, "_fields") else tuple(parts)
@@ -51,8 +59,13 @@ def _like(kept: Any, saved: Any) -> Any:
         return None
     if type(kept) is not type(saved) or kept.shape != saved.shape:
         raise ValueError("it is of another shape")
-    exact = isinstance(kept, np.ndarray) or not kept.is_floating_point() or not saved.is_floating_point()
-    if exact and kept.dtype != saved.dtype:  # of numbers with fractions, those on a device may have fewer digits
+    exact = (
+        isinstance(kept, np.ndarray)
+        or not kept.is_floating_point()
+        or not saved.is_floating_point()
+    )
+    # Floats on a device may have lower precision.
+    if exact and kept.dtype != saved.dtype:
         raise ValueError("it is of another type")
     return saved.to(kept.device) if isinstance(kept, torch.Tensor) else saved
 
@@ -60,25 +73,27 @@ def _like(kept: Any, saved: Any) -> Any:
 def _narrowed(name: str, value: Any, kind: type[np.generic] = np.float32) -> np.ndarray:
     """Return numbers of an environment as the type that the replay stores.
 
-    Errors: UserError where one is not finite then: a number that fits float64 may be infinite in float32.
+    Raises: UserError for one that is not finite in that type: a float64 may overflow float32.
     """
     with np.errstate(over="ignore"):
         narrow = np.asarray(value).astype(kind)
     if not np.isfinite(narrow).all():
-        remedy = "start a new folder with another --seed, and report the task"
-        raise UserError(f"its {name} held numbers that are not finite in float32", "an environment", remedy, exit_code=5)
+        remedy = "start in a new folder with another --seed, and report the task"
+        raise UserError(
+            f"its {name} is not finite in float32", "an environment", remedy, exit_code=5
+        )
     return narrow
 
 
 def check_action(action: np.ndarray) -> None:
-    """Raise UserError for an action that is not finite, before it can get into an environment."""
+    """Raise UserError for an action that is not finite, before an environment receives it."""
     if not np.isfinite(action).all():
-        remedy = "an earlier checkpoint is from before; lower the learning rates"
-        raise UserError("what the policy does is not finite", "its action", remedy, exit_code=3)
+        remedy = "resume from an earlier checkpoint with lower learning rates"
+        raise UserError("the action of the policy is not finite", "the policy", remedy, exit_code=3)
 
 
 def layout_of(envs: VectorEnv | gymnasium.Env) -> Layout:
-    """Return the fields of a row that an environment gives."""
+    """Return the layout of the fields that environments give."""
     several = hasattr(envs, "single_observation_space")
     image = envs.single_observation_space if several else envs.observation_space
     action = envs.single_action_space if several else envs.action_space
@@ -92,16 +107,18 @@ def layout_of(envs: VectorEnv | gymnasium.Env) -> Layout:
 
 
 class Rollout:
-    """Steps a vector environment with a policy and keeps the policy's memory.
+    """Steps a vector environment with a policy, whose memory it holds.
 
     envs     with NEXT_STEP autoreset
     memory   the policy's memory before the first image
     seed     of the first reset
-    layout   of a row; none: what the environments give
+    layout   of a row; none: the fields of the environments
     """
 
     def __init__(self, envs: VectorEnv, memory: Any, seed: int, layout: Layout | None = None):
-        self.envs, self.memory, self.seed = envs, memory, seed
+        self.envs = envs
+        self.memory = memory
+        self.seed = seed
         given = layout_of(envs)
         self.layout = given if layout is None else layout
         self._told = envs.metadata.get("told", {})
@@ -111,20 +128,28 @@ class Rollout:
         self.finished: list[Episode] = []
         self.diverged = 0
         self._done = np.zeros(self.number, bool)
-        self._score, self._length = np.zeros(self.number), np.zeros(self.number, int)
+        self._score = np.zeros(self.number)
+        self._length = np.zeros(self.number, int)
 
     def step(self, policy: Policy) -> dict[str, np.ndarray]:
-        """The next row (N, ...); the first call resets. Finished episodes are in `finished` until the next step.
+        """Return the next row (N, ...). The first call resets; `finished` holds the episodes that
+        this step ended.
 
-        Errors: UserError for an action of the policy (exit code 3) or numbers of an environment (5) that are not finite.
+        Raises: UserError for an action of the policy (exit code 3) or a number of an environment
+        (5) that is not finite.
         """
         self.finished = []
         if self.row is None:
             image, info = self.envs.reset(seed=self.seed)
-            self._done, self._score, self._length = np.zeros_like(self._done), self._score * 0, self._length * 0
+            self._done = np.zeros_like(self._done)
+            self._score = self._score * 0
+            self._length = self._length * 0
             self.row = self._first_row(image) | self._extras(info)
             return self.row
-        image, is_first = torch.from_numpy(self.row["image"]), torch.from_numpy(self.row["is_first"])
+        image, is_first = (
+            torch.from_numpy(self.row["image"]),
+            torch.from_numpy(self.row["is_first"]),
+        )
         action, self.memory = policy(self.memory, image, is_first)
         action = action.detach().cpu().numpy().astype(np.float32)
         check_action(action)
@@ -148,22 +173,32 @@ class Rollout:
         return self.row
 
     def _begin_again(self) -> None:
-        """New episodes everywhere, and other ones than before: the row that was under way is no row."""
-        self.row, self.seed = None, (self.seed + 1_000_003) % 2**31
+        """Restart all environments with a new seed, and drop the incomplete transition."""
+        self.row = None
+        self.seed = (self.seed + 1_000_003) % 2**31
 
     def _first_row(self, image: np.ndarray) -> dict[str, np.ndarray]:
         zero = np.zeros(self.number, np.float32)
         action = np.zeros(self.envs.action_space.shape, np.float32)
         first, terminal = np.ones(self.number, bool), np.zeros(self.number, bool)
-        return {"image": image, "action": action, "reward": zero, "is_first": first, "is_terminal": terminal}
+        return {
+            "image": image,
+            "action": action,
+            "reward": zero,
+            "is_first": first,
+            "is_terminal": terminal,
+        }
 
     def _extras(self, info: dict) -> dict[str, np.ndarray]:
-        """Return the other fields of a row: what the environments told, and what the policy's memory holds."""
+        """Return the other fields of a row, of the environments and of the policy's memory."""
         told = {name: _narrowed(name, info[name], kind) for name, (_, kind) in self._told.items()}
         if told and hasattr(self.memory, "with_fields"):
             self.memory = self.memory.with_fields(told)
         held = {name: getattr(self.memory, name) for name in self._held}
-        held = {name: value.detach().cpu().numpy().astype(self._held[name][1]) for name, value in held.items()}
+        held = {
+            name: value.detach().cpu().numpy().astype(self._held[name][1])
+            for name, value in held.items()
+        }
         return {name: value for name, value in told.items() if name in self.layout} | held
 
     def _account(self, done: np.ndarray) -> None:
@@ -173,13 +208,16 @@ class Rollout:
         self._score += self.row["reward"]
         self._length += acted
         for index in np.flatnonzero(done):
-            self.finished.append(Episode(int(index), float(self._score[index]), int(self._length[index])))
+            self.finished.append(
+                Episode(int(index), float(self._score[index]), int(self._length[index]))
+            )
         self._done = done
 
     def state(self) -> dict[str, Any]:
-        """All that the next step depends on, but for the policy: environments, memory, the row, episodes under way.
+        """Return all that the next step depends on, except the policy: environments, memory, row,
+        current episodes.
 
-        Empty where an environment offers no snapshot: new episodes begin then.
+        It is empty where an environment offers no snapshot; a resumed run then begins new episodes.
         """
         if self.row is None:
             return {}
@@ -191,13 +229,14 @@ class Rollout:
         if any(snapshot is None for snapshot in snapshots):
             return {}
         episodes = {"done": self._done, "score": self._score, "length": self._length}
-        row = {name: self.row[name] for name in ("image", "is_first")}  # what the policy sees of it; the rest is in the replay
+        # The policy's input; the replay has the rest.
+        row = {name: self.row[name] for name in ("image", "is_first")}
         return {"envs": snapshots, "memory": self.memory, "row": row, "episodes": episodes}
 
     def load(self, state: dict[str, Any]) -> None:
-        """Go on from what `state` gave, with a memory of the same kind.
+        """Continue from a `state`, with a memory of the same kind.
 
-        Errors: ValueError when an environment cannot go on (another MuJoCo), or what is kept is of other shapes.
+        Raises: ValueError when an environment cannot continue (another MuJoCo), or shapes differ.
         """
         if not state:
             return
@@ -210,11 +249,12 @@ class Rollout:
         try:
             self.envs.set_attr("snapshot", state["envs"])
         except WorkerLost:
-            return  # new episodes, then
-        self.memory, self.row = memory, row
+            return  # with new episodes
+        self.memory = memory
+        self.row = row
         self._done, self._score, self._length = episodes.values()
 
     @property
     def agent_steps(self) -> int:
-        """Steps in the last row that moved an environment; the rows of a reset do not count."""
+        """Environment steps in the last row; rows of a reset do not count."""
         return int((~self.row["is_first"]).sum()) if self.row is not None else 0

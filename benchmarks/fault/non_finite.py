@@ -158,7 +158,7 @@ def learner(name: str, folder: Path) -> Learner:
     envs = build.training_environments(config)
     agent = build.make_agent(config, envs.single_action_space, torch.device("cpu"))
     if config.init_from:
-        saved.begin_with(agent, config)
+        saved.load_pretrained(agent, config)
     layout = layout_of(envs) | agent.spec.layout
     replay, _ = build.make_replay(config, layout, "cpu")
     rollout = Rollout(envs, agent.initial_state(1), 0, layout)

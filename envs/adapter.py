@@ -1,8 +1,8 @@
-"""Any environment of Gymnasium as one of pictures: `--task gymnasium:ENV_ID`.
+"""Any environment of Gymnasium as an environment of images: `--task gymnasium:ENV_ID`.
 
-The observation is the environment's own picture, or what `render()` draws, resized.
-Actions in [-1, 1] are rescaled to the environment's bounds. An episode ends as the environment
-ends it. What it offers beyond that is optional (offers.py).
+The observation is the environment's own image, or the output of `render()`, resized. Actions in
+[-1, 1] are rescaled to the environment's bounds. The environment decides when an episode ends. What
+it may offer beyond that is optional (offers.py).
 """
 
 import copy
@@ -22,7 +22,7 @@ from foreground.envs.simulator import open_display
 from foreground.envs.specs import literal, spec_of, time_limit_of
 from foreground.errors import UserError
 
-NEVER = -1  # Gymnasium's word for an environment without a time limit of its own
+NEVER = -1  # Gymnasium's value for no time limit
 CHANNELS = (1, 3, 4)
 
 
@@ -43,7 +43,8 @@ def make_pixels(
     background  what plays behind the robot; None: its own sky and floor
     mask        what the background replaces, as in envs.dmc; empty: the environment draws its own
                 picture
-    Raise UserError where it cannot be made, or is none that an agent here can learn in.
+
+    Raises: UserError where it cannot be made, or no agent here can learn in it.
     """
     arguments = arguments or {}
     spec, limit = spec_of(task, module), time_limit_of(task, module, arguments)
@@ -55,7 +56,9 @@ def make_pixels(
         raise
     except Exception as error:  # an environment of others may raise anything
         what = f"{task} cannot be made ({type(error).__name__}: {str(error)[:300]})"
-        raise UserError(what, "--task", "install what it needs, or give --env_arguments name=value") from error
+        raise UserError(
+            what, "--task", "install what it needs, or give --env_arguments name=value"
+        ) from error
     try:
         stage = Stage(env, task, size, copy.copy(background), mask) if mask else None
         return PixelEnv(env, task, size, action_repeat, limit, stage)
@@ -65,14 +68,16 @@ def make_pixels(
 
 
 def _made(spec: EnvSpec, arguments: dict[str, Any]) -> gymnasium.Env:
-    """Return the environment with rendering where it takes `render_mode`; without a time limit,
-    which the adapter keeps.
+    """Return the environment without a time limit, which the adapter handles.
+
+    It renders where it takes `render_mode`.
     """
     common = {"max_episode_steps": NEVER, "disable_env_checker": True}
     if "render_mode" in arguments:
         return gymnasium.make(spec, **common, **arguments)
     try:
-        with warnings.catch_warnings():  # one that shows pictures as observations needs no render mode
+        # One that shows pictures as observations needs no render mode.
+        with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*not in the possible render_modes")
             return gymnasium.make(spec, **common, **arguments, render_mode="rgb_array")
     except TypeError as error:
@@ -121,9 +126,7 @@ class PixelEnv(gymnasium.Env):
         self._frame, self._over, self._restarts, self._began = 0, False, False, False
 
     def _offer(self) -> None:
-        """Offer to evaluation what the environment does not offer itself: numbers that it observes,
-        its simulation.
-        """
+        """Offer observed numbers and the simulation to evaluation, unless the environment does."""
         self._observed: dict[str, np.ndarray] = {}
         self._numbers = _numbers_of(self.env.observation_space)
         if self._numbers and offered(self.env, Described) is None:
@@ -132,7 +135,9 @@ class PixelEnv(gymnasium.Env):
         if simulation is not None and offered(self.env, Simulated) is None:
             self.physics, self.simulator_state = simulation, simulation.state
 
-    def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[np.ndarray, dict]:
+    def reset(
+        self, *, seed: int | None = None, options: dict | None = None
+    ) -> tuple[np.ndarray, dict]:
         super().reset(seed=seed)
         observation, _ = self.env.reset(seed=seed, options=options)
         self._frame, self._over, self._restarts, self._began = 0, False, False, True
@@ -151,14 +156,26 @@ class PixelEnv(gymnasium.Env):
         reward, frames, terminated, truncated = 0.0, 0, False, False
         while frames < self.action_repeat and not (terminated or truncated):
             observation, gain, terminated, truncated, _ = self.env.step(wanted)
-            frames, self._frame, reward = frames + 1, self._frame + 1, reward + np.asarray(gain, np.float64).item()
-            truncated = bool(truncated) or (self.time_limit is not None and self._frame >= self.time_limit)
+            frames, self._frame, reward = (
+                frames + 1,
+                self._frame + 1,
+                reward + np.asarray(gain, np.float64).item(),
+            )
+            truncated = bool(truncated) or (
+                self.time_limit is not None and self._frame >= self.time_limit
+            )
         terminated = bool(terminated)
         self._over = terminated or truncated
         if self.background is not None:
             self.background.step()
         self._image = self._picture(observation)
-        return self._image.copy(), reward, terminated, truncated and not terminated, {"env_frames": frames}
+        return (
+            self._image.copy(),
+            reward,
+            terminated,
+            truncated and not terminated,
+            {"env_frames": frames},
+        )
 
     def render(self) -> np.ndarray:
         return self._image.copy()
@@ -170,8 +187,8 @@ class PixelEnv(gymnasium.Env):
 
     @property
     def snapshot(self) -> dict | None:
-        """A started episode as plain values, where the environment offers a snapshot; None where it
-        does not.
+        """The state of a started episode as plain values; None where the environment has no
+        snapshot.
         """
         inner = offered(self.env, Snapshotable)
         if inner is None or not self._began:
@@ -194,24 +211,31 @@ class PixelEnv(gymnasium.Env):
             self.background.go_on(taken["background"], self.np_random)
 
     def _picture(self, observation: Any) -> np.ndarray:
-        """Return what is seen now, uint8 (size, size, 3), and note the numbers that are observed
-        beside it.
-        """
+        """Return the current image, uint8 (size, size, 3); store the other observed numbers."""
         self._observed = self._numbers(observation) if self._numbers else {}
         image = self._see(observation)
         if image.shape[:2] != (self.size, self.size):
             shrinks = min(image.shape[:2]) >= self.size
-            image = cv2.resize(image, (self.size, self.size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+            image = cv2.resize(
+                image,
+                (self.size, self.size),
+                interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR,
+            )
         return np.ascontiguousarray(image)
 
 
 def _bounds(space: gymnasium.Space, task: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return the bounds of an action, (A,) each. Raise UserError where an action is no bounded
-    vector.
+    """Return the bounds of an action, (A,) each.
+
+    Raises: UserError where actions are not a bounded vector.
     """
     if not isinstance(space, gymnasium.spaces.Box) or not np.issubdtype(space.dtype, np.floating):
         what = f"{task} takes actions of {space}, and an agent here gives numbers in [-1, 1]"
-        raise UserError(what, "--task", "wrap the environment so that it takes a Box, or choose one with continuous actions")
+        raise UserError(
+            what,
+            "--task",
+            "wrap the environment so that it takes a Box, or choose one with continuous actions",
+        )
     low, high = space.low.astype(np.float64).ravel(), space.high.astype(np.float64).ravel()
     if not (np.isfinite(low) & np.isfinite(high)).all() or not low.size:
         what = f"the actions of {task} have no bounds ({space})"
@@ -220,8 +244,11 @@ def _bounds(space: gymnasium.Space, task: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _eye(env: gymnasium.Env, task: str) -> Callable[[Any], np.ndarray]:
-    """Return what turns an observation into a picture: the observation, a part of it, or what
-    `render()` draws.
+    """Return a function from an observation to an image.
+
+    The image is the observation, a part of it, or the output of `render()`.
+
+    Raises: UserError where there is none.
     """
     space = env.observation_space
     if _is_picture(space):
@@ -232,19 +259,26 @@ def _eye(env: gymnasium.Env, task: str) -> Callable[[Any], np.ndarray]:
             return lambda observation: _three_channels(observation[parts[0]])
         if parts:
             what = f"{task} shows {len(parts)} pictures: {', '.join(parts)}"
-            raise UserError(what, "--task", "leave one, as gymnasium.wrappers.FilterObservation does")
+            raise UserError(
+                what, "--task", "leave one, as gymnasium.wrappers.FilterObservation does"
+            )
     if env.render_mode != "rgb_array":
-        what = f"{task} shows no picture: its observation is {str(space)[:100]} and its render mode {env.render_mode}"
+        what = (
+            f"{task} shows no picture: its observation is {str(space)[:100]} and its render "
+            f"mode {env.render_mode}"
+        )
         raise UserError(what, "--task", "give it pixel observations, or a render() of rgb_array")
     return lambda _: _rendered(env, task)
 
 
 def _numbers_of(space: gymnasium.Space) -> Callable[[Any], dict[str, np.ndarray]] | None:
-    """Return what reads the numbers of an observation that are no picture, by name; None where
-    there are none.
-    """
+    """Return a function to the numbers of an observation that are not images, by name, or None."""
     if isinstance(space, gymnasium.spaces.Dict):
-        names = [name for name, part in space.items() if isinstance(part, gymnasium.spaces.Box) and not _is_picture(part)]
+        names = [
+            name
+            for name, part in space.items()
+            if isinstance(part, gymnasium.spaces.Box) and not _is_picture(part)
+        ]
         return (lambda observation: {name: observation[name] for name in names}) if names else None
     if isinstance(space, gymnasium.spaces.Box) and not _is_picture(space):
         return lambda observation: {"observation": observation}
@@ -254,12 +288,19 @@ def _numbers_of(space: gymnasium.Space) -> Callable[[Any], dict[str, np.ndarray]
 def _rendered(env: gymnasium.Env, task: str) -> np.ndarray:
     """Return what `render()` draws. Raise UserError where that is no picture."""
     viewer = getattr(getattr(env.unwrapped, "mujoco_renderer", None), "viewer", None)
-    if viewer is not None:  # it takes its OpenGL context for current, and others may draw in this thread
+    # It takes its OpenGL context for current, and others may draw in this thread.
+    if viewer is not None:
         viewer.make_context_current()
     image = env.render()
     if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim not in (2, 3):
-        kind = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
-        raise UserError(f"render() of {task} gives {kind}", "--task", "let it give uint8 (height, width, 3)")
+        kind = (
+            f"{image.dtype} {image.shape}"
+            if isinstance(image, np.ndarray)
+            else type(image).__name__
+        )
+        raise UserError(
+            f"render() of {task} gives {kind}", "--task", "let it give uint8 (height, width, 3)"
+        )
     return _three_channels(image)
 
 

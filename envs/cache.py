@@ -26,7 +26,7 @@ MIN_CLIP_FRAMES = 2
 MAX_INDEX_BYTES = 16 << 20  # a hundred thousand clips
 PIECE = "piece-"  # begins the names of clips that are kept one by one; they are the first that go
 OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
-ABANDONED = 86_400.0  # seconds after which nobody writes to a temporary file any more
+ABANDONED = 86_400.0  # seconds after which a temporary file is abandoned
 
 
 class Told(NamedTuple):
@@ -75,7 +75,7 @@ def _no_link(path: Path) -> Path:
 
 
 def _is_ours_alone(path: Path) -> bool:
-    """Whether this user alone can write to a folder, which is seen to where it is this user's."""
+    """Return whether only this user can write to a folder; make it so where this user owns it."""
     state = path.stat()
     if state.st_uid != os.getuid() or not os.access(path, os.W_OK):
         return False
@@ -100,9 +100,9 @@ def open_own(path: Path) -> BinaryIO:
 
 
 def open_regular(path: Path | str) -> BinaryIO:
-    """A regular file, open; links, pipes and devices are refused, and nothing waits for a writer.
+    """Open a regular file. Refuse links, pipes and devices; never wait for a writer.
 
-    Errors: OSError.
+    Raises: OSError.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -112,7 +112,7 @@ def open_regular(path: Path | str) -> BinaryIO:
 
 
 def read_regular(path: Path | str, limit: int) -> bytes:
-    """The bytes of a regular file of at most `limit` bytes. Errors: OSError."""
+    """Return the bytes of a regular file of at most `limit` bytes. Raise OSError."""
     with open_regular(path) as file:
         return _bytes_of(file, limit)
 
@@ -144,7 +144,7 @@ def fetch(
         written = _write(path, clips, max_frames, finish)
         if not name.startswith(PIECE):
             _prune(keep=path)
-    with contextlib.suppress(OSError):  # another process may have deleted it this moment
+    with contextlib.suppress(OSError):  # another process may have just deleted it
         os.utime(path)
     return path, *written
 
@@ -154,7 +154,7 @@ def _index_path(path: Path) -> Path:
 
 
 def _read_index(path: Path, frame_bytes: int) -> Written | None:
-    """Return the clips of frames that are as they were written, and what is told of them, or None."""
+    """Return the clips of valid frames, and the notes on them, or None."""
     try:
         index = json.loads(read_own(_index_path(path), MAX_INDEX_BYTES))
         clips, told = _contents(index)
@@ -169,7 +169,7 @@ def _read_index(path: Path, frame_bytes: int) -> Written | None:
 
 
 def _sum(digest, clips: Sequence[Clip], told: Told) -> str:
-    """Return the SHA-256 of the frames, which `digest` has had, and of what clips they are."""
+    """Return the SHA-256 of the frames, which `digest` has read, and of their clips."""
     digest.update(json.dumps([clips, told]).encode())
     return digest.hexdigest()
 
@@ -188,7 +188,7 @@ def _contents(index) -> Written:
 
 
 def _write(path: Path, clips: Callable[[], Iterable], max_frames: int, finish) -> Written:
-    """Stream the frames to a new file beside `path` and rename it: no reader sees half of it."""
+    """Stream the frames to a temporary file and rename it, so that readers see whole files only."""
     descriptor, temporary = _temporary(path.parent)
     try:
         with os.fdopen(descriptor, "wb") as file:
@@ -284,7 +284,7 @@ def _prune(keep: Path) -> None:
 
 
 def _regular_files(folder: Path, pattern: str) -> list[tuple[Path, os.stat_result]]:
-    """With their states; links, folders and what goes this moment are passed over."""
+    """Return regular files with their states; skip links, folders and files that disappear."""
     found = []
     for path in folder.glob(pattern):
         with contextlib.suppress(OSError):

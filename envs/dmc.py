@@ -1,4 +1,4 @@
-"""dm_control tasks as a gymnasium.Env of uint8 pictures, with a video behind the robot when asked."""
+"""dm_control tasks as a gymnasium.Env of images, optionally with a video behind the robot."""
 
 import copy
 from typing import Any
@@ -18,24 +18,28 @@ from foreground.envs.simulator import PhysicsError, suite
 from foreground.envs.snapshots import Snapshots
 from foreground.errors import UserError, nearest
 
-MASKS = ("sky_and_floor", "sky", "colour")  # what the video replaces; "colour" is the rule of older work
+# What the video replaces; "colour" is the rule of older work.
+MASKS = ("sky_and_floor", "sky", "colour")
 
 
 class DMCEnv(gymnasium.Env):
-    """One dm_control task seen through its camera.
+    """One dm_control task, seen through its camera.
 
-    Observations are uint8 (H, W, 3); actions are in [-1, 1] and rescaled to the task's own bounds; the reward is the
-    sum over the repeated frames. An episode lasts `time_limit` environment frames and is then truncated; it is
-    terminated only where dm_control ends it with discount 0. If the physics diverges the episode is truncated with
-    ``info["diverged"]``, and the observation is the last good one.
+    Observations are uint8 (H, W, 3). Actions are in [-1, 1] and are rescaled to the task's bounds.
+    The reward is the sum over the repeated frames. An episode is truncated after `time_limit`
+    environment frames; it is terminated only where dm_control ends it with discount 0. If the
+    physics diverges, the episode is truncated with ``info["diverged"]``, and the observation is the
+    last valid one.
 
-    ``metadata["told"]`` names what ``info`` tells with each image beside its reward, name -> (shape, type); it is stored.
-    ``info`` holds `env_frames` (frames this step consumed, 0 after a reset), `discount`, `diverged` and, when `signals` are
-    asked for, those (K,), each summed over the repeated frames as the reward is, zero after a reset; and `game` (D,), what
-    describes the game that is played, where there is a family of them (envs/families.py).
+    ``metadata["told"]`` names the fields of ``info`` that are stored with each image, name ->
+    (shape, type). ``info`` holds `env_frames` (frames of this step, 0 after a reset), `discount`
+    and `diverged`. It holds the `signals` that were asked for, (K,), each summed over the repeated
+    frames, zero after a reset. In a family of games (envs/families.py) it holds `game` (D,), the
+    descriptor of the current game.
     """
 
-    metadata: dict[str, Any] = {"render_modes": ["rgb_array"]}  # noqa: RUF012  render_fps differs between tasks: set per instance
+    # render_fps differs between tasks and is set per instance.
+    metadata: dict[str, Any] = {"render_modes": ["rgb_array"]}  # noqa: RUF012
 
     def __init__(
         self,
@@ -52,25 +56,33 @@ class DMCEnv(gymnasium.Env):
         family: Family | None = None,
         games: tuple[Game, ...] = (),
     ):
-        """
-        task           "<domain>-<task>", such as "walker-walk"
-        seed           seeds the first reset; reset(seed=...) takes its place
+        """task           "<domain>-<task>", such as "walker-walk"
+        seed           of the first reset, unless reset(seed=...) is given
         size           height and width of observations
         action_repeat  environment frames per step
         background     what plays behind the robot; None shows the task's own sky and floor
-        mask           what the background replaces: "sky_and_floor", "sky" (the floor stays) or "colour"
+        mask           what the background replaces: "sky_and_floor", "sky" (the floor stays) or
+                       "colour"
         time_limit     environment frames per episode
         render_mode    None or "rgb_array"
         render_size    height and width of render(); None is the observation itself
         signals        names out of envs.SIGNALS that `info` shall hold
-        family         that games are drawn from, one at each reset; the rewards of all are the signals where they share physics
+        family         that games are drawn from, one at each reset; the rewards of all are the
+                       signals where they share physics
         games          that are played; none: those of training
         """
-        _check_arguments(task, size, action_repeat, background, mask, time_limit, render_mode, render_size)
+        _check_arguments(
+            task, size, action_repeat, background, mask, time_limit, render_mode, render_size
+        )
         task = registry.canonical(task)
         domain, name = task.split("-")
-        environment = suite.load(domain, name, task_kwargs={"random": 0})  # reseeded from np_random at each reset
-        self._environment, self._task, self._physics = environment, environment.task, environment.physics
+        # Reseeded from np_random at each reset.
+        environment = suite.load(domain, name, task_kwargs={"random": 0})
+        self._environment, self._task, self._physics = (
+            environment,
+            environment.task,
+            environment.physics,
+        )
         self._substeps = round(environment.control_timestep() / self._physics.timestep())
         bounds = environment.action_spec()
         self._action_low = np.broadcast_to(bounds.minimum, bounds.shape).astype(np.float64)
@@ -84,9 +96,13 @@ class DMCEnv(gymnasium.Env):
         self._camera = tasks.camera_of(task)
         self.renderer = Renderer(self._physics, size, self._camera, keep_floor=mask == "sky")
         self._large_renderer: Renderer | None = None
-        self.playing = Playing(family, games or family.train, environment, domain) if family else None
+        self.playing = (
+            Playing(family, games or family.train, environment, domain) if family else None
+        )
         rewards = self.playing if self.playing and self.playing.names else None
-        self.signals = rewards or (Signals(self._physics, domain, tuple(signals)) if signals else None)
+        self.signals = rewards or (
+            Signals(self._physics, domain, tuple(signals)) if signals else None
+        )
         told = {name: (value.shape, value.dtype.type) for name, value in self._extras(0.0).items()}
         fps = 1 / (environment.control_timestep() * action_repeat)
         self.metadata = {**self.metadata, "render_fps": fps, "told": told}
@@ -102,14 +118,16 @@ class DMCEnv(gymnasium.Env):
         return self._physics
 
     def simulator_state(self) -> np.ndarray:
-        """Positions and velocities (qpos, qvel), float64 (nq + nv,). For evaluation only, never in the observation."""
+        """Return positions and velocities (qpos, qvel), float64 (nq + nv,), for evaluation only."""
         return np.concatenate([self._physics.data.qpos, self._physics.data.qvel])
 
     def state_observation(self) -> dict[str, np.ndarray]:
-        """What a state-based agent would see of this task (dm_control's own). For evaluation only."""
+        """Return dm_control's state observation of this task, for evaluation only."""
         return dict(self._task.get_observation(self._physics))
 
-    def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[np.ndarray, dict]:
+    def reset(
+        self, *, seed: int | None = None, options: dict | None = None
+    ) -> tuple[np.ndarray, dict]:
         super().reset(seed=seed)
         self._task.random.seed(int(self.np_random.integers(2**32)))
         if self.playing:
@@ -119,18 +137,30 @@ class DMCEnv(gymnasium.Env):
         if self.background is not None:
             self.background.reset(self.np_random)
         self._observation = self._draw(self.renderer)
-        return self._observation.copy(), {"env_frames": 0, "discount": 1.0, "diverged": False} | self._extras(0.0)
+        return self._observation.copy(), {
+            "env_frames": 0,
+            "discount": 1.0,
+            "diverged": False,
+        } | self._extras(0.0)
 
     @property
     def snapshot(self) -> dict:
-        """All of a started episode as nested plain values, arrays copied; assigned to another such environment it goes on
-        there. Where the episode is over the next step is a reset, as vector environments have it (`AutoresetMode.NEXT_STEP`),
-        which cannot be told of it. Errors on assignment: ValueError when another MuJoCo took it.
+        """All of a started episode as nested plain values, arrays copied; assigned to another such
+        environment it goes on there. Where the episode is over the next step is a reset, as vector
+        environments have it (`AutoresetMode.NEXT_STEP`), which cannot be told of it. Errors on
+        assignment: ValueError when another MuJoCo took it.
         """
         simulator = self._snapshots.take()
-        parts = {"simulator": simulator, "random": self.np_random.bit_generator.state, "frame": self._frame, "over": self._over}
+        parts = {
+            "simulator": simulator,
+            "random": self.np_random.bit_generator.state,
+            "frame": self._frame,
+            "over": self._over,
+        }
         parts["background"] = self.background.playback if self.background is not None else None
-        return parts | {"game": self.playing.games.index(self.playing.game) if self.playing else None}
+        return parts | {
+            "game": self.playing.games.index(self.playing.game) if self.playing else None
+        }
 
     @snapshot.setter
     def snapshot(self, taken: dict) -> None:
@@ -152,7 +182,9 @@ class DMCEnv(gymnasium.Env):
         action = np.clip(action, -1, 1)
         reward, discount, frames, signals = 0.0, None, 0, 0.0
         try:
-            while frames < self.action_repeat and self._frame < self.time_limit and discount is None:
+            while (
+                frames < self.action_repeat and self._frame < self.time_limit and discount is None
+            ):
                 self._frame += 1
                 frames += 1
                 reward += self._advance(control)
@@ -168,23 +200,37 @@ class DMCEnv(gymnasium.Env):
         if self.background is not None:
             self.background.step()
         self._observation = self._draw(self.renderer)
-        info = {"env_frames": frames, "discount": 1.0 if discount is None else float(discount), "diverged": False}
+        info = {
+            "env_frames": frames,
+            "discount": 1.0 if discount is None else float(discount),
+            "diverged": False,
+        }
         return self._observation.copy(), reward, terminated, truncated, info | self._extras(signals)
 
     def _extras(self, signals: np.ndarray | float) -> dict[str, np.ndarray]:
-        """The signals of a step for `info` and the game's descriptor, where there are such."""
-        extras = {"signals": np.zeros(len(self.signals.names), np.float32) + signals} if self.signals else {}
+        """Return the signals of a step for `info`, and the descriptor of the game, where there are
+        any.
+        """
+        extras = (
+            {"signals": np.zeros(len(self.signals.names), np.float32) + signals}
+            if self.signals
+            else {}
+        )
         return extras | ({"game": self.playing.descriptor} if self.playing else {})
 
     def render(self) -> np.ndarray | None:
-        """The composited picture, (R, R, 3) uint8 with R = render_size: what the agent sees, only larger."""
+        """Return the image (R, R, 3), uint8, with R = render_size: the observation, enlarged."""
         if self.render_mode is None:
             return None
         if self._render_size == self.renderer.size:
             return self._observation.copy()
         if self._large_renderer is None:
             self._large_renderer = Renderer(
-                self._physics, self._render_size, self._camera, keep_floor=self._mask == "sky", coarse=False
+                self._physics,
+                self._render_size,
+                self._camera,
+                keep_floor=self._mask == "sky",
+                coarse=False,
             )
         return self._draw(self._large_renderer)
 
@@ -196,26 +242,34 @@ class DMCEnv(gymnasium.Env):
     def _to_control(self, action: np.ndarray) -> np.ndarray:
         action = np.asarray(action, np.float64)
         if action.shape != self.action_space.shape or not np.isfinite(action).all():
-            raise ValueError(f"an action is {self.action_space.shape} finite numbers in [-1, 1], not {action}")
+            raise ValueError(
+                f"an action is {self.action_space.shape} finite numbers in [-1, 1], not {action}"
+            )
         return self._action_low + (np.clip(action, -1, 1) + 1) / 2 * self._action_range
 
     def _advance(self, control: np.ndarray) -> float:
-        """One environment frame as dm_control's own step takes it, without the state observation nobody reads."""
+        """Take one environment frame as dm_control does, without the unused state observation."""
         self._task.before_step(control, self._physics)
         self._physics.step(self._substeps)
         self._task.after_step(self._physics)
-        return self.playing.reward() if self.playing else float(self._task.get_reward(self._physics))
+        return (
+            self.playing.reward() if self.playing else float(self._task.get_reward(self._physics))
+        )
 
     def _draw(self, renderer: Renderer) -> np.ndarray:
         return draw(renderer, self.background, self._mask)
 
 
-def _check_arguments(task, size, action_repeat, background, mask, time_limit, render_mode, render_size) -> None:
+def _check_arguments(
+    task, size, action_repeat, background, mask, time_limit, render_mode, render_size
+) -> None:
     registry.check_dmc(task, video=background is not None, where="task")
     if mask not in MASKS:
         raise UserError(f"unknown mask {mask!r}", "mask", nearest(mask, MASKS))
     if render_mode not in (None, "rgb_array"):
-        raise UserError(f"unknown render mode {render_mode!r}", "render_mode", "choose rgb_array or None")
+        raise UserError(
+            f"unknown render mode {render_mode!r}", "render_mode", "choose rgb_array or None"
+        )
     for name, value, largest in (("size", size, 1024), ("render_size", render_size or size, 1024)):
         if not 8 <= value <= largest:
             raise UserError(f"{name} is {value}", name, f"choose 8 to {largest} pixels")
@@ -237,11 +291,17 @@ def make(
     time_limit: int = 1000,
     **rendering,
 ) -> DMCEnv:
-    """A DMCEnv. ``functools.partial(make, "walker-walk", background=...)`` is a picklable factory for workers."""
+    """Return a DMCEnv; ``functools.partial(make, "walker-walk", ...)`` is a picklable factory."""
     return DMCEnv(task, seed, size, action_repeat, background, mask, time_limit, **rendering)
 
 
-def make_video(task: str, config: BackgroundConfig | None = None, side: str = "train", size: int = 64, **arguments) -> DMCEnv:
-    """A DMCEnv with clips of `side` ("train" or "heldout") behind the robot; the bundled starter unless told."""
+def make_video(
+    task: str,
+    config: BackgroundConfig | None = None,
+    side: str = "train",
+    size: int = 64,
+    **arguments,
+) -> DMCEnv:
+    """Return a DMCEnv with clips of `side` ("train" or "heldout"), by default the bundled ones."""
     background = load_background(config or BackgroundConfig(), side, size)
     return make(task, size=size, background=background, **arguments)

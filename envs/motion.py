@@ -1,4 +1,6 @@
-"""An agent behind the agent: the recorded motion of a robot as clips (a distractor of InfoPower's paper)."""
+"""An agent behind the agent: the recorded motion of a robot as clips (a distractor of InfoPower's
+paper).
+"""
 
 from collections.abc import Iterator
 
@@ -14,16 +16,26 @@ SMOOTHNESS = 0.9  # correlation of an action with the one before
 
 
 def clips(task: str, side: str, size: int) -> Iterator[tuple[str, str, str, Iterator[np.ndarray]]]:
-    """Yield (name, recording, sum, frames) for each episode of a side; frames are (size, size, 3) uint8."""
+    """Yield (name, recording, sum, frames) for each episode of a side; frames are (size, size, 3)
+    uint8.
+    """
     environment = _environment(task, size)
     for seed in range(FIRST_SEED[side], FIRST_SEED[side] + CLIPS[side]):
         name = f"{task}-{seed}"
-        yield name, name, sum_of_text(f"motion of {name}, version {VERSION}"), _episode(environment, seed, CLIP_FRAMES)
+        yield (
+            name,
+            name,
+            sum_of_text(f"motion of {name}, version {VERSION}"),
+            _episode(environment, seed, CLIP_FRAMES),
+        )
     environment.close()
 
 
 def record_motion(task: str, seed: int, frames: int = CLIP_FRAMES, size: int = 64) -> np.ndarray:
-    """One episode of `task` under smooth random actions, with the task's own sky and floor, (frames, H, W, 3) uint8."""
+    """Return one episode of `task` under smooth random actions, (frames, H, W, 3) uint8.
+
+    It has the task's own sky and floor.
+    """
     environment = _environment(task, size)
     recorded = np.stack(list(_episode(environment, seed, frames)))
     environment.close()
@@ -31,7 +43,8 @@ def record_motion(task: str, seed: int, frames: int = CLIP_FRAMES, size: int = 6
 
 
 def _environment(task: str, size: int):
-    from foreground.envs.dmc import DMCEnv  # that module imports the backgrounds, and they this one
+    # Imported here: dmc imports backgrounds, which imports this module.
+    from foreground.envs.dmc import DMCEnv
 
     return DMCEnv(task, size=size)
 

@@ -16,15 +16,16 @@ import numpy as np
 
 
 class Snapshotable(Protocol):
-    """An episode under way as nested plain values and arrays; assigned to another such environment
-    it goes on there.
+    """The state of the current episode as nested plain values and arrays.
+
+    Assigned to another environment of the same kind, the episode continues there.
     """
 
     snapshot: Any
 
 
 class Described(Protocol):
-    """What is true of the robot and the objects of the task, beside the picture."""
+    """The true state of robot and objects, besides the image."""
 
     def state_observation(self) -> dict[str, np.ndarray]:
         """Return named arrays of numbers; their shapes do not change."""
@@ -54,8 +55,8 @@ Offer = TypeVar("Offer")
 
 
 def offered(env: gymnasium.Env, protocol: type[Offer]) -> Offer | None:
-    """Return the environment that keeps to a protocol, itself or one that it wraps; None where
-    there is none.
+    """Return the environment, or the wrapped one, that has all members of a protocol; None if
+    neither has.
     """
     while env is not None and not _has(env, protocol):
         env = getattr(env, "env", None)
@@ -63,11 +64,15 @@ def offered(env: gymnasium.Env, protocol: type[Offer]) -> Offer | None:
 
 
 def _has(env: gymnasium.Env, protocol: type) -> bool:
-    """Return whether an object has all members of a protocol, without asking for a property's value
-    where a class has it.
+    """Return whether an object has all members of a protocol.
 
-    A snapshot costs time, and it may be asked for only within an episode.
+    Properties of its class are not evaluated: a snapshot costs time and is valid only within an
+    episode.
     """
-    methods = {name for name, value in vars(protocol).items() if callable(value) and not name.startswith("_")}
+    methods = {
+        name
+        for name, value in vars(protocol).items()
+        if callable(value) and not name.startswith("_")
+    }
     names = methods | set(vars(protocol).get("__annotations__", {}))
     return all(hasattr(type(env), name) or name in vars(env) for name in names)

@@ -1,4 +1,4 @@
-"""The frames of a folder of jpg or png pictures."""
+"""The frames of a folder of jpg or png images."""
 
 import io
 import math
@@ -37,10 +37,12 @@ def _natural_order(path: Path) -> list:
 
 
 def pictures(folder: Path, limit: int, deadline: Deadline) -> Iterator[np.ndarray]:
-    """Yield the first `limit` pictures of a folder, BGR (H, W, 3) uint8.
+    """Yield the first `limit` images of a folder, BGR (H, W, 3) uint8.
 
-    Values of 16 bits become eight by the largest value of the whole folder, since many hold 12 bits
-    or 14. Raise Damaged for what is no picture, and where it takes too long.
+    Values of 16 bits become 8 bits by the largest value of the whole folder, since many hold 12 or
+    14 bits.
+
+    Raises: Damaged for a file that is not an image, or takes too long.
     """
     paths = frame_files(folder)[:limit]
     bits = None

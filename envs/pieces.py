@@ -1,6 +1,6 @@
-"""The clips of a folder, decoded one by one and kept in the cache by the sums of their files.
+"""The clips of a folder, decoded one by one and cached by the sums of their files.
 
-Those that cannot be played are told together.
+Damaged clips are reported together.
 """
 
 import functools

@@ -58,13 +58,13 @@ class Background:
         return self.clips.size
 
     def reset(self, random: np.random.Generator) -> None:
-        """Draws a clip and a start frame; `random` also makes the later draws of this episode."""
+        """Draw a clip and a start frame; `random` also makes the later draws of this episode."""
         self._random = random
         self._steps = 0
         self._redraw()
 
     def step(self) -> None:
-        """Goes one frame on, or to a new clip every `redraw_every` steps."""
+        """Advance one frame, or to a new clip every `redraw_every` steps."""
         self._steps += 1
         if self.redraw_every and self._steps % self.redraw_every == 0:
             self._redraw()
@@ -82,18 +82,21 @@ class Background:
         }
 
     def go_on(self, playback: dict[str, int], random: np.random.Generator) -> None:
-        """Be where another one was; a clip that is no longer there is drawn anew."""
+        """Continue at a stored position; where its clip no longer exists, draw another."""
         self._random, self._steps = random, playback["steps"]
         self._first, self._length, self._position = (
             playback["first"],
             playback["length"],
             playback["position"],
         )
-        if self._first not in self.clips.starts or self._first + self._length not in self.clips.starts:
+        if (
+            self._first not in self.clips.starts
+            or self._first + self._length not in self.clips.starts
+        ):
             self._redraw()
 
     def frame(self) -> np.ndarray:
-        """The frame that shows now, (H, W, 3) uint8, not to be written to."""
+        """Return the current frame, (H, W, 3) uint8, read-only."""
         return self.clips.frame(self._first + bounce(self._position, self._length))
 
     @property
@@ -107,7 +110,7 @@ class Background:
         return bounce(self._position, self._length) / (self._length - 1)
 
     def window_slices(self, size: int) -> tuple[slice, slice]:
-        """Rows and columns of a picture of `size` that show the video."""
+        """Return the rows and columns of an image of `size` that show the video."""
         side = round((self.window or 64) * size / 64)
         start = (size - side) // 2
         return slice(start, start + side), slice(start, start + side)
@@ -123,6 +126,8 @@ class Background:
 
 
 def bounce(position: int, length: int) -> int:
-    """0, 1, ..., length - 1, length - 2, ..., 1, 0, 1, ... for position 0, 1, 2, ...; length is 2 or more."""
+    """Return 0, 1, ..., length - 1, length - 2, ..., 1, 0, 1, ... for position 0, 1, 2, ...; length
+    is at least 2.
+    """
     position %= 2 * (length - 1)
     return min(position, 2 * (length - 1) - position)

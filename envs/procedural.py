@@ -1,4 +1,6 @@
-"""Clips made by arithmetic with two statistics of natural pictures: 1/f spectra, and occlusion with parallax."""
+"""Clips made by arithmetic with two statistics of natural pictures: 1/f spectra, and occlusion with
+parallax.
+"""
 
 from collections.abc import Iterator
 
@@ -16,29 +18,40 @@ LEAVES = 160
 
 
 def clips(side: str, size: int) -> Iterator[tuple[str, str, str, Iterator[np.ndarray]]]:
-    """Yield (name, recording, sum, frames) for each clip of a side; frames are (size, size, 3) uint8.
+    """Yield (name, recording, sum, frames) for each clip of a side; frames are (size, size, 3)
+    uint8.
 
     Odd seeds are dead leaves.
     """
     for seed in range(FIRST_SEED[side], FIRST_SEED[side] + CLIPS[side]):
         make = dead_leaves if seed % 2 else drifting_texture
         name = f"{make.__name__}-{seed}"
-        yield name, name, sum_of_text(f"{name}, version {VERSION}"), make(np.random.default_rng(seed), size)
+        yield (
+            name,
+            name,
+            sum_of_text(f"{name}, version {VERSION}"),
+            make(np.random.default_rng(seed), size),
+        )
 
 
 def drifting_texture(random: np.random.Generator, size: int) -> Iterator[np.ndarray]:
-    """Two 1/f colour textures that drift in different directions, their mixture swaying slowly."""
+    """Return two 1/f colour textures that drift in different directions, with a slowly varying
+    mixture.
+    """
     layers = [texture(random, 2 * size) for _ in range(2)]
     velocities = [_velocity(random, size) for _ in layers]
     phase, period = random.uniform(0, 2 * np.pi), random.uniform(60, 120)
     for frame in range(CLIP_FRAMES):
-        near, far = (_shifted(layer, velocity * frame)[:size, :size] for layer, velocity in zip(layers, velocities))
+        near, far = (
+            _shifted(layer, velocity * frame)[:size, :size]
+            for layer, velocity in zip(layers, velocities)
+        )
         share = 0.5 + 0.5 * np.sin(phase + 2 * np.pi * frame / period)
         yield np.clip(share * near + (1 - share) * far, 0, 255).astype(np.uint8)
 
 
 def texture(random: np.random.Generator, size: int) -> np.ndarray:
-    """A periodic colour texture, (size, size, 3) float32 around 0 to 255, amplitude spectrum f^-slope."""
+    """Return a periodic colour texture, (size, size, 3) float32 in 0 to 255, spectrum f^-slope."""
     slope = random.uniform(1.25, 1.4)
     frequency = np.hypot(np.fft.fftfreq(size)[:, None], np.fft.rfftfreq(size)[None])
     frequency[0, 0] = np.inf
@@ -51,10 +64,11 @@ def texture(random: np.random.Generator, size: int) -> np.ndarray:
 
 
 def dead_leaves(random: np.random.Generator, size: int) -> Iterator[np.ndarray]:
-    """Discs with heavy-tailed radii, near ones in front: the camera slides, and near discs pass faster."""
+    """Return discs with heavy-tailed radii under a sliding camera; near discs pass faster."""
     world = 2 * size
     depth = np.sort(random.uniform(1, 6, LEAVES))[::-1]  # far to near: the painter's order
-    radius = 0.04 * size / np.sqrt(random.uniform(0.04, 1, LEAVES)) * 3 / depth  # density falls as radius^-3
+    # Density falls as radius^-3.
+    radius = 0.04 * size / np.sqrt(random.uniform(0.04, 1, LEAVES)) * 3 / depth
     centre = random.uniform(0, world, (LEAVES, 2))
     colour = np.clip(random.normal(random.uniform(80, 170, 3), 45, (LEAVES, 3)), 0, 255)
     ground = np.clip(texture(random, size), 0, 255).astype(np.uint8)
@@ -75,7 +89,7 @@ def _velocity(random: np.random.Generator, size: int) -> np.ndarray:
 
 
 def _shifted(layer: np.ndarray, offset: np.ndarray) -> np.ndarray:
-    """The periodic `layer` moved by a fractional number of pixels (x, y)."""
+    """Return the periodic `layer` shifted by a fractional number of pixels (x, y)."""
     whole = np.floor(offset).astype(int)
     rolled = np.roll(layer, whole[::-1], axis=(0, 1))
     x, y = offset - whole

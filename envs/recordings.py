@@ -14,7 +14,8 @@ KINETICS = re.compile(rf"({ID})_\d{{6}}_\d{{6}}")  # the upload's id, then start
 IN_BRACKETS = re.compile(rf".*\[({ID})\].*")  # yt-dlp: Title [id]_001
 UCF = re.compile(r"(v_.+_g\d+)_c\d+", re.IGNORECASE)  # v_Biking_g01_c01: class, group, clip
 PLAIN_ID = re.compile(rf"(?:v_)?({ID})(?:_\d+)*")  # ID, ID_1, and v_ID_1 of ActivityNet
-# What looks like such an id and is made of words: Driving_Car, BlowDryHair, video_00012, Movie_00_01.
+# What looks like such an id and is made of words: Driving_Car, BlowDryHair, video_00012,
+# Movie_00_01.
 WORDS = re.compile(r"[A-Za-z]?[a-z]+(?:[_-]?[A-Z]?[a-z]+)*[_-]?\d*|[A-Z]?[a-z]+(?:[_-]\d\d)+")
 # A running number at the end, with the word before it: drive_000, ride-Scene-001, walk part 2, talk
 # (3).
@@ -76,7 +77,8 @@ def recording_of(clip: PurePosixPath, frames: bool) -> str:
 
 
 def is_told(recording: str) -> bool:
-    """Return whether a recording is an upload's id or a group of UCF, which mean the same in every folder.
+    """Return whether a recording is an upload's id or a group of UCF, which mean the same in every
+    folder.
 
     Other names are paths below the root of their source, and mean something there alone.
     """
@@ -85,7 +87,7 @@ def is_told(recording: str) -> bool:
 
 
 def _known(name: str) -> str:
-    """The upload or the recording that a name tells by its form, or ""."""
+    """Return the upload or recording that the form of a name gives, or ""."""
     for pattern in (KINETICS, IN_BRACKETS, UCF):
         match = pattern.fullmatch(name)
         if match:
@@ -95,13 +97,13 @@ def _known(name: str) -> str:
 
 
 def _is_mixed(text: str) -> bool:
-    """Whether eleven characters look drawn by chance and not like words."""
+    """Return whether eleven characters look random and not like words."""
     mixed = (text != text.lower() and text != text.upper()) or re.search("[0-9][A-Za-z]", text)
     return bool(mixed) and not WORDS.fullmatch(text)
 
 
 def _is_one(stem: str) -> bool:
-    """Whether the number in a name tells a recording, and not a part of one."""
+    """Return whether the number in a name is that of a recording, not of a part of one."""
     return bool(CAMERA.fullmatch(stem) or GOPRO.fullmatch(stem) or MOMENT.match(stem))
 
 

@@ -57,12 +57,18 @@ def check_dmc(task: str, video: bool, where: str = "--task") -> None:
     """
     task = canonical(task)
     if task in tasks.REFUSED:
-        raise UserError(f"{task} cannot be learned from pictures, since {tasks.REFUSED[task]}", where, "choose another task")
+        raise UserError(
+            f"{task} cannot be learned from pictures, since {tasks.REFUSED[task]}",
+            where,
+            "choose another task",
+        )
     if task not in tasks.SUITE:
         raise UserError(f"unknown task {task!r}", where, _remedy(task))
     if video and task in tasks.WITHOUT_VIDEO:
         what = f"no video can play behind {task}, since {tasks.WITHOUT_VIDEO[task]}"
-        raise UserError(what, where, "play it with --background.source none, or choose another task")
+        raise UserError(
+            what, where, "play it with --background.source none, or choose another task"
+        )
 
 
 def _remedy(task: str) -> str:

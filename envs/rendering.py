@@ -1,9 +1,10 @@
 """The robot and its mask in one cheap render pass.
 
-The pass has its own MjrContext and MjvScene on the task's model: no antialiasing, shadows, reflections or haze, coarse
-round shapes, and for the robot alone neither sky nor planes. What is drawn is the robot (its depth is below 1), so the
-depth buffer of the same pass is the mask. Pictures are drawn at `SUPERSAMPLE` times their size and averaged: thin
-parts stay visible, and the averaged mask is an alpha, so edges mix robot and video in the right proportion.
+The pass has its own MjrContext and MjvScene on the task's model: no antialiasing, shadows,
+reflections or haze, coarse round shapes, and for the robot alone neither sky nor planes. What is
+drawn is the robot (its depth is below 1), so the depth buffer of the same pass is the mask.
+Pictures are drawn at `SUPERSAMPLE` times their size and averaged: thin parts stay visible, and the
+averaged mask is an alpha, so edges mix robot and video in the right proportion.
 """
 
 import contextlib
@@ -17,8 +18,10 @@ from foreground.envs.simulator import _render, mujoco, no_drawing
 
 SUPERSAMPLE = 2  # drawn pixels per picture pixel, each way
 MAX_SCENE_GEOMS = 1000  # the largest benchmark scene has under 100
-COARSE_MESHES = {"numslices": 10, "numstacks": 6, "numquads": 1}  # 28, 16, 4 in MuJoCo: invisible at 64 pixels
-PLANE_CELLS = 20  # a plane is drawn in at most so many cells from its centre; humanoid's floor asks for 500
+# 28, 16, 4 in MuJoCo: invisible at 64 pixels.
+COARSE_MESHES = {"numslices": 10, "numstacks": 6, "numquads": 1}
+# A plane is drawn in at most so many cells from its centre; humanoid's floor asks for 500.
+PLANE_CELLS = 20
 HIDDEN_GROUP = 5  # MjvOption shows geom groups 0 to 2
 
 
@@ -26,26 +29,32 @@ _of_thread = threading.local()
 
 
 def _gl_context():
-    """dm_control's OpenGL context, one for each thread.
+    """Return dm_control's OpenGL context, one per thread.
 
-    dm_control's own kind, because it keeps a record of what is current: `physics.render` may be called between ours.
+    It is of dm_control's kind, which tracks the current context: `physics.render` may be called in
+    between.
     """
     if not hasattr(_of_thread, "context"):
         try:
-            _of_thread.context = _render.Renderer(16, 16)  # its size is never used: MjrContext has its own framebuffer
+            # Its size is never used: MjrContext has its own framebuffer.
+            _of_thread.context = _render.Renderer(16, 16)
         except (RuntimeError, OSError) as error:
             raise no_drawing() from error
         _of_thread.process = os.getpid()
     if _of_thread.process != os.getpid():
-        raise RuntimeError("OpenGL does not survive a fork: start worker processes with forkserver or spawn")
+        raise RuntimeError(
+            "OpenGL does not survive a fork: start worker processes with forkserver or spawn"
+        )
     return _of_thread.context
 
 
 @contextlib.contextmanager
 def _current(context):
-    """Make a context of dm_control's current, also where another library made its own current in this thread.
+    """Make a context of dm_control's current, also where another library made its own current in
+    this thread.
 
-    dm_control's record of what is current does not know of that, as when an environment of Gymnasium renders.
+    dm_control's record of what is current does not know of that, as when an environment of
+    Gymnasium renders.
     """
     with context.make_current() as calls:
         calls.call(context._platform_make_current)
@@ -73,7 +82,14 @@ class Renderer:
 
     _context = None
 
-    def __init__(self, physics, size: int, camera: "int | mujoco.MjvCamera", keep_floor: bool = False, coarse: bool = True):
+    def __init__(
+        self,
+        physics,
+        size: int,
+        camera: "int | mujoco.MjvCamera",
+        keep_floor: bool = False,
+        coarse: bool = True,
+    ):
         """
         physics     dm_control Physics; the model's visual settings are changed here and put back
         size        height and width of the pictures
@@ -87,7 +103,8 @@ class Renderer:
         self._planes = np.flatnonzero(self._model.geom_type == mujoco.mjtGeom.mjGEOM_PLANE)
         self._keep_floor = keep_floor
         self._options = mujoco.MjvOption()
-        self._options.flags[mujoco.mjtVisFlag.mjVIS_RANGEFINDER] = False  # rays of sensors are no part of the robot
+        # Rays of sensors are no part of the robot.
+        self._options.flags[mujoco.mjtVisFlag.mjVIS_RANGEFINDER] = False
         self._camera = camera if isinstance(camera, mujoco.MjvCamera) else fixed_camera(camera)
         self._viewport = mujoco.MjrRect(0, 0, self._drawn, self._drawn)
         self._rgb = np.empty((self._drawn, self._drawn, 3), np.uint8)
@@ -103,17 +120,21 @@ class Renderer:
             self._scene.flags[getattr(mujoco.mjtRndFlag, f"mjRND_{flag}")] = False
 
     def foreground(self) -> tuple[np.ndarray, np.ndarray]:
-        """The robot over black (H, W, 3) uint8, and its alpha (H, W) uint8: 255 where it covers the whole pixel."""
+        """Return the robot over black (H, W, 3), uint8, and its coverage (H, W), uint8, 255 for a
+        whole pixel.
+        """
         rgb, mask = self.foreground_unfiltered()
         return self._shrink(rgb), self._shrink(mask.view(np.uint8) * np.uint8(255))
 
     def foreground_unfiltered(self) -> tuple[np.ndarray, np.ndarray]:
-        """The same at drawing resolution and bottom row first: (D, D, 3) uint8 and the mask (D, D) bool."""
+        """Return the same at drawing resolution, bottom row first: (D, D, 3) uint8 and the mask (D,
+        D) bool.
+        """
         self._draw(self._depth, sky=False, planes=self._keep_floor)
         return self._rgb, self._depth < 1
 
     def picture(self) -> np.ndarray:
-        """The task's own picture with sky and floor, (H, W, 3) uint8."""
+        """Return the task's own image with sky and floor, (H, W, 3) uint8."""
         self._draw(None, sky=True, planes=True)
         return self._shrink(self._rgb)
 
@@ -127,29 +148,38 @@ class Renderer:
         self.close()
 
     def _draw(self, depth: np.ndarray | None, sky: bool, planes: bool) -> None:
-        """Draws into self._rgb, and into `depth` if it is given; the model is left as it was."""
+        """Draw into self._rgb, and into `depth` where it is given; leave the model unchanged."""
         self._scene.flags[mujoco.mjtRndFlag.mjRND_SKYBOX] = sky
         groups = self._model.geom_group
         shown = groups[self._planes]
         if not planes:
             groups[self._planes] = HIDDEN_GROUP
         mujoco.mjv_updateScene(
-            self._model, self._data, self._options, None, self._camera, mujoco.mjtCatBit.mjCAT_ALL, self._scene
+            self._model,
+            self._data,
+            self._options,
+            None,
+            self._camera,
+            mujoco.mjtCatBit.mjCAT_ALL,
+            self._scene,
         )
         groups[self._planes] = shown
         with _current(self._gl):
-            mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._context)  # another renderer may be bound
+            # Another renderer may be bound.
+            mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._context)
             mujoco.mjr_render(self._viewport, self._scene, self._context)
             mujoco.mjr_readPixels(self._rgb, depth, self._viewport, self._context)
 
     def _shrink(self, drawn: np.ndarray) -> np.ndarray:
-        """Area-averages to the picture's size and puts the top row first (OpenGL's first row is the bottom one)."""
+        """Return an area average at the image's size, top row first (OpenGL's first row is the
+        bottom one).
+        """
         return cv2.flip(cv2.resize(drawn, (self.size, self.size), interpolation=cv2.INTER_AREA), 0)
 
 
 @contextlib.contextmanager
 def _render_settings(model, drawn: int, coarse: bool):
-    """The settings that MjrContext reads while it is made; afterwards the model is again as the task made it."""
+    """Set the visual settings that MjrContext reads when it is made; restore the model later."""
     size, quality = model.vis.global_, model.vis.quality
     wanted = [(size, "offwidth", drawn), (size, "offheight", drawn)]
     wanted += [(quality, "offsamples", 0), (quality, "shadowsize", 0)]
@@ -158,7 +188,9 @@ def _render_settings(model, drawn: int, coarse: bool):
     sizes = model.geom_size.copy()
     if coarse:
         planes = model.geom_type == mujoco.mjtGeom.mjGEOM_PLANE
-        model.geom_size[planes, 2] = np.maximum(sizes[planes, 2], sizes[planes, :2].max(1) / PLANE_CELLS)
+        model.geom_size[planes, 2] = np.maximum(
+            sizes[planes, 2], sizes[planes, :2].max(1) / PLANE_CELLS
+        )
     for group, name, value in wanted:
         setattr(group, name, value)
     try:
@@ -170,15 +202,17 @@ def _render_settings(model, drawn: int, coarse: bool):
 
 
 def composite(foreground: np.ndarray, alpha: np.ndarray, background: np.ndarray) -> np.ndarray:
-    """foreground + (1 - alpha) background, in uint8: (H, W, 3) over black, (H, W), (H, W, 3) -> (H, W, 3)."""
+    """Return foreground + (1 - alpha) background, uint8 (H, W, 3), with foreground over black."""
     uncovered = cv2.cvtColor(cv2.bitwise_not(alpha), cv2.COLOR_GRAY2RGB)
     return cv2.add(foreground, cv2.multiply(background, uncovered, scale=1 / 255))
 
 
 def colour_rule_mask(picture: np.ndarray) -> np.ndarray:
-    """The rule of DBC, RePo, TIA and TPC: background is where blue is strictly above red and green.
+    """Return the rule of DBC, RePo, TIA and TPC: background is where blue exceeds both red and
+    green.
 
-    (H, W, 3) uint8 -> (H, W) bool, True on what the rule keeps. It takes blue parts of robots too.
+    (H, W, 3) uint8 -> (H, W) bool, True on what is kept. The rule also removes blue parts of
+    robots.
     """
     red, green, blue = picture[..., 0], picture[..., 1], picture[..., 2]
     return ~((blue > red) & (blue > green))

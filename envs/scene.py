@@ -1,4 +1,4 @@
-"""What is seen of a simulation: the robot before a video, or the task's own picture."""
+"""What is drawn of a simulation: the robot in front of a video, or the task's own image."""
 
 import cv2
 import numpy as np

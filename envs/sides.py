@@ -1,4 +1,4 @@
-"""Which side the folders name: train/ and test/, and pairs such as videos_train/ and videos_val/."""
+"""Which side folders name: train/ and test/, and pairs such as videos_train/ and videos_val/."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -23,9 +23,11 @@ Folders = tuple[str, ...]  # the names of the folders that a clip is in, from th
 def sides_of(clips: Sequence[Folders], root) -> tuple[list[str], list[str]]:
     """Return the side of each clip ("train", "heldout", "test", ... or ""), and unused folders.
 
-    A folder whose whole name is that of a side counts by itself. A folder that has such a word in
-    its name (k400_train) counts if a folder beside it names the other side. Unused folders have
-    such a word, and no partner. Raise UserError where it is not clear which folders are partners.
+    A folder whose whole name is that of a side counts by itself. A folder with such a word in its
+    name (k400_train) counts if a sibling names the other side. Unused folders have such a word, and
+    no partner.
+
+    Raises: UserError where it is not clear which folders are partners.
     """
     beside: dict[Folders, dict[str, None]] = {}
     for folders in clips:
@@ -61,7 +63,11 @@ def _pair(parent: Folders, names: list[str], root) -> tuple[dict[str, str], list
         return whole, list(parts)
     rests = {rest for _, rest in parts.values()} | {() for _ in whole}
     alike = len(rests) == 1 or len(whole) + len(parts) == len(names)
-    if len(set(every)) < len(every) or any(len(found) > 1 for found, _ in parts.values()) or not alike:
+    if (
+        len(set(every)) < len(every)
+        or any(len(found) > 1 for found, _ in parts.values())
+        or not alike
+    ):
         raise _unclear([PurePosixPath(*parent, name).as_posix() for name in [*whole, *parts]], root)
     return {**whole, **{name: found[0] for name, (found, _) in parts.items()}}, []
 

@@ -1,4 +1,4 @@
-"""A MuJoCo simulation within an environment of others: evaluation reads it, and a video may play
+"""The MuJoCo simulation of an environment of others: evaluation reads it, and a video may play
 behind it.
 """
 
@@ -16,7 +16,7 @@ from foreground.errors import UserError
 
 
 class Simulation(NamedTuple):
-    """What `physics` is for evaluation (offers.py)."""
+    """The `physics` of an environment for evaluation (offers.py)."""
 
     model: mujoco.MjModel
     data: mujoco.MjData
@@ -27,7 +27,7 @@ class Simulation(NamedTuple):
 
 
 def simulation_of(env: gymnasium.Env) -> Simulation | None:
-    """Return the MuJoCo model and data of an environment, where it has them as `model` and `data`."""
+    """Return the MuJoCo `model` and `data` of an environment, None where it has none."""
     inner = env.unwrapped
     model, data = getattr(inner, "model", None), getattr(inner, "data", None)
     known = isinstance(model, mujoco.MjModel) and isinstance(data, mujoco.MjData)
@@ -35,25 +35,33 @@ def simulation_of(env: gymnasium.Env) -> Simulation | None:
 
 
 class Stage:
-    """Draws a simulation with its robot and objects before a video, or with its own sky and floor.
+    """Draws a simulation: its robot and objects in front of a video, or with its own sky and floor.
 
     background   None: its own sky and floor
     mask         what the video replaces
     """
 
-    def __init__(self, env: gymnasium.Env, task: str, size: int, background: Background | None, mask: str):
+    def __init__(
+        self, env: gymnasium.Env, task: str, size: int, background: Background | None, mask: str
+    ):
         """Raise UserError where the environment has no simulation that can be reached."""
         simulation = simulation_of(env)
         if simulation is None:
-            what = f"no video can play behind {task}, since nothing tells its robot from the rest of the picture"
-            raise UserError(what, "--background.source", "leave it out: it needs a MuJoCo `model` and `data`")
+            what = (
+                f"no video can play behind {task}, since nothing tells its robot from the rest "
+                "of the picture"
+            )
+            raise UserError(
+                what, "--background.source", "leave it out: it needs a MuJoCo `model` and `data`"
+            )
         self.background, self._mask = background, mask
         self._env, self._simulation, self._size = env, simulation, size
         self._renderer: Renderer | None = None
 
     def picture(self) -> np.ndarray:
-        """Return what is seen now, uint8 (size, size, 3)."""
-        if self._renderer is None:  # only now: a free camera looks at where things are after the first reset
+        """Return the current image, uint8 (size, size, 3)."""
+        # Only now: a free camera looks at the positions after the first reset.
+        if self._renderer is None:
             model, data = (SimpleNamespace(ptr=part) for part in self._simulation)
             camera = camera_of(self._env, self._simulation)
             pointers = SimpleNamespace(model=model, data=data)

@@ -1,9 +1,9 @@
-"""dm_control's soccer with teams of several sizes, as the rows that a policy over sets of agents learns from.
+"""dm_control's soccer with teams of several sizes, as rows for a policy over sets of agents.
 
-The same call as `treasure.Treasures`: every player of every match is a row, what it is and the others as slots, absent ones
-zero, so that one policy plays for all. BoxHead players, who roll, turn and kick; 0.025 s a step. A check that the latent
-policy's interface carries a game of real physics (tests/test_soccer.py); no results are claimed here. Source of the game: Liu
-et al., arXiv 1902.07151.
+Its interface is that of `treasure.Treasures`: every player of every match is a row, with itself and
+the others as slots, absent ones zero, so that one policy plays for all. Players are BoxHeads, which
+roll, turn and kick; a step is 0.025 s. It checks that the interface carries a game of real physics
+(tests/test_soccer.py); no results are claimed. Source of the game: Liu et al., arXiv 1902.07151.
 
 Shapes: N rows (players of all matches), F numbers of a row, A action, D descriptor.
 """
@@ -33,45 +33,68 @@ METRE, SPEED = 20.0, 5.0  # lengths and velocities are divided by these
 
 
 def game_of(players: int) -> Game:
-    """The game with so many players a team; its descriptor is the logarithm of the number, 0 for 1 and 1 for `MOST`.
+    """Return the game with `players` per team; its descriptor is the log of their number, 0 for 1,
+    1 for `MOST`.
 
-    Errors: UserError for a number that there are no slots for.
+    Raises: UserError for a number without slots.
     """
     if not 1 <= players <= MOST:
-        raise UserError(f"{players} players a team are outside of the family's range", "players", f"choose 1 to {MOST}")
+        raise UserError(
+            f"{players} players a team are outside of the family's range",
+            "players",
+            f"choose 1 to {MOST}",
+        )
     return Game(f"players={players}", (float(np.log(players) / np.log(MOST)),), (float(players),))
 
 
 class Soccer:
-    """`copies` matches of each team size side by side. Home players stand first in a match, then away; goals go on."""
+    """`copies` matches of each team size; home players come first in a match, then away.
+
+    Goals do not end it.
+    """
 
     def __init__(self, games: tuple[int, ...], copies: int, time_limit: float = 45.0):
         """time_limit   seconds of a match; steps past it raise"""
         from dm_control.locomotion import soccer  # heavy
 
         self.games = [game_of(players) for players in games]
-        self.matches = [soccer.load(players, time_limit, terminate_on_goal=False) for players in games for _ in range(copies)]
+        self.matches = [
+            soccer.load(players, time_limit, terminate_on_goal=False)
+            for players in games
+            for _ in range(copies)
+        ]
         counts = [2 * players for players in games for _ in range(copies)]
         self.copy = np.repeat(np.arange(len(counts)), counts)  # (N,), which match a row is of
-        self.descriptor = np.array([self.games[index // copies].descriptor for index in self.copy], np.float32)  # (N, D)
+        # (N, D)
+        self.descriptor = np.array(
+            [self.games[index // copies].descriptor for index in self.copy], np.float32
+        )
 
     def __len__(self) -> int:
-        """N, players over all matches."""
+        """Return N, the number of players of all matches."""
         return len(self.copy)
 
     def reset(self, seed: int) -> np.ndarray:
-        """(N, F)."""
-        for match, source in zip(self.matches, np.random.SeedSequence(seed).spawn(len(self.matches))):
+        """Return the rows of new matches, (N, F)."""
+        for match, source in zip(
+            self.matches, np.random.SeedSequence(seed).spawn(len(self.matches))
+        ):
             match.random_state.seed(source.generate_state(4))
         return self._rows([match.reset() for match in self.matches])
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Actions (N, A), clipped to [-1, 1] -> features (N, F), rewards (N,), and what to learn from, here the same (N,).
+        """Take actions (N, A), clipped to [-1, 1]; return features (N, F), rewards (N,) and
+        learning rewards (N,).
 
-        A goal pays 1 to every player of the team and -1 to every other. Errors: RuntimeError after the end of a match.
+        The last two are equal here. A goal pays 1 to every player of the team and -1 to every
+        other.
+
+        Raises: RuntimeError after the end of a match.
         """
         action = np.clip(action, -1, 1)
-        moments = [match.step(list(action[self.copy == index])) for index, match in enumerate(self.matches)]
+        moments = [
+            match.step(list(action[self.copy == index])) for index, match in enumerate(self.matches)
+        ]
         if any(moment.first() for moment in moments):
             raise RuntimeError("a match is over: reset comes first")
         reward = np.concatenate([np.stack(moment.reward) for moment in moments]).astype(np.float32)
@@ -82,15 +105,21 @@ class Soccer:
 
 
 def row(seen: dict[str, np.ndarray]) -> np.ndarray:
-    """What one player is told, (F,)."""
+    """Return the observation of one player, (F,)."""
     body = [seen[name].ravel() for name in BODY]
-    own = np.concatenate([*body[:2], body[2] / 10, *body[3:], *(_scaled(name, seen) for name in SEEN)])
+    own = np.concatenate(
+        [*body[:2], body[2] / 10, *body[3:], *(_scaled(name, seen) for name in SEEN)]
+    )
     slots = np.zeros((SLOTS, SLOT))
     for index in range(SLOTS):
         mate = index < MOST - 1
         who = f"teammate_{index}" if mate else f"opponent_{index - MOST + 1}"
         if f"{who}_ego_position" in seen:
-            slots[index] = [1, mate, *np.concatenate([_scaled(f"{who}_{name}", seen) for name in OTHER])]
+            slots[index] = [
+                1,
+                mate,
+                *np.concatenate([_scaled(f"{who}_{name}", seen) for name in OTHER]),
+            ]
     return np.concatenate([own, slots.ravel()]).astype(np.float32)
 
 

@@ -14,11 +14,12 @@ SOURCE_KEYS = {"source", "root", "clips", "left_out"}
 class Clip(NamedTuple):
     """One clip that plays.
 
-    path       below the root of its source, with "/"; of a shot, its file and frames ("a.mp4[0:30]")
+    path       below the root of its source, with "/"; of a shot, its file and frames
+               ("a.mp4[0:30]")
     frames     how many of its frames play
     recording  clips of one recording are parts of one video, and are never on two sides
     sha256     of the file's bytes, or of the pictures of a frame folder; of a made clip, of what it
-    is made by
+               is made by
     """
 
     path: str

@@ -28,8 +28,12 @@ def load_module(name: str) -> None:
     try:
         importlib.import_module(name)
     except Exception as error:  # a module of others may raise anything
-        what = f"the module {name!r} cannot be imported ({type(error).__name__}: {str(error)[:200]})"
-        raise UserError(what, "--env_module", "install it, or start from the folder that it lies in") from error
+        what = (
+            f"the module {name!r} cannot be imported ({type(error).__name__}: {str(error)[:200]})"
+        )
+        raise UserError(
+            what, "--env_module", "install it, or start from the folder that it lies in"
+        ) from error
 
 
 def spec_of(task: str, module: str) -> EnvSpec:
@@ -40,8 +44,14 @@ def spec_of(task: str, module: str) -> EnvSpec:
         return gymnasium.spec(name)
     except (gymnasium.error.Error, ImportError, ValueError) as error:
         close = difflib.get_close_matches(name, list(gymnasium.registry), n=1, cutoff=NEAR)
-        meant = f"did you mean gymnasium:{close[0]}?" if close else "name the module that registers it with --env_module"
-        raise UserError(f"Gymnasium cannot find the environment {name!r}", "--task", meant) from error
+        meant = (
+            f"did you mean gymnasium:{close[0]}?"
+            if close
+            else "name the module that registers it with --env_module"
+        )
+        raise UserError(
+            f"Gymnasium cannot find the environment {name!r}", "--task", meant
+        ) from error
 
 
 def time_limit_of(task: str, module: str, arguments: dict[str, str]) -> int | None:
@@ -50,9 +60,15 @@ def time_limit_of(task: str, module: str, arguments: dict[str, str]) -> int | No
     Raise UserError as `spec_of`, and for a limit that is no whole number.
     """
     spec = spec_of(task, module)
-    limit = literal(arguments["max_episode_steps"]) if "max_episode_steps" in arguments else spec.max_episode_steps
+    limit = (
+        literal(arguments["max_episode_steps"])
+        if "max_episode_steps" in arguments
+        else spec.max_episode_steps
+    )
     if limit is not None and not (isinstance(limit, int) and limit > 0):
-        raise UserError(f"max_episode_steps is {limit}", "--env_arguments", "give a whole number of steps")
+        raise UserError(
+            f"max_episode_steps is {limit}", "--env_arguments", "give a whole number of steps"
+        )
     return limit
 
 

@@ -69,7 +69,7 @@ def _sum_of_file(path: Path) -> str:
 
 
 def _sum_of_all(files: list[Path]) -> str:
-    """The SHA-256 of the sums of the files, one after another."""
+    """Return the SHA-256 of the concatenated sums of the files."""
     digest = hashlib.sha256()
     for path in files:
         digest.update(bytes.fromhex(_sum_of_file(path)))
@@ -77,7 +77,7 @@ def _sum_of_all(files: list[Path]) -> str:
 
 
 def _read(path: Path) -> dict[str, list[str]]:
-    """What is in the file of sums, as far as it is as `Sums.keep` writes it."""
+    """Return the entries of the file of sums that have the form of `Sums.keep`."""
     try:
         known = json.loads(cache.read_own(path, MAX_BYTES))
     except (OSError, ValueError, RecursionError):

@@ -52,7 +52,11 @@ def decode(clip: Path, size: int, note: Callable[[], object] = _nothing) -> Iter
     """
     deadline = Deadline(MAX_SECONDS, clip)
     is_folder = clip.is_dir()
-    frames = pictures(clip, MAX_CLIP_FRAMES + 1, deadline) if is_folder else _video_frames(clip, deadline)
+    frames = (
+        pictures(clip, MAX_CLIP_FRAMES + 1, deadline)
+        if is_folder
+        else _video_frames(clip, deadline)
+    )
     count, pixels = 0, 0
     for frame in frames:
         if count >= MAX_CLIP_FRAMES or (pixels >= MAX_CLIP_PIXELS and count >= MIN_FRAMES):
@@ -151,21 +155,26 @@ def _opened(path: Path):
             start = file.read(64)
         if starts_like_a_video(start[:16]):
             raise Damaged("damaged: its beginning cannot be read", path, REMOVE) from error
-        if text := _as_text(start):  # a web page that says why there was no video, a pointer of git-lfs
+        # A web page that says why there was no video, a pointer of git-lfs.
+        if text := _as_text(start):
             what = f"a text, and not a video (it begins {text!r})"
-            raise Damaged(what, path, "download the video again, or remove it from the folder") from error
+            raise Damaged(
+                what, path, "download the video again, or remove it from the folder"
+            ) from error
         raise Damaged("not a video", path, "remove it from the folder") from error
 
 
 def _as_text(start: bytes) -> str:
     """Return the first words of a text, or "" for other bytes."""
     text = start.decode(errors="ignore")
-    is_text = len(text.encode()) > len(start) - 4 and all(letter.isprintable() or letter.isspace() for letter in text)
+    is_text = len(text.encode()) > len(start) - 4 and all(
+        letter.isprintable() or letter.isspace() for letter in text
+    )
     return " ".join(text.split())[:40] if is_text else ""
 
 
 def _video_stream(container, path: Path):
-    """The video of a container, which is not the picture on the cover of its sound."""
+    """Return the video stream of a container, not the cover image of its sound."""
     covers = av.stream.Disposition.attached_pic
     streams = [stream for stream in container.streams.video if not stream.disposition & covers]
     if not streams:

@@ -1,4 +1,6 @@
-"""Environments in processes of their own: one that dies, hangs or fails is noticed, named and replaced."""
+"""Environments in separate processes; one that dies, hangs or fails is detected, named and
+replaced.
+"""
 
 import contextlib
 import functools
@@ -14,22 +16,29 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode
 from foreground.envs.offers import Snapshotable, offered
 from foreground.errors import UserError, WorkerLost, say
 
-PATIENCE = 60.0  # seconds for a step or a reset of all; software rendering on a busy machine takes a second at most
-STARTING = 120.0  # seconds for a process to start, with its imports
-MOST_IN_A_ROW = 3  # losses without a step between them, or failures without a thousand: then it is no accident
+# Seconds for a step or a reset of all; software rendering on a busy machine takes a second at most.
+PATIENCE = 60.0
+STARTING = 120.0  # seconds for a process to start, including its imports
+# Losses without a step between them, or failures within a thousand steps, before an error.
+MOST_IN_A_ROW = 3
 
 
 def name_of(number: int) -> str:
-    """Return the name of a signal; those of real time have none of their own."""
+    """Return the name of a signal; real-time signals have none and are named by their offset."""
     with contextlib.suppress(ValueError):
         return signal.Signals(number).name
-    return f"SIGRTMIN+{number - signal.SIGRTMIN}" if number > signal.SIGRTMIN else f"signal {number}"
+    return (
+        f"SIGRTMIN+{number - signal.SIGRTMIN}" if number > signal.SIGRTMIN else f"signal {number}"
+    )
 
 
 class Guarded(gymnasium.Wrapper):
-    """What an environment raises, in words: not every exception can leave a process, and one that cannot is waited for.
+    """Turns what an environment raises into a sentence: some exceptions cannot be sent between
+    processes.
 
-    Every environment has a `snapshot` here; it is None where the environment offers none (offers.py).
+    Every environment has a `snapshot` here; it is None where the environment offers none
+    (offers.py).
+
     failed   makes the exception of a sentence
     """
 
@@ -66,26 +75,29 @@ class Guarded(gymnasium.Wrapper):
 
 
 def broken(sentence: str) -> UserError:
-    """Of an environment that failed: the line for the user, with exit code 5."""
+    """Return the error for an environment that failed, with exit code 5."""
     if sentence.startswith("error: "):  # one of ours, with its remedy
         return UserError(*sentence.removeprefix("error: ").split(": ", 2), 5)
     return UserError(
-        f"an environment failed ({sentence})", "its step or reset", "the same command goes on; --debug shows where", 5
+        f"an environment failed ({sentence})",
+        "its step or reset",
+        "the same command goes on; --debug shows where",
+        5,
     )
 
 
 def in_process(maker: Callable[[], gymnasium.Env]) -> gymnasium.Env:
-    """The environment for this process: what it raises is the line for the user."""
+    """Return an environment for this process, with its exceptions as error lines."""
     return Guarded(maker(), broken)
 
 
 def guarded(maker: Callable[[], gymnasium.Env]) -> gymnasium.Env:
-    """The environment, made in its process."""
+    """Return an environment in its process."""
     return Guarded(maker())
 
 
 class Patient:
-    """The end of a pipe that does not wait for ever. Errors: multiprocessing.TimeoutError."""
+    """The end of a pipe with a time limit. Raises multiprocessing.TimeoutError."""
 
     def __init__(self, pipe, patience: float):
         self._pipe, self.patience, self.late = pipe, patience, False
@@ -101,7 +113,7 @@ class Patient:
 
 
 class Processes(AsyncVectorEnv):
-    """gymnasium's, which waits for ever for a process that does not start or does not take an attribute."""
+    """gymnasium's vector environment, with a time limit for starting and for setting attributes."""
 
     def __init__(self, makers: list[Callable[[], gymnasium.Env]]):
         # Never fork: a forked process hangs in the GL context that it inherits.
@@ -110,58 +122,81 @@ class Processes(AsyncVectorEnv):
     def _check_spaces(self) -> None:
         self.parent_pipes = [Patient(pipe, STARTING) for pipe in self.parent_pipes]
         with contextlib.ExitStack() as failing:
-            failing.callback(self.end)  # nobody else has a hand on them yet, and Ctrl-C ends them, too
+            failing.callback(self.end)  # nothing else ends them yet, also at Ctrl-C
             super()._check_spaces()
             failing.pop_all()
 
     def end(self) -> None:
         """End all processes."""
         for process in self.processes:
-            process.kill()  # a stopped one hears nothing less
+            process.kill()  # SIGKILL also ends a stopped one
             process.join()
         for pipe in self.parent_pipes:
             if pipe is not None:
                 pipe.close()
-        self.closed = True  # so that it does not try to say good-bye
+        self.closed = True  # so that AsyncVectorEnv does not close them again
 
 
 class Workers:
-    """N environments, a process each, with what a rollout needs of gymnasium's vector environment.
+    """N environments in a process each, with the part of gymnasium's vector environment that a
+    rollout needs.
 
-    A finished one is reset by its next step (`AutoresetMode.NEXT_STEP`). When a process is lost all of them are started anew,
-    since the others may be in the middle of an answer.
+    A finished one is reset by its next step (`AutoresetMode.NEXT_STEP`). When a process is lost all
+    are restarted, since the others may be in the middle of an answer.
     """
 
-    def __init__(self, makers: list[Callable[[], gymnasium.Env]], patience: float = PATIENCE, calm: int = 1000):
+    def __init__(
+        self,
+        makers: list[Callable[[], gymnasium.Env]],
+        patience: float = PATIENCE,
+        calm: int = 1000,
+    ):
+        """patience   seconds for an answer
+        calm       steps after which a failure of an environment is forgotten; a lost process is
+                   after one
         """
-        patience   seconds for an answer
-        calm       steps after which a failure of an environment is forgotten; a lost process is after one
-        """
-        self.makers, self.patience, self.calm = [functools.partial(guarded, maker) for maker in makers], patience, calm
+        self.makers, self.patience, self.calm = (
+            [functools.partial(guarded, maker) for maker in makers],
+            patience,
+            calm,
+        )
         self.lost = 0  # so far
         self._in_a_row, self._needed, self._steps = 0, 0, 0
         self._start()
 
     def _start(self) -> None:
-        """Errors: UserError with exit code 5 when they do not start."""
+        """Start the processes. Raise UserError with exit code 5 when they do not start."""
         for tries_left in (2, 1, 0):
             try:
                 self.envs = Processes(self.makers)
                 break
-            except (EOFError, ConnectionError, multiprocessing.TimeoutError) as error:  # one was lost while it started
+            except (
+                EOFError,
+                ConnectionError,
+                multiprocessing.TimeoutError,
+            ) as error:  # one was lost while it started
                 if not tries_left:
                     what = f"a process of an environment does not start ({type(error).__name__})"
                     raise UserError(
-                        what, "environment processes", "look at what it says with --environment.num_envs 1", 5
+                        what,
+                        "environment processes",
+                        "look at what it says with --environment.num_envs 1",
+                        5,
                     ) from error
         for pipe in self.envs.parent_pipes:
             pipe.patience = self.patience
         self.num_envs, self.metadata = self.envs.num_envs, self.envs.metadata
-        self.single_action_space, self.action_space = self.envs.single_action_space, self.envs.action_space
+        self.single_action_space, self.action_space = (
+            self.envs.single_action_space,
+            self.envs.action_space,
+        )
         self.single_observation_space = self.envs.single_observation_space
 
     def reset(self, seed: int) -> tuple[np.ndarray, dict]:
-        """Errors: UserError with exit code 5 when processes are lost again and again."""
+        """Reset all environments.
+
+        Raise UserError with exit code 5 when processes are lost repeatedly.
+        """
         while True:
             try:
                 self.envs.reset_async(seed=seed)
@@ -169,8 +204,13 @@ class Workers:
             except Exception as error:
                 self._replace(error)
 
-    def step(self, action: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict]:
-        """Errors: WorkerLost; UserError with exit code 5 when that happens again and again."""
+    def step(
+        self, action: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict]:
+        """Step all environments.
+
+        Raises: WorkerLost; UserError with exit code 5 when that happens repeatedly.
+        """
         try:
             self.envs.step_async(action)
             answer = self.envs.step_wait(timeout=self.patience)
@@ -183,7 +223,7 @@ class Workers:
         return answer
 
     def get_attr(self, name: str) -> tuple:
-        """Of each environment. Errors: as `step`."""
+        """Return an attribute of each environment. Raise as `step` does."""
         try:
             self.envs.call_async(name)
             return self.envs.call_wait(timeout=self.patience)
@@ -192,7 +232,10 @@ class Workers:
             raise WorkerLost(str(error)) from error
 
     def set_attr(self, name: str, values: list) -> None:
-        """One of each environment. Errors: as `step`; ValueError when an environment refuses it."""
+        """Set an attribute of each environment.
+
+        Raises: as `step`; ValueError when an environment refuses it.
+        """
         try:
             self.envs.set_attr(name, values)
         except ValueError:
@@ -208,7 +251,7 @@ class Workers:
         self.envs.end()
 
     def _replace(self, error: Exception) -> None:
-        """Say which process was lost, and why, and start all of them anew."""
+        """Report which process was lost, and why, and restart all of them."""
         what, failed = self._named(error), isinstance(error, RuntimeError)
         self.lost, self._in_a_row = self.lost + 1, self._in_a_row + 1
         self._needed, self._steps = self.calm if failed else 1, 0
@@ -217,21 +260,27 @@ class Workers:
             raise broken(str(error)) from error
         if self._in_a_row > MOST_IN_A_ROW:
             remedy = "look at what it says with --environment.num_envs 1"
-            raise UserError(f"{what}, {self._in_a_row} times in a row", "environment processes", remedy, 5) from error
+            raise UserError(
+                f"{what}, {self._in_a_row} times in a row", "environment processes", remedy, 5
+            ) from error
         say(f"warning: {what}; all are started anew, with new episodes")
         self._start()
 
     def _named(self, error: Exception) -> str:
-        """Which environment, and what happened to it."""
+        """Return which environment was lost, and how."""
         if isinstance(error, multiprocessing.TimeoutError):
             pipes = list(enumerate(self.envs.parent_pipes))
-            late = [index for index, pipe in pipes if pipe.late] or [index for index, pipe in pipes if not pipe.poll()]
+            late = [index for index, pipe in pipes if pipe.late] or [
+                index for index, pipe in pipes if not pipe.poll()
+            ]
             names = ", ".join(map(str, late)) or "?"
-            return f"the process of environment {names} gave no answer for {self.patience:g} seconds"
+            return (
+                f"the process of environment {names} gave no answer for {self.patience:g} seconds"
+            )
         if not isinstance(error, EOFError | ConnectionError):
             return f"an environment failed ({error})"
         for index, process in enumerate(self.envs.processes):
-            process.join(0.2)  # one that was killed this moment
+            process.join(0.2)  # it may just have been killed
             if process.exitcode is not None:
                 code = process.exitcode
                 how = f"was killed ({name_of(-code)})" if code < 0 else f"ended with code {code}"

@@ -1,11 +1,16 @@
-"""Every estimate of `world_models/information.py` against mutual information that is known: ``python -m benchmarks.bounds``.
+"""Estimates of `world_models/information.py` against known mutual information.
 
-Trains each with small encoders on fresh correlated Gaussians, and on 8,000 samples of six non-Gaussian tasks of the
-package benchmark-mi (benchmarks/data, exported by export_bmi.py); scores it on samples that it has not seen, in blocks of
-512 as in training. Prints the table in Markdown, draws --plot FILE, ends with one JSON line. NCE and NWJ are in nats.
-Wasserstein is a distance; beside it stands W2 between the joint and the product, which no 1-Lipschitz critic may exceed.
-Redundancy reduction and reconstruction are losses; from what they reach, the correlation and the share of variance
-explained, follow the nats that Gaussians of that correlation would have ("implied").
+    python -m benchmarks.bounds
+
+Trains each with small encoders on fresh correlated Gaussians, and on 8,000 samples of six
+non-Gaussian tasks of the package benchmark-mi (benchmarks/data, exported by export_bmi.py). Scores
+it on unseen samples, in blocks of 512 as in training. Prints the table in Markdown, draws --plot
+FILE, and ends with one JSON line.
+
+NCE and NWJ are in nats. Wasserstein is a distance; the table also has W2 between joint and product,
+which no 1-Lipschitz critic may exceed. Redundancy reduction and reconstruction are losses. From
+their correlation or explained variance follow the nats of Gaussians with that correlation
+("implied").
 """
 
 import argparse
@@ -30,7 +35,7 @@ from foreground.world_models.information import BOUNDS, ContrastiveConfig, nce, 
 
 ROOT = Path(__file__).parents[1]
 
-BLOCK = 512  # pairs that are told apart, as in a batch of 16x32
+BLOCK = 512  # pairs per block, as in a batch of 16x32
 NATS = (0.5, 1.0, 2.0, 4.0, 6.0, 8.0, 10.0)
 SAMPLES = ROOT / "benchmarks/data/mutual_information.npz"
 IN_NATS, IMPLIED = ("nce", "nwj"), ("redundancy_reduction", "reconstruction")
@@ -49,7 +54,7 @@ class Task:
 
 
 def gaussian(dimension: int, nats: float) -> Task:
-    """Coordinates correlated in pairs: I = - d/2 ln(1 - rho^2)."""
+    """Return coordinates correlated in pairs: I = - d/2 ln(1 - rho^2)."""
     rho = math.sqrt(1 - math.exp(-2 * nats / dimension))
 
     def draw(number: int) -> Pair:
@@ -60,10 +65,15 @@ def gaussian(dimension: int, nats: float) -> Task:
 
 
 def exported() -> list[Task]:
-    """The tasks of benchmark-mi, columns standardised (no bound's optimum depends on units)."""
+    """Return the tasks of benchmark-mi with standardised columns: no optimum of a bound depends on
+    units.
+    """
     tasks, columns = [], np.load(SAMPLES)
     for name in dict.fromkeys(key.split(".")[0] for key in columns):
-        pair = [torch.from_numpy(columns[f"{name}.{side}"].astype(np.float32)) for side in ("left", "right")]
+        pair = [
+            torch.from_numpy(columns[f"{name}.{side}"].astype(np.float32))
+            for side in ("left", "right")
+        ]
         pair = [(x - x.mean(0)) / x.std(0) for x in pair]
 
         def draw(number: int, rows: slice, pair=pair) -> Pair:
@@ -78,13 +88,23 @@ def exported() -> list[Task]:
 
 
 def encoder(inputs: int, outputs: int) -> nn.Sequential:
-    """(N, inputs) -> (N, outputs). No layer norm, which would take the size of a single coordinate away."""
+    """Return a network (N, inputs) -> (N, outputs) without layer norm, which would remove the scale
+    of a single coordinate.
+    """
     units = 128
-    return nn.Sequential(nn.Linear(inputs, units), nn.SiLU(), nn.Linear(units, units), nn.SiLU(), nn.Linear(units, outputs))
+    return nn.Sequential(
+        nn.Linear(inputs, units),
+        nn.SiLU(),
+        nn.Linear(units, units),
+        nn.SiLU(),
+        nn.Linear(units, outputs),
+    )
 
 
 class Encoded(nn.Module):
-    """An estimate behind encoders of left and right (N, X), (N, Y), as images have one in the world model."""
+    """An estimate behind encoders of left and right (N, X), (N, Y), as images have one in the world
+    model.
+    """
 
     def __init__(self, name: str, left: int, right: int):
         super().__init__()
@@ -92,13 +112,18 @@ class Encoded(nn.Module):
         features = 64
         self.left: nn.Module = encoder(left, features)
         self.right: nn.Module = encoder(right, features)
-        if name == "wasserstein":  # Lipschitz in what it is given, so it is given x and y themselves
+        # Lipschitz in what it is given, so it is given x and y themselves.
+        if name == "wasserstein":
             self.left = self.right = nn.Identity()
             self.bound = BOUNDS[name](left, right, ContrastiveConfig(estimator=name))
         elif name == "reconstruction":  # right itself, as an image of one row of pixels
             self.left, self.right = nn.Identity(), AsImage()
-            self.bound = Decoded(nn.Sequential(encoder(left, right), nn.Unflatten(-1, (1, right, 1))))
-        elif name == "redundancy_reduction":  # right is a target and has no gradient, so it is right itself
+            self.bound = Decoded(
+                nn.Sequential(encoder(left, right), nn.Unflatten(-1, (1, right, 1)))
+            )
+        elif (
+            name == "redundancy_reduction"
+        ):  # right is a target and has no gradient, so it is right itself
             self.right = nn.Identity()
             self.bound = BOUNDS[name](features, right, ContrastiveConfig(estimator=name))
         else:
@@ -139,7 +164,7 @@ def train(model: Encoded, task: Task, steps: int) -> None:
 
 @torch.no_grad()
 def score(model: Encoded, task: Task, blocks: int = 20) -> tuple[float, float | None]:
-    """(value of the estimate, nats that it states or implies) on unseen samples."""
+    """Return the value of the estimate, and its (implied) nats, on unseen samples."""
     model.eval()
     value = float(torch.stack([model(*task.test(BLOCK))[0].mean() for _ in range(blocks)]).mean())
     if model.name in IN_NATS:
@@ -150,7 +175,9 @@ def score(model: Encoded, task: Task, blocks: int = 20) -> tuple[float, float | 
 
 
 def explained(model: Encoded, left: Tensor, right: Tensor) -> Tensor:
-    """Share of the variance of each coordinate of right that left explains, (Y,), within [0, 1)."""
+    """Return the share of the variance of each coordinate of right that left explains, (Y,), within
+    [0, 1).
+    """
     if model.name == "reconstruction":
         target = model.right(right).float().flatten(1) / 255 - 0.5
         error = (model.bound.decoder(left).flatten(1) - target).square().mean(0)
@@ -162,23 +189,27 @@ def explained(model: Encoded, left: Tensor, right: Tensor) -> Tensor:
 
 @torch.no_grad()
 def exact_nce(task: Task, blocks: int = 20) -> float:
-    """NCE of the log density ratio itself: what a perfect critic says at this block size."""
+    """Return NCE of the true log density ratio: a perfect critic at this block size."""
     rho, values = task.correlation, []
     for _ in range(blocks):
         left, right = (x.double() for x in task.test(BLOCK))
-        ratio = 2 * rho * left @ right.T - rho**2 * (left.square().sum(-1)[:, None] + right.square().sum(-1)[None])
+        ratio = 2 * rho * left @ right.T - rho**2 * (
+            left.square().sum(-1)[:, None] + right.square().sum(-1)[None]
+        )
         values.append(nce(ratio / (2 * (1 - rho**2))).mean())
     return float(torch.stack(values).mean())
 
 
 def limit(task: Task, dimension: int) -> float:
-    """W2 between the joint and the product of correlated Gaussians, in closed form; never below W1."""
+    """Return W2 between joint and product of correlated Gaussians, in closed form; it is at least
+    W1.
+    """
     rho = task.correlation
     return math.sqrt(dimension * ((math.sqrt(1 + rho) - 1) ** 2 + (math.sqrt(1 - rho) - 1) ** 2))
 
 
 def measure(task: Task, names: list[str], steps: int) -> dict:
-    """A row of the table."""
+    """Return a row of the table."""
     left, right = (x.shape[-1] for x in task.test(2))
     row: dict = {"task": task.name, "nats": round(task.nats, 3)}
     if task.correlation is not None:
@@ -189,22 +220,38 @@ def measure(task: Task, names: list[str], steps: int) -> dict:
         train(model, task, steps)
         value, nats = score(model, task)
         row[name] = value if nats is None else nats
-    return {key: round(value, 3) if isinstance(value, float) else value for key, value in row.items()}
+    return {
+        key: round(value, 3) if isinstance(value, float) else value for key, value in row.items()
+    }
 
 
 def markdown(rows: list[dict], names: list[str]) -> str:
     heads = ["task", "nats", "exact_nce", *names, "w2"]
-    titles = {"exact_nce": "NCE, perfect critic", "nce": "NCE", "nwj": "NWJ", "wasserstein": "Wasserstein (distance)"}
-    titles |= {name: name.replace("_", " ") + " (implied)" for name in IMPLIED} | {"w2": "W2 (distance)"}
-    lines = ["| " + " | ".join(titles.get(head, head) for head in heads) + " |", "|---" * len(heads) + "|"]
+    titles = {
+        "exact_nce": "NCE, perfect critic",
+        "nce": "NCE",
+        "nwj": "NWJ",
+        "wasserstein": "Wasserstein (distance)",
+    }
+    titles |= {name: name.replace("_", " ") + " (implied)" for name in IMPLIED} | {
+        "w2": "W2 (distance)"
+    }
+    lines = [
+        "| " + " | ".join(titles.get(head, head) for head in heads) + " |",
+        "|---" * len(heads) + "|",
+    ]
     for row in rows:
         cells = [row.get(head, "") for head in heads]
-        lines.append("| " + " | ".join(f"{cell:.2f}" if isinstance(cell, float) else str(cell) for cell in cells) + " |")
+        lines.append(
+            "| "
+            + " | ".join(f"{cell:.2f}" if isinstance(cell, float) else str(cell) for cell in cells)
+            + " |"
+        )
     return "\n".join(lines)
 
 
 def draw(rows: list[dict], names: list[str], path: str) -> None:
-    """Gaussians as curves over the true nats, the other tasks as bars."""
+    """Draw Gaussians as curves over the true nats, the other tasks as bars."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -217,17 +264,38 @@ def draw(rows: list[dict], names: list[str], path: str) -> None:
         truth = [row["nats"] for row in chosen]
         ax.plot(truth, truth, color="0.6", lw=1, label="truth")
         ax.axhline(math.log(BLOCK), color="0.6", lw=0.8, ls=":", label=f"ln {BLOCK}")
-        ax.plot(truth, [row["exact_nce"] for row in chosen], color="0.3", ls="--", lw=1, label="NCE, perfect critic")
+        ax.plot(
+            truth,
+            [row["exact_nce"] for row in chosen],
+            color="0.3",
+            ls="--",
+            lw=1,
+            label="NCE, perfect critic",
+        )
         for index, name in enumerate(names):
-            ax.plot(truth, [row[name] for row in chosen], "o-", ms=3, lw=1.4, color=f"C{index}", label=name)
+            ax.plot(
+                truth,
+                [row[name] for row in chosen],
+                "o-",
+                ms=3,
+                lw=1.4,
+                color=f"C{index}",
+                label=name,
+            )
         ax.set_title(task, fontsize=10)
         ax.set_xlabel("nats")
     others = [row for row in rows if "w2" not in row]
     place = np.arange(len(others))
     for index, name in enumerate(names):
-        axes[-1].bar(place + 0.16 * (index - 2), [row[name] for row in others], 0.15, color=f"C{index}")
-    axes[-1].hlines([row["nats"] for row in others], place - 0.42, place + 0.42, color="0.2", lw=1.2)
-    axes[-1].set_xticks(place, [row["task"].replace("_", " ") for row in others], fontsize=8, rotation=20)
+        axes[-1].bar(
+            place + 0.16 * (index - 2), [row[name] for row in others], 0.15, color=f"C{index}"
+        )
+    axes[-1].hlines(
+        [row["nats"] for row in others], place - 0.42, place + 0.42, color="0.2", lw=1.2
+    )
+    axes[-1].set_xticks(
+        place, [row["task"].replace("_", " ") for row in others], fontsize=8, rotation=20
+    )
     axes[-1].set_title("benchmark-mi (line: truth)", fontsize=10)
     axes[0].legend(frameon=False, fontsize=7)
     for ax in axes:
@@ -237,15 +305,28 @@ def draw(rows: list[dict], names: list[str], path: str) -> None:
 
 
 def main(argv: list[str]) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--steps", type=int, default=800, help="training steps of each estimate")
-    parser.add_argument("--bounds", nargs="+", default=[*BOUNDS, "reconstruction"], choices=[*BOUNDS, "reconstruction"])
-    parser.add_argument("--nats", nargs="+", type=float, default=NATS, help="information of the Gaussians")
-    parser.add_argument("--dimensions", nargs="+", type=int, default=(1, 20), help="of the Gaussians")
+    parser.add_argument(
+        "--bounds",
+        nargs="+",
+        default=[*BOUNDS, "reconstruction"],
+        choices=[*BOUNDS, "reconstruction"],
+    )
+    parser.add_argument(
+        "--nats", nargs="+", type=float, default=NATS, help="information of the Gaussians"
+    )
+    parser.add_argument(
+        "--dimensions", nargs="+", type=int, default=(1, 20), help="of the Gaussians"
+    )
     parser.add_argument("--plot", help="PNG to draw")
     options = parser.parse_args(argv)
     torch.set_num_threads(1)
-    tasks = [gaussian(dimension, nats) for dimension in options.dimensions for nats in options.nats] + exported()
+    tasks = [
+        gaussian(dimension, nats) for dimension in options.dimensions for nats in options.nats
+    ] + exported()
     rows = []
     for task in tasks:
         rows.append(measure(task, options.bounds, options.steps))
@@ -253,7 +334,11 @@ def main(argv: list[str]) -> None:
     if options.plot:
         draw(rows, options.bounds, options.plot)
     print(markdown(rows, options.bounds))
-    print(json.dumps({"block": BLOCK, "cap": round(math.log(BLOCK), 3), "steps": options.steps, "rows": rows}))
+    print(
+        json.dumps(
+            {"block": BLOCK, "cap": round(math.log(BLOCK), 3), "steps": options.steps, "rows": rows}
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -24,7 +24,8 @@ from benchmarks import machine
 from benchmarks.program import ROOT, Job
 from foreground.errors import UserError, say
 
-STARTS = 20  # times that a run may be started again; one that takes its machine's memory each time must end
+# Times that a run may be started again; one that takes its machine's memory each time must end.
+STARTS = 20
 CHECK_SECONDS = 120.0  # for a machine to answer
 REMEDY = "give all machines one folder, one checkout and one environment, see docs/cluster.md"
 # A worker that ends leaves its child to SIGTERM (benchmarks/mortal.py), in place of Ray's SIGKILL.
@@ -78,8 +79,8 @@ class Ray:
     gpus      of one job; -1: 1 where the cluster has any
     cpus      of one job
 
-    Errors: UserError where no cluster answers or none of its machines can run a job; SystemExit(2) after a line for
-    everything in which a machine differs from this one.
+    Errors: UserError where no cluster answers or none of its machines can run a job; SystemExit(2)
+    after a line for everything in which a machine differs from this one.
     """
 
     def __init__(self, address: str, folder: Path, gpus: float, cpus: float):
@@ -104,10 +105,14 @@ class Ray:
         fitting = [
             node
             for node in nodes
-            if node["Resources"].get("CPU", 0) >= self.cpus and node["Resources"].get("GPU", 0) >= self.gpus
+            if node["Resources"].get("CPU", 0) >= self.cpus
+            and node["Resources"].get("GPU", 0) >= self.gpus
         ]
         if not fitting:
-            what = f"none of the {len(nodes)} machines of the cluster has {self.cpus:g} cores and {self.gpus:g} GPUs"
+            what = (
+                f"none of the {len(nodes)} machines of the cluster has {self.cpus:g} cores and "
+                f"{self.gpus:g} GPUs"
+            )
             raise UserError(what, "--cpus, --gpus", "choose less, or start Ray on a larger machine")
         return fitting
 
@@ -115,8 +120,13 @@ class Ray:
         return Remote(job, self._run.remote(job, self.here, self.meeting))
 
     def going(self, names: Iterable[str]) -> int:
-        """A job leaves a mark with its machine while it runs. That of a lost machine does not count."""
-        alive = {node["NodeID"]: node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]}
+        """A job leaves a mark with its machine while it runs.
+
+        That of a lost machine does not count.
+        """
+        alive = {
+            node["NodeID"]: node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]
+        }
         for lost in self._alive.keys() - alive.keys():
             say(f"warning: machine {self._alive[lost]} is lost; its runs go on elsewhere")
         self._alive = alive
@@ -128,7 +138,10 @@ class Ray:
 
 
 def connect(address: str) -> None:
-    """Join a cluster as its driver. Errors: UserError where none answers, or where it refuses."""
+    """Join a cluster as its driver.
+
+    Raises: UserError where none answers or it refuses.
+    """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray would tell its makers
     os.environ.setdefault("RAY_COLOR_PREFIX", "0")  # of what it says about lost machines
     own = {"include_dashboard": False} if address == "local" else {}
@@ -156,7 +169,9 @@ def check(here: dict[str, str], meeting: Path, nodes: list[dict]) -> None:
     wrong = []
     for node in nodes:
         name = f"machine {node['NodeManagerAddress']} ({node['NodeManagerHostname']})"
-        wrong += [UserError(what, name, REMEDY) for what in _different(answers[node["NodeID"]], here)]
+        wrong += [
+            UserError(what, name, REMEDY) for what in _different(answers[node["NodeID"]], here)
+        ]
     for error in wrong:
         say(str(error))
     if wrong:
@@ -175,7 +190,9 @@ def _ask(node: str, meeting: Path) -> ray.ObjectRef:
         import sys
 
         try:
-            done = subprocess.run([sys.executable, *words], cwd=root, capture_output=True, text=True)
+            done = subprocess.run(
+                [sys.executable, *words], cwd=root, capture_output=True, text=True
+            )
         except OSError as error:
             return 1, f"{root}: {error.strerror}"
         return done.returncode, done.stdout if done.returncode == 0 else done.stderr
@@ -193,11 +210,14 @@ def _different(answer: ray.ObjectRef, here: dict[str, str]) -> list[str]:
     if code:
         return [f"the project does not run there ({text.strip().splitlines()[-1:] or code})"]
     there = json.loads(text)
-    return [f"its {what} is {value}, here {here[what]}" for what, value in machine.differences(here, there)]
+    return [
+        f"its {what} is {value}, here {here[what]}"
+        for what, value in machine.differences(here, there)
+    ]
 
 
 def _run(job: Job, here: dict[str, str], meeting: Path) -> int:
-    """The task of one job, on whatever machine Ray has chosen."""
+    """Run one job, on the machine that Ray has chosen."""
     return machine.run(job, here, meeting, ray.get_runtime_context().get_node_id())
 
 

@@ -23,8 +23,9 @@ ROOT = Path(__file__).parents[1]
 
 FRAMES, LONGEST = 3000, 900.0  # env frames of a run, and seconds
 COMMON = f"""
---agent dreamer --size cpu --device cpu --threads 1 --total_frames {FRAMES} --seed 1 --training.prefill 500
---training.train_ratio 16 --training.checkpoint_every 500 --training.evaluate_every 0 --evaluation.episodes 3
+--agent dreamer --size cpu --device cpu --threads 1 --total_frames {FRAMES} --seed 1
+--training.prefill 500 --training.train_ratio 16 --training.checkpoint_every 500
+--training.evaluate_every 0 --evaluation.episodes 3
 """
 
 
@@ -38,12 +39,14 @@ class Door(NamedTuple):
     words: str
 
 
-VIDEO = "--background.source procedural"  # behind MuJoCo; drawing it takes a thirtieth of the environment's own picture
+# Behind MuJoCo; drawing it takes a thirtieth of the environment's own picture.
+VIDEO = "--background.source procedural"
 DOORS = {
     "hopper": Door(
         "gymnasium",
         "imageio",
-        f"--task gymnasium:Hopper-v5 --env_arguments camera_name=track --environment.action_repeat 2 {VIDEO}",
+        "--task gymnasium:Hopper-v5 --env_arguments camera_name=track "
+        f"--environment.action_repeat 2 {VIDEO}",
     ),
     "door": Door(
         "gymnasium-robotics",
@@ -58,13 +61,21 @@ DOORS = {
     "pusht": Door(
         "gym-pusht",
         "gym_pusht",
-        "--task gymnasium:gym_pusht/PushT-v0 --env_module gym_pusht --env_arguments obs_type=pixels",
+        "--task gymnasium:gym_pusht/PushT-v0 --env_module gym_pusht --env_arguments "
+        "obs_type=pixels",
     ),
 }
 
 
 def command(door: Door, folder: Path) -> list[str]:
-    return [sys.executable, str(ROOT / "train.py"), *COMMON.split(), *door.words.split(), "--folder", str(folder)]
+    return [
+        sys.executable,
+        str(ROOT / "train.py"),
+        *COMMON.split(),
+        *door.words.split(),
+        "--folder",
+        str(folder),
+    ]
 
 
 def killed(words: list[str], folder: Path) -> int:
@@ -84,7 +95,9 @@ def killed(words: list[str], folder: Path) -> int:
             return frames[-1]
         time.sleep(0.5)
     process.kill()
-    raise RuntimeError(f"it ended with code {process.wait()}: {(folder.parent / 'first.txt').read_text()[-500:]}")
+    raise RuntimeError(
+        f"it ended with code {process.wait()}: {(folder.parent / 'first.txt').read_text()[-500:]}"
+    )
 
 
 def metrics(folder: Path) -> dict[str, float]:
@@ -96,21 +109,43 @@ def metrics(folder: Path) -> dict[str, float]:
 def go_through(name: str) -> dict:
     """Train, kill and resume in one environment; return what came of it."""
     door, began = DOORS[name], time.monotonic()
-    row = {"name": name, "package": f"{door.package} {version(door.package)}", "task": door.words.split()[1], "frames": FRAMES}
+    row = {
+        "name": name,
+        "package": f"{door.package} {version(door.package)}",
+        "task": door.words.split()[1],
+        "frames": FRAMES,
+    }
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place) / "run"
         words = command(door, folder)
         row["killed_behind"] = killed(words, folder)
-        ended = subprocess.run(words, capture_output=True, text=True, cwd=ROOT, timeout=LONGEST, check=False)
+        ended = subprocess.run(
+            words, capture_output=True, text=True, cwd=ROOT, timeout=LONGEST, check=False
+        )
         if ended.returncode:
-            raise RuntimeError(f"resumed, it ended with code {ended.returncode}: {ended.stderr[-500:]}")
-        row["resumed"] = next(line for line in ended.stdout.splitlines() if line.startswith("resumed")).split("at ")[-1]
-        row["said"] = next(line for line in ended.stderr.splitlines() if "no episode under way" in line)
+            raise RuntimeError(
+                f"resumed, it ended with code {ended.returncode}: {ended.stderr[-500:]}"
+            )
+        row["resumed"] = next(
+            line for line in ended.stdout.splitlines() if line.startswith("resumed")
+        ).split("at ")[-1]
+        row["said"] = next(
+            line for line in ended.stderr.splitlines() if "no episode under way" in line
+        )
         scores = json.loads((folder / "scores.json").read_text())["scores"]
         last = metrics(folder)
-    keys = ("episode/count", "clock/update", "model/reward/explained", "model/continuation/explained", "policy/continuation")
+    keys = (
+        "episode/count",
+        "clock/update",
+        "model/reward/explained",
+        "model/continuation/explained",
+        "policy/continuation",
+    )
     row |= {key: round(last[key], 3) for key in keys if last[key] is not None}  # null: no number
-    sides = {"return": "clean", "random": next(side for side in scores if side.startswith("random policy"))}
+    sides = {
+        "return": "clean",
+        "random": next(side for side in scores if side.startswith("random policy")),
+    }
     row |= {key: round(scores[side]["mean"], 2) for key, side in sides.items()}
     return row | {"seconds": round(time.monotonic() - began)}
 

@@ -1,10 +1,14 @@
-"""What skills are worth on their task with nothing learned: ``python -m benchmarks.downstream SUITE.yaml``, after returns.py.
+"""The value of skills on their task without learning, after returns.py.
 
-Runs ``eval.py RUN --skills --best_of 16 --plan`` without goals for every finished run whose folder is still there, on the task
-without a video and, where the run has clips, on those held out. The best of 16 skills, on episodes that did not choose it, the
-mean of all, and planning over them (a reward head fitted on 8 episodes), as shares of URLB's expert (1 a frame where there is
-none), go into the run's result file as "downstream". A stopped program goes on where it was. Prints a table, a mean and the
-range over seeds each, with the distractor gap; one JSON line last.
+    python -m benchmarks.downstream SUITE.yaml
+
+Runs ``eval.py RUN --skills --best_of 16 --plan`` without goals for every finished run whose folder
+still exists, on the task without a video and, where the run has clips, on held-out ones. It
+measures the best of 16 skills, on other episodes than those that chose it; the mean of all skills;
+and planning over them, with a reward head fitted on 8 episodes. All are shares of URLB's expert (1
+per frame where there is none), and go into the run's result file as "downstream". A stopped program
+continues where it was. Prints a table of means and ranges over seeds, with the distractor gap; one
+JSON line last.
 """
 
 import json
@@ -17,12 +21,23 @@ from foreground.errors import run_main
 from foreground.evaluation.downstream import normalised
 
 # Few rollouts of skills: the measures that need many are those of benchmarks/skills.py.
-WORDS = ["--skills", "--best_of", "16", "--goals", "0", "--skill_number", "4", "--plan", "--episodes", "3"]
+WORDS = [
+    "--skills",
+    "--best_of",
+    "16",
+    "--goals",
+    "0",
+    "--skill_number",
+    "4",
+    "--plan",
+    "--episodes",
+    "3",
+]
 COLUMNS = ("best_skill", "mean_skill", "planned")
 
 
 def to_read(suite: dict, results: Path) -> dict[str, reading.Job]:
-    """Name -> (run, arguments of eval.py) of what is not read yet."""
+    """Return name -> (run, arguments of eval.py) of the runs that are not read yet."""
     todo = {}
     for name, run, words in reading.unread(suite, results, "downstream"):
         clean = words[words.index("--background.source") + 1] == "none"
@@ -31,14 +46,23 @@ def to_read(suite: dict, results: Path) -> dict[str, reading.Job]:
 
 
 def table(rows: list[dict]) -> str:
-    """Markdown: a line an agent and what it trained on; (clean - held-out) / clean of the means where there are both."""
+    """Return a Markdown table: a line per agent and background, and (clean - held-out) / clean of
+    the means.
+    """
     groups: dict[tuple[str, ...], list[dict]] = {}
     for row in rows:
         if "downstream" in row:
             trained = "clean" if row["background"] == "none" else "video"
             groups.setdefault((row["task"], trained, row["method"]), []).append(row["downstream"])
-    sides = [f"{column.replace('_', ' ')}, {side}" for side in ("clean", "held-out") for column in COLUMNS]
-    lines = [f"| task | trained on | agent | seeds | {' | '.join(sides)} | gap of the best |", "|---" * (5 + len(sides)) + "|"]
+    sides = [
+        f"{column.replace('_', ' ')}, {side}"
+        for side in ("clean", "held-out")
+        for column in COLUMNS
+    ]
+    lines = [
+        f"| task | trained on | agent | seeds | {' | '.join(sides)} | gap of the best |",
+        "|---" * (5 + len(sides)) + "|",
+    ]
     for group, measured in sorted(groups.items()):
         columns = {
             (side, column): [one[side][column] for one in measured if column in one.get(side, {})]
@@ -53,12 +77,18 @@ def table(rows: list[dict]) -> str:
 
 
 def measured(folder: Path, result: dict) -> tuple[dict, dict]:
-    """The shares of each background."""
+    """Return the shares of each background."""
     sides, task = json.loads((folder / "skills.json").read_text())["skills"].items(), result["task"]
-    row = {side: {column: round(one[f"downstream/{task}/{column}"], 4) for column in COLUMNS[:2]} for side, one in sides}
+    row = {
+        side: {column: round(one[f"downstream/{task}/{column}"], 4) for column in COLUMNS[:2]}
+        for side, one in sides
+    }
     scores, config = json.loads((folder / "scores.json").read_text())["scores"], result["settings"]
     for side, shares in row.items():
-        shares["planned"] = round(normalised(task, scores[f"planned, {side}"]["mean"], config["environment.time_limit"]), 4)
+        shares["planned"] = round(
+            normalised(task, scores[f"planned, {side}"]["mean"], config["environment.time_limit"]),
+            4,
+        )
     return {"downstream": row}, row
 
 

@@ -1,6 +1,7 @@
-"""Where the programs of a suite run.
+"""Engines on which the programs of a suite run.
 
-`Engine`, and the one of this machine. benchmarks/cluster.py has the one of Ray.
+`Engine` is the interface, `Local` the engine of this machine. benchmarks/cluster.py has the one of
+Ray.
 """
 
 from collections.abc import Iterable
@@ -20,7 +21,8 @@ NAMES = ("local", "ray")
 class Engine(Protocol):
     """Starts jobs; `benchmarks.pool.finished` waits for them.
 
-    places   how many programs are started at a time; an engine with a queue of its own takes them all
+    places   how many programs are started at a time; an engine with a queue of its own takes them
+             all
     cuda     whether the programs have a GPU
     """
 
@@ -34,7 +36,7 @@ class Engine(Protocol):
         """Return how many of these started jobs are going on; the others wait for a place."""
 
     def close(self) -> None:
-        """Let go of what the engine holds. All programs have ended."""
+        """Release what the engine holds, after all programs have ended."""
 
 
 class Local:
@@ -64,12 +66,15 @@ def engine_option():
 def address_option():
     return option(
         "auto",
-        "HOST:PORT of the Ray cluster; auto: the one of this machine, or of RAY_ADDRESS; local: a new one.",
+        "HOST:PORT of the Ray cluster; auto: the one of this machine, or of RAY_ADDRESS; "
+        "local: a new one.",
     )
 
 
 def gpus_option():
-    return option(-1.0, "GPUs of a run on Ray, also a part of one; -1: 1 where the cluster has any.", ge=-1)
+    return option(
+        -1.0, "GPUs of a run on Ray, also a part of one; -1: 1 where the cluster has any.", ge=-1
+    )
 
 
 def cpus_option():

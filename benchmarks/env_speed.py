@@ -1,14 +1,17 @@
-"""Speed of the video environment: whole agent steps, and the frame against dm_control's default one.
+"""Speed of the video environment: whole agent steps, and the frame against dm_control's default
+one.
 
     python -m benchmarks.env_speed [--task walker-walk] [--size 64] [--rounds 5]
 
 The last line is one JSON object:
-    steps_per_s       agent steps (action repeat 2, video behind the robot, with resets) per wall second, one process
+    steps_per_s       agent steps (action repeat 2, video behind the robot, with resets) per wall
+                      second, one process
     steps_per_cpu_s   the same per CPU second
-    frames_per_cpu_s  frame, mask and composite
-    default_per_cpu_s dm_control's physics.render with its defaults, and the colour key of older work
-    frame_ratio       frames_per_cpu_s / default_per_cpu_s
-Each figure is the median over the rounds; the ways take turns within a round, so that a busy machine slows all alike.
+    frames_per_cpu_s  frame, mask and composite default_per_cpu_s dm_control's physics.render with
+                      its defaults, and the colour key of older work
+    frame_ratio       frames_per_cpu_s / default_per_cpu_s Each figure is the median over the
+                      rounds; the ways take turns within a round, so that a busy machine slows all
+                      alike.
 """
 
 import json
@@ -38,7 +41,9 @@ class SpeedConfig:
 
 
 def rate(call: Callable[[], None], seconds: float) -> tuple[float, float]:
-    """Calls per wall second and per CPU second (all threads of this process), over about `seconds` of wall time."""
+    """Return calls per wall second and per CPU second (all threads), over about `seconds` of wall
+    time.
+    """
     wall, cpu, count = time.perf_counter(), time.process_time(), 0
     while time.perf_counter() - wall < seconds:
         call()
@@ -47,7 +52,7 @@ def rate(call: Callable[[], None], seconds: float) -> tuple[float, float]:
 
 
 def stepper(environment) -> Callable[[], None]:
-    """One agent step with a random action; a new episode when one ends."""
+    """Return a function that takes one agent step with a random action, over episodes."""
     environment.action_space.seed(0)
     actions = [environment.action_space.sample() for _ in range(512)]
     environment.reset(seed=0)
@@ -66,12 +71,19 @@ def stepper(environment) -> Callable[[], None]:
 def main(argv: list[str]) -> None:
     arguments, _ = options.parse(SpeedConfig, argv, None, description=SpeedConfig.__doc__)
     if arguments.source == "none":
-        raise UserError("without a video there is nothing to composite", "--source", "give starter, procedural or a folder")
+        raise UserError(
+            "without a video there is nothing to composite",
+            "--source",
+            "give starter, procedural or a folder",
+        )
     config = envs.BackgroundConfig(arguments.source)
     background = envs.load_background(config, "train", arguments.size)
-    environment = envs.make(arguments.task, size=arguments.size, action_repeat=2, background=background)
+    environment = envs.make(
+        arguments.task, size=arguments.size, action_repeat=2, background=background
+    )
     renderer, video = environment.renderer, environment.background
-    from foreground.envs.rendering import colour_rule_mask, composite  # imports MuJoCo, whose failure is told by run_main
+    # Imports MuJoCo, whose failure is told by run_main.
+    from foreground.envs.rendering import colour_rule_mask, composite
 
     def cheap_frame() -> None:
         composite(*renderer.foreground(), video.frame())
@@ -80,12 +92,20 @@ def main(argv: list[str]) -> None:
         picture = environment.physics.render(arguments.size, arguments.size, camera_id=0)
         np.where(colour_rule_mask(picture)[..., None], picture, video.frame())
 
-    ways = {"steps": (stepper(environment), 2.0), "frames": (cheap_frame, 1.0), "default": (default_frame, 1.0)}
+    ways = {
+        "steps": (stepper(environment), 2.0),
+        "frames": (cheap_frame, 1.0),
+        "default": (default_frame, 1.0),
+    }
     for call, _ in ways.values():
         rate(call, 0.2)
     rounds = [{name: rate(*way) for name, way in ways.items()} for _ in range(arguments.rounds)]
     for one in rounds:
-        print("  ".join(f"{name} {wall:.0f}/s, {cpu:.0f} per CPU s" for name, (wall, cpu) in one.items()))
+        print(
+            "  ".join(
+                f"{name} {wall:.0f}/s, {cpu:.0f} per CPU s" for name, (wall, cpu) in one.items()
+            )
+        )
 
     def median(pick: Callable) -> float:
         return round(statistics.median(pick(one) for one in rounds), 1)

@@ -26,7 +26,12 @@ class Experience(NamedTuple):
     def replay(self) -> Replay:
         """What it has seen."""
         replay, _ = build.make_replay(self.config, build.layout_of(self.config), "cpu")
-        replay.load(self.folder / "replay", self.state["replay"]["manifest"], self.state["replay"]["tail"], salvage=True)
+        replay.load(
+            self.folder / "replay",
+            self.state["replay"]["manifest"],
+            self.state["replay"]["tail"],
+            salvage=True,
+        )
         return replay
 
     def agent(self) -> WorldModelAgent:
@@ -37,13 +42,17 @@ class Experience(NamedTuple):
 
 
 def of_run(folder: Path, words: list[str]) -> Experience:
-    """The newest checkpoint of a run, under options of train.py; agent, task, size, frames, environment and background are the
-    run's where these do not say otherwise.
+    """Return the newest checkpoint of a run, under options of train.py.
 
-    Errors: UserError for a folder that is no run, or without a checkpoint that can be read.
+    Agent, task, size, frames, environment and background are the run's unless these options say
+    otherwise.
+
+    Raises: UserError for a folder that is not a run.
     """
     if not (folder / "config.yaml").is_file():
-        raise UserError("this is not a run folder", str(folder), "give a folder that train.py wrote")
+        raise UserError(
+            "this is not a run folder", str(folder), "give a folder that train.py wrote"
+        )
     own = runs.load(folder)
     before = [
         "--agent",
@@ -62,7 +71,9 @@ def of_run(folder: Path, words: list[str]) -> Experience:
         value = options.value_of(own, key)
         before += [f"--{key}", str(value).lower() if isinstance(value, bool) else str(value)]
     given = {word.partition("=")[0] for word in words}
-    config, _ = runs.read([*(() if "--agent" in given else before[:2]), *before[2:], *words], cuda=False)
+    config, _ = runs.read(
+        [*(() if "--agent" in given else before[:2]), *before[2:], *words], cuda=False
+    )
     newest, _ = checkpoint.latest(folder / "checkpoints")
     if newest is None:
         raise UserError("no checkpoint can be read", str(folder), "choose another run")

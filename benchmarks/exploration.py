@@ -1,9 +1,10 @@
-"""What noise alone comes upon: returns of the actions that fill a replay, by the correlation of one with the next.
+"""Returns of pure exploration noise, by the correlation of successive actions.
 
-python -m benchmarks.exploration [--episodes 50]
+    python -m benchmarks.exploration [--episodes 50]
 
-No pictures and no agent: dm_control's tasks, the action repeat of the `cpu` size. The last line is JSON: task -> correlation ->
-mean return, its standard error, and the share of agent steps with more than half of the largest reward.
+There are no images and no agent: dm_control's tasks with the action repeat of the `cpu` size. The
+last line is JSON: task -> correlation -> mean return, its standard error, and the share of agent
+steps with more than half of the largest reward.
 """
 
 import json
@@ -24,7 +25,15 @@ from foreground.errors import run_main
 from foreground.option import option
 from foreground.training import options
 
-TASKS = ("cartpole-swingup", "cheetah-run", "walker-stand", "walker-walk", "ball_in_cup-catch", "reacher-easy", "hopper-stand")
+TASKS = (
+    "cartpole-swingup",
+    "cheetah-run",
+    "walker-stand",
+    "walker-walk",
+    "ball_in_cup-catch",
+    "reacher-easy",
+    "hopper-stand",
+)
 CORRELATIONS = (0.0, 0.5, 0.8, 0.95)
 REPEAT, STEPS = 4, 250  # frames an action, actions an episode
 
@@ -37,7 +46,7 @@ class ExplorationConfig:
 
 
 def rewards(task: str, correlation: float, episodes: int) -> np.ndarray:
-    """(episodes, STEPS), each the mean over the frames of an action."""
+    """Return rewards (episodes, STEPS), each the mean over the frames of an action."""
     from foreground.envs.simulator import suite  # imports MuJoCo, whose failure is told by run_main
 
     domain, name = task.split("-")
@@ -66,7 +75,11 @@ def main(argv: list[str]) -> None:
                 "above_half": round(float((found > 0.5).mean()), 4),
             }
             table.setdefault(task, {})[str(correlation)] = row
-            print(f"{task:20} {correlation:5} {row['return']:7.1f} +- {row['error']:5.1f}  {row['above_half']:.4f}", flush=True)
+            print(
+                f"{task:20} {correlation:5} {row['return']:7.1f} +- {row['error']:5.1f}  "
+                f"{row['above_half']:.4f}",
+                flush=True,
+            )
     row = {"episodes": config.episodes, "returns": table, "seed": 0}
     print(json.dumps(row | result_files.origin("exploration", argv)))
 

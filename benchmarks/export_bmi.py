@@ -1,7 +1,10 @@
-"""Export samples of benchmark-mi's tasks (Czyz et al. 2023) for benchmarks/bounds.py: ``python -m benchmarks.export_bmi FILE``.
+"""Export samples of benchmark-mi's tasks (Czyz et al. 2023) for benchmarks/bounds.py.
 
-Run once, in an environment of its own, since the package wants numpy 1 and an old jax: pip install benchmark-mi==0.1.3
-jax==0.4.30 jaxlib==0.4.30. Half precision: its rounding lies a hundredfold below the tasks' noise.
+    python -m benchmarks.export_bmi FILE
+
+Run it once, in a separate environment, since the package needs numpy 1 and an old jax: pip install
+benchmark-mi==0.1.3 jax==0.4.30 jaxlib==0.4.30. Samples have half precision: its rounding is a
+hundredth of the tasks' noise.
 """
 
 import sys
@@ -25,7 +28,10 @@ def main(path: str) -> None:
     for name, key in TASKS.items():
         task = BENCHMARK_TASKS[key]
         left, right = (np.asarray(x) for x in task.sample(SAMPLES, 0))  # (n, X), (n, Y)
-        columns[f"{name}.left"], columns[f"{name}.right"] = left.astype(np.float16), right.astype(np.float16)
+        columns[f"{name}.left"], columns[f"{name}.right"] = (
+            left.astype(np.float16),
+            right.astype(np.float16),
+        )
         columns[f"{name}.nats"] = np.float64(task.mutual_information)
     np.savez_compressed(path, **columns)
 

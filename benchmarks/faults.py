@@ -1,7 +1,7 @@
 """Fault-tolerance tests: ``python -m benchmarks.faults kill --count 100``, or ``all``.
 
-Prints a JSON line per fault and one JSON line last: {"fault", "tried", "survived", "lost", "worst_seconds"}. What was lost is
-printed before, one line each. Faults:
+Prints a JSON line per fault and one JSON line last: {"fault", "tried", "survived", "lost",
+"worst_seconds"}. What was lost is printed before, one line each. Faults:
 
 - real runs of train.py: kill, term, concurrent_runs, disk_full, resume, soak (a try is a minute)
 - checkpoints: checkpoint_ablation, damage, hostile
@@ -69,7 +69,9 @@ class FaultsConfig:
     fault: str = option(help=f"One of {', '.join(FAULTS)}, or all.")
     count: int = option(10, "Number of tries of each fault.", ge=1)
     seed: int = option(0, "Seed of the moments and values.", ge=0)
-    folder: str = option("", "Parent of its working folder; without it the folder for temporary files.")
+    folder: str = option(
+        "", "Parent of its working folder; without it the folder for temporary files."
+    )
 
 
 MANUAL = Manual(usage="python -m benchmarks.faults FAULT")
@@ -92,20 +94,38 @@ def measure(name: str, config: FaultsConfig) -> dict:
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     tried = config.count
-    return {"fault": name, "tried": tried, "survived": tried - lost, "lost": lost, "worst_seconds": round(worst, 2)}
+    return {
+        "fault": name,
+        "tried": tried,
+        "survived": tried - lost,
+        "lost": lost,
+        "worst_seconds": round(worst, 2),
+    }
 
 
 def main(argv: list[str]) -> None:
-    config, _ = options.parse(FaultsConfig, argv, None, "fault", FaultsConfig.__doc__, manual=MANUAL)
+    config, _ = options.parse(
+        FaultsConfig, argv, None, "fault", FaultsConfig.__doc__, manual=MANUAL
+    )
     if config.fault not in (*FAULTS, "all"):
-        raise UserError(f"unknown fault {config.fault!r}", "fault", nearest(config.fault, (*FAULTS, "all")))
+        raise UserError(
+            f"unknown fault {config.fault!r}", "fault", nearest(config.fault, (*FAULTS, "all"))
+        )
     rows = []
     for name in FAULTS if config.fault == "all" else (config.fault,):
         rows.append(measure(name, config))
         if config.fault == "all":
             print(json.dumps(rows[-1]), flush=True)
     total = {key: sum(row[key] for row in rows) for key in ("tried", "survived", "lost")}
-    print(json.dumps({"fault": config.fault, **total, "worst_seconds": max(row["worst_seconds"] for row in rows)}))
+    print(
+        json.dumps(
+            {
+                "fault": config.fault,
+                **total,
+                "worst_seconds": max(row["worst_seconds"] for row in rows),
+            }
+        )
+    )
     if total["lost"]:
         raise SystemExit(1)
 

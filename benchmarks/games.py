@@ -1,8 +1,10 @@
-"""What a suite's latent policies do in each game: ``python -m benchmarks.games SUITE.yaml``, after benchmarks/returns.py.
+"""What a suite's latent policies do in each game: ``python -m benchmarks.games SUITE.yaml``, after
+benchmarks/returns.py.
 
-Runs ``eval.py RUN --games --adapt`` for every finished run whose folder is still there, on held-out clips where the run has
-clips; it adapts to the first held-out game. What was measured goes into the run's result file as "games" and "adaptation". A
-stopped program goes on where it was. Prints a table, a mean and the range over seeds each; one JSON line last.
+Runs ``eval.py RUN --games --adapt`` for every finished run whose folder is still there, on held-out
+clips where the run has clips; it adapts to the first held-out game. What was measured goes into the
+run's result file as "games" and "adaptation". A stopped program continues where it was. Prints a
+table, a mean and the range over seeds each; one JSON line last.
 """
 
 import json
@@ -18,17 +20,26 @@ WORDS = ["--games", "--episodes", "2", "--steps", "0,1,5,10,50"]
 
 
 def to_read(suite: dict, results: Path) -> dict[str, reading.Job]:
-    """Name -> (run, arguments of eval.py) of what is not read yet."""
+    """Return name -> (run, arguments of eval.py) of the runs that are not read yet."""
     todo = {}
     for name, run, _ in reading.unread(suite, results, "games"):
         config = runs.load(run)
         side = "clean" if config.background.source == "none" else "heldout"
-        todo[name] = (run, [*WORDS, "--background", side, "--adapt", (config.games.heldout or config.games.train)[0].name])
+        todo[name] = (
+            run,
+            [
+                *WORDS,
+                "--background",
+                side,
+                "--adapt",
+                (config.games.heldout or config.games.train)[0].name,
+            ],
+        )
     return todo
 
 
 def summary(row: dict) -> dict[str, float]:
-    """A run's measures in short: means over its games of training and over those held out."""
+    """Return a run's measures in short: means over its training games and over held-out games."""
     games = [one for name, one in row["games"].items() if name != "information"]
     told, found = row["games"]["information"], {}
     for kind in ("train", "heldout"):
@@ -37,17 +48,22 @@ def summary(row: dict) -> dict[str, float]:
             if members:
                 found[f"{key}, {kind}"] = sum(game[key] for game in members) / len(members)
     found |= {f"nats, {key}": told[key] for key in ("action", "game")}
-    return found | {f"adapted, {steps}": value for steps, value in row["adaptation"]["returns"].items()}
+    return found | {
+        f"adapted, {steps}": value for steps, value in row["adaptation"]["returns"].items()
+    }
 
 
 def table(rows: list[dict]) -> str:
-    """Markdown: a line a label."""
+    """Return a Markdown table: a line per label."""
     groups: dict[tuple[str, str], list[dict]] = {}
     for row in rows:
         if "games" in row:
             groups.setdefault((row["task"], row["method"]), []).append(summary(row))
     titles = list(dict.fromkeys(title for rows in groups.values() for row in rows for title in row))
-    lines = ["| task | agent | seeds | " + " | ".join(titles) + " |", "|---" * (3 + len(titles)) + "|"]
+    lines = [
+        "| task | agent | seeds | " + " | ".join(titles) + " |",
+        "|---" * (3 + len(titles)) + "|",
+    ]
     for group, found in sorted(groups.items()):
         cells = [cell([one[title] for one in found if title in one]) for title in titles]
         lines.append(f"| {' | '.join(group)} | {len(found)} | {' | '.join(cells)} |")
@@ -55,8 +71,11 @@ def table(rows: list[dict]) -> str:
 
 
 def measured(folder: Path, result: dict) -> tuple[dict, dict]:
-    """Games and adaptation on the one background; their means are printed."""
-    files = {key: json.loads((folder / f"{key}.json").read_text())[key] for key in ("games", "adaptation")}
+    """Return games and adaptation on the one background, and their means to print."""
+    files = {
+        key: json.loads((folder / f"{key}.json").read_text())[key]
+        for key in ("games", "adaptation")
+    }
     row = {key: next(iter(found.values())) for key, found in files.items()}
     return row, summary(result | row)
 

@@ -1,9 +1,12 @@
-"""What saving, guarding and evaluating cost of a training hour: ``python -m benchmarks.guard_cost``. One JSON line last.
+"""Cost of saving, guarding and evaluating, as shares of training time.
 
-A real run of the default agent. A clock is around Trainer.save, and around what looks for numbers that are none in losses,
-gradients, weights, actions and rewards. Both shares are of the same run's seconds of training: saving as often as the run's
-options say, at the speed that it trains at. The share of evaluations during training is CPU seconds of one such evaluation,
-films included, in those of as many frames of training as lie between two.
+    python -m benchmarks.guard_cost
+
+It is a real run of the default agent. Trainer.save is timed, and the checks for non-finite losses,
+gradients, weights, actions and rewards. Both shares are of the seconds of the same run: saving as
+often as the run's options say, at its training speed. The share of evaluations during training is
+the CPU seconds of one of them, videos included, in those of as many frames of training as are
+between two. One JSON line last.
 """
 
 import json
@@ -35,7 +38,12 @@ from foreground.training.logger import Logger
 from foreground.training.rollout import Rollout, layout_of
 from foreground.training.trainer import Trainer
 
-WATCHED = ((optimiser, "guard"), (optimiser.Optimiser, "guard"), (rollout, "_narrowed"), (rollout, "check_action"))
+WATCHED = (
+    (optimiser, "guard"),
+    (optimiser.Optimiser, "guard"),
+    (rollout, "_narrowed"),
+    (rollout, "check_action"),
+)
 
 
 @dataclass(frozen=True)
@@ -44,13 +52,17 @@ class CostConfig:
 
     size: str = option("cpu", "Size of the agent.", choices=runs.SIZES)
     updates: int = option(120, "Updates that are timed.", ge=1)
-    saves: int = option(4, "Saves that are timed, as many frames apart as in a run; their mean counts.", ge=1)
+    saves: int = option(
+        4, "Saves that are timed, as many frames apart as in a run; their mean counts.", ge=1
+    )
     evaluations: int = option(1, "Evaluations that are timed; their mean counts.", ge=1)
     held: int = option(5000, "Agent steps in the replay before, of random actions.", ge=1000)
 
 
 class Clock:
-    """CPU seconds within functions that it is put around: what others do on the machine does not count."""
+    """CPU seconds within functions that it is put around: what others do on the machine does not
+    count.
+    """
 
     def __init__(self):
         self.seconds = 0.0
@@ -69,8 +81,17 @@ class Clock:
 
 
 def make(config: CostConfig, folder: Path) -> tuple[runs.RunConfig, Trainer]:
-    """Return the options and the trainer of the default agent on the default task, on one thread."""
-    words = ["--size", config.size, "--device", "cpu", "--background.source", "starter", "--folder", str(folder)]
+    """Return options and trainer of the default agent on the default task, on one thread."""
+    words = [
+        "--size",
+        config.size,
+        "--device",
+        "cpu",
+        "--background.source",
+        "starter",
+        "--folder",
+        str(folder),
+    ]
     run, _ = runs.read(words, cuda=False)
     envs = build.training_environments(run)
     agent = build.make_agent(run, envs.single_action_space, torch.device("cpu"))
@@ -82,7 +103,7 @@ def make(config: CostConfig, folder: Path) -> tuple[runs.RunConfig, Trainer]:
 
 
 def measure(config: CostConfig, folder: Path) -> dict:
-    """All shares, in parts of a hundred of the seconds of training."""
+    """Return all shares, in percent of the seconds of training."""
     torch.set_num_threads(1)
     run, trainer = make(config, folder)
     silent = SimpleNamespace(scalars=lambda *_: None, message=print)
@@ -91,7 +112,12 @@ def measure(config: CostConfig, folder: Path) -> dict:
     trained(trainer, 3, silent)  # warm
     for owner, name in WATCHED:
         clock.put(owner, name)
-    began, busy, spent, frame = time.perf_counter(), time.thread_time(), time.process_time(), trainer.env_frame
+    began, busy, spent, frame = (
+        time.perf_counter(),
+        time.thread_time(),
+        time.process_time(),
+        trainer.env_frame,
+    )
     trained(trainer, config.updates, silent)
     seconds, guarding = time.perf_counter() - began, clock.seconds / (time.thread_time() - busy)
     spent_per_frame = (time.process_time() - spent) / (trainer.env_frame - frame)
@@ -121,8 +147,10 @@ def measure(config: CostConfig, folder: Path) -> dict:
     }
 
 
-def evaluation_seconds(config: CostConfig, run: runs.RunConfig, trainer: Trainer, folder: Path) -> float:
-    """Return the CPU seconds of an evaluation during training, of the default number of episodes."""
+def evaluation_seconds(
+    config: CostConfig, run: runs.RunConfig, trainer: Trainer, folder: Path
+) -> float:
+    """Return the CPU seconds of an evaluation during training, with the default episodes."""
     backgrounds.sources(run.background, run.environment.image_size)  # decoded at a run's start
     evaluator = report.Evaluator(run, trainer.agent, folder)
     with Logger(folder) as evaluator.logger:
@@ -133,15 +161,17 @@ def evaluation_seconds(config: CostConfig, run: runs.RunConfig, trainer: Trainer
 
 
 def fill(trainer: Trainer, steps: int, logger) -> None:
-    """So many agent steps of random actions into the replay, with no updates owed for them."""
+    """Take agent steps of random actions into the replay, without updates for them."""
     space = trainer.rollout.envs.action_space
     for _ in range(steps):
-        trainer.act(lambda memory, image, is_first: (torch.from_numpy(space.sample()), memory), logger)
+        trainer.act(
+            lambda memory, image, is_first: (torch.from_numpy(space.sample()), memory), logger
+        )
     trainer.owed = 0.0
 
 
 def trained(trainer: Trainer, updates: int, logger) -> None:
-    """So many updates, with the steps that they belong to."""
+    """Take updates, with the steps that belong to them."""
     end = trainer.update + updates
     while trainer.update < end:
         trainer.act(trainer.agent.act, logger)

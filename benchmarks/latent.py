@@ -1,9 +1,12 @@
-"""What the latents of a suite's runs hold: ``python -m benchmarks.latent SUITE.yaml``, after benchmarks/returns.py.
+"""Read what the latents of a suite's runs hold, after benchmarks/returns.py.
 
-Runs ``eval.py RUN --latent`` on the held-out clips for every finished run whose folder is still there, and adds the reading
-to its result file as "latent"; benchmarks/plot.py makes a table of it. The runs of one task, background and seed read the
-same episodes: each one's policy acts in its share of them. A stopped program goes on where it was; a reading on the episodes
-of other policies is made again. One JSON line last.
+    python -m benchmarks.latent SUITE.yaml
+
+Runs ``eval.py RUN --latent`` on the held-out clips for every finished run whose folder still
+exists, and adds the reading to its result file as "latent"; benchmarks/plot.py makes a table of it.
+The runs of one task, background and seed read the same episodes: each policy acts in its share of
+them. A stopped program continues where it was; a reading on the episodes of other policies is
+repeated. One JSON line last.
 """
 
 import json
@@ -22,23 +25,37 @@ EPISODES = 32  # for probes, half to fit, half to score
 
 
 def words_of(side: str, actors: list[Path]) -> list[str]:
-    """Arguments of eval.py; the film of a single episode comes with it."""
+    """Return the arguments of eval.py, which also makes the video of a single episode."""
     words = ["--latent_actors", ",".join(map(str, actors))]
-    return [*words, "--latent", "--latent_episodes", str(EPISODES), "--background", side, "--episodes", "1"]
+    return [
+        *words,
+        "--latent",
+        "--latent_episodes",
+        str(EPISODES),
+        "--background",
+        side,
+        "--episodes",
+        "1",
+    ]
 
 
 def readers(suite: dict) -> Iterator[tuple[str, Path, str, list[Path]]]:
-    """(name, run, side to read on, runs whose policies act) of every run whose folder is there."""
+    """Return (name, run, side to read on, runs whose policies act) of every run whose folder
+    exists.
+    """
     there = [(name, ROOT / suite["folder"] / name, words) for name, words in jobs(suite)]
-    there = [(name, run, words[2:]) for name, run, words in there if (run / "checkpoints").is_dir()]  # without --agent
+    # Without --agent.
+    there = [(name, run, words[2:]) for name, run, words in there if (run / "checkpoints").is_dir()]
     for name, run, words in there:
         side = "clean" if words[words.index("--background.source") + 1] == "none" else "heldout"
         yield name, run, side, [other for _, other, same in there if same == words]
 
 
 def take(run: Path, path: Path, side: str, actors: list[Path]) -> dict:
-    """The reading into the result file."""
-    found = summary(json.loads((reading.place(run, "latent") / "latent.json").read_text())["readings"][side])
+    """Put the reading into the result file."""
+    found = summary(
+        json.loads((reading.place(run, "latent") / "latent.json").read_text())["readings"][side]
+    )
     row = result_files.read(path)
     row["latent"] = {key: round(value, 4) for key, value in found.items()}
     row["latent"] |= {"episodes": EPISODES, "actors": [actor.name for actor in actors]}
@@ -57,7 +74,9 @@ def main(argv: list[str]) -> None:
         if kept.get("actors") != [actor.name for actor in actors]:
             todo[name] = (run, path, side, actors)
     waiting = {name: (run, words_of(side, actors)) for name, (run, _, side, actors) in todo.items()}
-    reading.finish(reading.read(waiting, suite["processes"], "latent", lambda name: take(*todo[name])))
+    reading.finish(
+        reading.read(waiting, suite["processes"], "latent", lambda name: take(*todo[name]))
+    )
 
 
 if __name__ == "__main__":

@@ -1,11 +1,15 @@
-"""Does every agent still learn? ``python -m benchmarks.learning``, or with names of agents and options of train.py.
+"""Check that every agent still learns.
 
-A square on a small picture of noise, which one motor moves sideways and which starts near an edge; the reward is how near
-the middle it is. Small networks, 600 updates, one process a core. An agent passes when its deterministic policy closes most
-of the gap between the random policy and the best possible; one that discovers skills, when the skill decides where the square
-ends, so that most of the variance of that place is between skills. One for a family of games plays two, told by a number: near
-the left, near the right. Prints a line an agent and one JSON line last; exit code 1
-when one of them does not learn. Options go to every agent, so a fault can be planted: ``--optimiser.actor_lr 1e-9``.
+    python -m benchmarks.learning        all agents, or names of agents; options of train.py
+
+The task is a square on a small image of noise. One motor moves it sideways; it starts near an edge,
+and the reward is its nearness to the centre. Networks are small; there are 600 updates and one
+process per core. An agent passes when its deterministic policy closes most of the gap between the
+random and the optimal policy. An agent with skills passes when most of the variance of the square's
+final place is between skills. An agent for a family of games plays two, given as a number: near the
+left, near the right. Prints a line per agent and one JSON line last; exit code 1 when one of them
+does not learn. Options go to every agent, so that a fault can be planted: ``--optimiser.actor_lr
+1e-9``.
 """
 
 import io
@@ -47,31 +51,38 @@ from foreground.world_models.world_model import Spaces
 ROOT = Path(__file__).parents[1]
 PROGRAM = "benchmarks.learning"
 SIZE, SQUARE, SPEED, LENGTH = 32, 6, 3.0, 25
-USE = 0.05  # of the signal "use", small beside discovery's: `slim_sum` adds them as they come, and still has to discover
-FRAMES, CLOSED = 1500, 0.6  # env frames of training; share of the gap, or of the variance, that must be reached
-GAMES = ((-1.0,), (1.0,))  # what describes them: where the square is wanted, from edge to edge
-BLIND = ("unimodal",)  # is not told the game, so that there is nothing to close
+# Of the signal "use", small compared with discovery: `slim_sum` adds them unscaled, and must still
+# discover.
+USE = 0.05
+# Env frames of training; share of the gap, or of the variance, that must be reached.
+FRAMES, CLOSED = 1500, 0.6
+GAMES = ((-1.0,), (1.0,))  # their descriptor: the target of the square, from edge to edge
+BLIND = ("unimodal",)  # does not see the game, so that no gap can be closed
 FIRST = [name for name in runs.AGENTS if name not in (*runs.FOLLOWING, *BLIND)]
-SKILLS = 8  # that are looked at, each from several starts
+SKILLS = 8  # that are tested, each from several starts
 SMALL = """
---size cpu --device cpu --compile false --environment.image_size 32 --environment.action_repeat 1 --environment.time_limit 25
---training.batch_size 16 --training.batch_length 8 --training.train_ratio 64 --training.prefill 300
---world_model.depth 8 --world_model.embedding 64 --world_model.units 64 --world_model.layers 1
---world_model.rssm.deterministic 64 --world_model.rssm.hidden 64 --world_model.rssm.groups 8 --world_model.rssm.classes 8
+--size cpu --device cpu --compile false --environment.image_size 32 --environment.action_repeat 1
+--environment.time_limit 25 --training.batch_size 16 --training.batch_length 8
+--training.train_ratio 64 --training.prefill 300 --world_model.depth 8 --world_model.embedding 64
+--world_model.units 64 --world_model.layers 1 --world_model.rssm.deterministic 64
+--world_model.rssm.hidden 64 --world_model.rssm.groups 8 --world_model.rssm.classes 8
 --world_model.empowerment.units 64 --world_model.objective.pilot_updates 50
---actor_critic.units 64 --actor_critic.layers 1 --actor_critic.horizon 6 --actor_critic.imag_starts 64
---actor_critic.discount 0.9 --optimiser.model_lr 2e-3 --optimiser.actor_lr 2e-3 --optimiser.critic_lr 2e-3
---skill.duration 25 --discovery.units 64 --discovery.layers 1 --discovery.lr 2e-3
+--actor_critic.units 64 --actor_critic.layers 1 --actor_critic.horizon 6
+--actor_critic.imag_starts 64 --actor_critic.discount 0.9 --optimiser.model_lr 2e-3
+--optimiser.actor_lr 2e-3 --optimiser.critic_lr 2e-3 --skill.duration 25 --discovery.units 64
+--discovery.layers 1 --discovery.lr 2e-3
 """
 
 
 def wanted(game: tuple[float]) -> float:
-    """Where a game wants the square."""
+    """Return where a game wants the square."""
     return (SIZE - SQUARE) / 2 * (1 + 0.8 * game[0])
 
 
 class Dot(gymnasium.Env):
-    """A square over noise that is drawn anew at every step; observation uint8 (32, 32, 3), action (1,) in [-1, 1]."""
+    """A square over noise that is drawn anew at every step; observation uint8 (32, 32, 3), action
+    (1,) in [-1, 1].
+    """
 
     metadata: ClassVar[dict] = {"render_fps": 20}
     observation_space = gymnasium.spaces.Box(0, 255, (SIZE, SIZE, 3), np.uint8)
@@ -86,7 +97,12 @@ class Dot(gymnasium.Env):
     @property
     def snapshot(self) -> dict:
         """As DMCEnv's: a checkpoint has it."""
-        return {"place": self.place, "step": self.step_number, "game": self.game, "random": self.np_random.bit_generator.state}
+        return {
+            "place": self.place,
+            "step": self.step_number,
+            "game": self.game,
+            "random": self.np_random.bit_generator.state,
+        }
 
     @snapshot.setter
     def snapshot(self, taken: dict) -> None:
@@ -100,17 +116,23 @@ class Dot(gymnasium.Env):
         self.step_number, edge = 0, self.np_random.uniform(0, 4)
         self.place = edge if self.np_random.random() < 0.5 else SIZE - SQUARE - edge
         told = self._told(0.0, 0.0)
-        return self._picture(), {name: value * 0 if name == "signals" else value for name, value in told.items()}
+        return self._picture(), {
+            name: value * 0 if name == "signals" else value for name, value in told.items()
+        }
 
     def _told(self, use: float, safety: float) -> dict:
         if self.games:
             every = [self.near(game) for game in self.games]
             return {"game": np.array(self.game, np.float32), "signals": np.array(every, np.float32)}
         values = {"use": use, "safety": safety}
-        return {"signals": np.array([values[name] for name in self.signals], np.float32)} if self.signals else {}
+        return (
+            {"signals": np.array([values[name] for name in self.signals], np.float32)}
+            if self.signals
+            else {}
+        )
 
     def step(self, action):
-        if self.step_number >= LENGTH:  # gone on with behind its end
+        if self.step_number >= LENGTH:  # stepped after its end
             image, told = self.reset()
             return image, 0.0, False, False, told
         self.step_number += 1
@@ -120,7 +142,7 @@ class Dot(gymnasium.Env):
         return self._picture(), self.near(self.game), False, self.step_number >= LENGTH, told
 
     def near(self, game: tuple[float]) -> float:
-        """1 where a game wants the square (the middle, without games), 0 half a picture away."""
+        """Return 1 where a game wants the square (by default the centre), 0 half an image away."""
         return 1 - abs(self.place - wanted(game)) / ((SIZE - SQUARE) / 2)
 
     def _picture(self) -> np.ndarray:
@@ -131,7 +153,7 @@ class Dot(gymnasium.Env):
 
 
 def best_policy(envs: SyncVectorEnv):
-    """Straight to where it is wanted: the most that can be had."""
+    """Return the optimal policy: straight to the target."""
 
     def act(memory, image, is_first):
         rows = [(wanted(env.unwrapped.game) - env.unwrapped.place) / SPEED for env in envs.envs]
@@ -145,7 +167,10 @@ def mean_return(policy, games: tuple[tuple[float], ...] = ()) -> float:
 
 
 def decided(agent: WorldModelAgent, starts: int = 4) -> float:
-    """Share of the variance of the square's last place that lies between skills, each held from several starts."""
+    """Return the share of the variance of the square's last place that is between skills.
+
+    Each skill is held from several starts.
+    """
     places = np.zeros((starts, SKILLS))
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -159,7 +184,9 @@ def decided(agent: WorldModelAgent, starts: int = 4) -> float:
 def learn(name: str, words: list[str]) -> dict:
     """Train one agent; its returns."""
     torch.set_num_threads(1)
-    config, _ = runs.read(["--agent", name, *words], cuda=False, ours=[*SMALL.split(), "--total_frames", str(FRAMES)])
+    config, _ = runs.read(
+        ["--agent", name, *words], cuda=False, ours=[*SMALL.split(), "--total_frames", str(FRAMES)]
+    )
     began = time.process_time()
     games = GAMES if config.modes.num_modes else ()
     signals = ("left", "right") if games else config.signals
@@ -171,7 +198,9 @@ def learn(name: str, words: list[str]) -> dict:
     rollout = Rollout(envs, agent.initial_state(1), config.seed, layout)
     replay = Replay(layout, 2 * FRAMES, seed=config.seed)
     with tempfile.TemporaryDirectory() as folder, Logger(folder, quiet=True) as logger:
-        trainer = Trainer(config.training, FRAMES, 1, agent, rollout, replay, Path(folder), 20, lambda frame: {})
+        trainer = Trainer(
+            config.training, FRAMES, 1, agent, rollout, replay, Path(folder), 20, lambda frame: {}
+        )
         trainer.run(logger, Progress(FRAMES, stream=io.StringIO()))
     if agent.discovery is not None:
         scores = {"agent": decided(agent), "random": 0.0, "best": 1.0}
@@ -180,18 +209,26 @@ def learn(name: str, words: list[str]) -> dict:
         scores = {key: mean_return(policy, games) for key, policy in policies.items()}
     closed = (scores["agent"] - scores["random"]) / (scores["best"] - scores["random"])
     row = {"name": name} | {key: round(value, 2) for key, value in scores.items()}
-    return row | {"closed": round(closed, 3), "updates": trainer.update, "cpu_seconds": round(time.process_time() - began, 1)}
+    return row | {
+        "closed": round(closed, 3),
+        "updates": trainer.update,
+        "cpu_seconds": round(time.process_time() - began, 1),
+    }
 
 
 def start(name: str, words: list[str], slot: int) -> subprocess.Popen:
     command = [sys.executable, "-m", PROGRAM, "--alone", name, *words]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT, env=pool.environment(slot))
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, cwd=ROOT, env=pool.environment(slot)
+    )
 
 
 def in_processes(names: list[str], words: list[str]) -> list[dict]:
-    """Each agent in a process of its own."""
+    """Train each agent in a separate process."""
     rows = []
-    for name, process in pool.finished([(name, partial(start, name, words)) for name in names], pool.places()):
+    for name, process in pool.finished(
+        [(name, partial(start, name, words)) for name in names], pool.places()
+    ):
         text = process.communicate()[0]
         failed = {"name": name, "closed": 0.0, "exit_code": process.returncode}
         row = failed if process.returncode else json.loads(text.splitlines()[-1])
@@ -201,7 +238,10 @@ def in_processes(names: list[str], words: list[str]) -> list[dict]:
 
 
 def main(argv: list[str]) -> None:
-    start = next((index for index, word in enumerate(argv) if word.startswith("--") and word != "--alone"), len(argv))
+    start = next(
+        (index for index, word in enumerate(argv) if word.startswith("--") and word != "--alone"),
+        len(argv),
+    )
     names, words = argv[:start], argv[start:]
     if names[:1] == ["--alone"]:
         print(json.dumps(learn(names[1], words)))
@@ -211,7 +251,15 @@ def main(argv: list[str]) -> None:
             raise UserError(f"unknown agent {name!r}", "command line", nearest(name, FIRST))
     rows = in_processes(names or FIRST, words)
     failed = [row["name"] for row in rows if row["closed"] < CLOSED]
-    print(json.dumps({"agents": len(rows), "failed": failed, "closed": {row["name"]: row["closed"] for row in rows}}))
+    print(
+        json.dumps(
+            {
+                "agents": len(rows),
+                "failed": failed,
+                "closed": {row["name"]: row["closed"] for row in rows},
+            }
+        )
+    )
     if failed:
         raise SystemExit(1)
 

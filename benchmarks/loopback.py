@@ -1,4 +1,4 @@
-"""Two or more Ray machines on one.
+"""Several Ray machines on one computer.
 
 Each has an address of the loopback network and can be killed by itself.
 """
@@ -16,7 +16,7 @@ import psutil
 
 START = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--disable-usage-stats"]
 SMALL = ["--object-store-memory=80000000", "--include-log-monitor=false"]
-# A machine that does not answer counts as lost after 5 seconds; Ray waits for 15 of its own accord.
+# A machine that does not answer counts as lost after 5 seconds; Ray's default is 15.
 QUICK = {"RAY_health_check_period_ms": "1000", "RAY_health_check_initial_delay_ms": "0"}
 SECONDS = 90.0  # for a machine to start
 
@@ -25,7 +25,8 @@ class Machine:
     """The processes of one `ray start`.
 
     address   such as 127.0.0.2; Ray replaces 127.0.0.1 by the address that the machine has outside
-    folder    for its log and for Ray's sockets; short, since the name of a socket has at most 107 letters
+    folder    for its log and for Ray's sockets; short, since a socket's name has at most 107
+              characters
     head      HOST:PORT of the machine to join; "": it is the head itself, at `self.head`
     """
 

@@ -1,9 +1,11 @@
-"""Lose one of two Ray machines in the middle of six real runs: ``python -m benchmarks.lost_machine``.
+"""Lose one of two Ray machines in the middle of six real runs.
+
+    python -m benchmarks.lost_machine
 
 Both machines are on the loopback network. The second one is killed with all its processes once one
-result is there and both machines have a run with a checkpoint. Then every result must be there, no
-finished run may have started again, and the lost run must have gone on from a checkpoint.
-The suite is then started once more, and must start nothing. Writes lost_machine.json and .log.
+result exists and both machines have a run with a checkpoint. Then every result must exist, no
+finished run may have started again, and the lost run must have resumed from a checkpoint. The suite
+is then started once more, and must start nothing. Writes lost_machine.json and .log.
 """
 
 import json
@@ -26,7 +28,8 @@ from foreground.training import checkpoint, options
 ROOT = Path(__file__).parents[1]
 
 LONGEST = 900.0  # seconds for the suite
-OTHERWISE = ("--task", "--background.source", "--threads", "--training.checkpoint_every")  # given by the suite
+# Given by the suite.
+OTHERWISE = ("--task", "--background.source", "--threads", "--training.checkpoint_every")
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,9 @@ def suite_of(folder: Path, frames: int) -> Path:
 
 
 def run_on(machine: loopback.Machine, folder: Path) -> Path | None:
-    """Return the folder of the run that goes on there, where it has a checkpoint and is not at its end."""
+    """Return the folder of the run that goes on there, where it has a checkpoint and is not at its
+    end.
+    """
     for process in machine.programs():
         try:
             words = process.cmdline()
@@ -71,7 +76,16 @@ def run_on(machine: loopback.Machine, folder: Path) -> Path | None:
 
 def suite(path: Path, machine: loopback.Machine, log: Path) -> subprocess.Popen:
     """Start returns.py on the cluster; its output is added to the log."""
-    words = [sys.executable, "-m", "benchmarks.returns", str(path), "--engine", "ray", "--address", machine.head]
+    words = [
+        sys.executable,
+        "-m",
+        "benchmarks.returns",
+        str(path),
+        "--engine",
+        "ray",
+        "--address",
+        machine.head,
+    ]
     with log.open("a") as file:
         return subprocess.Popen(words, cwd=ROOT, stdout=file, stderr=file)
 
@@ -92,21 +106,33 @@ def lose(path: Path, machines: list[loopback.Machine], log: Path) -> tuple[int, 
     """
     results, limit = path.parent / "runs" / "results", time.monotonic() + LONGEST
     process = suite(path, machines[0], log)
-    while not (list(results.glob("*.json")) and run_on(machines[0], path.parent) and run_on(machines[1], path.parent)):
+    while not (
+        list(results.glob("*.json"))
+        and run_on(machines[0], path.parent)
+        and run_on(machines[1], path.parent)
+    ):
         if process.poll() is not None or time.monotonic() > limit:
             process.terminate()
-            raise UserError("the suite ended before a machine was killed", str(log), "give more --frames")
+            raise UserError(
+                "the suite ended before a machine was killed", str(log), "give more --frames"
+            )
         time.sleep(0.05)
     lost = run_on(machines[1], path.parent)
     machines[1].kill()
     with log.open("a") as file:
-        file.write(f"--- machine {machines[1].address} is killed; {lost.name if lost else 'nothing'} was going on there\n")
+        file.write(
+            f"--- machine {machines[1].address} is killed; {lost.name if lost else 'nothing'} "
+            "was going on there\n"
+        )
     return ended(process), lost
 
 
 def told(runs: Path, words: str) -> dict[str, list[int]]:
     """Return name of run -> the frames behind these words in its log."""
-    return {path.stem: list(map(int, re.findall(words + r" (\d+)", path.read_text()))) for path in sorted(runs.glob("*.log"))}
+    return {
+        path.stem: list(map(int, re.findall(words + r" (\d+)", path.read_text())))
+        for path in sorted(runs.glob("*.log"))
+    }
 
 
 def measure(folder: Path, frames: int, log: Path) -> dict:
@@ -131,7 +157,12 @@ def measure(folder: Path, frames: int, log: Path) -> dict:
     trained, resumed = told(runs, "trained"), told(runs, "resumed +at frame")
     results = sorted(file.stem for file in (runs / "results").glob("*.json"))
     others = [name for name in trained if name != lost.name]
-    row = {"runs": len(trained), "results": len(results), "exit_codes": [code, again], "lost": lost.name}
+    row = {
+        "runs": len(trained),
+        "results": len(results),
+        "exit_codes": [code, again],
+        "lost": lost.name,
+    }
     row |= {"resumed": resumed[lost.name], "trained": trained, "seconds": round(seconds, 1)}
     row["right"] = (
         len(results) == len(trained) == 6

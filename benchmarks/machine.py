@@ -1,6 +1,6 @@
-"""What runs on a machine of a cluster.
+"""What runs on a machine of a cluster: checks of its software, and one job.
 
-What is true there, and one job. Started there by benchmarks/cluster.py.
+benchmarks/cluster.py starts it there.
 """
 
 import contextlib
@@ -26,7 +26,8 @@ class Stopped(Exception):
 def facts(meeting: Path) -> dict[str, str]:
     """Return what must be the same on all machines, by the words that name it.
 
-    meeting   folder that the driver made where the runs are; what it holds tells whether it is the same one here
+    meeting   folder that the driver made where the runs are; what it holds tells whether it is the
+              same one here
     """
     return {
         "commit": system.git_commit(ROOT),
@@ -116,4 +117,6 @@ def own_code(code: int, job: Job) -> int:
 
 
 if __name__ == "__main__":
-    print(json.dumps({"host": socket.gethostname(), "pid": os.getpid(), **facts(Path(sys.argv[1]))}))
+    print(
+        json.dumps({"host": socket.gethostname(), "pid": os.getpid(), **facts(Path(sys.argv[1]))})
+    )

@@ -1,8 +1,11 @@
-"""An update of r2dreamer beside ours, in one process: ``python -m benchmarks.peer_speed CHECKOUT --size 12m``.
+"""Time an update of r2dreamer and one of ours in one process.
 
-CHECKOUT is a checkout of github.com/NM512/r2dreamer, whose `tensordict`, `hydra-core` and `einops` must be installed.
-Its own Dreamer at size12M, batch 16x64, walker's action size, on noise; uncompiled and in float32, since neither its
-float16 nor its compiled step runs on a CPU. The two take turns, so that noise of the machine meets both. One JSON line last.
+    python -m benchmarks.peer_speed CHECKOUT --size 12m
+
+CHECKOUT is a checkout of github.com/NM512/r2dreamer, whose `tensordict`, `hydra-core` and `einops`
+must be installed. It is its own Dreamer at size12M, batch 16x64, walker's action size, on noise;
+uncompiled and in float32, since neither its float16 nor its compiled step runs on a CPU. The two
+take turns, so that noise of the machine affects both. One JSON line last.
 """
 
 import json
@@ -33,7 +36,11 @@ class FixedBatch:
     def __init__(self, batch: dict[str, torch.Tensor], model):
         from tensordict import TensorDict
 
-        rows = {"image": batch["image"], "action": batch["action"], "reward": batch["reward"].unsqueeze(-1)}
+        rows = {
+            "image": batch["image"],
+            "action": batch["action"],
+            "reward": batch["reward"].unsqueeze(-1),
+        }
         rows |= {name: batch[name].unsqueeze(-1) for name in ("is_first", "is_terminal")}
         rows |= {"is_last": rows["is_terminal"]}
         self.shape = batch["is_first"].shape
@@ -44,13 +51,18 @@ class FixedBatch:
         return self.rows.clone(), None, self.initial
 
     def update(self, index, stoch, deter) -> None:
-        """The peer writes its latents back to its replay; nothing to write to."""
+        """Ignore the latents that the peer writes back to its replay."""
 
 
 def peer(checkout: Path):
-    """The peer's agent at its size12M. Errors: UserError where the folder or a package is not there."""
+    """Return the peer's agent at its size12M.
+
+    Raises: UserError where the folder or a package is missing.
+    """
     if not (checkout / "dreamer.py").is_file():
-        raise UserError("no dreamer.py is there", str(checkout), "give a checkout of github.com/NM512/r2dreamer")
+        raise UserError(
+            "no dreamer.py is there", str(checkout), "give a checkout of github.com/NM512/r2dreamer"
+        )
     sys.path.append(str(checkout))
     try:
         import dreamer
@@ -58,7 +70,9 @@ def peer(checkout: Path):
         from hydra import compose, initialize_config_dir
     except ModuleNotFoundError as error:
         raise UserError(
-            f"a package of the peer is missing: {error.name}", str(checkout), f"pip install {error.name}"
+            f"a package of the peer is missing: {error.name}",
+            str(checkout),
+            f"pip install {error.name}",
         ) from error
     dreamer.autocast = lambda **_: torch.autocast("cpu", enabled=False)  # the peer asks for float16
     with initialize_config_dir(str(checkout.resolve() / "configs"), version_base=None):
@@ -75,7 +89,11 @@ def seconds(function) -> float:
 
 def main(argv: list[str]) -> None:
     if not argv:
-        raise UserError("no checkout is given", "command line", "python -m benchmarks.peer_speed CHECKOUT --size 12m")
+        raise UserError(
+            "no checkout is given",
+            "command line",
+            "python -m benchmarks.peer_speed CHECKOUT --size 12m",
+        )
     config, _ = runs.read(argv[1:], False)
     torch.set_num_threads(config.threads or 1)
     torch.manual_seed(0)
@@ -83,9 +101,10 @@ def main(argv: list[str]) -> None:
     other = peer(Path(argv[0]))
     replay = FixedBatch(batch, other)
     agent = WorldModelAgent(config.agent_config, Spaces(64, ACTION_SIZE), "cpu")
-    rows = [(seconds(lambda: agent.update(batch)), seconds(lambda: other.update(replay))) for _ in range(WARM_UP + TURNS)][
-        WARM_UP:
-    ]
+    rows = [
+        (seconds(lambda: agent.update(batch)), seconds(lambda: other.update(replay)))
+        for _ in range(WARM_UP + TURNS)
+    ][WARM_UP:]
     ratios = sorted(ours / theirs for ours, theirs in rows)
     ours, theirs = (sorted(column)[len(rows) // 2] for column in zip(*rows))
     result = {

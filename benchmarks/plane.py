@@ -1,7 +1,9 @@
-"""Draw information planes of a suite: ``python -m benchmarks.plane results/SUITE OUTPUT.png``, a panel a task.
+"""Draw information planes of a suite: ``python -m benchmarks.plane results/SUITE OUTPUT.png``, a
+panel a task.
 
-For runs that read their latents during training (--evaluation.latent --training.evaluate_every N): nats about the robot's
-state over nats about the background, a point an evaluation, darker with training; the ring is the last one.
+For runs that read their latents during training (--evaluation.latent --training.evaluate_every N):
+nats about the robot's state over nats about the background, a point an evaluation, darker with
+training; the ring is the last one.
 """
 
 import json
@@ -23,11 +25,15 @@ def main(argv: list[str]) -> None:
     places, picture = arguments(argv, __doc__)
     panels = read(*map(Path, places))
     chosen = {
-        task: panel for (task, _), panel in panels.items() if any("plane" in row for rows in panel.values() for row in rows)
+        task: panel
+        for (task, _), panel in panels.items()
+        if any("plane" in row for rows in panel.values() for row in rows)
     }
     if not chosen:
         raise UserError(
-            "no run has read its latent", ", ".join(places), "train with --evaluation.latent --training.evaluate_every N"
+            "no run has read its latent",
+            ", ".join(places),
+            "train with --evaluation.latent --training.evaluate_every N",
         )
     colour = colours(panels)
     figure, axes = plt.subplots(1, len(chosen), figsize=(4.6 * len(chosen), 3.6), squeeze=False)

@@ -1,11 +1,12 @@
-"""What another actor would have learned in the same model.
+"""Compare actors in one world model.
 
     python -m benchmarks.policy RUN --actor_critic.entropy_coef 0.01
 
-Trains a fresh actor and critics in the world model of a finished run, from states of its replay, with no new experience, and
-plays with the deterministic policy. Options are those of train.py; RUN's task, background, frames, size and world model stay.
-So actors can be compared on one model, where the returns of whole runs would also tell of what each of them came to see. One
-line each `--every` updates, one JSON line last.
+Trains a new actor and critics in the world model of a finished run, from states of its replay,
+without new experience. Then plays with the deterministic policy. Options are those of train.py;
+RUN's task, background, frames, size and world model are kept. So actors are compared on one model;
+returns of whole runs would also depend on the data that each actor collects. One line per `--every`
+updates, one JSON line last.
 """
 
 import argparse
@@ -32,16 +33,21 @@ from foreground.evaluation.episodes import play
 from foreground.evaluation.report import agent_policy
 from foreground.training.replay import Replay
 
-SHOWN = ("task/return", "task/reward", "task/scale", "std", "saturation")  # of the metrics of policy/
+# Of the metrics of policy/.
+SHOWN = ("task/return", "task/reward", "task/scale", "std", "saturation")
 
 
-def learn(agent: WorldModelAgent, replay: Replay, config: runs.RunConfig, updates: int) -> dict[str, float]:
-    """The learner `imagination` alone, again and again; means of the metrics of the last ten."""
+def learn(
+    agent: WorldModelAgent, replay: Replay, config: runs.RunConfig, updates: int
+) -> dict[str, float]:
+    """Run the learner `imagination` alone; return mean metrics of the last ten updates."""
     rows = []
     for update in range(updates):
         batch = replay.sample(config.training.batch_size, config.training.batch_length)
         with torch.no_grad():
-            _, states = agent.world_model.observe(batch["image"], batch["action"], batch["is_first"])
+            _, states = agent.world_model.observe(
+                batch["image"], batch["action"], batch["is_first"]
+            )
         metrics = agent.learners["imagination"](Step(batch, states.state))
         if update >= updates - 10:
             rows.append([float(metrics[f"policy/{key}"]) for key in SHOWN])
@@ -50,34 +56,50 @@ def learn(agent: WorldModelAgent, replay: Replay, config: runs.RunConfig, update
 
 def main(argv: list[str]) -> None:
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     parser.add_argument("run", type=Path, help="folder of a finished run")
     parser.add_argument("--updates", type=int, default=600, help="of actor and critics")
     parser.add_argument("--every", type=int, default=150, help="updates between two looks")
-    parser.add_argument("--episodes", type=int, default=5, help="played at each look, before clips of training")
+    parser.add_argument(
+        "--episodes", type=int, default=5, help="played at each look, before clips of training"
+    )
     asked, words = parser.parse_known_args(argv)
     if any(word.startswith("--world_model.") for word in words):
         raise UserError("the world model is the run's", "--world_model", "leave these options out")
     if not 0 < asked.every <= asked.updates:
-        raise UserError(f"no look in {asked.updates} updates", "--every", f"choose 1 to {max(asked.updates, 1)}")
+        raise UserError(
+            f"no look in {asked.updates} updates", "--every", f"choose 1 to {max(asked.updates, 1)}"
+        )
     had = experience.of_run(asked.run, words)
     if "task" not in had.config.actor_critic.rewards or had.config.hierarchy.duration:
         raise UserError(
-            f"{had.config.agent} has no policy of its own for the task", str(asked.run), "choose a run of another agent"
+            f"{had.config.agent} has no policy of its own for the task",
+            str(asked.run),
+            "choose a run of another agent",
         )
     config, began, rows = replace(had.config, world_model=had.own.world_model), time.monotonic(), []
     torch.set_num_threads(1)
     torch.manual_seed(config.seed)
     agent, replay = build.make_agent(config, had.space, "cpu"), had.replay()
     agent.world_model.load_state_dict(had.agent().world_model.state_dict())
-    make_env = build.environment_maker(config, "clean" if config.background.source == "none" else "train")
+    make_env = build.environment_maker(
+        config, "clean" if config.background.source == "none" else "train"
+    )
     for update in range(asked.every, asked.updates + 1, asked.every):
         row = learn(agent, replay, config, asked.every)
         row["played"] = play(make_env, agent_policy(agent), asked.episodes, 777).mean
         rows.append({"updates": update} | {key: round(value, 3) for key, value in row.items()})
         print(json.dumps(rows[-1]), flush=True)
-    row = {"task": config.task, "agent": config.agent, "options": " ".join(words), "seed": config.seed, "looks": rows}
+    row = {
+        "task": config.task,
+        "agent": config.agent,
+        "options": " ".join(words),
+        "seed": config.seed,
+        "looks": rows,
+    }
     row["seconds"] = round(time.monotonic() - began)
     print(json.dumps(row | result_files.origin("policy RUN", argv[1:])))
 

@@ -31,17 +31,17 @@ class Process(Protocol):
 
 
 def places() -> int:
-    """How many runs fit side by side: one a GPU, or one a core where there is none."""
+    """Return how many runs fit side by side: one per GPU, or one per core without GPUs."""
     return torch.cuda.device_count() or os.cpu_count() or 1
 
 
 def environment(slot: int) -> dict[str, str]:
-    """All variables of a program of this machine: one thread, and its own device."""
+    """Return all variables of a program of this machine: one thread, and its own device."""
     return os.environ | own_device(slot)
 
 
 def own_device(slot: int) -> dict[str, str]:
-    """Variables of one thread and, with several GPUs, of one GPU for each slot."""
+    """Return variables of one thread and, with several GPUs, of one GPU per slot."""
     variables = {"OMP_NUM_THREADS": "1"}
     if torch.cuda.device_count() > 1:
         variables["CUDA_VISIBLE_DEVICES"] = str(slot % torch.cuda.device_count())
@@ -53,7 +53,8 @@ def finished(
     places: int,
     watch: Callable[[list[str]], None] = lambda started: None,
 ) -> Iterator[tuple[str, Process]]:
-    """Start every (name, start), `places` at a time; yield (name, process) as each ends. start is told its slot.
+    """Start every (name, start), `places` at a time; yield (name, process) as each ends. start is
+    told its slot.
 
     Programs that run when the caller gives up, as on Ctrl-C, are asked to save, and are waited for.
 
@@ -66,7 +67,9 @@ def finished(
                 name, start = waiting.pop(0)
                 slot = _free_slot({used for _, used in running.values()})
                 running[name] = (start(slot), slot)
-            for name in [name for name, (process, _) in running.items() if process.poll() is not None]:
+            for name in [
+                name for name, (process, _) in running.items() if process.poll() is not None
+            ]:
                 yield name, running.pop(name)[0]
             watch(list(running))
             time.sleep(0.2)
@@ -83,12 +86,16 @@ def _free_slot(used: set[int]) -> int:
 
 @contextlib.contextmanager
 def stoppable() -> Iterator[None]:
-    """Turn the first signal that stops this program into SystemExit, so that the programs it started save first."""
+    """Turn the first signal that stops this program into SystemExit, so that the programs it
+    started save first.
+    """
     before = {number: signal.getsignal(number) for number in system.stop_signals()}
 
     def told(number: int, _) -> None:
         for other in before:
-            signal.signal(other, signal.SIG_IGN if other != signal.SIGINT else signal.default_int_handler)
+            signal.signal(
+                other, signal.SIG_IGN if other != signal.SIGINT else signal.default_int_handler
+            )
         raise SystemExit(128 + number)
 
     for number in before:

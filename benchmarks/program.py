@@ -1,6 +1,6 @@
-"""One program of a suite under way, on this machine or on one of a cluster.
+"""One running program of a suite, on this machine or on one of a cluster.
 
-Imports the standard library alone, so that it is quick on a cluster's machines.
+It imports the standard library only, so that it starts quickly on a cluster's machines.
 """
 
 import os
@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-IN_USE = 6  # exit code of train.py: another process trains in the folder; equals training.lock.IN_USE
+# Exit code of train.py: another process trains in the folder; equals training.lock.IN_USE.
+IN_USE = 6
 PAUSE = 20.0  # seconds until a program whose folder is in use is started again
 
 
@@ -35,14 +36,15 @@ class Job:
 class Program:
     """A started job with the methods of subprocess.Popen that `pool.finished` needs.
 
-    It ends with its starter: it gets SIGTERM, so that it can save. While its folder is in use it waits and is started again.
+    It ends with its starter: it gets SIGTERM, so that it can save. While its folder is in use it
+    waits and is started again.
     """
 
     def __init__(self, job: Job, pause: float = PAUSE):
         self.job, self.pause = job, pause
         self.returncode: int | None = None
         self._stopped = False
-        self._again = 0.0  # time of the next start, where there is no child
+        self._again = 0.0  # time of the next start, while there is no child
         self._child: subprocess.Popen | None = self._started()
 
     def _started(self) -> subprocess.Popen:
@@ -53,7 +55,9 @@ class Program:
             *self.job.words,
         ]
         with self.job.log.open("a") as log:
-            return subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, env=os.environ | self.job.variables)
+            return subprocess.Popen(
+                command, cwd=ROOT, stdout=log, stderr=log, env=os.environ | self.job.variables
+            )
 
     def poll(self) -> int | None:
         """Return the exit code; None while the program runs or waits for its folder."""

@@ -1,9 +1,10 @@
-"""Compare runs with published curves, frame by frame: ``python -m benchmarks.published results/SUITE OUTPUT.png``.
+"""Compare runs with published curves, frame by frame: ``python -m benchmarks.published
+results/SUITE OUTPUT.png``.
 
-A panel a task. Solid: mean over seeds of the held-out returns of the deterministic policy during training, in a band from
-the lowest seed to the highest. Dashed: published means (results/published.json, with the source of each). Prints a table
-with the returns at some frames in Markdown, and one JSON line last: for each task and frame the margin over the best
-published curve.
+A panel a task. Solid: mean over seeds of the held-out returns of the deterministic policy during
+training, in a band from the lowest seed to the highest. Dashed: published means
+(results/published.json, with the source of each). Prints a table with the returns at some frames in
+Markdown, and one JSON line last: for each task and frame the margin over the best published curve.
 """
 
 import argparse
@@ -27,13 +28,17 @@ ROOT = Path(__file__).parents[1]
 
 PUBLISHED = ROOT / "results" / "published.json"
 FRAMES = (100_000, 250_000, 500_000)
-WINDOW = 3  # evaluations that a figure of the table averages, those before its frame: one is too noisy
+# Evaluations that a figure of the table averages, those before its frame: one is too noisy.
+WINDOW = 3
 
-Curves = dict[str, list[tuple[np.ndarray, np.ndarray]]]  # method -> (env frames, returns), one pair a seed
+# Method -> (env frames, returns), one pair a seed.
+Curves = dict[str, list[tuple[np.ndarray, np.ndarray]]]
 
 
 def evaluated(row: dict) -> tuple[np.ndarray, np.ndarray] | None:
-    """Return env frames and held-out returns of a result, of its clean side where nothing played; None without any."""
+    """Return env frames and held-out returns of a result, of its clean side where nothing played;
+    None without any.
+    """
     for side in ("heldout", "clean"):
         found = row.get("evaluations", {}).get(f"return_{side}")
         if found and found["xs"]:
@@ -42,14 +47,23 @@ def evaluated(row: dict) -> tuple[np.ndarray, np.ndarray] | None:
 
 
 def read(folder: Path) -> dict[tuple[str, str], Curves]:
-    """Return the curves of a folder of results by (task, background). Raise UserError where there are none."""
+    """Return the curves of a folder of results by (task, background).
+
+    Raise UserError where there are none.
+    """
     panels: dict[tuple[str, str], Curves] = defaultdict(lambda: defaultdict(list))
     for row in result_files.read_all(folder):
         curve = evaluated(row)
         if curve:
-            panels[row["task"], "clean" if row["background"] == "none" else "video"][row["method"]].append(curve)
+            panels[row["task"], "clean" if row["background"] == "none" else "video"][
+                row["method"]
+            ].append(curve)
     if not panels:
-        raise UserError("no result with evaluations", str(folder), "run benchmarks/returns.py with evaluate_every")
+        raise UserError(
+            "no result with evaluations",
+            str(folder),
+            "run benchmarks/returns.py with evaluate_every",
+        )
     return panels
 
 
@@ -61,7 +75,9 @@ def published(task: str, background: str) -> dict[str, tuple[np.ndarray, np.ndar
 
 
 def at(curve: tuple[np.ndarray, np.ndarray], frame: int, window: int = 1) -> float:
-    """Return the mean of the last `window` values up to a frame; nan where the curve does not reach it."""
+    """Return the mean of the last `window` values up to a frame; nan where the curve does not reach
+    it.
+    """
     frames, values = curve
     upto = values[frames <= frame]
     return float(np.mean(upto[-window:])) if len(upto) and frames[-1] >= frame else float("nan")
@@ -77,7 +93,14 @@ def draw(axes, name: tuple[str, str], curves: Curves, colour: dict[str, str]) ->
         axes.fill_between(grid, values.min(0), values.max(0), color=colour[method], alpha=0.2, lw=0)
     for index, (method, (frames, mean)) in enumerate(published(*name).items()):
         shown = frames <= longest
-        axes.plot(frames[shown], mean[shown], color=f"C{index + 4}", ls="--", lw=1.1, label=f"{method}, published")
+        axes.plot(
+            frames[shown],
+            mean[shown],
+            color=f"C{index + 4}",
+            ls="--",
+            lw=1.1,
+            label=f"{method}, published",
+        )
     axes.set_title(f"{name[0]}, {name[1]}", fontsize=10)
     axes.set_xlabel("env frames")
     axes.set_ylim(bottom=0)
@@ -85,18 +108,35 @@ def draw(axes, name: tuple[str, str], curves: Curves, colour: dict[str, str]) ->
     axes.legend(frameon=False, fontsize=7)
 
 
-def rows_of(name: tuple[str, str], curves: Curves) -> tuple[list[tuple], dict[str, dict[int, float]]]:
-    """Return the table's rows of a task, and the margin of each method over the best published mean by frame."""
+def rows_of(
+    name: tuple[str, str], curves: Curves
+) -> tuple[list[tuple], dict[str, dict[int, float]]]:
+    """Return the table's rows of a task, and the margin of each method over the best published mean
+    by frame.
+    """
     theirs = published(*name)
-    best = {frame: max((at(curve, frame) for curve in theirs.values()), default=float("nan")) for frame in FRAMES}
+    best = {
+        frame: max((at(curve, frame) for curve in theirs.values()), default=float("nan"))
+        for frame in FRAMES
+    }
     rows, margins = [], {}
     for method, seeds in curves.items():
-        means = {frame: float(np.mean([at(seed, frame, WINDOW) for seed in seeds])) for frame in FRAMES}
+        means = {
+            frame: float(np.mean([at(seed, frame, WINDOW) for seed in seeds])) for frame in FRAMES
+        }
         rows.append((*name, method, len(seeds), *(_text(means[frame]) for frame in FRAMES)))
-        margins[method] = {frame: round(means[frame] - best[frame], 1) for frame in FRAMES if means[frame] > -np.inf}
-        margins[method] = {frame: margin for frame, margin in margins[method].items() if not np.isnan(margin)}
+        margins[method] = {
+            frame: round(means[frame] - best[frame], 1)
+            for frame in FRAMES
+            if means[frame] > -np.inf
+        }
+        margins[method] = {
+            frame: margin for frame, margin in margins[method].items() if not np.isnan(margin)
+        }
     for method, curve in theirs.items():
-        rows.append((*name, f"{method} (published)", "", *(_text(at(curve, frame)) for frame in FRAMES)))
+        rows.append(
+            (*name, f"{method} (published)", "", *(_text(at(curve, frame)) for frame in FRAMES))
+        )
     return rows, margins
 
 
@@ -105,7 +145,9 @@ def _text(value: float) -> str:
 
 
 def main(argv: list[str]) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("folder", type=Path, help="results of a suite")
     parser.add_argument("picture", type=Path, help="PNG to write")
     asked = parser.parse_args(argv)
@@ -125,7 +167,11 @@ def main(argv: list[str]) -> None:
         ax.set_ylabel("held-out return")
     figure.tight_layout()
     figure.savefig(asked.picture, dpi=130)
-    print(markdown(("task", "background", "method", "seeds", *(f"{frame:,}" for frame in FRAMES)), table))
+    print(
+        markdown(
+            ("task", "background", "method", "seeds", *(f"{frame:,}" for frame in FRAMES)), table
+        )
+    )
     print(json.dumps({"picture": str(asked.picture), "over_best_published": margins}))
 
 

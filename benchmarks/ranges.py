@@ -1,8 +1,8 @@
 """Ranges in place of the values of options, and the values that a trial draws from them.
 
-1e-5..1e-3     a number between the two; even in its logarithm where the ends are 10 times apart or more
-8..64          a whole number, both ends included
-0.5|0.7|0.9    one of these
+1e-5..1e-3     a number between the two; even in its logarithm where the ends are 10 times apart or
+               more
+8..64          a whole number, both ends included 0.5|0.7|0.9    one of these
 use=1..100     the same for a key of an option that is a mapping
 """
 
@@ -66,7 +66,9 @@ def drawn(words: list[str], trial: int) -> tuple[list[str], dict[str, str]]:
         option = word.partition("=")[0] if word.startswith("--") else option
         before, equals, text = word.rpartition("=")
         if (choice := read(text)) is not None:
-            key = option.removeprefix("--") + (f" {before}" if equals and not word.startswith("--") else "")
+            key = option.removeprefix("--") + (
+                f" {before}" if equals and not word.startswith("--") else ""
+            )
             values[key] = choice.draw(random.Random(f"{trial} {key}"))
             word = before + equals + values[key]
         found.append(word)

@@ -1,4 +1,7 @@
-"""Reads finished runs of a suite by eval.py, one process of one thread each; shared by latent.py, skills.py and games.py."""
+"""Read finished runs of a suite with eval.py, one process of one thread each.
+
+latent.py, skills.py and games.py share it.
+"""
 
 import json
 import subprocess
@@ -14,7 +17,10 @@ Job = tuple[Path, list[str]]  # run folder, arguments of eval.py
 
 
 def unread(suite: dict, results: Path, key: str) -> Iterator[tuple[str, Path, list[str]]]:
-    """(name, run folder, words of train.py) of finished runs whose folder is still there and whose result has no `key` yet."""
+    """Return (name, run folder, words of train.py) of finished runs without `key` in their result.
+
+    Their folder must still exist.
+    """
     for name, words in returns.jobs(suite):
         run, path = ROOT / suite["folder"] / name, results / f"{name}.json"
         if path.exists() and (run / "checkpoints").is_dir() and key not in result_files.read(path):
@@ -22,10 +28,12 @@ def unread(suite: dict, results: Path, key: str) -> Iterator[tuple[str, Path, li
 
 
 def start(run: Path, words: list[str], log: str, slot: int) -> subprocess.Popen:
-    """eval.py on one run; its output goes to a file beside the run."""
+    """Start eval.py on one run, with its output in a file next to the run."""
     command = [sys.executable, "eval.py", str(run), *words, "--threads", "1"]
     with Path(f"{run}.{log}.log").open("w") as file:
-        return subprocess.Popen(command, cwd=ROOT, stdout=file, stderr=file, env=pool.environment(slot))
+        return subprocess.Popen(
+            command, cwd=ROOT, stdout=file, stderr=file, env=pool.environment(slot)
+        )
 
 
 def place(run: Path, log: str) -> Path:
@@ -34,14 +42,22 @@ def place(run: Path, log: str) -> Path:
 
 
 def read(jobs: dict[str, Job], places: int, log: str, take: Callable[[str], dict]) -> dict:
-    """Run them all and print each; `take` puts the reading of a name where it is kept. How many were read, which failed."""
+    """Run them all and print each; `take` puts the reading of a name where it is kept.
+
+    How many were read, which failed.
+    """
     failed, done = [], 0
-    jobs = {name: (run, [*words, "--output", str(place(run, log))]) for name, (run, words) in jobs.items()}
+    jobs = {
+        name: (run, [*words, "--output", str(place(run, log))])
+        for name, (run, words) in jobs.items()
+    }
     waiting = [(name, partial(start, run, words, log)) for name, (run, words) in jobs.items()]
     for name, process in pool.finished(waiting, places):
         if process.returncode:
             failed.append(name)
-            print(f"{name}: exit code {process.returncode}, see {jobs[name][0]}.{log}.log", flush=True)
+            print(
+                f"{name}: exit code {process.returncode}, see {jobs[name][0]}.{log}.log", flush=True
+            )
             continue
         done += 1
         print(name, json.dumps(take(name)), flush=True)
@@ -56,10 +72,12 @@ def keep(
     measured: Callable[[Path, dict], tuple[dict, dict]],
     table: Callable[[list[dict]], str],
 ) -> None:
-    """A whole program: read the runs of a suite, put what is measured into their result files, print the table and JSON line.
+    """A whole program: read the runs of a suite, put what is measured into their result files,
+    print the table and JSON line.
 
     description   what --help says first
-    measured      (a run's evaluation folder, its result) -> (what goes into the result, what is printed of it)
+    measured      (a run's evaluation folder, its result) -> (what goes into the result, what is
+                  printed of it)
     """
     _, suite, results = returns.opened(argv, description)
     todo = to_read(suite, results)
@@ -77,7 +95,7 @@ def keep(
 
 
 def finish(row: dict) -> None:
-    """The JSON line of a program. Errors: SystemExit(1) when something failed."""
+    """Print the JSON line of a program. Raise SystemExit(1) when something failed."""
     print(json.dumps(row))
     if row["failed"]:
         raise SystemExit(1)

@@ -1,8 +1,12 @@
-"""What a family's policies lack of experts: ``python -m benchmarks.regret SUITE.yaml EXPERTS.yaml``, after games.py on both.
+"""Regret of a family's policies against experts, after games.py on both suites.
 
-An expert is a run of the same core and budget that had one game alone. For every game that has one: the expert's return, and of
-each agent of the suite the zero-shot return, by its likeliest mode, and the regret, (expert - zero-shot) / abs(expert); means
-over seeds. One JSON line last. Source: MRA (arXiv 2108.12988) is held against an equilibrium; with one agent it is an expert.
+    python -m benchmarks.regret SUITE.yaml EXPERTS.yaml
+
+An expert is a run of the same core and budget on one game only. For every game with an expert it
+prints the expert's return. Of each agent of the suite it prints the zero-shot return of its most
+likely mode, and the regret, (expert - zero-shot) / abs(expert). All are means over seeds. One JSON
+line last. Source: MRA (arXiv 2108.12988) compares with an equilibrium; with one agent that is an
+expert.
 """
 
 import json
@@ -26,20 +30,31 @@ class RegretConfig:
 
 
 def zero_shots(suite: str) -> Returns:
-    """Returns of the likeliest mode, of what has been read. Errors: UserError when nothing has."""
+    """Return the returns of the most likely mode. Raise UserError when nothing has been read."""
     found: Returns = {}
     for row in result_files.read_all(returns.results_of(suite, returns.read_suite(suite))):
         for name, game in row.get("games", {}).items():
             if name != "information":
                 found.setdefault(row["method"], {}).setdefault(name, []).append(game["zero_shot"])
     if not found:
-        raise UserError("there is no run whose games were read", suite, f"run python -m benchmarks.games {suite} first")
+        raise UserError(
+            "there is no run whose games were read",
+            suite,
+            f"run python -m benchmarks.games {suite} first",
+        )
     return found
 
 
 def regrets(agents: Returns, experts: Returns) -> dict[str, dict[str, float]]:
-    """Game -> "expert" and agent -> mean return, and "regret, agent" -> the share of the expert's that is lacking."""
-    best = {game: mean(values) for rows in experts.values() if len(rows) == 1 for game, values in rows.items()}
+    """Return game -> "expert" and agent -> mean return, and "regret, agent" -> the missing share of
+    the expert's.
+    """
+    best = {
+        game: mean(values)
+        for rows in experts.values()
+        if len(rows) == 1
+        for game, values in rows.items()
+    }
     table: dict[str, dict[str, float]] = {}
     for agent, rows in agents.items():
         for game in sorted(set(rows) & set(best)):
@@ -55,9 +70,15 @@ def mean(values: list[float]) -> float:
 
 def main(argv: list[str]) -> None:
     manual = Manual(usage="python -m benchmarks.regret SUITE.yaml EXPERTS.yaml")
-    config, _ = options.parse(RegretConfig, argv, None, "suites", (__doc__ or "").strip(), manual=manual)
+    config, _ = options.parse(
+        RegretConfig, argv, None, "suites", (__doc__ or "").strip(), manual=manual
+    )
     if len(config.suites) != 2:
-        raise UserError("two suites are expected", "command line", "python -m benchmarks.regret SUITE.yaml EXPERTS.yaml")
+        raise UserError(
+            "two suites are expected",
+            "command line",
+            "python -m benchmarks.regret SUITE.yaml EXPERTS.yaml",
+        )
     table = regrets(*map(zero_shots, config.suites))
     if not table:
         raise UserError("no game has an expert", config.suites[1], "name suites of one family")

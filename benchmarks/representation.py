@@ -1,8 +1,10 @@
-"""What another objective would have kept of the same experience: ``python -m benchmarks.representation RUN --agent repo``.
+"""What another objective would have kept of the same experience: ``python -m
+benchmarks.representation RUN --agent repo``.
 
-Trains a fresh world model, without a policy, on the replay of a finished run, and reads its latent on fresh episodes with
-held-out clips. Options are those of train.py and go over the run's own; RUN's task, background, frames and sizes stay. So
-objectives can be compared on one set of episodes, where returns would also tell of the policy's luck. One JSON line.
+Trains a fresh world model, without a policy, on the replay of a finished run, and reads its latent
+on fresh episodes with held-out clips. Options are those of train.py and go over the run's own;
+RUN's task, background, frames and sizes stay. So objectives can be compared on one set of episodes,
+where returns would also tell of the policy's luck. One JSON line.
 """
 
 import argparse
@@ -28,9 +30,15 @@ from foreground.evaluation import probes
 from foreground.training.replay import Replay
 
 
-def learn(agent: WorldModelAgent, replay: Replay, config: runs.RunConfig, updates: int) -> dict[str, float]:
-    """The learner `model` alone, again and again; the last metrics."""
-    chosen = {name: optimiser for name, optimiser in agent.optimisers.items() if name in ("world_model", "pictures")}
+def learn(
+    agent: WorldModelAgent, replay: Replay, config: runs.RunConfig, updates: int
+) -> dict[str, float]:
+    """Run the learner `model` alone; return the last metrics."""
+    chosen = {
+        name: optimiser
+        for name, optimiser in agent.optimisers.items()
+        if name in ("world_model", "pictures")
+    }
     for _ in range(updates):
         batch = replay.sample(config.training.batch_size, config.training.batch_length)
         losses, _, values, metrics = agent.world_model.loss(batch)
@@ -41,12 +49,21 @@ def learn(agent: WorldModelAgent, replay: Replay, config: runs.RunConfig, update
 
 def main(argv: list[str]) -> None:
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     parser.add_argument("run", type=Path, help="folder of a finished run")
     parser.add_argument("--updates", type=int, default=600, help="of the world model")
-    parser.add_argument("--episodes", type=int, default=24, help="to read the latent from, half to fit, half to score")
-    parser.add_argument("--policy", action="store_true", help="RUN's policy acts in them; else a fresh one")
+    parser.add_argument(
+        "--episodes",
+        type=int,
+        default=24,
+        help="to read the latent from, half to fit, half to score",
+    )
+    parser.add_argument(
+        "--policy", action="store_true", help="RUN's policy acts in them; else a fresh one"
+    )
     asked, words = parser.parse_known_args(argv)
     had = experience.of_run(asked.run, words)
     config, began = had.config, time.monotonic()
@@ -56,7 +73,9 @@ def main(argv: list[str]) -> None:
     torch.manual_seed(config.seed)
     metrics = learn(agent, replay, config, asked.updates)
     side = "clean" if config.background.source == "none" else "heldout"
-    reading = probes.summary(probes.inspect(agent, build.environment_maker(config, side), asked.episodes, 777, actors))
+    reading = probes.summary(
+        probes.inspect(agent, build.environment_maker(config, side), asked.episodes, 777, actors)
+    )
     row = {
         "task": config.task,
         "agent": config.agent,

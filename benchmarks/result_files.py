@@ -1,4 +1,6 @@
-"""The result files of the programs here: one JSON object each, written whole, read with a line for one that is not."""
+"""The result files of the programs here: one JSON object each, written whole, read with a line for
+one that is not.
+"""
 
 import json
 from pathlib import Path
@@ -9,20 +11,24 @@ from foreground.training.presets import load_yaml
 
 
 def origin(program: str, argv: list[str]) -> dict:
-    """Where a figure comes from: the command of a program here, the commit and the machine."""
+    """Return the origin of a figure: the command, the commit and the machine."""
     command = " ".join(["python", "-m", f"benchmarks.{program}", *argv])
     return {"command": command, "commit": system.git_commit(), "hardware": system.hardware()}
 
 
 def write(path: Path, row: dict) -> None:
-    """The file appears only with all of it, so that a stopped program leaves none by halves."""
-    from foreground.training.files import write_atomic  # here: it imports torch, and benchmarks/plot.py only reads
+    """Write the whole file at once, so that a stopped program leaves no partial one."""
+    # here: it imports torch, and benchmarks/plot.py only reads.
+    from foreground.training.files import write_atomic
 
     write_atomic(path, json.dumps(row).encode())
 
 
 def read(path: Path) -> dict:
-    """Errors: UserError for a file that holds something else than a JSON object, as one cut off does."""
+    """Return a result.
+
+    Raise UserError for a file that is not a JSON object, such as a partial one.
+    """
     try:
         row = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError):
@@ -33,22 +39,31 @@ def read(path: Path) -> dict:
 
 
 def of_run(folder: Path) -> dict:
-    """Return a run folder as a result: its scores, the returns of training and the evaluations during it.
+    """Return a run folder as a result: its scores, the returns of training and the evaluations
+    during it.
 
-    A run that is not finished, or that went on since, has no scores yet; task, agent, seed and background then come from
-    its config.
+    A run that is not finished, or that went on since, has no scores yet; task, agent, seed and
+    background then come from its config.
 
     xs, ys        env frames and returns of training episodes
-    evaluations   name of a metric -> {"xs": env frames, "ys": values}, of every evaluation of the run
+    evaluations   name of a metric -> {"xs": env frames, "ys": values}, of every evaluation of the
+                  run
     clips         what played in each score: number of clips and the SHA-256 of each
     """
     scores, metrics = folder / "scores.json", folder / "metrics.jsonl"
-    lines = [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines()] if metrics.exists() else []
+    lines = (
+        [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines()]
+        if metrics.exists()
+        else []
+    )
     row = read(scores) if scores.exists() else {"complete": False}
     if not row.get("complete", True):
         config = load_yaml(folder / "config.yaml")
         row = {key: config[key] for key in ("task", "agent", "seed")} | {"scores": {}}
-        row |= {"background": config["background"]["source"], "env_frame": max([line["step"] for line in lines], default=0)}
+        row |= {
+            "background": config["background"]["source"],
+            "env_frame": max([line["step"] for line in lines], default=0),
+        }
     for key in ("complete", "files", "changed"):  # of the folder, not of the result
         row.pop(key, None)
     row["method"] = row.pop("agent")
@@ -68,7 +83,9 @@ EVALUATION = "evaluation/"  # what the metrics of an evaluation begin with
 
 
 def evaluations(lines: list[dict]) -> dict[str, dict[str, list]]:
-    """Return the curve of every metric of the evaluations; of two at one frame the last, since a resumed run repeats it."""
+    """Return the curve of every metric of the evaluations; of two at one frame the last, since a
+    resumed run repeats it.
+    """
     found: dict[str, dict[int, float]] = {}
     for line in lines:
         for key, value in line.items():
@@ -80,9 +97,12 @@ def evaluations(lines: list[dict]) -> dict[str, dict[str, list]]:
 def _sums(source: dict) -> dict:
     """Return what a result keeps of a background: not its path, which is the user's own."""
     sums = sorted(source["clips"].values())
-    return {key: source[key] for key in ("sha256", "trained_on") if key in source} | {"number": len(sums), "sums": sums}
+    return {key: source[key] for key in ("sha256", "trained_on") if key in source} | {
+        "number": len(sums),
+        "sums": sums,
+    }
 
 
 def read_all(folder: Path, pattern: str = "*.json") -> list[dict]:
-    """Those of a folder, by name; what has a hidden name was being written when a program was stopped."""
+    """Return the results of a folder, by name; hidden files are unfinished ones."""
     return [read(path) for path in sorted(folder.glob(pattern)) if not path.name.startswith(".")]

@@ -1,12 +1,15 @@
-"""Train a table of tasks, agents, backgrounds and seeds: ``python -m benchmarks.returns benchmarks/video.yaml``.
+"""Train a table of tasks, agents, backgrounds and seeds.
 
-Each run is train.py with its options, in one process of one thread. Runs go on side by side on this machine, or with
---engine ray on a cluster (docs/cluster.md). --only 2/8 takes the third of eight shares, for job arrays.
-The same command goes on where a stopped one was. Results: one JSON a run, the table on the terminal, one JSON line last. A
-result that is there is kept while its command and every setting behind it, presets included, are as they were.
+    python -m benchmarks.returns benchmarks/video.yaml
 
-The suites in benchmarks/ have their results in results/NAME/. Any other suite has them in FOLDER/results/, where FOLDER is
-the one that the suite names, or in the folder of --results.
+Each run is train.py with its options, in one process of one thread. Runs are side by side on this
+machine, or with --engine ray on a cluster (docs/cluster.md). --only 2/8 takes the third of eight
+shares, for job arrays. The same command continues a stopped suite. Results are one JSON file per
+run, the table on the terminal, and one JSON line last. A result is kept while its command and every
+setting behind it, presets included, are unchanged.
+
+The suites in benchmarks/ have their results in results/NAME/. Any other suite has them in
+FOLDER/results/, where FOLDER is the one that the suite names, or in the folder of --results.
 """
 
 import contextlib
@@ -44,10 +47,11 @@ PLACE |= {"training.evaluate_every"}  # how often it is looked at, which does no
 
 
 def jobs(suite: dict) -> list[tuple[str, list[str]]]:
-    """(name, arguments of train.py) of every run. A task is a name with options of its own, or none: {walker-walk: ""}.
+    """Return (name, arguments of train.py) of every run.
 
-    Agents are a list of names, or labels with options:
-    {slim_x100: "--agent slim --actor_critic.reward_scales use=100"}. {seed} in any options is the run's seed.
+    A task is a name with its options, or none: {walker-walk: ""}. Agents are a list of names, or
+    labels with options: {slim_x100: "--agent slim --actor_critic.reward_scales use=100"}. {seed} in
+    any options is the run's seed.
     """
     rows, agents = [], suite["agents"]
     if isinstance(agents, list):
@@ -57,7 +61,15 @@ def jobs(suite: dict) -> list[tuple[str, list[str]]]:
             for label, source in suite["backgrounds"].items():
                 for agent, chosen in agents.items():
                     source = os.path.expanduser(os.path.expandvars(str(source)))
-                    words = [*shlex.split(chosen), "--task", task, "--seed", str(seed), "--background.source", source]
+                    words = [
+                        *shlex.split(chosen),
+                        "--task",
+                        task,
+                        "--seed",
+                        str(seed),
+                        "--background.source",
+                        source,
+                    ]
                     words += shlex.split(suite["options"]) + shlex.split(own or "")
                     words = [word.replace("{seed}", str(seed)) for word in words]
                     rows.append((f"{task}-{agent}-{label}-seed{seed}", words))
@@ -71,7 +83,8 @@ def job(name: str, words: list[str], folder: Path) -> Job:
 
 
 def share(rows: list, only: str) -> list:
-    """Return the share "I/N" of rows: every N-th from the I-th on, counted from 0. All of them where `only` is empty.
+    """Return the share "I/N" of rows: every N-th from the I-th on, counted from 0. All of them
+    where `only` is empty.
 
     Errors: UserError where it is no share.
     """
@@ -79,7 +92,9 @@ def share(rows: list, only: str) -> list:
         return rows
     number, slash, shares = only.partition("/")
     if not (slash and number.isdecimal() and shares.isdecimal() and int(number) < int(shares)):
-        raise UserError(f"{short(only)} is no share", "--only", "write I/N with I from 0 to N - 1, such as 0/8")
+        raise UserError(
+            f"{short(only)} is no share", "--only", "write I/N with I from 0 to N - 1, such as 0/8"
+        )
     return rows[int(number) :: int(shares)]
 
 
@@ -98,24 +113,37 @@ def collect(name: str, words: list[str], folder: Path, results: Path) -> dict:
 
 
 def settings(config: runs.RunConfig) -> dict:
-    """Dotted key -> value, plain as JSON, of every option that decides what a run is."""
-    chosen = {key: options.value_of(config, key) for key in options.leaves(runs.RunConfig) if key not in PLACE}
-    source = Path(backgrounds.resolved(config.background).source)  # of a run it is absolute, of a suite as it was typed
-    chosen["background.source"] = str(source.relative_to(ROOT)) if source.is_relative_to(ROOT) else shown(str(source))
+    """Return dotted key -> plain value of every option that determines a run."""
+    chosen = {
+        key: options.value_of(config, key)
+        for key in options.leaves(runs.RunConfig)
+        if key not in PLACE
+    }
+    # Of a run it is absolute, of a suite as it was typed.
+    source = Path(backgrounds.resolved(config.background).source)
+    chosen["background.source"] = (
+        str(source.relative_to(ROOT)) if source.is_relative_to(ROOT) else shown(str(source))
+    )
     return json.loads(json.dumps(chosen))
 
 
 def is_finished(run: Path, words: list[str], cuda: bool) -> bool:
-    """Return whether a run with these words is at its end, with its scores: only its result is missing."""
+    """Return whether a run with these words is at its end, with its scores: only its result is
+    missing.
+    """
     if not (run / "config.yaml").exists() or not result_files.of_run(run)["scores"]:
         return False
-    return not outdated({"command": command_of(words), "settings": settings(runs.load(run))}, words, cuda)
+    return not outdated(
+        {"command": command_of(words), "settings": settings(runs.load(run))}, words, cuda
+    )
 
 
 def outdated(kept: dict, words: list[str], cuda: bool) -> list[str]:
-    """What a kept result has that these words would not give today; empty: it is what would be measured.
+    """Return the settings of a kept result that differ from those of these words; empty: it is
+    current.
 
-    An option that did not exist then counts as the run had it (configs/renamed.py:of_today), or as it is.
+    An option that did not exist then counts as the run had it (configs/renamed.py:of_today), or as
+    it is.
     """
     if renamed.command_of_today(kept.get("command") or "") != command_of(words):
         return ["command"]
@@ -123,31 +151,41 @@ def outdated(kept: dict, words: list[str], cuda: bool) -> list[str]:
         return ["settings"]
     now = settings(runs.read(words, cuda)[0])
     before = renamed.of_today(kept["settings"])
-    return sorted(key for key, value in before.items() if key not in PLACE and now.get(key) != value)
+    return sorted(
+        key for key, value in before.items() if key not in PLACE and now.get(key) != value
+    )
 
 
 def command_of(words: list[str]) -> str:
-    """The command of a run as it is kept."""
+    """Return the command of a run as it is stored."""
     return "python train.py " + " ".join(shown(word) or "''" for word in words)
 
 
 def shown(word: str) -> str:
-    """A path outside the project is shown by its last part: the clips are the user's own."""
+    """Return a path outside the project as its last part only: the clips are the user's own."""
     outside = Path(word).is_absolute() and not Path(word).is_relative_to(ROOT)
     return f"PATH/{Path(word).name}" if outside and Path(word).exists() else word
 
 
 def _is_words(value) -> bool:
-    """Whether it is options of train.py: no open quote, no letter that a command line does not take."""
+    """Return whether a value is options of train.py: no open quote, printable characters only."""
     try:
-        return isinstance(value, str) and " ".join(value.split()).isprintable() and shlex.split(value) is not None
+        return (
+            isinstance(value, str)
+            and " ".join(value.split()).isprintable()
+            and shlex.split(value) is not None
+        )
     except ValueError:
         return False
 
 
 def _is_named(value, fits) -> bool:
-    """Whether it is a mapping from labels, which become parts of file names, to values that fit."""
-    return isinstance(value, dict) and all(valid_name(name) and fits(each) for name, each in value.items())
+    """Return whether a value is a mapping from labels, which become parts of file names, to values
+    that fit.
+    """
+    return isinstance(value, dict) and all(
+        valid_name(name) and fits(each) for name, each in value.items()
+    )
 
 
 def _is_text(value) -> bool:
@@ -159,13 +197,21 @@ def _is_whole(value, low: int) -> bool:
 
 
 KEYS = {  # of a suite: what they must be, and how that is said
-    "tasks": (lambda value: _is_named(value, lambda own: own is None or _is_words(own)), 'task: "options" lines'),
+    "tasks": (
+        lambda value: _is_named(value, lambda own: own is None or _is_words(own)),
+        'task: "options" lines',
+    ),
     "agents": (
-        lambda value: all(map(valid_name, value)) if isinstance(value, list) else _is_named(value, _is_words),
+        lambda value: (
+            all(map(valid_name, value)) if isinstance(value, list) else _is_named(value, _is_words)
+        ),
         'a list of names, or label: "options" lines',
     ),
     "backgrounds": (lambda value: _is_named(value, _is_text), "label: source lines"),
-    "seeds": (lambda value: isinstance(value, list) and all(_is_whole(seed, 0) for seed in value), "a list like [0, 1, 2]"),
+    "seeds": (
+        lambda value: isinstance(value, list) and all(_is_whole(seed, 0) for seed in value),
+        "a list like [0, 1, 2]",
+    ),
     "processes": (lambda value: _is_whole(value, 1), "auto, or a whole number of at least 1"),
     "folder": (_is_text, "the path of a folder"),
     "options": (_is_words, "a text of options, every quote in it closed"),
@@ -173,24 +219,30 @@ KEYS = {  # of a suite: what they must be, and how that is said
 
 
 def read_suite(path: str) -> dict:
-    """A suite's file. `processes` may be auto: as many as there are GPUs, or cores where there are none.
+    """Return a suite's file. `processes: auto` means as many as GPUs, or cores without GPUs.
 
-    Errors: UserError for keys that are missing, unknown, or of another form than KEYS say.
+    Raises: UserError for keys that are missing, unknown, or of another form than in KEYS.
     """
     suite = load_yaml(path)
     if set(suite) != set(KEYS):
         wrong = ", ".join(sorted(short(key) for key in set(suite) ^ set(KEYS)))
-        raise UserError(f"keys {wrong} are missing or unknown", path, "write " + ", ".join(sorted(KEYS)))
+        raise UserError(
+            f"keys {wrong} are missing or unknown", path, "write " + ", ".join(sorted(KEYS))
+        )
     if suite["processes"] == "auto":
         suite["processes"] = pool.places()
     for key, (fits, form) in KEYS.items():
         if not fits(suite[key]):
-            raise UserError(f"{short(suite[key])} is not what belongs here", f"{path}: {key}", f"write {form}")
+            raise UserError(
+                f"{short(suite[key])} is not what belongs here", f"{path}: {key}", f"write {form}"
+            )
     return suite
 
 
 def check_sources(suite: dict, path: str) -> None:
-    """Errors: UserError where a background is in a variable that is not set; every run of it would fail by itself."""
+    """Raise UserError where a background is in a variable that is not set, before any run fails by
+    it.
+    """
     for name in re.findall(r"\$\{?(\w+)", " ".join(suite["backgrounds"].values())):
         if not os.environ.get(name):
             remedy = f"{name}=FOLDER python -m benchmarks.returns {path}, with videos in FOLDER"
@@ -202,7 +254,10 @@ def suite_option():
 
 
 def results_option():
-    text = "Folder of the result files; without it results/NAME for the suites in benchmarks/, FOLDER/results for others."
+    text = (
+        "Folder of the result files; without it results/NAME for the suites in benchmarks/, "
+        "FOLDER/results for others."
+    )
     return option("", text, path=True)
 
 
@@ -224,13 +279,19 @@ class ReturnsConfig:
     address: str = engines.address_option()
     gpus: float = engines.gpus_option()
     cpus: float = engines.cpus_option()
-    only: str = option("", "I/N: only the I-th of N shares of the runs, counted from 0; the others are other jobs' work.")
+    only: str = option(
+        "",
+        "I/N: only the I-th of N shares of the runs, counted from 0; the others are other "
+        "jobs' work.",
+    )
 
 
 Config = TypeVar("Config")
 
 
-def opened(argv: list[str], description: str | None, cls: type[Config] = SuiteConfig) -> tuple[Config, dict, Path]:
+def opened(
+    argv: list[str], description: str | None, cls: type[Config] = SuiteConfig
+) -> tuple[Config, dict, Path]:
     """Return the options of a program that works on a suite, the suite, and where its results are.
 
     description   what --help says first
@@ -239,17 +300,27 @@ def opened(argv: list[str], description: str | None, cls: type[Config] = SuiteCo
     manual = Manual(usage=f"python -m benchmarks.{Path(sys.argv[0]).stem} SUITE.yaml")
     config, _ = options.parse(cls, argv, None, "suite", (description or "").strip(), manual=manual)
     suite = read_suite(config.suite)
-    return config, suite, Path(config.results) if config.results else results_of(config.suite, suite)
+    return (
+        config,
+        suite,
+        Path(config.results) if config.results else results_of(config.suite, suite),
+    )
 
 
 def results_of(path: str, suite: dict) -> Path:
-    """Return where results of a suite are kept: the published ones are those of the project's own suites alone."""
+    """Return where results of a suite are kept: the published ones are those of the project's own
+    suites alone.
+    """
     ours = Path(path).resolve().parent == ROOT / "benchmarks"
     return RESULTS / Path(path).stem if ours else ROOT / suite["folder"] / "results"
 
 
-def kept_results(words_of: dict[str, list[str]], folder: Path, results: Path, cuda: bool) -> dict[str, dict]:
-    """Return name -> result of the runs that need no start; the result of a finished run is written now."""
+def kept_results(
+    words_of: dict[str, list[str]], folder: Path, results: Path, cuda: bool
+) -> dict[str, dict]:
+    """Return name -> result of the runs that need no start; the result of a finished run is written
+    now.
+    """
     table = {}
     for name, words in words_of.items():
         path = results / f"{name}.json"
@@ -258,7 +329,9 @@ def kept_results(words_of: dict[str, list[str]], folder: Path, results: Path, cu
             kept = result_files.read(path)
             changed = outdated(kept, words, cuda)
             if changed:
-                print(f"{name}: measured again, since these changed: {', '.join(changed)}", flush=True)
+                print(
+                    f"{name}: measured again, since these changed: {', '.join(changed)}", flush=True
+                )
             else:
                 table[name] = kept
         if changed and is_finished(folder / name, words, cuda):
@@ -273,22 +346,37 @@ def main(argv: list[str]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     results.mkdir(parents=True, exist_ok=True)
     words_of = dict(share(jobs(suite), config.only))
-    engine = engines.opened(config.engine, suite["processes"], folder, config.address, config.gpus, config.cpus)
+    engine = engines.opened(
+        config.engine, suite["processes"], folder, config.address, config.gpus, config.cpus
+    )
     with contextlib.closing(engine), pool.stoppable():
         table = kept_results(words_of, folder, results, engine.cuda)
-        failed = measure({name: words_of[name] for name in words_of if name not in table}, folder, results, engine, table)
+        failed = measure(
+            {name: words_of[name] for name in words_of if name not in table},
+            folder,
+            results,
+            engine,
+            table,
+        )
     scores = {name: shown_scores(row) for name, row in table.items()}
     print(json.dumps({"runs": len(table), "failed": failed, "scores": scores}))
     if failed:
         raise SystemExit(1)
 
 
-def measure(waiting: dict[str, list[str]], folder: Path, results: Path, engine: engines.Engine, table: dict) -> list[str]:
+def measure(
+    waiting: dict[str, list[str]], folder: Path, results: Path, engine: engines.Engine, table: dict
+) -> list[str]:
     """Run what waits, write each result and put it into the table; return the names that failed."""
     failed = []
     progress = suite_progress.SuiteProgress(waiting, folder, len(table), engine)
-    starts = [(name, partial(engine.start, job(name, words, folder))) for name, words in waiting.items()]
-    with contextlib.closing(progress), contextlib.closing(pool.finished(starts, engine.places, progress.tick)) as ended:
+    starts = [
+        (name, partial(engine.start, job(name, words, folder))) for name, words in waiting.items()
+    ]
+    with (
+        contextlib.closing(progress),
+        contextlib.closing(pool.finished(starts, engine.places, progress.tick)) as ended,
+    ):
         for name, process in ended:
             progress.end(name)
             if process.returncode:

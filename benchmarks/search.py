@@ -1,11 +1,13 @@
-"""Search for options on Ray Tune: ``python -m benchmarks.search SUITE.yaml --trials 16``.
+"""Search for options with Ray Tune.
+
+    python -m benchmarks.search SUITE.yaml --trials 16
 
 The suite is one of benchmarks/returns.py with ranges in place of values (benchmarks/ranges.py):
-`1e-5..1e-3`, `8..64`, `0.5|0.7|0.9`. Each run of the suite is searched by itself. A trial is a run
+`1e-5..1e-3`, `8..64`, `0.5|0.7|0.9`. Each run of the suite is searched separately. A trial is a run
 of train.py with values drawn from the ranges. ASHA stops a trial whose held-out return is not among
-the best third, or what --keep says, of those that came as far.
-A stopped search goes on with the same command. search.csv beside the results has a line for each
-trial. The last line printed is JSON with the best trial of each run.
+the best third, or the share of --keep, of those that reached the same frame. The same command
+continues a stopped search. search.csv, next to the results, has a line for each trial. The last
+line printed is JSON with the best trial of each run.
 """
 
 import contextlib
@@ -28,7 +30,7 @@ ROOT = Path(__file__).parents[1]
 
 TABLE = "search.csv"
 SETTINGS = {  # of Ray Tune
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # files beside ours
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # further files
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C ends this program
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # a run may end without an evaluation
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
@@ -42,7 +44,9 @@ class SearchConfig:
     suite: str = returns.suite_option()
     results: str = returns.results_option()
     trials: int = option(16, "Trials of each run of the suite.", ge=2)
-    keep: float = option(3.0, "Of so many trials that come as far, ASHA lets one go on.", gt=1)
+    keep: float = option(
+        3.0, "Of this number of trials that reach a frame, ASHA continues one.", gt=1
+    )
     address: str = engines.address_option()
     gpus: float = engines.gpus_option()
     cpus: float = engines.cpus_option()
@@ -69,7 +73,8 @@ class Drawn:
 def trials_of(suite: dict, number: int, path: str, cuda: bool) -> dict[str, list[Drawn]]:
     """Return the trials of each run of a suite.
 
-    Errors: UserError where there is no range, where a value is refused, or where there is nothing to stop a trial by.
+    Errors: UserError where there is no range, where a value is refused, or where there is nothing
+    to stop a trial by.
     """
     found = {}
     for name, words in returns.jobs(suite):
@@ -82,8 +87,15 @@ def trials_of(suite: dict, number: int, path: str, cuda: bool) -> dict[str, list
             config = runs.read(own, cuda)[0]
             every = config.training.evaluate_every
             if not 0 < every < config.total_frames:
-                what = f"a trial is stopped by its evaluations, and there is none before frame {config.total_frames}"
-                raise UserError(what, f"{path}: training.evaluate_every", f"choose {config.total_frames // 9} or so")
+                what = (
+                    "a trial is stopped by its evaluations, and there is none before frame "
+                    f"{config.total_frames}"
+                )
+                raise UserError(
+                    what,
+                    f"{path}: training.evaluate_every",
+                    f"choose {config.total_frames // 9} or so",
+                )
             found[name].append(Drawn(ranges.named(name, trial, values), own, values, config))
     return found
 
@@ -98,13 +110,20 @@ def searched(trials: list[Drawn], folder: Path, engine, keep: float, ended: dict
 
     finished = [returns.is_finished(folder / each.name, each.words, engine.cuda) for each in trials]
     jobs = [
-        (returns.job(each.name, each.words, folder), folder / each.name, f"evaluation/return_{each.side}", done)
+        (
+            returns.job(each.name, each.words, folder),
+            folder / each.name,
+            f"evaluation/return_{each.side}",
+            done,
+        )
         for each, done in zip(trials, finished)
     ]
     told = {"jobs": jobs, "here": engine.here, "meeting": engine.meeting}
     needs = {"cpu": engine.cpus, "gpu": engine.gpus}
     frames, every = trials[0].config.total_frames, trials[0].config.training.evaluate_every
-    asha = ASHAScheduler("frame", max_t=frames, grace_period=every, reduction_factor=keep, stop_last_trials=False)
+    asha = ASHAScheduler(
+        "frame", max_t=frames, grace_period=every, reduction_factor=keep, stop_last_trials=False
+    )
     words_of = {each.name: each.words for each in trials}
     with contextlib.closing(suite_progress.SuiteProgress(words_of, folder, 0, engine)) as line:
         tune.Tuner(
@@ -115,7 +134,8 @@ def searched(trials: list[Drawn], folder: Path, engine, keep: float, ended: dict
                 name=engine.meeting.name,
                 storage_path=str(engine.meeting),
                 failure_config=tune.FailureConfig(max_failures=cluster.STARTS),
-                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),  # runs have their own
+                # Runs have their own.
+                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
                 callbacks=[Watch(line, list(words_of), ended)],
                 verbose=0,
             ),
@@ -143,7 +163,9 @@ def table(rows: list[dict]) -> str:
     order = list(dict.fromkeys(row["run"] for row in rows))
     rows = sorted(rows, key=lambda row: (order.index(row["run"]), -_value(row)))
     text = io.StringIO()
-    writer = csv.DictWriter(text, list(dict.fromkeys(key for row in rows for key in row)), lineterminator="\n")
+    writer = csv.DictWriter(
+        text, list(dict.fromkeys(key for row in rows for key in row)), lineterminator="\n"
+    )
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()
@@ -157,15 +179,21 @@ def best(rows: list[dict]) -> dict[str, dict]:
     """Return the best finished trial of each run."""
     found = {}
     for row in rows:
-        if row["ended"] == "finished" and (row["run"] not in found or _value(row) > _value(found[row["run"]])):
+        if row["ended"] == "finished" and (
+            row["run"] not in found or _value(row) > _value(found[row["run"]])
+        ):
             found[row["run"]] = row
-    return {run: {key: row[key] for key in row if key not in ("run", "ended")} for run, row in found.items()}
+    return {
+        run: {key: row[key] for key in row if key not in ("run", "ended")}
+        for run, row in found.items()
+    }
 
 
 def main(argv: list[str]) -> None:
     config, suite, results = returns.opened(argv, __doc__, SearchConfig)
     returns.check_sources(suite, config.suite)
-    trials_of(suite, config.trials, config.suite, False)  # a mistake is told before a cluster is asked
+    # Report a mistake before a cluster is used.
+    trials_of(suite, config.trials, config.suite, False)
     folder = ROOT / suite["folder"]
     for each in (folder, results):
         each.mkdir(parents=True, exist_ok=True)
@@ -176,11 +204,22 @@ def main(argv: list[str]) -> None:
         for run, trials in trials_of(suite, config.trials, config.suite, engine.cuda).items():
             ended: dict[str, str] = {}
             searched(trials, folder, engine, config.keep, ended)
-            rows += [row_of(run, each, folder, ended.get(each.name, "not started")) for each in trials]
+            rows += [
+                row_of(run, each, folder, ended.get(each.name, "not started")) for each in trials
+            ]
             write_atomic(results / TABLE, table(rows).encode())
     print(table(rows), end="")
     failed = [row["trial"] for row in rows if row["ended"] not in ("finished", "stopped")]
-    print(json.dumps({"trials": len(rows), "failed": failed, "best": best(rows), "table": str(results / TABLE)}))
+    print(
+        json.dumps(
+            {
+                "trials": len(rows),
+                "failed": failed,
+                "best": best(rows),
+                "table": str(results / TABLE),
+            }
+        )
+    )
     if failed:
         raise SystemExit(1)
 

@@ -1,9 +1,12 @@
-"""What the skills of a suite's runs do: ``python -m benchmarks.skills SUITE.yaml``, after benchmarks/returns.py.
+"""Measures of the skills of a suite's runs, after benchmarks/returns.py.
 
-Runs ``eval.py RUN --skills`` for every finished run whose folder is still there, on the task without a video and, where the run
-has clips, on both sides of them; seed 0 of each agent also as it was before it learned. The measures go into the run's result
-file as "skills", by background. A stopped program goes on where it was. Prints a table of all that was read, a mean and the
-range over seeds each, and the distractor gaps; one JSON line last.
+    python -m benchmarks.skills SUITE.yaml
+
+Runs ``eval.py RUN --skills`` for every finished run whose folder still exists, on the task without
+a video and, where the run has clips, on both sides of them; for seed 0 of each agent also before
+learning. The measures go into the run's result file as "skills", by background. A stopped program
+continues where it was. Prints a table of means and ranges over seeds, and the distractor gaps; one
+JSON line last.
 """
 
 import json
@@ -30,23 +33,30 @@ WORDS = ["--skills", "--episodes", "1", "--best_of", "0"]
 
 
 def to_read(suite: dict, results: Path) -> dict[str, reading.Job]:
-    """Name -> (run, arguments of eval.py) of what is not read yet."""
+    """Return name -> (run, arguments of eval.py) of the runs that are not read yet."""
     todo = {}
     for name, run, words in reading.unread(suite, results, "skills"):
         clean = words[words.index("--background.source") + 1] == "none"
         floor = ["--random"] if words[words.index("--seed") + 1] == "0" else []
-        todo[name] = (run, [*WORDS, *floor, "--background", "clean" if clean else "clean,train,heldout"])
+        todo[name] = (
+            run,
+            [*WORDS, *floor, "--background", "clean" if clean else "clean,train,heldout"],
+        )
     return todo
 
 
 def table(rows: list[dict]) -> str:
-    """Markdown: a line an agent, what it trained on, and what it is measured on."""
+    """Return a Markdown table: a line per agent, its training background, and the measured
+    background.
+    """
     groups: dict[tuple[str, ...], list[dict]] = {}
     for row in rows:
         trained = "clean" if row["background"] == "none" else "video"
         for side, measured in row.get("skills", {}).items():
             agent = f"{row['method']}, untrained" if side.startswith("untrained") else row["method"]
-            groups.setdefault((row["task"], trained, agent, side.removeprefix("untrained, ")), []).append(measured)
+            groups.setdefault(
+                (row["task"], trained, agent, side.removeprefix("untrained, ")), []
+            ).append(measured)
     lines = [
         "| task | trained on | agent | measured on | seeds | " + " | ".join(COLUMNS) + " |",
         "|---" * (5 + len(COLUMNS)) + "|",
@@ -58,37 +68,49 @@ def table(rows: list[dict]) -> str:
 
 
 def gaps(rows: list[dict]) -> str:
-    """Markdown: (clean - held-out) / clean of the means over seeds, a line an agent that trained behind video."""
+    """Return a Markdown table of (clean - held-out) / clean of the means over seeds, a line per
+    agent trained behind video.
+    """
     groups: dict[tuple[str, str], list[dict]] = {}
     for row in rows:
         if "heldout" in row.get("skills", {}):
             groups.setdefault((row["task"], row["method"]), []).append(row["skills"])
     lines = ["| task | agent | " + " | ".join(GAPS) + " |", "|---" * (2 + len(GAPS)) + "|"]
     for group, measured in sorted(groups.items()):
-        sums = {side: [sum(one[side][COLUMNS[name]] for one in measured) for name in GAPS] for side in ("clean", "heldout")}
-        cells = [f"{(clean - held) / clean:.2f}" if clean else "-" for clean, held in zip(sums["clean"], sums["heldout"])]
+        sums = {
+            side: [sum(one[side][COLUMNS[name]] for one in measured) for name in GAPS]
+            for side in ("clean", "heldout")
+        }
+        cells = [
+            f"{(clean - held) / clean:.2f}" if clean else "-"
+            for clean, held in zip(sums["clean"], sums["heldout"])
+        ]
         lines.append(f"| {' | '.join(group)} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
 def cell(values: list[float]) -> str:
-    """Mean and range; whole numbers where they are large."""
+    """Return mean and range, as whole numbers where they are large."""
     if not values:
         return "-"
     digits = 0 if max(map(abs, values)) >= 10 else 2
     low, high, mean = min(values), max(values), sum(values) / len(values)
-    return f"{mean:.{digits}f}" + (f" [{low:.{digits}f}, {high:.{digits}f}]" if len(values) > 1 else "")
+    return f"{mean:.{digits}f}" + (
+        f" [{low:.{digits}f}, {high:.{digits}f}]" if len(values) > 1 else ""
+    )
 
 
 def measured(folder: Path, result: dict) -> tuple[dict, dict]:
-    """All measures of each background; the nats are printed."""
+    """Return all measures of each background, and the nats to print."""
     sides = json.loads((folder / "skills.json").read_text())["skills"].items()
     row = {side: {key: round(value, 4) for key, value in one.items()} for side, one in sides}
     return {"skills": row}, {side: one["identifiability/nats"] for side, one in row.items()}
 
 
 def main(argv: list[str]) -> None:
-    reading.keep(argv, __doc__, "skills", to_read, measured, lambda rows: f"{table(rows)}\n\n{gaps(rows)}")
+    reading.keep(
+        argv, __doc__, "skills", to_read, measured, lambda rows: f"{table(rows)}\n\n{gaps(rows)}"
+    )
 
 
 if __name__ == "__main__":

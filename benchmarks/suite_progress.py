@@ -1,6 +1,6 @@
-"""One line about a suite under way.
+"""One line of progress of a running suite.
 
-It tells runs done, going and waiting, env frames a second over all runs, and the time left.
+It shows finished, running and waiting runs, env frames per second over all runs, and the time left.
 """
 
 import collections
@@ -22,20 +22,24 @@ TAIL = 2**16  # bytes from the end of metrics.jsonl that hold its last line
 
 
 class SuiteProgress:
-    """Tells how far a suite is, whatever engine it runs on: what the runs wrote is read, nothing is asked of them.
+    """Tells how far a suite is, whatever engine it runs on: what the runs wrote is read, nothing is
+    asked of them.
 
     words_of   name -> words of train.py, of the runs that are to be done
     folder     where the runs are
     kept       how many others are done already
     """
 
-    def __init__(self, words_of: dict[str, list[str]], folder: Path, kept: int, engine: Engine, stream=None):
+    def __init__(
+        self, words_of: dict[str, list[str]], folder: Path, kept: int, engine: Engine, stream=None
+    ):
         self.engine, self.folder, self.done = engine, folder, kept
         self.total = kept + len(words_of)
         self.frames_of = {name: _frames(words, engine.cuda) for name, words in words_of.items()}
         self.ended: set[str] = set()
         self.display = progress.Display("", self.total, "run", kept, stream=stream)
-        self._speed: collections.deque[tuple[float, int]] = collections.deque()  # (time, frames of all runs)
+        # (time, frames of all runs)
+        self._speed: collections.deque[tuple[float, int]] = collections.deque()
 
     def end(self, name: str) -> None:
         """Note that a run has ended."""
@@ -70,7 +74,9 @@ class SuiteProgress:
 
     def _frames_done(self) -> int:
         return sum(
-            frames if name in self.ended else min(frames, last_frame(self.folder / name / "metrics.jsonl"))
+            frames
+            if name in self.ended
+            else min(frames, last_frame(self.folder / name / "metrics.jsonl"))
             for name, frames in self.frames_of.items()
         )
 

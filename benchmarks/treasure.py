@@ -1,11 +1,12 @@
-"""MRA on its own first game, `collect_treasure`: ``python -m benchmarks.treasure``, or with names of arms.
+"""MRA on its own first game, `collect_treasure`.
 
-Agents train side by side on 3, 6 and 9 collectors and are scored there and on 4 and 12, unseen. Arms: `mra`, six modes;
-`reptile`, one mode by Reptile over the games; `joint`, one mode on all of them at once; `single`, one mode on 6 alone. Then one
-collector learns against the others, who stay as they are: what it gains stands in for NashConv. Each arm and seed in a process
-of its own; results go to results/treasure/. One JSON line last.
+    python -m benchmarks.treasure --seeds 0,1,2        all arms, or names of arms
 
-    python -m benchmarks.treasure --seeds 0,1,2
+Agents train on 3, 6 and 9 collectors, and are scored there and on 4 and 12, which they have not
+seen. Arms: `mra`, six modes; `reptile`, one mode by Reptile over the games; `joint`, one mode on
+all of them at once; `single`, one mode on 6 only. Then one collector learns against frozen others:
+its gain is an estimate of NashConv. Each arm and seed has its own process. Results go to
+results/treasure/. One JSON line last.
 """
 
 import io
@@ -38,7 +39,8 @@ from foreground.training.replay import Replay
 ROOT = Path(__file__).parents[1]
 PROGRAM = "benchmarks.treasure"
 TRAIN, UNSEEN = (3, 6, 9), (4, 12)
-ARMS = {"mra": (6, TRAIN), "reptile": (1, TRAIN), "joint": (1, TRAIN), "single": (1, (6,))}  # modes, collectors in training
+# modes, collectors in training.
+ARMS = {"mra": (6, TRAIN), "reptile": (1, TRAIN), "joint": (1, TRAIN), "single": (1, (6,))}
 SCRIPTS = (("heads for what it wants", 8.0), ("stays", 0.0))
 REPEAT = 2  # steps for which an action is held
 DECISIONS = -(-treasure.STEPS // REPEAT)
@@ -53,18 +55,24 @@ class TreasureConfig:
     seeds: tuple[int, ...] = option((0, 1, 2), "Seeds of each.", ge=0)
     iterations: int = option(500, "Batches of episodes that are learned from.", ge=1)
     copies: int = option(16, "Copies of each game side by side.", ge=1)
-    response: int = option(40, "Iterations for which one collector learns against the others; 0: none.", ge=0)
+    response: int = option(
+        40, "Iterations for which one collector learns against the others; 0: none.", ge=0
+    )
     episodes: int = option(4, "Batches of episodes that a score is the mean of.", ge=1)
-    share: float = option(1.0, "Reptile: how far of the way to where the games' steps lead.", gt=0.0, le=1.0)
+    share: float = option(
+        1.0, "Reptile: how far of the way to where the games' steps lead.", gt=0.0, le=1.0
+    )
 
     @property
     def settings(self) -> dict[str, float]:
         """What a result depends on, but for arm and seed."""
-        return {name: value for name, value in asdict(self).items() if name not in ("arms", "seeds")}
+        return {
+            name: value for name, value in asdict(self).items() if name not in ("arms", "seeds")
+        }
 
 
 def config_of(modes: int) -> SetPolicyConfig:
-    """Settings of every arm, but for its modes."""
+    """Return the settings of every arm, except its modes."""
     policy = ActorCriticConfig(
         rewards={"game": 1.0},
         units=128,
@@ -79,43 +87,70 @@ def config_of(modes: int) -> SetPolicyConfig:
     return SetPolicyConfig(
         policy,
         ModesConfig(
-            num_modes=modes, update_every=1, lr=7e-4, **({} if modes > 1 else {"action_info_coef": 0.0, "game_info_coef": 0.0})
+            num_modes=modes,
+            update_every=1,
+            lr=7e-4,
+            **({} if modes > 1 else {"action_info_coef": 0.0, "game_info_coef": 0.0}),
         ),
         optimiser,
     )
 
 
 class Player:
-    """Plays episodes of a set of games with a policy, its modes drawn for each copy, and keeps them in the suite's replay."""
+    """Plays episodes of a set of games with a policy, its modes drawn for each copy, and keeps them
+    in the suite's replay.
+    """
 
     def __init__(self, games: tuple[int, ...], copies: int, modes: int, seed: int):
         self.envs, self.seed = treasure.Treasures(games, copies), seed
         self.game = torch.from_numpy(self.envs.descriptor)  # (N, D)
-        sizes = {"image": (treasure.FEATURE,), "action": (treasure.ACTION,), "reward": (), "condition": (modes,), "game": (1,)}
+        sizes = {
+            "image": (treasure.FEATURE,),
+            "action": (treasure.ACTION,),
+            "reward": (),
+            "condition": (modes,),
+            "game": (1,),
+        }
         layout = {name: (shape, np.float32) for name, shape in sizes.items()}
         layout |= {name: ((), np.bool_) for name in ("is_first", "is_terminal")}
         self.replay = Replay(layout, (DECISIONS + 1) * len(self.envs), len(self.envs))
 
     def play(self, act, mode: torch.Tensor) -> tuple[dict[str, torch.Tensor], np.ndarray]:
-        """One episode of every copy under modes (N, K): rows (N, T + 1, ...) whose rewards are `credit`, and what the game paid
-        over the episode, (N,). Each call has starts of its own."""
+        """One episode of every copy under modes (N, K): rows (N, T + 1, ...) whose rewards are
+        `credit`, and what the game paid over the episode, (N,). Each call has starts of its own.
+        """
         self.seed += 1
         feature, number = self.envs.reset(self.seed), len(self.envs)
-        action, reward = np.zeros((number, treasure.ACTION), np.float32), np.zeros(number, np.float32)
+        action, reward = (
+            np.zeros((number, treasure.ACTION), np.float32),
+            np.zeros(number, np.float32),
+        )
         paid, left = np.zeros(number), treasure.STEPS
         for step in range(DECISIONS + 1):
-            row = {"image": feature, "action": action, "reward": reward, "condition": mode.numpy(), "game": self.game.numpy()}
-            self.replay.add(row | {"is_first": np.full(number, step == 0), "is_terminal": np.zeros(number, bool)})
+            row = {
+                "image": feature,
+                "action": action,
+                "reward": reward,
+                "condition": mode.numpy(),
+                "game": self.game.numpy(),
+            }
+            self.replay.add(
+                row
+                | {"is_first": np.full(number, step == 0), "is_terminal": np.zeros(number, bool)}
+            )
             if step == DECISIONS:
                 break
-            action, reward = act(torch.from_numpy(feature), mode, self.game).numpy(), np.zeros(number, np.float32)
+            action, reward = (
+                act(torch.from_numpy(feature), mode, self.game).numpy(),
+                np.zeros(number, np.float32),
+            )
             for _ in range(min(REPEAT, left)):
                 feature, game, credit = self.envs.step(action)
                 paid, reward, left = paid + game, reward + credit, left - 1
         return self.replay.peek(number, DECISIONS + 1), paid
 
     def mode_of_copies(self, agent: SetPolicy, likeliest: bool = False) -> torch.Tensor:
-        """One mode for all agents of a copy, (N, K)."""
+        """Return one mode for all agents of a copy, (N, K)."""
         copy = self.envs.copy
         first = np.unique(copy, return_index=True)[1]
         game = self.game[first]
@@ -124,7 +159,7 @@ class Player:
 
 
 def learn(config: TreasureConfig, arm: str, seed: int) -> tuple[SetPolicy, list[float]]:
-    """A trained policy, and the mean return of an agent over iterations."""
+    """Return a trained policy, and the mean return of an agent over iterations."""
     modes, games = ARMS[arm]
     torch.manual_seed(seed)
     descriptors = tuple(treasure.game_of(number).descriptor for number in games)
@@ -143,9 +178,11 @@ def learn(config: TreasureConfig, arm: str, seed: int) -> tuple[SetPolicy, list[
 
 
 def reptile(agent: SetPolicy, rows: dict[str, torch.Tensor], share: float) -> None:
-    """Steps in each game alone, all from where the policy is; then `share` of the way to the mean of where they lead.
+    """Steps in each game alone, all from where the policy is; then `share` of the way to the mean
+    of where they lead.
 
-    About as many steps as other arms take, in parts of a third. Critics and Adam's moments go on from game to game.
+    About as many steps as other arms take, in parts of a third. Critics and Adam's moments go on
+    from game to game.
     """
     actor = list(agent.actor_critic.actor.parameters())
     begin = [parameter.detach().clone() for parameter in actor]
@@ -153,7 +190,9 @@ def reptile(agent: SetPolicy, rows: dict[str, torch.Tensor], share: float) -> No
     games = rows["game"][:, 0].unique(dim=0)
     for game in games:
         own = (rows["game"][:, 0] == game).all(-1)
-        agent.update({name: value[own] for name, value in rows.items()}, -(-agent.config.parts // len(games)))
+        agent.update(
+            {name: value[own] for name, value in rows.items()}, -(-agent.config.parts // len(games))
+        )
         for end, parameter, start in zip(ends, actor, begin):
             end += parameter.detach() / len(games)
             parameter.data.copy_(start)
@@ -162,7 +201,9 @@ def reptile(agent: SetPolicy, rows: dict[str, torch.Tensor], share: float) -> No
 
 
 def score(agent: SetPolicy, number: int, config: TreasureConfig) -> dict[str, float]:
-    """Mean return of an agent with so many collectors: likeliest mode, and the best of K on other episodes."""
+    """Return the mean return of an agent for a number of collectors: most likely mode, and the best
+    of K on other episodes.
+    """
     modes = agent.config.modes.num_modes
     player = Player((number,), config.copies, modes, 0)
     act = partial(agent.act, explore=False)
@@ -172,22 +213,32 @@ def score(agent: SetPolicy, number: int, config: TreasureConfig) -> dict[str, fl
         return float(np.mean([player.play(act, mode)[1].mean() for _ in range(config.episodes)]))
 
     every = torch.eye(modes)
-    tried = [mean(every[mode].expand(len(player.envs), -1), 10_000 + number) for mode in range(modes)]
+    tried = [
+        mean(every[mode].expand(len(player.envs), -1), 10_000 + number) for mode in range(modes)
+    ]
     best = every[int(np.argmax(tried))].expand(len(player.envs), -1)
-    row = {"zero_shot": mean(player.mode_of_copies(agent, likeliest=True), 20_000), "best_of": mean(best, 20_000)}
+    row = {
+        "zero_shot": mean(player.mode_of_copies(agent, likeliest=True), 20_000),
+        "best_of": mean(best, 20_000),
+    }
     return row | {f"mode_{mode}": value for mode, value in enumerate(tried)}
 
 
 def gain_of_response(agent: SetPolicy, config: TreasureConfig, number: int, seed: int) -> float:
-    """What the first collector's return rises by when it alone learns, from the policy that all have, against the others.
+    """What the first collector's return rises by when it alone learns, from the policy that all
+    have, against the others.
 
-    It learns from returns alone and from `credit`, as all arms do; a best response would gain no less.
+    It learns from returns alone and from `credit`, as all arms do; a best response would gain no
+    less.
     """
-    player = Player((number,), 6 * config.copies, agent.config.modes.num_modes, 0)  # one learner a copy
+    # One learner a copy.
+    player = Player((number,), 6 * config.copies, agent.config.modes.num_modes, 0)
     torch.manual_seed(seed)
     modes = replace(agent.config.modes, action_info_coef=0.0, game_info_coef=0.0)
     sizes = treasure.OWN, treasure.SLOTS, treasure.SLOT, treasure.ACTION
-    learner = SetPolicy(replace(agent.config, modes=modes), *sizes, tuple(map(tuple, agent.modes.games.tolist())))
+    learner = SetPolicy(
+        replace(agent.config, modes=modes), *sizes, tuple(map(tuple, agent.modes.games.tolist()))
+    )
     learner.load_state_dict(agent.state_dict())
     first = np.unique(player.envs.copy, return_index=True)[1]  # of each copy
     mode = player.mode_of_copies(agent, likeliest=True)
@@ -199,7 +250,10 @@ def gain_of_response(agent: SetPolicy, config: TreasureConfig, number: int, seed
 
     def mean() -> float:
         player.seed = 900_000  # the same starts before and after
-        found = [player.play(partial(act, explore=False), mode)[1][first].mean() for _ in range(config.episodes)]
+        found = [
+            player.play(partial(act, explore=False), mode)[1][first].mean()
+            for _ in range(config.episodes)
+        ]
         return float(np.mean(found))
 
     before, player.seed = mean(), 500_000 + 1000 * seed
@@ -216,10 +270,14 @@ def measure(config: TreasureConfig, arm: str, seed: int) -> dict:
     agent, curve = learn(config, arm, seed)
     part = max(1, len(curve) // 20)
     row["env_steps"] = config.iterations * config.copies * len(TRAIN) * treasure.STEPS
-    row["curve"] = [round(float(np.mean(curve[at : at + part])), 3) for at in range(0, len(curve), part)]
+    row["curve"] = [
+        round(float(np.mean(curve[at : at + part])), 3) for at in range(0, len(curve), part)
+    ]
     row["scores"] = {str(number): score(agent, number, config) for number in (*TRAIN, *UNSEEN)}
     if config.response:
-        row["response"] = {str(number): gain_of_response(agent, config, number, seed) for number in (6, 12)}
+        row["response"] = {
+            str(number): gain_of_response(agent, config, number, seed) for number in (6, 12)
+        }
     row["information"] = information(agent, ARMS[arm][1], config)
     with torch.no_grad():
         row["modes"] = agent.modes(agent.modes.games).exp().tolist()
@@ -227,18 +285,27 @@ def measure(config: TreasureConfig, arm: str, seed: int) -> dict:
 
 
 @torch.no_grad()
-def information(agent: SetPolicy, games: tuple[int, ...], config: TreasureConfig) -> dict[str, float]:
-    """What relation and action, and game and mode, tell of each other on episodes of now, in nats, beside the caps."""
+def information(
+    agent: SetPolicy, games: tuple[int, ...], config: TreasureConfig
+) -> dict[str, float]:
+    """Return the information between relation and action, and between game and mode, in nats, with
+    their bounds.
+    """
     player = Player(games, config.copies, agent.config.modes.num_modes, 20_000)
     rows, _ = player.play(agent.act, player.mode_of_copies(agent))
     feature, game = (rows[name].flatten(0, 1) for name in ("image", "game"))
     action, _ = agent.modes.information(agent.actor_critic.actor, feature, game)
     row = {"action": float(action.mean()), "choice": float(agent.modes.choice_information())}
-    return row | {"action_cap": float(np.log(agent.config.modes.num_modes)), "choice_cap": float(np.log(len(games)))}
+    return row | {
+        "action_cap": float(np.log(agent.config.modes.num_modes)),
+        "choice_cap": float(np.log(len(games))),
+    }
 
 
 def scripted(number: int, config: TreasureConfig, strength: float) -> float:
-    """Return of agents that head for what they want, or with strength 0 stay where they are: what there is to be had."""
+    """Return of agents that head for what they want, or with strength 0 stay where they are: what
+    there is to be had.
+    """
     arena, total = treasure.Arena(number, config.copies * config.episodes), 0.0
     arena.reset(np.arange(arena.copies))
     for step in range(treasure.STEPS):
@@ -250,21 +317,31 @@ def scripted(number: int, config: TreasureConfig, strength: float) -> float:
 
 def start(arm: str, seed: int, words: list[str], slot: int) -> subprocess.Popen:
     command = [sys.executable, "-m", PROGRAM, "--alone", arm, str(seed), *words]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT, env=pool.environment(slot))
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, cwd=ROOT, env=pool.environment(slot)
+    )
 
 
 def table(rows: list[dict]) -> str:
-    """Markdown: a line an arm, zero-shot returns by number of collectors, gains of a best response; mean [range] over seeds."""
+    """Return a Markdown table: a line per arm, zero-shot returns by number of collectors, gains of
+    a best response; mean [range] over seeds.
+    """
 
     def cell(values: list[float]) -> str:
         return f"{np.mean(values):.2f} [{min(values):.2f}, {max(values):.2f}]"
 
     numbers = [str(number) for number in sorted((*TRAIN, *UNSEEN))]
-    lines = ["| arm | seeds | " + " | ".join(numbers) + " | gain at 6 | gain at 12 |", "|---" * (4 + len(numbers)) + "|"]
+    lines = [
+        "| arm | seeds | " + " | ".join(numbers) + " | gain at 6 | gain at 12 |",
+        "|---" * (4 + len(numbers)) + "|",
+    ]
     for arm in dict.fromkeys(row["arm"] for row in rows):
         own = [row for row in rows if row["arm"] == arm]
         cells = [cell([row["scores"][number]["zero_shot"] for row in own]) for number in numbers]
-        gains = [cell([row["response"][number] for row in own]) if "response" in own[0] else "-" for number in ("6", "12")]
+        gains = [
+            cell([row["response"][number] for row in own]) if "response" in own[0] else "-"
+            for number in ("6", "12")
+        ]
         lines.append(f"| {arm} | {len(own)} | {' | '.join([*cells, *gains])} |")
     return "\n".join(lines)
 
@@ -280,7 +357,11 @@ def main(argv: list[str]) -> None:
             row = measure(config, argv[1], int(argv[2]))
         print(json.dumps(row))
         return
-    jobs = [(f"{arm}-seed{seed}", partial(start, arm, seed, words)) for seed in config.seeds for arm in config.arms]
+    jobs = [
+        (f"{arm}-seed{seed}", partial(start, arm, seed, words))
+        for seed in config.seeds
+        for arm in config.arms
+    ]
     done, failed = 0, []
     for name, process in pool.finished(jobs, pool.places()):
         text = process.communicate()[0]
@@ -291,12 +372,23 @@ def main(argv: list[str]) -> None:
         row |= {"hardware": system.hardware()}
         RESULTS.mkdir(parents=True, exist_ok=True)
         result_files.write(RESULTS / f"{name}.json", row)
-        print(name, json.dumps({number: round(one["zero_shot"], 2) for number, one in row["scores"].items()}), flush=True)
+        print(
+            name,
+            json.dumps(
+                {number: round(one["zero_shot"], 2) for number, one in row["scores"].items()}
+            ),
+            flush=True,
+        )
     numbers = sorted((*TRAIN, *UNSEEN))
-    reference = {name: {n: round(scripted(n, config, strength), 2) for n in numbers} for name, strength in SCRIPTS}
+    reference = {
+        name: {n: round(scripted(n, config, strength), 2) for n in numbers}
+        for name, strength in SCRIPTS
+    }
     rows = result_files.read_all(RESULTS, "*-seed*.json")
     print(table([row for row in rows if row.get("settings") == config.settings]))
-    result_files.write(RESULTS / "scripted.json", {"settings": config.settings, "scripted": reference})
+    result_files.write(
+        RESULTS / "scripted.json", {"settings": config.settings, "scripted": reference}
+    )
     print(json.dumps({"runs": done, "failed": failed, "scripted": reference}))
     if failed:
         raise SystemExit(1)

@@ -37,12 +37,19 @@ def evaluations(metrics: Path, key: str, after: int) -> list[tuple[int, float]]:
 
 
 class Trial(tune.Trainable):
-    """Each step is the next evaluation of the run. What an earlier search left is reported before the run is started.
+    """Each step is the next evaluation of the run. What an earlier search left is reported before
+    the run is started.
 
     A run that Tune stops, and one whose machine is lost, has its checkpoints as any other run.
     """
 
-    def setup(self, config: dict, jobs: list[tuple[Job, Path, str, bool]], here: dict[str, str], meeting: Path) -> None:
+    def setup(
+        self,
+        config: dict,
+        jobs: list[tuple[Job, Path, str, bool]],
+        here: dict[str, str],
+        meeting: Path,
+    ) -> None:
         """Take the trial's share of `jobs`.
 
         What to start, its folder, the metric's key, whether it has ended already.
@@ -62,7 +69,9 @@ class Trial(tune.Trainable):
                 return {"frame": self.frame, "code": machine.own_code(code, self.job), "done": True}
             if self.program is None:
                 place = ray.get_runtime_context().get_node_id()
-                self.program: Program | None = machine.begin(self.job, self.here, self.meeting, place)
+                self.program: Program | None = machine.begin(
+                    self.job, self.here, self.meeting, place
+                )
             time.sleep(LOOK_SECONDS)
 
     def _code(self) -> int | None:
@@ -75,7 +84,7 @@ class Trial(tune.Trainable):
         return self.program.poll() if self.program is not None else None
 
     def cleanup(self) -> None:
-        """Tune has stopped the trial, or it is at its end: let the program save."""
+        """Let the program save: Tune has stopped the trial, or it has ended."""
         if self.program is not None:
             machine.end(self.program, self.meeting)
 

@@ -1,12 +1,14 @@
 """Speed of one update, imagination included: ``python -m benchmarks.update_speed --size cpu``.
 
-Random data, so that nothing but the update is timed. One JSON line last: size, parameters, batch, cpu_seconds (median
-of the process over updates), wall_seconds, replayed_steps_per_s (by wall clock), peak_rss_mb, and on CUDA peak_gpu_mb.
-Options are train.py's. The batch is the size's own, 8x32 at `cpu`: `--training.batch_size 16` makes it 16x32.
+Random data, so that nothing but the update is timed. One JSON line last: size, parameters, batch,
+cpu_seconds (median of the process over updates), wall_seconds, replayed_steps_per_s (by wall
+clock), peak_rss_mb, and on CUDA peak_gpu_mb. Options are train.py's. The batch is the size's own,
+8x32 at `cpu`: `--training.batch_size 16` makes it 16x32.
 
-``--against CHECKOUT`` compares this version with another one. A process of each runs updates by turns, a few at a time,
-so that noise of the machine meets both. The JSON line then holds both medians and their ratio. ``--matmul`` is for this
-version alone: ``--against . --matmul bfloat16`` measures what it is worth.
+``--against CHECKOUT`` compares this version with another one. A process of each runs updates by
+turns, a few at a time, so that noise of the machine meets both. The JSON line then holds both
+medians and their ratio. ``--matmul`` is for this version alone: ``--against . --matmul bfloat16``
+measures what it is worth.
 """
 
 import json
@@ -40,8 +42,11 @@ TURNS, UPDATES = 12, 3  # of --against: turns of each version, and updates a tur
 
 
 def random_batch(config: runs.RunConfig, device: torch.device) -> dict[str, torch.Tensor]:
-    """A batch (B, T, ...) of noise."""
-    shape, side = (config.training.batch_size, config.training.batch_length), config.environment.image_size
+    """Return a batch (B, T, ...) of noise."""
+    shape, side = (
+        (config.training.batch_size, config.training.batch_length),
+        config.environment.image_size,
+    )
     spaces = build.spaces_of(config, ACTIONS)
     batch = {
         "image": torch.randint(0, 256, (*shape, side, side, 3), dtype=torch.uint8),
@@ -58,8 +63,10 @@ def random_batch(config: runs.RunConfig, device: torch.device) -> dict[str, torc
     return {name: tensor.to(device) for name, tensor in batch.items()}
 
 
-def timed(agent: WorldModelAgent, batch: dict[str, torch.Tensor], cuda: bool) -> tuple[float, float]:
-    """CPU and wall seconds of one update."""
+def timed(
+    agent: WorldModelAgent, batch: dict[str, torch.Tensor], cuda: bool
+) -> tuple[float, float]:
+    """Return CPU and wall seconds of one update."""
     cpu, wall = time.process_time(), time.perf_counter()
     agent.update(batch)
     if cuda:
@@ -68,7 +75,7 @@ def timed(agent: WorldModelAgent, batch: dict[str, torch.Tensor], cuda: bool) ->
 
 
 def make(argv: list[str]) -> tuple[runs.RunConfig, WorldModelAgent, dict[str, torch.Tensor], bool]:
-    """The run's config, its agent, a batch, and whether they are on CUDA."""
+    """Return the run's config, its agent, a batch, and whether they are on CUDA."""
     config, _ = runs.read(argv, torch.cuda.is_available())
     device = system.pick_device(config.device)
     torch.set_num_threads(config.threads or 1)
@@ -79,36 +86,41 @@ def make(argv: list[str]) -> tuple[runs.RunConfig, WorldModelAgent, dict[str, to
 
 
 def serve(argv: list[str]) -> None:
-    """Time a turn of updates for each line of stdin: CPU and wall seconds of each, as JSON."""
+    """Time a turn of updates for each line of stdin; print CPU and wall seconds of each as JSON."""
     _, agent, batch, cuda = make(argv)
     for _ in sys.stdin:
         print(json.dumps([timed(agent, batch, cuda) for _ in range(UPDATES)]), flush=True)
 
 
 def turn(process: subprocess.Popen) -> list[list[float]]:
-    """The next turn of a process that serves. Errors: UserError when it has ended."""
+    """Return the next turn of a serving process. Raise UserError when it has ended."""
     process.stdin.write("\n")
     process.stdin.flush()
     line = process.stdout.readline()
     if not line:
-        raise UserError("a version stopped before it was timed", "--against", "read its error above")
+        raise UserError(
+            "a version stopped before it was timed", "--against", "read its error above"
+        )
     return json.loads(line)
 
 
 def without(argv: list[str], name: str) -> list[str]:
-    """A command line without an option and its value."""
+    """Return a command line without an option and its value."""
     places = {index + step for index, word in enumerate(argv) if word == name for step in (0, 1)}
     return [word for index, word in enumerate(argv) if index not in places]
 
 
 def compare(other: Path, argv: list[str]) -> dict:
-    """Return median seconds of this version and the other, and the median over turns of their ratio.
+    """Return median seconds of this version and the other, and the median over turns of their
+    ratio.
 
     Raise UserError for a folder without the package `foreground`, as older versions are.
     """
     if not (other / "foreground" / "__init__.py").is_file():
         raise UserError(
-            "no checkout with the package foreground is there", str(other), "give the folder of a version that has it"
+            "no checkout with the package foreground is there",
+            str(other),
+            "give the folder of a version that has it",
         )
     sources = {"this": HERE, "other": other.resolve()}
     words = {"this": argv, "other": without(argv, "--matmul")}
@@ -123,7 +135,9 @@ def compare(other: Path, argv: list[str]) -> dict:
         for name, source in sources.items()
     }
     try:
-        turns = [{name: turn(process) for name, process in processes.items()} for _ in range(1 + TURNS)][1:]
+        turns = [
+            {name: turn(process) for name, process in processes.items()} for _ in range(1 + TURNS)
+        ][1:]
     finally:
         for process in processes.values():
             process.stdin.close()
@@ -132,14 +146,19 @@ def compare(other: Path, argv: list[str]) -> dict:
     for column, clock in enumerate(("cpu", "wall")):
         rows = {name: [[row[column] for row in each[name]] for each in turns] for name in sources}
         for name, seconds in rows.items():
-            result[f"{name}_{clock}_seconds"] = round(statistics.median(second for each in seconds for second in each), 4)
-        ratios = [statistics.median(mine) / statistics.median(its) for mine, its in zip(rows["this"], rows["other"])]
+            result[f"{name}_{clock}_seconds"] = round(
+                statistics.median(second for each in seconds for second in each), 4
+            )
+        ratios = [
+            statistics.median(mine) / statistics.median(its)
+            for mine, its in zip(rows["this"], rows["other"])
+        ]
         result[f"{clock}_ratio"] = round(statistics.median(ratios), 3)
     return result | {"other_commit": system.git_commit(other)}
 
 
 def measure(argv: list[str]) -> dict:
-    """The speed of this version alone."""
+    """Return the speed of this version alone."""
     config, agent, batch, cuda = make(argv)
     rows = [timed(agent, batch, cuda) for _ in range(WARM_UP + TIMED)][WARM_UP:]
     cpu, wall = (sorted(column)[len(rows) // 2] for column in zip(*rows))
@@ -168,7 +187,9 @@ def main(argv: list[str]) -> None:
     if argv[:1] == ["--against"]:
         if len(argv) < 2:
             raise UserError(
-                "no checkout is given", "--against", "python -m benchmarks.update_speed --against CHECKOUT --size cpu"
+                "no checkout is given",
+                "--against",
+                "python -m benchmarks.update_speed --against CHECKOUT --size cpu",
             )
         result = compare(Path(argv[1]), argv[2:])
     else:

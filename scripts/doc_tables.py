@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import plot, result_files
+from benchmarks import plot_tables, result_files
 from foreground.configs import run as runs
 from foreground.training import described, option_help, options
 from foreground.training.presets import first_comment, load_yaml, preset_names
@@ -185,28 +185,30 @@ def metrics(which: str) -> str:
 def results(folder: str) -> str:
     """Return the version of a folder of result files, its returns by task and agent, and over all tasks."""
     place = ROOT / "results" / folder
-    panels = plot.finished(plot.read(place))
-    parts = [version(result_files.read_all(place)), plot.table(panels)]
-    parts += [plot.aggregate_table(group) for group in plot.by_background(panels).values() if has_seeds(group)]
+    panels = plot_tables.finished(plot_tables.read(place))
+    parts = [version(result_files.read_all(place)), plot_tables.table(panels)]
+    parts += [plot_tables.aggregate_table(group) for group in plot_tables.by_background(panels).values() if has_seeds(group)]
     return "\n\n".join(filter(None, parts))
 
 
-def has_seeds(panels: plot.Panels) -> bool:
+def has_seeds(panels: plot_tables.Panels) -> bool:
     """Return whether an agent has several seeds on a task: of one seed each there is no interval over seeds."""
     return any(len(runs_of) > 1 for panel in panels.values() for runs_of in panel.values())
 
 
 def summary(folder: str) -> str:
     """Return a row for each agent that every task has: its held-out returns by task, and over all tasks."""
-    panels = plot.finished(plot.read(ROOT / "results" / folder))
+    panels = plot_tables.finished(plot_tables.read(ROOT / "results" / folder))
     most = max(len(runs_of) for panel in panels.values() for runs_of in panel.values())
-    agents = [agent for agent in plot.shared_agents(panels) if all(len(panel[agent]) == most for panel in panels.values())]
+    agents = [
+        agent for agent in plot_tables.shared_agents(panels) if all(len(panel[agent]) == most for panel in panels.values())
+    ]
     rows = []
     for agent in agents:
-        middle, low, high = plot.estimate(plot.last_scores(panels, agent))
-        by_task = [plot.interval_text(panel[agent], "heldout") for panel in panels.values()]
+        middle, low, high = plot_tables.estimate(plot_tables.last_scores(panels, agent))
+        by_task = [plot_tables.interval_text(panel[agent], "heldout") for panel in panels.values()]
         rows.append((code([agent]), *by_task, f"{middle:.3f} [{low:.3f}, {high:.3f}]"))
-    random = [f"{np.mean(plot.seed_means(panel[agents[0]])['random policy']):.0f}" for panel in panels.values()]
+    random = [f"{np.mean(plot_tables.seed_means(panel[agents[0]])['random policy']):.0f}" for panel in panels.values()]
     rows.append(("random policy", *random, ""))
     return table(("agent", *(task for task, _ in panels), "IQM [95 %]"), rows)
 

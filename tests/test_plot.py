@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from test_suites import write_run
 
-from benchmarks import plot
+from benchmarks import plot, plot_tables
 from foreground.configs import run as runs
 from foreground.errors import UserError
 
@@ -25,7 +25,7 @@ def test_seeds_are_one_line_in_a_band_and_one_row(tmp_path):
     for seed, level in enumerate((10.0, 20.0, 60.0)):
         write(tmp_path, "infopower", seed, level)
     write(tmp_path, "repo", 0, 40.0)
-    panels = plot.read(tmp_path)
+    panels = plot_tables.read(tmp_path)
     [(name, panel)] = panels.items()
     _, axes = plt.subplots()
     plot.draw(axes, name, panel, plot.colours(panels))
@@ -34,7 +34,7 @@ def test_seeds_are_one_line_in_a_band_and_one_row(tmp_path):
     [band] = axes.collections  # none for a single seed
     assert band.get_datalim(axes.transData).intervaly == pytest.approx((10.0, 60.0))
     plt.close()
-    _, _, one, two = plot.table(panels).splitlines()
+    _, _, one, two = plot_tables.table(panels).splitlines()
     assert one == "| walker-walk | video | infopower | 3 | 4000 | 30 [10, 60] | - | 31 [11, 61] | 5 |"
     assert two == "| walker-walk | video | repo | 1 | 4000 | 40 [38, 42] | - | 41 [39, 43] | 5 |"
 
@@ -42,7 +42,7 @@ def test_seeds_are_one_line_in_a_band_and_one_row(tmp_path):
 def test_every_agent_has_a_colour_of_its_own(tmp_path):
     for agent in (*runs.AGENTS, "of_another_house"):
         write(tmp_path, agent, 0, 10.0)
-    chosen = plot.colours(plot.read(tmp_path))
+    chosen = plot.colours(plot_tables.read(tmp_path))
     assert len({chosen[agent] for agent in (*runs.AGENTS, "of_another_house")}) == len(runs.AGENTS) + 1
 
 
@@ -50,7 +50,7 @@ def test_evaluations_during_training_are_drawn_and_the_legend_says_what_is_what(
     for seed, level in enumerate((10.0, 20.0)):
         curve = {"xs": [1000, 2000 + seed, 3000], "ys": [level, 99.0, 2 * level]}  # each seed has a frame that no other has
         write(tmp_path, "repo", seed, level, evaluations={"return_heldout": curve})
-    [(name, panel)] = plot.read(tmp_path).items()
+    [(name, panel)] = plot_tables.read(tmp_path).items()
     figure, axes = plt.subplots(layout="constrained")
     drawn = plot.draw(axes, name, panel, {"repo": "#123456"})
     assert drawn == {"line", "band", "evaluation", "end", "random"}
@@ -65,7 +65,7 @@ def test_evaluations_during_training_are_drawn_and_the_legend_says_what_is_what(
 
 def test_the_legend_is_of_what_is_there(tmp_path):
     write(tmp_path, "repo", 0, 10.0)  # one seed, as results were before evaluations came with them
-    [(name, panel)] = plot.read(tmp_path).items()
+    [(name, panel)] = plot_tables.read(tmp_path).items()
     _, axes = plt.subplots()
     assert plot.draw(axes, name, panel, {"repo": "C0"}) == {"line", "end", "random"}
     plt.close()
@@ -90,7 +90,7 @@ def test_tasks_are_aggregated_and_latents_told(tmp_path, capsys):
     assert "| repo | 2 | 4 | 0.200 [0.200, 0.200] | 1.00 |" in out
     assert "| dreamer | 1 | 1 |" not in out
     assert "| cheetah-run | video | infopower | 2 | 1.00 | nan |" in out
-    assert plot.estimate([np.array([1.0, 1.0]), np.array([3.0, 3.0])]) == pytest.approx((2.0, 2.0, 2.0))
+    assert plot_tables.estimate([np.array([1.0, 1.0]), np.array([3.0, 3.0])]) == pytest.approx((2.0, 2.0, 2.0))
 
 
 def test_latents_are_paired_over_tasks_and_seeds(tmp_path):
@@ -102,8 +102,8 @@ def test_latents_are_paired_over_tasks_and_seeds(tmp_path):
                 latent = {"state/nats/knn": state + more, "background/nats/knn": background, "state/linear/mean": state}
                 write(tmp_path, agent, seed, 10.0, task=task, latent=latent)
     write(tmp_path, "infopower", 2, 10.0, task="walker-walk", latent={"state/nats/knn": 9.0})  # no pair: it counts not
-    [chosen] = plot.by_background(plot.read(tmp_path)).values()
-    one, two = plot.latent_pairs(chosen).splitlines()[2:]
+    [chosen] = plot_tables.by_background(plot_tables.read(tmp_path)).values()
+    one, two = plot_tables.latent_pairs(chosen).splitlines()[2:]
     assert one == "| infopower | 4 | 0.50 | nan | 0.50 | nan | 0.10 | nan | - | - |"
     assert two == "| c_dreamer | 4 | 0.40 | nan | 0.45 | nan | 0.20 | nan | 3 of 4 | 4 of 4 |"
 
@@ -112,7 +112,7 @@ def test_the_aggregate_curve_is_the_interquartile_mean_over_tasks(tmp_path):
     for task, level in (("walker-walk", 100.0), ("cheetah-run", 300.0), ("finger-spin", 500.0), ("reacher-easy", 900.0)):
         write(tmp_path, "infopower", 0, level, task=task)
     _, axes = plt.subplots()
-    panels = plot.read(tmp_path)
+    panels = plot_tables.read(tmp_path)
     plot.draw_all(axes, panels, plot.colours(panels))
     assert np.allclose(axes.lines[0].get_ydata(), 0.4)  # of 100, 300, 500, 900 the middle two
     plt.close()

@@ -202,7 +202,7 @@ def test_indices_of_a_simulator_are_not_taken(name):
     env.reset(seed=0)
     taken = env.snapshot
     taken["simulator"]["model"][name] = np.array([10**8, 10**8])
-    with pytest.raises(ValueError, match="no task keeps"):
+    with pytest.raises(ValueError, match="no task changes"):
         env.snapshot = taken
     env.reset(seed=0)
     env.step(np.zeros(1))

@@ -1,4 +1,5 @@
-"""Scores of several seeds and tasks as one figure: interquartile mean and its stratified bootstrap interval.
+"""Scores of several seeds and tasks as one figure: interquartile mean and its stratified bootstrap
+interval.
 
 As recommended by Agarwal et al. 2021 (arXiv 2108.13264). Shapes: R runs (seeds), K tasks.
 """
@@ -8,29 +9,40 @@ from scipy.stats import trim_mean
 
 
 def interquartile_mean(scores: np.ndarray) -> float:
-    """Mean of the middle half of all R*K scores: a quarter, rounded down to whole scores, is cut off at each end."""
+    """Return the mean of the middle half of all R*K scores.
+
+    A quarter, rounded down to whole scores, is cut off at each end.
+    """
     return float(trim_mean(np.asarray(scores, float), 0.25, axis=None))
 
 
 def stratified_interval(
-    scores: list[np.ndarray] | np.ndarray, statistic=interquartile_mean, level: float = 0.95, draws: int = 2000, seed: int = 0
+    scores: list[np.ndarray] | np.ndarray,
+    statistic=interquartile_mean,
+    level: float = 0.95,
+    draws: int = 2000,
+    seed: int = 0,
 ) -> tuple[float, float]:
-    """Percentile bootstrap interval: the runs of each task are drawn anew, with replacement, within that task.
+    """Return the percentile bootstrap interval: the runs of each task are resampled within that
+    task.
 
-    scores   one array (R,) a task; the number of runs may differ
+    scores   one array (R,) per task; the number of runs may differ
     """
     columns = [np.asarray(column, float) for column in scores]
     random = np.random.default_rng(seed)
-    samples = [column[random.integers(0, len(column), (draws, len(column)))] for column in columns]  # (draws, R) each
+    # (draws, R) each.
+    samples = [column[random.integers(0, len(column), (draws, len(column)))] for column in columns]
     values = [statistic(row) for row in np.concatenate(samples, 1)]
     low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 
 
 def probability_of_improvement(scores: list[np.ndarray], others: list[np.ndarray]) -> float:
-    """How likely a run of one method beats a run of another, averaged over tasks; a tie counts half (Mann-Whitney U).
+    """Return the probability that a run of one method beats a run of another, averaged over tasks.
 
-    scores, others   one array (R,) a task
+    A tie counts half (Mann-Whitney U).
+
+    scores, others   one array (R,) per task
     """
 
     def of_task(one: np.ndarray, other: np.ndarray) -> float:

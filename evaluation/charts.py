@@ -1,4 +1,4 @@
-"""A labelled picture for each kind of measurement: bars by background, beside what chance reaches and the most there is."""
+"""Charts of measurements: bars by background, with the level of chance and the upper bound."""
 
 from collections.abc import Mapping, Sequence
 
@@ -12,12 +12,18 @@ COLOURS = ("#0b6e4f", "#d9822b", "#5b5ea6", "#8c8c8c", "#b23a48", "#3a86b2")
 Row = Mapping[str, float]
 
 
-def bars(axes, groups: Sequence[str], columns: Mapping[str, Sequence[float]], unit: str, title: str) -> None:
-    """Draw horizontal bars: a group of bars a measure, a colour a column; NaN is left out, each bar has its number."""
+def bars(
+    axes, groups: Sequence[str], columns: Mapping[str, Sequence[float]], unit: str, title: str
+) -> None:
+    """Draw horizontal bars: a group of bars a measure, a colour a column; NaN is left out, each bar
+    has its number.
+    """
     height = 0.8 / max(len(columns), 1)
     for index, (name, values) in enumerate(columns.items()):
         places = np.arange(len(groups)) + (index - (len(columns) - 1) / 2) * height
-        drawn = axes.barh(places, values, 0.9 * height, color=COLOURS[index % len(COLOURS)], label=name)
+        drawn = axes.barh(
+            places, values, 0.9 * height, color=COLOURS[index % len(COLOURS)], label=name
+        )
         numbers = ["" if np.isnan(value) else f"{value:.2f}" for value in values]
         box = {"facecolor": "white", "lw": 0, "pad": 0.5}  # over the line of the most that there is
         axes.bar_label(drawn, numbers, padding=3, fontsize=7, bbox=box, zorder=3)
@@ -38,7 +44,9 @@ def marks(axes, places: Sequence[float], values: Sequence[float], label: str, st
 
 
 def _column(results: Mapping[str, Row], keys: Sequence[str]) -> dict[str, list[float]]:
-    return {side_in_words(side): [row.get(key, np.nan) for key in keys] for side, row in results.items()}
+    return {
+        side_in_words(side): [row.get(key, np.nan) for key in keys] for side, row in results.items()
+    }
 
 
 def _first(results: Mapping[str, Row], key: str) -> float:
@@ -70,15 +78,25 @@ def latent(results: Mapping[str, Row], title: str) -> np.ndarray:
         "which clip (share told right)": "background/network/clip_accuracy",
     }
     figure, (left, right) = _figure(title, 2, 3.6 + 0.25 * len(results))
-    columns = {side: np.clip(values, 0, 1) for side, values in _column(results, list(keys.values())).items()}
-    bars(left, list(keys), columns, "0: nothing, 1: all of it", "what a probe reads from the latent")
+    columns = {
+        side: np.clip(values, 0, 1)
+        for side, values in _column(results, list(keys.values())).items()
+    }
+    bars(
+        left, list(keys), columns, "0: nothing, 1: all of it", "what a probe reads from the latent"
+    )
     marks(left, range(5), [0, 0, 0, 0, _first(results, "background/clip_chance")], "chance", "k:")
     marks(left, range(5), [1] * 5, "at most", "k-")
     left.set_xlim(0, 1.15)
     ahead = {}
     for what, key in (("state", "state"), ("reward", "reward_explained")):
-        ahead |= {f"{what}, imagined steps ahead: {step}": f"ahead/{step}/{key}" for step in (1, 5, 10)}
-    columns = {side: np.clip(values, 0, 1) for side, values in _column(results, list(ahead.values())).items()}
+        ahead |= {
+            f"{what}, imagined steps ahead: {step}": f"ahead/{step}/{key}" for step in (1, 5, 10)
+        }
+    columns = {
+        side: np.clip(values, 0, 1)
+        for side, values in _column(results, list(ahead.values())).items()
+    }
     bars(right, list(ahead), columns, "0: nothing, 1: all of it", "what imagination foresees")
     right.set_xlim(0, 1.15)
     return _picture(figure, left)
@@ -87,11 +105,23 @@ def latent(results: Mapping[str, Row], title: str) -> np.ndarray:
 def skills(results: Mapping[str, Row], title: str) -> np.ndarray:
     """Draw what the skills do: background -> measures (skills.measure)."""
     figure, (left, middle, right) = _figure(title, 3, 3.4 + 0.3 * len(results))
-    bars(left, ["skills told right"], _column(results, ["identifiability/accuracy"]), "share", "do the skills differ?")
+    bars(
+        left,
+        ["skills told right"],
+        _column(results, ["identifiability/accuracy"]),
+        "share",
+        "do the skills differ?",
+    )
     marks(left, [0], [_first(results, "identifiability/chance")], "chance", "k:")
     marks(left, [0], [1.0], "at most", "k-")
     left.set_xlim(0, 1.2)
-    bars(middle, ["nats of the skill"], _column(results, ["identifiability/nats"]), "nats", "what states tell of the skill")
+    bars(
+        middle,
+        ["nats of the skill"],
+        _column(results, ["identifiability/nats"]),
+        "nats",
+        "what states tell of the skill",
+    )
     marks(middle, [0], [_first(results, "identifiability/cap")], "at most", "k-")
     names = {name: key for key, name in VIOLATIONS.items()} | {"mean": "mean"}
     columns = _column(results, [f"violation/{key}" for key in names.values()])
@@ -102,18 +132,43 @@ def skills(results: Mapping[str, Row], title: str) -> np.ndarray:
 
 
 def games(results: Mapping[str, Mapping[str, Row]], title: str) -> np.ndarray:
-    """Draw the games of a family, a panel a background: every mode, the one chosen without a frame, the best by trying."""
+    """Draw the games of a family, a panel a background: every mode, the one chosen without a frame,
+    the best by trying.
+    """
     number = max(len(rows) for rows in results.values())
     figure, panels = _figure(title, len(results), 2.4 + 0.35 * number)
     for axes, (side, rows) in zip(panels, results.items()):
         played = {name: row for name, row in rows.items() if name != "information"}
         for place, row in enumerate(played.values()):
             modes = [value for key, value in row.items() if key.startswith("mode_")]
-            axes.plot(modes, [place] * len(modes), "o", color="0.75", ms=5, label="each mode" if place == 0 else "_nolegend_")
+            axes.plot(
+                modes,
+                [place] * len(modes),
+                "o",
+                color="0.75",
+                ms=5,
+                label="each mode" if place == 0 else "_nolegend_",
+            )
         places = range(len(played))
-        axes.plot([row["zero_shot"] for row in played.values()], places, "D", color=COLOURS[0], label="chosen without a frame")
-        axes.plot([row["best_of"] for row in played.values()], places, "|", color="k", ms=14, label="best mode found by trying")
-        names = [name + (" (held out)" if row["kind"] == "heldout" else "") for name, row in played.items()]
+        axes.plot(
+            [row["zero_shot"] for row in played.values()],
+            places,
+            "D",
+            color=COLOURS[0],
+            label="chosen without a frame",
+        )
+        axes.plot(
+            [row["best_of"] for row in played.values()],
+            places,
+            "|",
+            color="k",
+            ms=14,
+            label="best mode found by trying",
+        )
+        names = [
+            name + (" (held out)" if row["kind"] == "heldout" else "")
+            for name, row in played.items()
+        ]
         axes.set_yticks(places, names, fontsize=8)
         axes.set_ylim(len(played) - 0.5, -0.5)
         axes.set_xlim(left=0)
@@ -124,14 +179,27 @@ def games(results: Mapping[str, Mapping[str, Row]], title: str) -> np.ndarray:
 
 
 def adaptation(results: Mapping[str, Mapping], title: str) -> np.ndarray:
-    """Draw the return over steps of adaptation, a line a background; dashed: the best mode found by trying."""
+    """Draw the return over steps of adaptation, a line a background; dashed: the best mode found by
+    trying.
+    """
     figure, (axes,) = _figure(title, 1, 3.8)
     for index, (side, row) in enumerate(results.items()):
         steps = sorted(map(int, row["returns"]))
         colour = COLOURS[index % len(COLOURS)]
-        axes.plot([row["returns"][str(step)] for step in steps], "o-", color=colour, label=side_in_words(side))
+        axes.plot(
+            [row["returns"][str(step)] for step in steps],
+            "o-",
+            color=colour,
+            label=side_in_words(side),
+        )
         axes.set_xticks(range(len(steps)), steps)
-        axes.axhline(row["best_of"], color=colour, ls="--", lw=1, label=f"best mode by trying, {side_in_words(side)}")
+        axes.axhline(
+            row["best_of"],
+            color=colour,
+            ls="--",
+            lw=1,
+            label=f"best mode by trying, {side_in_words(side)}",
+        )
     axes.set_ylim(bottom=0)
     axes.set_xlabel("steps of adaptation", fontsize=8)
     axes.set_ylabel("return", fontsize=8)

@@ -1,7 +1,9 @@
-"""What skills are worth on tasks: the return of the best of them, and of planning over sequences of them.
+"""The value of skills on tasks: the return of the best one, and of planning over sequences of them.
 
-No policy learns here. Returns are divided by those of URLB's experts (arXiv 2110.15191) where there is one, else by what the
-task pays at most, 1 a frame. Shapes: N environments, C skill, F features, J sequences, D skills of a sequence.
+No policy is learned here. Returns are divided by those of URLB's experts (arXiv 2110.15191) where
+there is one, otherwise by the largest possible return, 1 per frame.
+
+Shapes: N environments, C skill, F features, J sequences, D skills of a sequence.
 """
 
 from collections.abc import Callable
@@ -29,38 +31,61 @@ Reward = Callable[[torch.Tensor], torch.Tensor]  # features (N, F) -> expected r
 
 
 def normalised(task: str, score: float, frames: int) -> float:
-    """A return as a share of the expert's, for episodes of `frames`."""
+    """Return a return as a share of the expert's, for episodes of `frames`."""
     return score / (EXPERTS.get(task, 1000) * frames / 1000)
 
 
 def best_skill(
-    agent: WorldModelAgent, make_env: Callable[[], gymnasium.Env], number: int, episodes: int, seed: int
+    agent: WorldModelAgent,
+    make_env: Callable[[], gymnasium.Env],
+    number: int,
+    episodes: int,
+    seed: int,
 ) -> tuple[int, float, float]:
-    """(the best of `number` skills, its mean return on `episodes` that did not choose it, mean return of them all).
+    """Return the best of `number` skills, its mean return on other `episodes`, and the mean return
+    of all.
 
     Each skill is tried from `episodes` starts.
     """
     skills = agent.skills.grid(number).to(agent.device)
     starts = [seed + index for index in range(episodes)]
-    scores = episodes_under(agent, make_env, skills.repeat_interleave(episodes, 0), starts * number).reshape(number, episodes)
+    scores = episodes_under(
+        agent, make_env, skills.repeat_interleave(episodes, 0), starts * number
+    ).reshape(number, episodes)
     best = int(np.argmax(scores.mean(1)))
-    fresh = episodes_under(agent, make_env, skills[best].expand(episodes, -1), [start + episodes for start in starts])
+    fresh = episodes_under(
+        agent, make_env, skills[best].expand(episodes, -1), [start + episodes for start in starts]
+    )
     return best, float(np.mean(fresh)), float(np.mean(scores))
 
 
-def episodes_under(agent: WorldModelAgent, make_env: Callable, skills: torch.Tensor, seeds: list[int]) -> np.ndarray:
+def episodes_under(
+    agent: WorldModelAgent, make_env: Callable, skills: torch.Tensor, seeds: list[int]
+) -> np.ndarray:
     """Return of a whole episode under each skill (N, C), from each seed: (N,)."""
-    return np.concatenate(in_waves(make_env, len(seeds), lambda envs, rows: _returns(agent, envs, skills[rows], seeds[rows])))
+    return np.concatenate(
+        in_waves(
+            make_env,
+            len(seeds),
+            lambda envs, rows: _returns(agent, envs, skills[rows], seeds[rows]),
+        )
+    )
 
 
-def _returns(agent: WorldModelAgent, envs: list[gymnasium.Env], skills: torch.Tensor, seeds: list[int]) -> np.ndarray:
+def _returns(
+    agent: WorldModelAgent, envs: list[gymnasium.Env], skills: torch.Tensor, seeds: list[int]
+) -> np.ndarray:
     returns = Returns(len(envs))
     Driver(envs, policy_of(agent, Fixed(skills)), memory_of(agent, len(envs)), [returns]).run(seeds)
     return returns.total
 
 
-def fit_reward(agent: WorldModelAgent, make_env: Callable[[], gymnasium.Env], episodes: int, seed: int) -> Reward:
-    """A reward head of the frozen latent, fitted on `episodes` with skills from the prior: what planning looks at."""
+def fit_reward(
+    agent: WorldModelAgent, make_env: Callable[[], gymnasium.Env], episodes: int, seed: int
+) -> Reward:
+    """Return a reward head on the frozen latent, fitted on `episodes` with skills from the prior,
+    for planning.
+    """
     seen, env = Features(), make_env()
     try:
         with torch.random.fork_rng():
@@ -71,13 +96,18 @@ def fit_reward(agent: WorldModelAgent, make_env: Callable[[], gymnasium.Env], ep
     finally:
         env.close()
     features, rewards = torch.cat(seen.latents).cpu().numpy(), np.concatenate(seen.rewards)
-    network = MLPRegressor(hidden_layer_sizes=(128,), batch_size=64, early_stopping=True, max_iter=100, random_state=0)
+    network = MLPRegressor(
+        hidden_layer_sizes=(128,), batch_size=64, early_stopping=True, max_iter=100, random_state=0
+    )
     head = make_pipeline(StandardScaler(), network).fit(features, rewards)
-    return lambda feature: torch.as_tensor(head.predict(feature.float().cpu().numpy()), dtype=torch.float32)
+    return lambda feature: torch.as_tensor(
+        head.predict(feature.float().cpu().numpy()), dtype=torch.float32
+    )
 
 
 class Planner:
-    """A commander that imagines `sequences` of `depth` skills of `hold` steps each, and takes the first skill of the best.
+    """A commander that imagines `sequences` of `depth` skills of `hold` steps each, and takes the
+    first skill of the best.
 
     It plans anew every `hold` steps. Source: SLIM, arXiv 2402.00823.
     """
@@ -94,29 +124,45 @@ class Planner:
         self.agent, self.reward, self.hold = agent, reward, hold
         self.sequences, self.depth, self.discount = sequences, depth, discount
 
-    def __call__(self, memory: Memory, see: Callable[[], State], is_first: torch.Tensor, explore: bool) -> Held:
+    def __call__(
+        self, memory: Memory, see: Callable[[], State], is_first: torch.Tensor, explore: bool
+    ) -> Held:
         where = due(memory, is_first, self.hold)
         return resampled(memory, where, self.plan(see()) if where.any() else memory.condition)
 
     @torch.no_grad()
     def plan(self, start: State) -> torch.Tensor:
-        """The first skill of the best sequence from each state: (N, ...) -> (N, C)."""
+        """Return the first skill of the best sequence from each state: (N, ...) -> (N, C)."""
         number = len(start.deterministic)
         state = start.map(lambda x: x.repeat_interleave(self.sequences, 0))  # (N J, ...)
         draw = self.agent.skills.draw
-        skills = torch.stack([draw(number * self.sequences, self.agent.device) for _ in range(self.depth)])  # (D, N J, C)
+        # (D, N J, C)
+        skills = torch.stack(
+            [draw(number * self.sequences, self.agent.device) for _ in range(self.depth)]
+        )
         total = torch.zeros(number * self.sequences, device=self.agent.device)
         for step in range(self.depth * self.hold):
             action = self.agent.select_action(state, skills[step // self.hold])
             state = self.agent.world_model.imagine(state, action)
             total += self.discount**step * self.reward(state.feature).to(total.device)
         best = total.view(number, self.sequences).argmax(1)
-        return skills[0].view(number, self.sequences, -1)[torch.arange(number, device=best.device), best]
+        return skills[0].view(number, self.sequences, -1)[
+            torch.arange(number, device=best.device), best
+        ]
 
 
-def planned(agent: WorldModelAgent, make_env: Callable[[], gymnasium.Env], reward: Reward, episodes: int, seed: int, **options):
-    """Scores of whole episodes under a Planner."""
+def planned(
+    agent: WorldModelAgent,
+    make_env: Callable[[], gymnasium.Env],
+    reward: Reward,
+    episodes: int,
+    seed: int,
+    **options,
+):
+    """Return the scores of whole episodes under a Planner."""
     act = policy_of(agent, Planner(agent, reward, **options))
     with torch.random.fork_rng(), torch.no_grad():
         torch.manual_seed(seed)
-        return play(make_env, lambda envs: (act, agent.initial_state(envs.num_envs)), episodes, seed)
+        return play(
+            make_env, lambda envs: (act, agent.initial_state(envs.num_envs)), episodes, seed
+        )

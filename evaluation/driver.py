@@ -1,7 +1,8 @@
 """The loop that acts in evaluation: an episode in each of a few environments, with callbacks.
 
-Unlike training's `Rollout` it starts each environment from a seed of its own, never begins a second
-episode, and lets callbacks read the environments at each step.
+Unlike training's loop it starts each environment from its own seed, plays one episode only, and
+lets callbacks read the environments at each step.
+
 Shapes: N environments, A action.
 """
 
@@ -21,90 +22,94 @@ from foreground.training.rollout import Policy, check_action
 
 @dataclass
 class Moment:
-    """One step as callbacks see it: before the environments move, and again after."""
+    """One step as callbacks see it, before and after the environments move."""
 
     envs: Sequence[gymnasium.Env]
-    memory: Any  # the policy's, after it acted on the image
-    image: np.ndarray  # (N, H, W, 3), what the policy saw
-    reward: np.ndarray  # (N,), came with this image
+    memory: Any  # of the policy, after it has acted
+    image: np.ndarray  # (N, H, W, 3), input of the policy
+    reward: np.ndarray  # (N,), of this image
     action: np.ndarray  # float32 (N, A)
-    going: np.ndarray  # bool (N,), where the episode goes on: the others stay as they are
+    going: np.ndarray  # bool (N,), where the episode continues; others stay unchanged
 
 
 class Callback:
-    """Looks on. Both calls do nothing unless they are overridden."""
+    """An observer of the loop; both methods do nothing by default."""
 
-    def acted(self, moment: Moment) -> None:
-        """The policy has acted on an image; the environments have not moved yet."""
+    def on_action(self, moment: Moment) -> None:
+        """Read a moment after the policy has acted, before the environments move."""
 
-    def moved(self, moment: Moment) -> None:
-        """The environments have moved; `image` and `reward` are now what came of the action."""
+    def on_step(self, moment: Moment) -> None:
+        """Read a moment after the environments have moved; `image` and `reward` are new."""
 
 
 class Guard(Callback):
-    """Raises UserError before an action that is not finite gets into an environment."""
+    """Raises UserError for an action that is not finite, before an environment receives it."""
 
-    def acted(self, moment: Moment) -> None:
+    def on_action(self, moment: Moment) -> None:
         check_action(moment.action)
 
 
 class Ticks(Callback):
-    """Counts steps for the line of progress, and ends an evaluation that was told to stop."""
+    """Counts steps for the progress line, and ends an interrupted evaluation."""
 
-    def acted(self, moment: Moment) -> None:
+    def on_action(self, moment: Moment) -> None:
         progress.tick()
 
 
 class Film(Callback):
-    """Keeps what came of each action: `images`, a list of (N, H, W, 3)."""
+    """Keeps the image after each action: `images`, a list of (N, H, W, 3)."""
 
     def __init__(self):
         self.images: list[np.ndarray] = []
 
-    def moved(self, moment: Moment) -> None:
+    def on_step(self, moment: Moment) -> None:
         self.images.append(moment.image.copy())
 
 
 class Features(Callback):
-    """Keeps what the latent was when the policy acted, `latents` [(N, F)], and the reward that had come, `rewards` [(N,)]."""
+    """Keeps the latent at each action, `latents` [(N, F)], and the reward before it, `rewards`
+    [(N,)].
+    """
 
     def __init__(self):
         self.latents: list[torch.Tensor] = []
         self.rewards: list[np.ndarray] = []
 
-    def acted(self, moment: Moment) -> None:
+    def on_action(self, moment: Moment) -> None:
         self.latents.append(moment.memory.state.feature)
         self.rewards.append(moment.reward)
 
 
 class Returns(Callback):
-    """Adds up the rewards of each episode: `total` (N,)."""
+    """Sums the rewards of each episode: `total` (N,)."""
 
     def __init__(self, number: int):
         self.total = np.zeros(number)
 
-    def moved(self, moment: Moment) -> None:
+    def on_step(self, moment: Moment) -> None:
         self.total += np.where(moment.going, moment.reward, 0.0)
 
 
 def policy_of(agent, commander: Commander | None = None) -> Policy:
-    """Return the deterministic policy of an agent; `commander` stands in for its own."""
+    """Return the deterministic policy of an agent; `commander` replaces its own."""
 
-    def act(memory: Memory, image: torch.Tensor, is_first: torch.Tensor) -> tuple[torch.Tensor, Memory]:
+    def act(
+        memory: Memory, image: torch.Tensor, is_first: torch.Tensor
+    ) -> tuple[torch.Tensor, Memory]:
         return agent.act(memory, image, is_first, explore=False, commander=commander)
 
     return act
 
 
 def memory_of(agent, number: int) -> Callable[[dict[str, np.ndarray]], Memory]:
-    """Return what gives an agent's memory of `number` environments before the first image, once they were reset."""
+    """Return a function that gives an agent's memory before the first image, after the resets."""
     return lambda told: agent.initial_state(number).with_fields(told)
 
 
 class Driver:
     """Acts with a policy in environments that it does not own.
 
-    begin      (what the environments tell at their reset, (N, ...) by name) -> the policy's memory
+    begin      fields of the environments at their reset, (N, ...) by name -> the policy's memory
                before the first image
     callbacks  in the order in which they are called; a guard and the progress come first
     """
@@ -121,31 +126,40 @@ class Driver:
 
     @torch.no_grad()
     def run(self, seeds: Sequence[int], steps: int = 0) -> Moment:
-        """Play an episode in each environment from its seed, or at most `steps` steps of it; return the last moment."""
+        """Play an episode in each environment from its seed, at most `steps` steps; return the last
+        moment.
+        """
         number = len(self.envs)
-        images, infos = zip(*(env.reset(seed=int(seed)) for env, seed in zip(self.envs, seeds, strict=True)))
+        images, infos = zip(
+            *(env.reset(seed=int(seed)) for env, seed in zip(self.envs, seeds, strict=True))
+        )
         action = np.zeros((number, *self.envs[0].action_space.shape), np.float32)
         going, reward = np.ones(number, bool), np.zeros(number)
-        told = {name: np.stack([info[name] for info in infos]) for name in self.envs[0].metadata.get("told", {})}
+        told = {
+            name: np.stack([info[name] for info in infos])
+            for name in self.envs[0].metadata.get("told", {})
+        }
         now = Moment(self.envs, self.begin(told), np.stack(images), reward, action, going)
         first, step, over = torch.ones(number, dtype=torch.bool), 0, np.zeros(number, bool)
         while now.going.any() and (not steps or step < steps):
             action, now.memory = self.policy(now.memory, torch.from_numpy(now.image), first)
             now.action = action.detach().cpu().numpy().astype(np.float32, copy=False)
             for callback in self.callbacks:
-                callback.acted(now)
+                callback.on_action(now)
             over = self._move(now)
             for callback in self.callbacks:
-                callback.moved(now)
+                callback.on_step(now)
             now.going = now.going & ~over
             first, step = torch.zeros_like(first), step + 1
         return now
 
     def _move(self, now: Moment) -> np.ndarray:
-        """Step the environments whose episode goes on; return where it ended, bool (N,)."""
+        """Step the environments whose episode continues; return where it ended, bool (N,)."""
         now.image, now.reward = now.image.copy(), np.zeros(len(self.envs))
         over = np.zeros(len(self.envs), bool)
         for index in np.flatnonzero(now.going):
-            now.image[index], now.reward[index], terminated, truncated, _ = self.envs[index].step(now.action[index])
+            now.image[index], now.reward[index], terminated, truncated, _ = self.envs[index].step(
+                now.action[index]
+            )
             over[index] = terminated or truncated
         return over

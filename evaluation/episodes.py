@@ -28,7 +28,9 @@ class Scores:
         return float(np.mean(self.returns))
 
     def interval(self, level: float = 0.95, draws: int = 10_000) -> tuple[float, float] | None:
-        """Percentile bootstrap interval of the mean over episodes, from a fixed seed; None of too few episodes."""
+        """Return the percentile bootstrap interval of the mean over episodes, from a fixed seed;
+        None for few episodes.
+        """
         if len(self.returns) < verdicts.EPISODES:
             return None
         values = np.asarray(self.returns)
@@ -43,17 +45,21 @@ def play(
     episodes: int,
     seed: int,
 ) -> Scores:
-    """Play `episodes` whole episodes, a few side by side; episode k of a seed is the same for every policy.
+    """Play `episodes` whole episodes, a few side by side; episode k of a seed is the same for every
+    policy.
 
     make_policy   (envs) -> (policy, its memory before the first image)
     """
     number = min(SIDE_BY_SIDE, episodes)
-    envs = SyncVectorEnv([partial(in_process, make_env)] * number, autoreset_mode=AutoresetMode.NEXT_STEP)
+    envs = SyncVectorEnv(
+        [partial(in_process, make_env)] * number, autoreset_mode=AutoresetMode.NEXT_STEP
+    )
     policy, memory = make_policy(envs)
     rollout = Rollout(envs, memory, seed)
     scores: list[list[float]] = [[] for _ in range(number)]
     film: list[np.ndarray] = []
-    # Every environment plays the same number of episodes, so that short ones are not over-represented.
+    # Every environment plays the same number of episodes, so that short ones are not
+    # over-represented.
     rounds = -(-episodes // number)
     try:
         while any(len(column) < rounds for column in scores):

@@ -1,4 +1,7 @@
-"""Films and pictures as files: whole, or not there. Films are H.264 in mp4, which browsers, notebooks and chats play."""
+"""Videos and images as files, written atomically.
+
+Videos are H.264 in mp4, which browsers and notebooks play.
+"""
 
 import os
 from collections.abc import Iterable
@@ -13,7 +16,8 @@ from foreground.errors import say
 from foreground.training import pictures
 from foreground.training.files import fsync_folder, named, temporary_name, write_atomic
 
-# One thread: the file is then the same on every machine. A key frame each second, so that a player can seek.
+# One thread: the file is then the same on every machine. A key frame each second, so that a player
+# can seek.
 ENCODER = {"crf": "22", "preset": "ultrafast", "threads": "1"}
 BT709 = 1  # the number of this standard for primaries, transfer and matrix alike
 
@@ -28,7 +32,9 @@ def write_picture(path: Path, picture: np.ndarray) -> None:
 
 
 def write_strip(path: Path, panels: tuple[np.ndarray, ...], title: str, columns: int = 6) -> None:
-    """Write some moments of panels (T, H, W, 3), evenly spaced, as one PNG: a column a moment, a row a panel."""
+    """Write some moments of panels (T, H, W, 3), evenly spaced, as one PNG: a column a moment, a
+    row a panel.
+    """
     moments = np.linspace(0, len(panels[0]) - 1, columns).astype(int)
     shown = [panel[moment] for panel in panels for moment in moments]
     labels = [f"{label}, step {moment}" for label in pictures.LABELS for moment in moments]
@@ -63,14 +69,21 @@ def write_film(path: Path, frames: Iterable[np.ndarray], fps: float) -> None:
 
 
 def _encode(path: Path, frames: Iterable[np.ndarray], fps: float) -> int:
-    """Return how many frames were written. The index comes first in the file, so that it plays while it is loaded."""
+    """Return how many frames were written.
+
+    The index comes first in the file, so that it plays while it is loaded.
+    """
     rate, count, stream = Fraction(fps).limit_denominator(1001), 0, None
-    with av.open(f"file:{path}", "w", format="mp4", options={"movflags": "+faststart"}) as container:
+    with av.open(
+        f"file:{path}", "w", format="mp4", options={"movflags": "+faststart"}
+    ) as container:
         for frame in frames:
             frame = _even(frame)
             stream = stream or _stream(container, frame, rate)
             picture = av.VideoFrame.from_ndarray(frame, format="rgb24")
-            container.mux(stream.encode(picture.reformat(format="yuv420p", dst_colorspace="ITU709")))
+            container.mux(
+                stream.encode(picture.reformat(format="yuv420p", dst_colorspace="ITU709"))
+            )
             count += 1
         if stream is None:
             raise OSError(0, "there is no frame")
@@ -80,7 +93,9 @@ def _encode(path: Path, frames: Iterable[np.ndarray], fps: float) -> int:
 
 def _stream(container, frame: np.ndarray, rate: Fraction):
     """Return the container's stream for frames like this one."""
-    stream = container.add_stream("libx264", rate=rate, options={**ENCODER, "g": str(max(1, round(rate)))})
+    stream = container.add_stream(
+        "libx264", rate=rate, options={**ENCODER, "g": str(max(1, round(rate)))}
+    )
     stream.height, stream.width = frame.shape[:2]
     stream.pix_fmt = "yuv420p"
     context = stream.codec_context
@@ -89,7 +104,7 @@ def _stream(container, frame: np.ndarray, rate: Fraction):
 
 
 def _even(frame: np.ndarray) -> np.ndarray:
-    """Return a frame with a black line below or beside it where a side is odd: yuv420p halves both."""
+    """Return a frame padded to even sides with black lines: yuv420p halves both."""
     height, width = frame.shape[:2]
     return np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)))
 
@@ -97,7 +112,8 @@ def _even(frame: np.ndarray) -> np.ndarray:
 def length(path: str | Path) -> int:
     """Return how many frames can be decoded; 0 for what is no film."""
     try:
-        with av.open(f"file:{Path(path).absolute()}") as container:  # /proc/PID/root must not be resolved
+        # /proc/PID/root must not be resolved.
+        with av.open(f"file:{Path(path).absolute()}") as container:
             return sum(1 for _ in container.decode(video=0))
     except (OSError, av.FFmpegError, IndexError):
         return 0

@@ -1,4 +1,6 @@
-"""What is measured about a family: a table of games and modes (games.json), adaptation to one game (adaptation.json)."""
+"""Measures of a family of games: a table of games and modes (games.json), adaptation to one game
+(adaptation.json).
+"""
 
 from pathlib import Path
 
@@ -20,22 +22,30 @@ FIT_STEPS = 100  # updates of the reward's head on frames of a game
 
 
 def check(config: RunConfig, option: str) -> None:
-    """Errors: UserError for a run without modes."""
+    """Raise UserError for a run without modes."""
     if not config.modes.num_modes:
         remedy = "choose a run of mra, unimodal or task_conditioned"
         raise UserError(f"the policy of {config.agent} has no modes", f"--{option}", remedy)
 
 
-def table_of(config: RunConfig, agent: WorldModelAgent, side: str, source, episodes: int) -> dict[str, dict]:
-    """Game -> what modes_in measures, for the games of training and those held out."""
+def table_of(
+    config: RunConfig, agent: WorldModelAgent, side: str, source, episodes: int
+) -> dict[str, dict]:
+    """Return game -> measures of `modes_in`, for training games and held-out ones."""
     family, seed = config.games, config.evaluation.seed
     kinds = {game: "train" for game in family.train} | {game: "heldout" for game in family.heldout}
     rows = {}
     # Every mode, then the best and the likeliest once more: of these there may be one.
-    with progress.stage(f"{verdicts.side_in_words(side)}, games", len(kinds) * episodes * (config.modes.num_modes + 2)):
+    with progress.stage(
+        f"{verdicts.side_in_words(side)}, games",
+        len(kinds) * episodes * (config.modes.num_modes + 2),
+    ):
         for game, kind in kinds.items():
             make_env = build.environment_maker(config, side, source, (game,))
-            rows[game.name] = {"kind": kind, **games.modes_in(agent, make_env, game, episodes, seed)}
+            rows[game.name] = {
+                "kind": kind,
+                **games.modes_in(agent, make_env, game, episodes, seed),
+            }
     batches = []
     for number, game in enumerate(family.train):  # as many frames of each
         make_env = build.environment_maker(config, side, source, (game,))
@@ -49,13 +59,17 @@ def text_of(side: str, rows: dict[str, dict], modes: int, episodes: int) -> str:
     """Return the verdict, then a line a game. All numbers are in games.json."""
     lines = [verdicts.paragraph(side, verdicts.of_games(rows, episodes))]
     lines += [
-        f"{'game':<40}" + "".join(f"{f'mode {mode}':>9}" for mode in range(modes)) + f"{'zero-shot':>11}{'best of K':>11}"
+        f"{'game':<40}"
+        + "".join(f"{f'mode {mode}':>9}" for mode in range(modes))
+        + f"{'zero-shot':>11}{'best of K':>11}"
     ]
     for name, row in rows.items():
         if name != "information":
             cells = "".join(f"{row[f'mode_{mode}']:>9.1f}" for mode in range(modes))
             held = " (held out)" if row["kind"] == "heldout" else ""
-            lines.append(f"{name + held:<40}{cells}{row['zero_shot']:>11.1f}{row['best_of']:>11.1f}")
+            lines.append(
+                f"{name + held:<40}{cells}{row['zero_shot']:>11.1f}{row['best_of']:>11.1f}"
+            )
     return "\n".join(lines)
 
 
@@ -74,9 +88,11 @@ def adapt(
     rounds: int,
     episodes: int,
 ) -> dict:
-    """Frames of a game, then steps on them: returns by number of steps. `agent` ends up adapted.
+    """Collect frames of a game, then take steps on them; return the returns by number of steps.
 
-    loaded   the checkpoint, whose replay the meta-learning is done on
+    `agent` is adapted in place.
+
+    loaded   the checkpoint whose replay is used for meta-learning
     """
     adapting, seed = Adaptation(agent, scope, rate), config.evaluation.seed
     torch.manual_seed(seed)
@@ -101,21 +117,29 @@ def adapt(
 
 
 def replay_of(config: RunConfig, loaded: saved.Loaded) -> Replay:
-    """What the run has seen; what of it is lost is said. Errors: UserError when too little is left for a sequence."""
+    """Return the replay of the run, and report lost rows.
+
+    Raises: UserError when too few rows are left for a sequence.
+    """
     replay, _ = build.make_replay(config, build.layout_of(config), "cpu")
     state, folder = loaded.state, loaded.folder / "replay"
     with checkpoint.fits(loaded.path):
-        sentences = replay.load(folder, state["replay"]["manifest"], state["replay"]["tail"], salvage=True)
+        sentences = replay.load(
+            folder, state["replay"]["manifest"], state["replay"]["tail"], salvage=True
+        )
     for sentence in sentences:
         say(f"warning: {sentence}")
     if not replay.can_sample(config.training.batch_length):
-        what = f"the run's replay holds no {config.training.batch_length} steps in a row to choose a beginning from"
+        what = (
+            f"the run's replay holds no {config.training.batch_length} steps in a row to "
+            "choose a beginning from"
+        )
         raise UserError(what, str(folder), "leave --meta out, or train longer")
     return replay
 
 
 def check_steps(steps: tuple[int, ...], frames: int, config: RunConfig) -> None:
-    """Errors: UserError when steps are asked for without the frames to take them on."""
+    """Raise UserError when steps are asked for without frames to take them on."""
     needed = config.training.batch_length * config.environment.action_repeat
     if any(step < 0 for step in steps) or not steps:
         raise UserError("there are no steps", "--steps", "name numbers of steps, like 0,1,5,10,50")
@@ -128,7 +152,9 @@ DRAWN = {"games": charts.games, "adaptation": charts.adaptation}
 
 
 def save(path: Path, frame: int, key: str, rows: dict, title: str) -> None:
-    """Write what was measured by background, as JSON and as a picture beside it; key: one of `DRAWN`."""
+    """Write what was measured by background, as JSON and as a picture beside it; key: one of
+    `DRAWN`.
+    """
     write_json(path, {"env_frame": frame, key: rows})
     films.write_picture(path.with_suffix(".png"), DRAWN[key](rows, title))
 

@@ -1,4 +1,5 @@
-"""What a latent policy does in each game of its family: a return for each mode, and what adaptation to a game brings.
+"""What a latent policy does in each game of its family: a return for each mode, and adaptation to a
+game.
 
 Shapes: E episodes, K modes, N states, D descriptor.
 """
@@ -25,11 +26,15 @@ from foreground.training.rollout import Rollout, layout_of
 MakeEnv = Callable[[], gymnasium.Env]
 
 
-def modes_in(agent: WorldModelAgent, make_env: MakeEnv, game: Game, episodes: int, seed: int) -> dict:
-    """A game played under every mode: returns, what p(z given game) chooses without a frame, and the best by trying.
+def modes_in(
+    agent: WorldModelAgent, make_env: MakeEnv, game: Game, episodes: int, seed: int
+) -> dict:
+    """A game played under every mode: returns, what p(z given game) chooses without a frame, and
+    the best by trying.
 
-    "best_of" is the return of the best mode on `episodes` other than those that chose it, "tried" how many episodes choosing
-    took; "regret" what p(z given game) lacks of it, as a share: against its own modes, nothing is said of other policies.
+    "best_of" is the return of the best mode on `episodes` other than those that chose it, "tried"
+    how many episodes choosing took; "regret" what p(z given game) lacks of it, as a share: against
+    its own modes, nothing is said of other policies.
     """
     number = agent.config.modes.num_modes
     starts = [seed + index for index in range(episodes)]
@@ -38,31 +43,48 @@ def modes_in(agent: WorldModelAgent, make_env: MakeEnv, game: Game, episodes: in
     descriptor = torch.tensor([game.descriptor], device=agent.device)
     with torch.no_grad():
         probability = agent.modes(descriptor)[0].exp().cpu().numpy()
-    returns = episodes_under(agent, make_env, every.repeat_interleave(episodes, 0), starts * number).reshape(number, episodes)
+    returns = episodes_under(
+        agent, make_env, every.repeat_interleave(episodes, 0), starts * number
+    ).reshape(number, episodes)
     best, likeliest = int(returns.mean(1).argmax()), int(probability.argmax())
-    tried = {mode: episodes_under(agent, make_env, every[mode].expand(episodes, -1), fresh) for mode in {best, likeliest}}
+    tried = {
+        mode: episodes_under(agent, make_env, every[mode].expand(episodes, -1), fresh)
+        for mode in {best, likeliest}
+    }
     zero_shot, best_of = float(tried[likeliest].mean()), float(tried[best].mean())
     row = {f"mode_{mode}": float(row.mean()) for mode, row in enumerate(returns)}
     row |= {f"probability_{mode}": float(share) for mode, share in enumerate(probability)}
-    row |= {"zero_shot": zero_shot, "best_of": best_of, "regret": (best_of - zero_shot) / max(abs(best_of), 1e-6)}
+    row |= {
+        "zero_shot": zero_shot,
+        "best_of": best_of,
+        "regret": (best_of - zero_shot) / max(abs(best_of), 1e-6),
+    }
     return row | {"likeliest": likeliest, "best": best, "tried": number * episodes}
 
 
 def information(agent: WorldModelAgent, batch: Batch) -> dict[str, float]:
-    """I(relation; action given state) and the bound of I(game; relation), in nats, and their caps.
+    """Return I(relation; action given state) and the bound of I(game; relation), in nats, and their
+    upper bounds.
 
-    batch   as many sequences of each game of training, (B, T, ...)
+    batch   equally many sequences of each training game, (B, T, ...)
     """
     seen = (batch[name].to(agent.device) for name in ("image", "action", "is_first"))
     with torch.no_grad():
         feature = agent.world_model.observe(*seen)[1].state.feature.flatten(0, 1)
-        action, told = agent.modes.information(agent.actor, feature, batch["game"].to(agent.device).flatten(0, 1))
-    caps = {"action_cap": np.log(agent.config.modes.num_modes), "game_cap": np.log(len(agent.modes.games))}
-    return {"action": float(action.mean()), "game": float(told.mean())} | {key: float(value) for key, value in caps.items()}
+        action, told = agent.modes.information(
+            agent.actor, feature, batch["game"].to(agent.device).flatten(0, 1)
+        )
+    caps = {
+        "action_cap": np.log(agent.config.modes.num_modes),
+        "game_cap": np.log(len(agent.modes.games)),
+    }
+    return {"action": float(action.mean()), "game": float(told.mean())} | {
+        key: float(value) for key, value in caps.items()
+    }
 
 
 def gather(agent: WorldModelAgent, make_env: MakeEnv, steps: int, seed: int) -> Replay:
-    """Agent steps of a game, its modes drawn as in training."""
+    """Take agent steps of a game, with modes drawn as in training."""
     envs = SyncVectorEnv([partial(in_process, make_env)], autoreset_mode=AutoresetMode.NEXT_STEP)
     try:
         layout = layout_of(envs) | agent.spec.layout
@@ -79,7 +101,7 @@ def gather(agent: WorldModelAgent, make_env: MakeEnv, steps: int, seed: int) -> 
 
 
 def batches_of(replay: Replay, size: int, length: int) -> Iterator[Batch]:
-    """Batches without end."""
+    """Yield batches without end."""
     return (replay.sample(size, length) for _ in itertools.count())
 
 
@@ -92,7 +114,9 @@ def curve(
     episodes: int,
     seed: int,
 ) -> dict[str, float]:
-    """Return of the likeliest mode after so many steps: {"0": ..., "1": ...}; the agent is left as it ends up."""
+    """Return of the likeliest mode after so many steps: {"0": ..., "1": ...}; the agent is left as
+    it ends up.
+    """
     agent, row, taken = adapting.agent, {}, 0
     descriptor = torch.tensor(game.descriptor, device=agent.device)
     for number in sorted(set(steps)):
@@ -103,11 +127,17 @@ def curve(
         with torch.no_grad():
             mode = agent.modes.likeliest(descriptor[None])
         seeds = [seed + index for index in range(episodes)]
-        row[str(number)] = float(episodes_under(agent, make_env, mode.expand(episodes, -1), seeds).mean())
+        row[str(number)] = float(
+            episodes_under(agent, make_env, mode.expand(episodes, -1), seeds).mean()
+        )
     return row
 
 
-def begin(adapting: Adaptation, kind: str, batches: Iterator[Batch], rounds: int, steps: int, rate: float) -> None:
-    """Move the agent to where adaptation is to begin, on the games of training, by one of adaptation.META."""
+def begin(
+    adapting: Adaptation, kind: str, batches: Iterator[Batch], rounds: int, steps: int, rate: float
+) -> None:
+    """Move the agent to where adaptation is to begin, on the games of training, by one of
+    adaptation.META.
+    """
     adaptation.META[kind](adapting, batches, adapting.agent.modes.games, rounds, steps, rate)
     adapting.restart()

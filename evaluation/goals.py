@@ -1,8 +1,11 @@
-"""Zero-shot goals: a picture is shown, and the skill that leads there is taken anew at every step, by discovery's map.
+"""Zero-shot goals: given a goal image, choose at every step the skill that leads there by
+discovery's map.
 
-As in METRA (arXiv 2310.08887) and CSF (arXiv 2412.08021), but for the latent of the picture: the world model looks at it for
-`LOOK` steps. Distances are in bins of coverage (posture.py), since most of what a small budget learns is posture.
-Shapes: N environments, S simulator numbers, H, W picture.
+As in METRA (arXiv 2310.08887) and CSF (arXiv 2412.08021), but with the latent of the image: the
+world model sees it for `LOOK` steps. Distances are in bins of coverage (posture.py), since a small
+budget mostly learns posture.
+
+Shapes: N environments, S simulator numbers, H, W image.
 """
 
 from collections.abc import Callable
@@ -27,14 +30,16 @@ RADII = (3, 1)  # bins
 
 
 class Goal(NamedTuple):
-    """A picture and the simulator state that it was taken of."""
+    """An image and its simulator state."""
 
     image: np.ndarray  # uint8 (H, W, 3)
     state: np.ndarray  # (S,)
 
 
 def draw(make_env: Callable[[], gymnasium.Env], number: int, steps: int, seed: int) -> list[Goal]:
-    """What a smooth random walk of `steps` agent steps leads to, from `number` starts: the same for every agent."""
+    """Return the ends of smooth random walks of `steps` agent steps from `number` starts, equal for
+    all agents.
+    """
     env, goals = make_env(), []
 
     def walk(memory: tuple[np.random.Generator, np.ndarray], *_: torch.Tensor):
@@ -45,7 +50,9 @@ def draw(make_env: Callable[[], gymnasium.Env], number: int, steps: int, seed: i
     try:
         for index in range(number):
             random = np.random.default_rng([seed, index])
-            end = Driver([env], walk, lambda _, random=random: (random, np.zeros(env.action_space.shape)))
+            end = Driver(
+                [env], walk, lambda _, random=random: (random, np.zeros(env.action_space.shape))
+            )
             image = end.run([seed + index], steps).image[0]
             goals.append(Goal(image, offered(env, Simulated).simulator_state()))
     finally:
@@ -54,11 +61,17 @@ def draw(make_env: Callable[[], gymnasium.Env], number: int, steps: int, seed: i
 
 
 def reach(
-    agent: WorldModelAgent, make_env: Callable[[], gymnasium.Env], goals: list[Goal], steps: int, seed: int
+    agent: WorldModelAgent,
+    make_env: Callable[[], gymnasium.Env],
+    goals: list[Goal],
+    steps: int,
+    seed: int,
 ) -> dict[str, float]:
-    """Share of goals that are hit at some step, held at the end, and share of steps at the goal, within each radius.
+    """Return the shares of goals hit at some step and held at the end, and of steps at the goal, by
+    radius.
 
-    Each goal has a start of its own, other than the goal's; `distance` is the mean smallest one, in bins.
+    Each goal has its own start, other than the goal's; `distance` is the mean smallest distance, in
+    bins.
     """
 
     def wave(envs: list[gymnasium.Env], rows: slice) -> np.ndarray:
@@ -79,7 +92,9 @@ class Towards:
     def __init__(self, agent: WorldModelAgent, target: torch.Tensor):
         self.agent, self.target = agent, target
 
-    def __call__(self, memory: Memory, see: Callable[[], State], is_first: torch.Tensor, explore: bool) -> Held:
+    def __call__(
+        self, memory: Memory, see: Callable[[], State], is_first: torch.Tensor, explore: bool
+    ) -> Held:
         direction = self.agent.discovery.direction(see().feature.float(), self.target)
         return resampled(memory, torch.ones_like(is_first), self.agent.skills.nearest(direction))
 
@@ -91,15 +106,19 @@ class Distances(Callback):
         self.body, self.aim = body, aim
         self.rows: list[np.ndarray] = []
 
-    def moved(self, moment: Moment) -> None:
+    def on_step(self, moment: Moment) -> None:
         state = np.stack([offered(env, Simulated).simulator_state() for env in moment.envs])
         self.rows.append(posture.distance(self.body, state, self.aim))
 
 
 @torch.no_grad()
-def _distances(agent: WorldModelAgent, envs: list[gymnasium.Env], goals: list[Goal], steps: int, seed: int) -> np.ndarray:
-    """(N, T) bins between robot and goal after each step."""
-    distances = Distances(posture.body(offered(envs[0], Simulated).physics), np.stack([goal.state for goal in goals]))
+def _distances(
+    agent: WorldModelAgent, envs: list[gymnasium.Env], goals: list[Goal], steps: int, seed: int
+) -> np.ndarray:
+    """Return the bins between robot and goal after each step, (N, T)."""
+    distances = Distances(
+        posture.body(offered(envs[0], Simulated).physics), np.stack([goal.state for goal in goals])
+    )
     towards = Towards(agent, look(agent, np.stack([goal.image for goal in goals])).float())
     driver = Driver(envs, policy_of(agent, towards), memory_of(agent, len(envs)), [distances])
     driver.run([seed + 10_000 + index for index in range(len(envs))], steps)
@@ -107,9 +126,15 @@ def _distances(agent: WorldModelAgent, envs: list[gymnasium.Env], goals: list[Go
 
 
 def look(agent: WorldModelAgent, images: np.ndarray) -> torch.Tensor:
-    """The latent of pictures (N, H, W, 3) that stand still for a while, (N, F)."""
+    """Return the latent (N, F) of images (N, H, W, 3) that are shown for several steps."""
     memory, first = agent.initial_state(len(images)), torch.ones(len(images), dtype=torch.bool)
     for _ in range(LOOK):
-        _, memory = agent.act(memory, torch.from_numpy(images), first, explore=False, commander=Fixed(memory.condition))
+        _, memory = agent.act(
+            memory,
+            torch.from_numpy(images),
+            first,
+            explore=False,
+            commander=Fixed(memory.condition),
+        )
         memory, first = memory.with_action(torch.zeros_like(memory.action)), torch.zeros_like(first)
     return memory.state.feature

@@ -1,6 +1,8 @@
-"""An evaluation that is asked to end: every loop that plays looks here, since a run that is told to stop has little time.
+"""The flag that interrupts an evaluation; every loop that plays checks it, since a stopped run has
+little time.
 
-A plain flag: signal handlers set it, and one handler may run inside another, where a lock would wait for itself.
+It is a plain flag: signal handlers set it, and one may run inside another, where a lock would
+deadlock.
 """
 
 asked = False
@@ -17,6 +19,6 @@ def ask(wanted: bool = True) -> None:
 
 
 def check() -> None:
-    """Errors: Interrupted when it was asked for."""
+    """Raise Interrupted when it was asked for."""
     if asked:
         raise Interrupted

@@ -1,4 +1,6 @@
-"""The information plane of a run: nats about the robot's state against nats about the background, a point an evaluation."""
+"""The information plane of a run: nats about the robot's state against nats about the background,
+per evaluation.
+"""
 
 import contextlib
 import json
@@ -25,7 +27,7 @@ def point(frame: int, reading: dict[str, float]) -> list[Point]:
 
 
 def rows(metrics: Path) -> Iterator[dict]:
-    """The lines of metrics.jsonl, one at a time; what is no line of ours is left out."""
+    """Yield the lines of metrics.jsonl; skip lines that are not metrics."""
     with metrics.open("rb") as file:
         for _, line in lines(file):
             with contextlib.suppress(ValueError, RecursionError):
@@ -35,7 +37,7 @@ def rows(metrics: Path) -> Iterator[dict]:
 
 
 def points(metrics: Path) -> list[Point]:
-    """The evaluations that metrics.jsonl holds, in order; the last of several at one frame."""
+    """Return the evaluations in metrics.jsonl, in order; of several at one frame the last."""
     found: dict[int, Point] = {}
     for row in rows(metrics):
         reading = {key.removeprefix(f"{PREFIX}/"): value for key, value in row.items()}
@@ -45,19 +47,21 @@ def points(metrics: Path) -> list[Point]:
 
 
 def draw(axes, path: list[Point], label: str, colour: str) -> None:
-    """A run's way through the plane: dots grow darker with training, the last one is ringed."""
+    """Draw a run's path through the plane: dots darken with training, the last is ringed."""
     frames, background, state = (np.array(column) for column in zip(*path))
     axes.plot(background, state, color=colour, lw=1, alpha=0.6)
     shade = 0.25 + 0.75 * frames / frames[-1]
     axes.scatter(background, state, s=22, color=colour, alpha=shade, lw=0)
-    axes.scatter(background[-1:], state[-1:], s=60, facecolors="none", edgecolors=colour, label=label)
+    axes.scatter(
+        background[-1:], state[-1:], s=60, facecolors="none", edgecolors=colour, label=label
+    )
     axes.set_xlabel("nats about the background, per component")
     axes.set_ylabel("nats about the state, per number")
     axes.spines[["top", "right"]].set_visible(False)
 
 
 def picture(path: list[Point], label: str) -> np.ndarray:
-    """One run's plane, uint8 (H, W, 3)."""
+    """Return one run's plane, uint8 (H, W, 3)."""
     figure = Figure(figsize=(4.2, 3.4), dpi=110, layout="constrained")
     canvas = FigureCanvasAgg(figure)
     axes = figure.add_subplot()
@@ -65,7 +69,9 @@ def picture(path: list[Point], label: str) -> np.ndarray:
     axes.set_xlim(left=0, right=1.15 * max(0.1, *(background for _, background, _ in path)))
     axes.set_ylim(bottom=0, top=1.15 * max(0.1, *(state for _, _, state in path)))
     for frame, background, state in (path[0], path[-1]):
-        axes.annotate(f"{frame:,}", (background, state), xytext=(6, 4), textcoords="offset points", fontsize=8)
+        axes.annotate(
+            f"{frame:,}", (background, state), xytext=(6, 4), textcoords="offset points", fontsize=8
+        )
     axes.legend(frameon=False, fontsize=8)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()

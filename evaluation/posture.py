@@ -1,6 +1,7 @@
-"""Where a robot is and how it holds itself, from the simulator: what coverage counts and goals are measured in.
+"""Place and posture of a robot, from the simulator: the bins of coverage, and distances of goals.
 
-Shapes: N any leading axes, S simulator numbers (qpos, qvel), P places (0 to 2), Q posture numbers (0 to 4).
+Shapes: N any leading axes, S simulator numbers (qpos, qvel), P places (0 to 2), Q posture numbers
+(0 to 4).
 """
 
 from typing import NamedTuple
@@ -13,7 +14,9 @@ X, Y, Z = range(3)
 
 
 class Number(NamedTuple):
-    """One posture number: its place among the simulator's, the width of its bin, whether it goes around in a circle."""
+    """One posture number: its place among the simulator's, the width of its bin, whether it goes
+    around in a circle.
+    """
 
     address: int
     width: float
@@ -25,11 +28,13 @@ class Body(NamedTuple):
 
     place: tuple[int, ...]  # x, or x and y; empty for a robot that is fixed to its place
     posture: tuple[Number, ...]  # height and angle of the root, then joints
-    quaternion: int | None = None  # where that of a free root begins; its pitch is one more posture number
+    # Where that of a free root begins; its pitch is one more posture number.
+    quaternion: int | None = None
 
 
 def body(physics) -> Body:
-    """Of a dm_control domain: a free root, a root of slides (planar robots), or none; then the first joints.
+    """Of a dm_control domain: a free root, a root of slides (planar robots), or none; then the
+    first joints.
 
     Two joints beside a root, four without one.
     """
@@ -40,18 +45,28 @@ def body(physics) -> Body:
     slides = [joint for joint in of_root if int(model.jnt_type[joint]) == SLIDE]
     if int(model.jnt_type[0]) == FREE:
         root = int(model.jnt_qposadr[0])
-        return Body((root, root + 1), (Number(root + 2, HEIGHT_BIN, False), *_joints(model, joints[1:])[:2]), root + 3)
+        return Body(
+            (root, root + 1),
+            (Number(root + 2, HEIGHT_BIN, False), *_joints(model, joints[1:])[:2]),
+            root + 3,
+        )
     if len(slides) < 2:
         return Body((), tuple(_joints(model, joints)[:4]))
-    along = {int(np.abs(model.jnt_axis[joint]).argmax()): int(model.jnt_qposadr[joint]) for joint in slides}
+    along = {
+        int(np.abs(model.jnt_axis[joint]).argmax()): int(model.jnt_qposadr[joint])
+        for joint in slides
+    }
     place = tuple(along[axis] for axis in (X, Y) if axis in along)
     height = [Number(along[Z], HEIGHT_BIN, False)] if Z in along else []
     angle = _joints(model, [joint for joint in of_root if joint not in slides])
-    return Body(place, (*height, *angle, *_joints(model, [joint for joint in joints if joint not in of_root])[:2]))
+    return Body(
+        place,
+        (*height, *angle, *_joints(model, [joint for joint in joints if joint not in of_root])[:2]),
+    )
 
 
 def _joints(model, joints) -> list[Number]:
-    """Slides and hinges as posture numbers; a hinge without limits turns."""
+    """Return slides and hinges as posture numbers; a hinge without limits turns."""
     found = []
     for joint in joints:
         kind, address = int(model.jnt_type[joint]), int(model.jnt_qposadr[joint])
@@ -63,7 +78,9 @@ def _joints(model, joints) -> list[Number]:
 
 
 def in_bins(body: Body, state: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(N, S) -> place (N, P), posture (N, Q), each number in widths of its bin; one that turns lies within a turn."""
+    """Return place (N, P) and posture (N, Q) of (N, S), in widths of their bins; turning numbers
+    are within a turn.
+    """
     place = state[..., list(body.place)] / PLACE_BIN
     columns = []
     for number in body.posture:
@@ -76,14 +93,14 @@ def in_bins(body: Body, state: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _within_a_turn(angle: np.ndarray) -> np.ndarray:
-    """Into [-pi, pi): a robot that rolled over once is where it was."""
+    """Return angles in [-pi, pi): a robot that rolled over once is where it was."""
     return (angle + np.pi) % (2 * np.pi) - np.pi
 
 
 def coverage(body: Body, state: np.ndarray) -> dict[str, float]:
-    """Bins that were visited: of postures, and of places where the robot can travel.
+    """Return the visited bins: of postures, and of places where the robot can travel.
 
-    Posture bins survive a hidden floor; places are only visible where something of the floor is.
+    Posture bins do not need a visible floor; places are visible only where part of the floor is.
     """
     bins = {"places": in_bins(body, state)[0], "postures": in_bins(body, state)[1]}
     return {name: float(_number_of_bins(x)) for name, x in bins.items() if x.shape[-1]}
@@ -94,10 +111,14 @@ def _number_of_bins(x: np.ndarray) -> int:
 
 
 def distance(body: Body, state: np.ndarray, goal: np.ndarray) -> np.ndarray:
-    """In bins, Euclidean over place and posture, the short way around: (N, S), (N, S) -> (N,)."""
+    """Return the Euclidean distance in bins over place and posture, the short way around: (N, S),
+    (N, S) -> (N,).
+    """
     (place, posture), (goal_place, goal_posture) = in_bins(body, state), in_bins(body, goal)
     difference = posture - goal_posture
     for column, number in enumerate(body.posture):
         if number.turns:
-            difference[..., column] = _within_a_turn(difference[..., column] * number.width) / number.width
+            difference[..., column] = (
+                _within_a_turn(difference[..., column] * number.width) / number.width
+            )
     return np.sqrt(np.square(np.concatenate([place - goal_place, difference], -1)).sum(-1))

@@ -1,8 +1,9 @@
-"""What can be read from the latent: the simulator's state and the background, by probes on fresh episodes.
+"""Probes of the latent: the simulator's state and the background, predicted on new episodes.
 
-`inspect` plays and reads; `read` and `foresee` work on what was recorded.
+`inspect` plays and reads; `read` and `foresee` use recorded episodes.
 
-Shapes: n and m steps to fit and to score, F features, S numbers of the state, K columns of a target.
+Shapes: n and m steps to fit and to score, F features, S numbers of the state, K columns of a
+target.
 """
 
 import warnings
@@ -36,7 +37,8 @@ def inspect(
     seed: int,
     actors: Sequence[WorldModelAgent] = (),
 ) -> dict[str, float]:
-    """All readings of an agent's latent from `episodes` fresh episodes; half of them fit, half score.
+    """All readings of an agent's latent from `episodes` fresh episodes; half of them fit, half
+    score.
 
     actors   whose policies act there (`collect`), the agent's own where none are given
     """
@@ -47,11 +49,13 @@ def inspect(
 
 
 def read(record: Record) -> dict[str, float]:
-    """How much of what can be read, by probes fitted on one half of the episodes and scored on the other.
+    """How much of what can be read, by probes fitted on one half of the episodes and scored on the
+    other.
 
-    R2 per number of the state and their means; R2 of the background's pixels and phase, accuracy of its clip beside the
-    share of the commonest one; nats by the network's readings (`nats`); behavioural similarity; the part of the reward's
-    variance that the model explains. Numbers that do not vary are left out; so is the state where the environment tells none.
+    R2 per number of the state and their means; R2 of the background's pixels and phase, accuracy of
+    its clip beside the share of the commonest one; nats by the network's readings (`nats`);
+    behavioural similarity; the part of the reward's variance that the model explains. Numbers that
+    do not vary are left out; so is the state where the environment tells none.
     """
     train, test = halves(record)
     varies = _varies(train, test)
@@ -68,19 +72,26 @@ def read(record: Record) -> dict[str, float]:
 
 
 def summary(reading: dict[str, float]) -> dict[str, float]:
-    """A reading without the R2 of each number of the state."""
+    """Return a reading without the R2 of each number of the state."""
     single = {f"state/{kind}/" for kind in KINDS}
-    return {key: value for key, value in reading.items() if key.endswith("/mean") or not key.startswith(tuple(single))}
+    return {
+        key: value
+        for key, value in reading.items()
+        if key.endswith("/mean") or not key.startswith(tuple(single))
+    }
 
 
 def halves(record: Record) -> tuple[Record, Record]:
-    """Steps to fit and steps to score. Pairs of episodes (policy, walk) go to the same half."""
+    """Return steps to fit and steps to score.
+
+    Pairs of episodes (policy, walk) go to the same half.
+    """
     fitted = record.episode // 2 % 2 == 0
     return record.part(fitted), record.part(~fitted)
 
 
 def _varies(train: Record, test: Record) -> np.ndarray:
-    """Which numbers of the state move in both halves, (S,)."""
+    """Return which numbers of the state vary in both halves, (S,)."""
     return (train.state.std(0) > 1e-3) & (test.state.std(0) > 1e-3)
 
 
@@ -92,7 +103,9 @@ def _read_state(kind: str, train: Record, test: Record, varies: np.ndarray) -> d
     row = {f"state/{kind}/{name}": score for name, score in zip(names, scores)}
     row[f"state/{kind}/mean"] = _mean(scores)
     if kind == "network":
-        row |= {f"state/nats/{name}": value for name, value in nats.of_columns(reading, true).items()}
+        row |= {
+            f"state/nats/{name}": value for name, value in nats.of_columns(reading, true).items()
+        }
     return row
 
 
@@ -101,38 +114,55 @@ def _read_state(kind: str, train: Record, test: Record, varies: np.ndarray) -> d
 def foresee(
     agent: WorldModelAgent, record: Record, horizons: tuple[int, ...] = (1, 5, 10), samples: int = 8
 ) -> dict[str, float]:
-    """How far ahead the dynamics can be trusted: imagined along the actions that were taken, against what came.
+    """How far ahead the dynamics can be trusted: imagined along the actions that were taken,
+    against what came.
 
-    Per horizon: the part of the reward's variance that is explained, and R2 of the state by the linear probe that was
-    fitted on states that have seen the image. The mean of `samples` roll-outs of the prior; the second half of `read`.
+    Per horizon: the part of the reward's variance that is explained, and R2 of the state by the
+    linear probe that was fitted on states that have seen the image. The mean of `samples` roll-outs
+    of the prior; the second half of `read`.
     """
     probe, varies = _state_probe(record) if record.names else (None, None)
     longest, rssm = max(horizons), agent.world_model.rssm
     usable = np.zeros(len(record.episode), bool)
-    usable[:-longest] = (record.episode[longest:] == record.episode[:-longest]) & (record.episode[:-longest] // 2 % 2 == 1)
+    usable[:-longest] = (record.episode[longest:] == record.episode[:-longest]) & (
+        record.episode[:-longest] // 2 % 2 == 1
+    )
     start = np.flatnonzero(usable)[::3]
-    latent = torch.as_tensor(record.latent[start], device=agent.device).repeat(samples, 1)  # (samples * m, F)
+    # (samples * m, F)
+    latent = torch.as_tensor(record.latent[start], device=agent.device).repeat(samples, 1)
     state = State(*latent.split([rssm.config.deterministic, rssm.latent.size], -1))
     row: dict[str, float] = {}
     with torch.random.fork_rng():  # looking must not change the run
         torch.manual_seed(0)
         for step in range(1, longest + 1):
-            action = torch.as_tensor(record.action[start + step - 1], device=agent.device).repeat(samples, 1)
+            action = torch.as_tensor(record.action[start + step - 1], device=agent.device).repeat(
+                samples, 1
+            )
             state = agent.world_model.imagine(state, action)
             if step not in horizons:
                 continue
             feature = state.feature.float()
             if agent.world_model.rewarded:
-                reward = agent.world_model.reward(feature).unflatten(0, (samples, -1)).mean(0).cpu().numpy()
-                row[f"ahead/{step}/reward_explained"] = explained(reward, record.reward[start + step])
+                reward = (
+                    agent.world_model.reward(feature)
+                    .unflatten(0, (samples, -1))
+                    .mean(0)
+                    .cpu()
+                    .numpy()
+                )
+                row[f"ahead/{step}/reward_explained"] = explained(
+                    reward, record.reward[start + step]
+                )
             if probe is not None:
                 seen = probe(feature.cpu().numpy()).reshape(samples, len(start), -1).mean(0)
-                row[f"ahead/{step}/state"] = _mean(_scores(seen, record.state[start + step][:, varies]))
+                row[f"ahead/{step}/state"] = _mean(
+                    _scores(seen, record.state[start + step][:, varies])
+                )
     return row
 
 
 def _state_probe(record: Record):
-    """(a linear probe of the state, fitted on the first half; which of its numbers vary)."""
+    """Return a linear probe of the state, fitted on the first half, and its varying numbers."""
     train, test = halves(record)
     varies = _varies(train, test)
     head = _fit(Ridge(10.0), train.latent, train.state[:, varies])
@@ -152,26 +182,35 @@ def _read_background(kind: str, train: Record, test: Record) -> dict[str, float]
         heads = {"linear": LogisticRegression(max_iter=300), "network": _network(MLPClassifier)}
         clip = _fit(heads[kind], train.latent, train.clip).predict(test.latent)
         row[f"background/{kind}/clip_accuracy"] = float(np.mean(clip == test.clip))
-        row["background/clip_chance"] = float(max(np.mean(test.clip == one) for one in np.unique(test.clip)))
+        row["background/clip_chance"] = float(
+            max(np.mean(test.clip == one) for one in np.unique(test.clip))
+        )
         if kind == "network":
             row["background/nats/clip"] = nats.of_labels(clip, test.clip)
     return row
 
 
 def _network(maker):
-    return maker(hidden_layer_sizes=(128,), batch_size=64, early_stopping=True, max_iter=200, random_state=0)
+    return maker(
+        hidden_layer_sizes=(128,), batch_size=64, early_stopping=True, max_iter=200, random_state=0
+    )
 
 
 def _fit(head, inputs: np.ndarray, targets: np.ndarray):
-    """Return a fitted probe. Errors: Interrupted where the evaluation was asked to end before it: a fit itself cannot be."""
+    """Return a fitted probe.
+
+    Errors: Interrupted where the evaluation was asked to end before it: a fit itself cannot be.
+    """
     interrupt.check()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # early stopping is meant
         return make_pipeline(StandardScaler(), head).fit(inputs, targets)
 
 
-def _reading(kind: str, inputs: np.ndarray, targets: np.ndarray, test_inputs: np.ndarray) -> np.ndarray:
-    """What a probe fitted on (n, F), (n, K) reads from (m, F): (m, K)."""
+def _reading(
+    kind: str, inputs: np.ndarray, targets: np.ndarray, test_inputs: np.ndarray
+) -> np.ndarray:
+    """Return the prediction (m, K) from (m, F) of a probe fitted on (n, F), (n, K)."""
     mean, std = targets.mean(0), targets.std(0) + 1e-8
     head = Ridge(10.0) if kind == "linear" else _network(MLPRegressor)
     y = (targets - mean) / std
@@ -180,15 +219,17 @@ def _reading(kind: str, inputs: np.ndarray, targets: np.ndarray, test_inputs: np
 
 
 def _scores(reading: np.ndarray, true: np.ndarray) -> list[float]:
-    """R2 of each column of (m, K)."""
+    """Return R2 of each column of (m, K)."""
     return [explained(a, b) for a, b in zip(reading.T, true.T)]
 
 
 def _mean(scores: list[float]) -> float:
-    """Mean of R2, each within [0, 1]: one number that is read badly does not undo the others."""
+    """Return the mean of R2, each clipped to [0, 1]: one badly predicted number does not cancel the
+    others.
+    """
     return float(np.mean(np.clip(scores, 0, 1)))
 
 
 def explained(predicted: np.ndarray, true: np.ndarray) -> float:
-    """1 - residual / variance; 0 where nothing varies."""
+    """Return 1 - residual / variance; 0 where nothing varies."""
     return float(1 - np.mean((predicted - true) ** 2) / true.var()) if true.var() > 1e-12 else 0.0

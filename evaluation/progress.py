@@ -1,4 +1,7 @@
-"""How far an evaluation is. Every loop that plays calls `tick`; whoever begins one says how long it is with `stage`."""
+"""Progress of an evaluation.
+
+Every loop that plays calls `tick`; the caller gives its length with `stage`.
+"""
 
 import contextlib
 import time
@@ -15,7 +18,8 @@ MEASURED = 3.0  # seconds before the time left is told
 class Stage:
     """A part of an evaluation: so many items (episodes, skills), each of about so many steps.
 
-    steps   ticks that are expected, 0 where that is not known: the time left then comes from whole items
+    steps   ticks that are expected, 0 where that is not known: the time left then comes from whole
+            items
     """
 
     def __init__(self, name: str, total: int, unit: str, steps: int = 0, stream=None):

@@ -1,6 +1,8 @@
-"""Fresh episodes with what was true at each step beside the agent's latent: what probes are fitted to.
+"""New episodes with the true state at each step and the agent's latent: the data of probes.
 
-Nothing here teaches the agent. Shapes: n steps, F features, S numbers of the state, A action, P background pixels.
+Nothing here trains the agent.
+
+Shapes: n steps, F features, S numbers of the state, A action, P background pixels.
 """
 
 from collections.abc import Callable, Sequence
@@ -25,7 +27,8 @@ class Record:
     """Steps of whole episodes: what the agent's latent was, and what was true."""
 
     latent: np.ndarray  # (n, F)
-    state: np.ndarray  # (n, S), what the environment tells of the robot and the objects of the task; S may be 0
+    # (n, S), what the environment tells of the robot and the objects of the task; S may be 0.
+    state: np.ndarray
     names: tuple[str, ...]  # of the S numbers
     action: np.ndarray  # (n, A), taken at the step
     reward: np.ndarray  # (n,), came with the step
@@ -36,9 +39,11 @@ class Record:
     episode: np.ndarray  # (n,)
 
     def part(self, chosen: np.ndarray) -> "Record":
-        """The steps where `chosen` (n,) is true."""
+        """Return the steps where `chosen` (n,) is true."""
         rows = {field.name: getattr(self, field.name) for field in fields(self)}
-        return Record(**{name: value if name == "names" else value[chosen] for name, value in rows.items()})
+        return Record(
+            **{name: value if name == "names" else value[chosen] for name, value in rows.items()}
+        )
 
 
 def collect(
@@ -50,16 +55,17 @@ def collect(
 ) -> Record:
     """Play whole episodes and note what the agent's latent holds of them.
 
-    In the even ones a policy acts, with its noise: the agent's own, or the actors' in turn. A latent is read where its
-    policy goes, so latents of several agents are compared on the episodes of one list of actors, which are then the same
-    for each of them. In the odd ones a smooth random walk acts: without it an agent that stands still would hold little
-    state to read.
+    In the even ones a policy acts, with its noise: the agent's own, or the actors' in turn. A
+    latent is read where its policy goes, so latents of several agents are compared on the episodes
+    of one list of actors, which are then the same for each of them. In the odd ones a smooth random
+    walk acts: without it an agent that stands still would hold little state to read.
     """
     env, rows, actors = make_env(), [], actors or (agent,)
     try:
         with torch.random.fork_rng():
             for episode in range(episodes):
-                # Four at a time: the halves that fit and score (probes.halves) both see every actor.
+                # Four at a time: the halves that fit and score (probes.halves) both see every
+                # actor.
                 rows += _play(agent, actors[episode // 4 % len(actors)], env, episode, seed)
                 progress.advance()
         names = tuple(_true(env)[0])
@@ -70,16 +76,21 @@ def collect(
     return Record(latent, state, names, *rest)
 
 
-def _play(agent: WorldModelAgent, actor: WorldModelAgent, env: gymnasium.Env, episode: int, seed: int) -> list[tuple]:
-    """One episode; a tuple a step, in the order of Record's fields without the names."""
+def _play(
+    agent: WorldModelAgent, actor: WorldModelAgent, env: gymnasium.Env, episode: int, seed: int
+) -> list[tuple]:
+    """Return one episode: a tuple per step, in the order of Record's fields without the names."""
     random, truth = np.random.default_rng([seed, episode]), Truth(agent, episode)
     walk = 0.0
 
     def begin(told: dict[str, np.ndarray]) -> tuple[Memory, Memory]:
-        torch.manual_seed(seed + episode)  # for the noise that the actor begins with, which comes first
+        # For the noise that the actor begins with, which comes first.
+        torch.manual_seed(seed + episode)
         return actor.initial_state(1).with_fields(told), agent.initial_state(1).with_fields(told)
 
-    def act(memories: tuple[Memory, Memory], *seen: torch.Tensor) -> tuple[torch.Tensor, tuple[Memory, Memory]]:
+    def act(
+        memories: tuple[Memory, Memory], *seen: torch.Tensor
+    ) -> tuple[torch.Tensor, tuple[Memory, Memory]]:
         nonlocal walk
         torch.manual_seed(int(random.integers(2**62)))  # what is done may not depend on who reads
         action, acting = actor.act(memories[0], *seen)
@@ -94,29 +105,43 @@ def _play(agent: WorldModelAgent, actor: WorldModelAgent, env: gymnasium.Env, ep
 
 
 class Truth(Callback):
-    """Notes at each step what the second memory's latent is and what the environment says is true: `rows`, a tuple a step."""
+    """Notes at each step what the second memory's latent is and what the environment says is true:
+    `rows`, a tuple a step.
+    """
 
     def __init__(self, agent: WorldModelAgent, episode: int):
         self.agent, self.episode = agent, episode
         self.rows: list[tuple] = []
 
-    def acted(self, moment: Moment) -> None:
+    def on_action(self, moment: Moment) -> None:
         env, model = moment.envs[0], self.agent.world_model
         feature, reward = moment.memory[1].state.feature, np.float32(moment.reward[0])
         predicted = np.float32(float(model.reward(feature)[0]) if model.rewarded else 0.0)
         _, state = _true(env)
         latent = feature[0].float().cpu().numpy()
-        self.rows.append((latent, state, moment.action[0], reward, predicted, *_behind(env), np.int64(self.episode)))
+        self.rows.append(
+            (
+                latent,
+                state,
+                moment.action[0],
+                reward,
+                predicted,
+                *_behind(env),
+                np.int64(self.episode),
+            )
+        )
 
 
 def _true(env: gymnasium.Env) -> tuple[list[str], np.ndarray]:
-    """Return names and values (S,) of the state as the environment tells it; none where it tells nothing."""
+    """Return names and values (S,) of the state as the environment tells it; none where it tells
+    nothing.
+    """
     described = offered(env, Described)
     return _flat(described.state_observation()) if described else ([], np.zeros(0, np.float32))
 
 
 def _flat(observation: dict[str, np.ndarray]) -> tuple[list[str], np.ndarray]:
-    """Names and values (S,) of a dict of arrays."""
+    """Return names and values (S,) of a dict of arrays."""
     names, values = [], []
     for key, value in observation.items():
         value = np.atleast_1d(np.asarray(value, np.float32)).ravel()
@@ -126,10 +151,14 @@ def _flat(observation: dict[str, np.ndarray]) -> tuple[list[str], np.ndarray]:
 
 
 def _behind(env: gymnasium.Env) -> tuple[np.int64, np.float32, np.ndarray]:
-    """Which clip, where in it, and its pixels averaged to 8x8."""
+    """Return the clip, the position in it, and its pixels averaged to 8x8."""
     backed = offered(env, Backed)
     background = None if backed is None else backed.background
     if background is None:
         return np.int64(-1), np.float32(0), np.zeros(GRID * GRID * 3, np.float32)
     small = cv2.resize(background.frame(), (GRID, GRID), interpolation=cv2.INTER_AREA)
-    return np.int64(background.clip), np.float32(background.phase), small.astype(np.float32).ravel() / 255
+    return (
+        np.int64(background.clip),
+        np.float32(background.phase),
+        small.astype(np.float32).ravel() / 255,
+    )

@@ -1,7 +1,7 @@
 """Behavioural similarity (InfoPower, Sec. 5): are steps close in the latent where states are close?
 
-Two complete graphs over the same steps, of distances in the latent and in the state, are compared by
-the shortest-path graph kernel (Borgwardt and Kriegel 2005). The paper does not say how it labels
+Two complete graphs over the same steps, of distances in the latent and in the state, are compared
+by the shortest-path graph kernel (Borgwardt and Kriegel 2005). The paper does not say how it labels
 nodes or discretises lengths. Here the label of a node is its step: without labels any two clouds of
 points score above 0.99. A length is the fifth of all distances that it belongs to, so that units do
 not matter. On such graphs the kernel is the share of pairs of steps in the same fifth.
@@ -29,6 +29,6 @@ def similarity(latent: np.ndarray, state: np.ndarray, seed: int = 0) -> float:
 
 
 def _levels(points: np.ndarray) -> np.ndarray:
-    """(n, D) -> (n (n - 1) / 2,), the fifth of all distances that each pair's belongs to."""
+    """Return the fifth of all distances that each pair's is in, (n, D) -> (n (n - 1) / 2,)."""
     ranks = rankdata(pdist(points), "ordinal") - 1
     return np.floor(LEVELS * ranks / len(ranks))

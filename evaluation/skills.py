@@ -1,7 +1,8 @@
-"""What the skills of an agent do: rollouts of many skills from the same starts, and what can be measured in them.
+"""Rollouts of many skills from the same starts, and their measures.
 
-`play` plays them, `measure` reads identifiability, coverage, violations, returns and what of discovery is the robot's own.
-Zero-shot goals are in goals.py, downstream tasks in downstream.py.
+`play` plays them; `measure` gives identifiability, coverage, violations, returns, and the share of
+discovery that the simulator explains. Zero-shot goals are in goals.py, downstream tasks in
+downstream.py.
 
 Shapes: K skills, R repeats, T agent steps, S simulator numbers (qpos, qvel), C condition.
 """
@@ -22,12 +23,21 @@ from foreground.agents.agent import WorldModelAgent
 from foreground.agents.commanders import Fixed
 from foreground.envs.offers import Simulated, offered
 from foreground.evaluation import posture, progress
-from foreground.evaluation.driver import Callback, Driver, Features, Film, Moment, memory_of, policy_of
+from foreground.evaluation.driver import (
+    Callback,
+    Driver,
+    Features,
+    Film,
+    Moment,
+    memory_of,
+    policy_of,
+)
 
 SKILLS, REPEATS = 48, 3
 LAST = 10  # states from which a skill is recovered
 SIDE_BY_SIDE = 16  # environments that share a forward pass
-SHARPNESS = np.concatenate([[0.0], np.geomspace(0.05, 50, 25)])  # of q over skills; tried in turn, each with each share
+# Of q over skills; tried in turn, each with each share.
+SHARPNESS = np.concatenate([[0.0], np.geomspace(0.05, 50, 25)])
 UNIFORM = (0.02, 0.1, 0.3)  # share of the uniform in q
 
 
@@ -38,7 +48,8 @@ class SkillRecord:
     skill: np.ndarray  # (K, C)
     state: np.ndarray  # (K, R, T+1, S); S is 0 where no simulator is offered
     body: posture.Body | None  # what the S numbers are
-    direction: np.ndarray  # (K, R, T, C), what discovery rewards along the skill, a step each; C is 0 without discovery
+    # (K, R, T, C), what discovery rewards along the skill, a step each; C is 0 without discovery.
+    direction: np.ndarray
     way: np.ndarray  # (K, R, T, C), the same from one state, the first of all, to each state
     reward: np.ndarray  # (K, R, T), of discovery
     violation: np.ndarray  # (K, R, T, 4), see Signals.violations; each in [0, 1]; or (K, R, T, 0)
@@ -48,11 +59,18 @@ class SkillRecord:
 
 
 def play(
-    agent: WorldModelAgent, make_env: Callable[[], gymnasium.Env], skills: torch.Tensor, repeats: int, steps: int, seed: int
+    agent: WorldModelAgent,
+    make_env: Callable[[], gymnasium.Env],
+    skills: torch.Tensor,
+    repeats: int,
+    steps: int,
+    seed: int,
 ) -> SkillRecord:
-    """Hold each of `skills` (K, C) for `steps` agent steps with the deterministic policy, from `repeats` starts.
+    """Hold each of `skills` (K, C) for `steps` agent steps with the deterministic policy, from
+    `repeats` starts.
 
-    All skills share the starts; a skill that stands there a second time has others, else it would do the same again.
+    All skills share the starts; a skill that stands there a second time has others, else it would
+    do the same again.
     """
     copy = _copies(skills)
     seeds = [seed + repeat + repeats * one for repeat in range(repeats) for one in copy]
@@ -73,17 +91,25 @@ def play(
         row.reshape(repeats, len(skills), *row.shape[1:]).swapaxes(0, 1) for row in rows
     )
     body, fps = looks[0]
-    return SkillRecord(skills.cpu().numpy(), state, body, direction, way, reward, violation, signal, film, fps)
+    return SkillRecord(
+        skills.cpu().numpy(), state, body, direction, way, reward, violation, signal, film, fps
+    )
 
 
 def _copies(skills: torch.Tensor) -> list[int]:
-    """How often each of (K, C) stood there before."""
+    """Return how often each of (K, C) occurred before."""
     rows = [tuple(row) for row in skills.cpu().numpy().round(6)]
     return [rows[:index].count(row) for index, row in enumerate(rows)]
 
 
-def in_waves(make_env: Callable[[], gymnasium.Env], number: int, play: Callable[[list[gymnasium.Env], slice], Any]) -> list:
-    """`play(envs, rows)` for `number` rows, as many at a time as share a forward pass; the environments are closed."""
+def in_waves(
+    make_env: Callable[[], gymnasium.Env],
+    number: int,
+    play: Callable[[list[gymnasium.Env], slice], Any],
+) -> list:
+    """Return `play(envs, rows)` for `number` rows, in batches of one forward pass; close the
+    environments.
+    """
     envs, found = [make_env() for _ in range(min(SIDE_BY_SIDE, number))], []
     try:
         for first in range(0, number, len(envs)):
@@ -97,7 +123,8 @@ def in_waves(make_env: Callable[[], gymnasium.Env], number: int, play: Callable[
 
 
 class Looks(Callback):
-    """Keeps what the simulator says after each step: `states` [(N, S)], `violations` [(N, 4)], `signals` [(N, 2)].
+    """Keeps the simulator's values after each step: `states` [(N, S)], `violations` [(N, 4)],
+    `signals` [(N, 2)].
 
     S, 4 and 2 are 0 where the environments offer no simulator, or no signals.
     """
@@ -107,12 +134,12 @@ class Looks(Callback):
         self.violations: list[np.ndarray] = []
         self.signals: list[np.ndarray] = []
 
-    def acted(self, moment: Moment) -> None:
+    def on_action(self, moment: Moment) -> None:
         if not self.states:
             self.readers = _signals(moment.envs)
             self.states.append(_states(moment.envs))
 
-    def moved(self, moment: Moment) -> None:
+    def on_step(self, moment: Moment) -> None:
         pairs = list(zip(self.readers, moment.action))
         self.states.append(_states(moment.envs))
         number = len(moment.envs)
@@ -130,10 +157,12 @@ def _play(
     seeds: list[int],
     filmed: bool,
 ) -> tuple:
-    """One rollout an environment: features (N, T+1, F) and columns (N, T, ...)."""
+    """Return one rollout per environment: features (N, T+1, F) and columns (N, T, ...)."""
     features, film, looks = Features(), Film(), Looks()
     watching = [features, looks, *([film] if filmed else [])]
-    end = Driver(envs, policy_of(agent, Fixed(skills)), memory_of(agent, len(envs)), watching).run(seeds, steps)
+    end = Driver(envs, policy_of(agent, Fixed(skills)), memory_of(agent, len(envs)), watching).run(
+        seeds, steps
+    )
     first = torch.zeros(len(envs), dtype=torch.bool)
     last = agent.observe_step(end.memory, torch.from_numpy(end.image), first, sample=False).feature
     latents = torch.stack([*features.latents, last], 1).float()
@@ -142,72 +171,109 @@ def _play(
 
 
 def _signals(envs: list[gymnasium.Env]) -> list[environments.Signals]:
-    """Return what tells use and safety of each; empty where no simulator is offered, or its domain has no such signals."""
+    """Return the readers of use and safety; empty where there is no simulator, or its domain has no
+    signals.
+    """
     found = [offered(env, Simulated) for env in envs]
     domains = [environments.registry.body_of(one.task) for one in found if one]
     if len(domains) < len(envs) or not {*domains} <= {*environments.USES}:
         return []
-    return [environments.Signals(one.physics, domain, ("use", "safety")) for one, domain in zip(found, domains)]
+    return [
+        environments.Signals(one.physics, domain, ("use", "safety"))
+        for one, domain in zip(found, domains)
+    ]
 
 
 def _states(envs: list[gymnasium.Env]) -> np.ndarray:
-    """(N, S), the simulator's numbers; S is 0 where no simulator is offered."""
+    """Return the simulator's numbers, (N, S); S is 0 where no simulator is offered."""
     found = [offered(env, Simulated) for env in envs]
     return np.stack([one.simulator_state() if one else np.zeros(0) for one in found])
 
 
-def _discovery(agent: WorldModelAgent, feature: torch.Tensor, skills: torch.Tensor) -> tuple[np.ndarray, ...]:
-    """Directions from each state to the next and from one state to all, (N, T, C), rewards (N, T); of (N, T+1, F), (N, C)."""
+def _discovery(
+    agent: WorldModelAgent, feature: torch.Tensor, skills: torch.Tensor
+) -> tuple[np.ndarray, ...]:
+    """Return directions to the next state and from one start, (N, T, C), and rewards (N, T).
+
+    They are of features (N, T+1, F) and skills (N, C).
+    """
     before, after = feature[:, :-1], feature[:, 1:]
     if agent.discovery is None:
         nothing = np.zeros((*after.shape[:2], 0), np.float32)
         return nothing, nothing, np.zeros(after.shape[:2], np.float32)
-    reference, skill = feature[:1, :1].expand_as(after), skills[:, None].expand(-1, after.shape[1], -1)
+    reference, skill = (
+        feature[:1, :1].expand_as(after),
+        skills[:, None].expand(-1, after.shape[1], -1),
+    )
     found = agent.discovery
-    rows = found.direction(before, after), found.direction(reference, after), found.reward(before, after, skill)
+    rows = (
+        found.direction(before, after),
+        found.direction(reference, after),
+        found.reward(before, after, skill),
+    )
     return tuple(row.detach().cpu().numpy() for row in rows)
 
 
 def measure(record: SkillRecord) -> dict[str, float]:
-    """All that a record tells; keys as in docs/reference/metrics.md, under skills/."""
+    """Return all measures of a record, by their keys under skills/ in docs/reference/metrics.md."""
     row: dict[str, float] = {}
     if record.body is not None:
         row |= {f"identifiability/{key}": value for key, value in identifiability(record).items()}
-        row |= {f"coverage/{key}": value for key, value in posture.coverage(record.body, record.state).items()}
+        row |= {
+            f"coverage/{key}": value
+            for key, value in posture.coverage(record.body, record.state).items()
+        }
     if record.violation.shape[-1]:
         row |= {f"violation/{name}": value for name, value in violations(record).items()}
     row |= {f"return/{name}": value for name, value in returns(record).items()}
     if record.body is not None:
-        row |= {f"discovery_explained/{name}": value for name, value in discovery_explained(record).items()}
+        row |= {
+            f"discovery_explained/{name}": value
+            for name, value in discovery_explained(record).items()
+        }
     return row
 
 
 def identifiability(record: SkillRecord, last: int = LAST) -> dict[str, float]:
-    """How well a skill is recovered from the last states of its rollout, by trees fitted on the other repeats.
+    """Return how well a skill is recovered from the last states of its rollout.
 
-    The trees read a vector u from a state, averaged over the last ones; q(c given states) = (1 - e) softmax of kappa u^T c over
-    the K distinct skills + e / K, kappa and e chosen on the other repeats: with e one skill that is taken for another costs
-    little. nats = ln K + E ln q(c), a lower bound of the mutual information of skill and states: about 0 where states tell
-    nothing, at most `cap`, ln K. Accuracy: how often the likeliest skill is the right one, beside `chance`.
+    Trees fitted on the other repeats predict a vector u from a state, averaged over the last ones.
+    q(c given states) = (1 - e) softmax of kappa u^T c over the K distinct skills + e / K. kappa and
+    e are chosen on the other repeats; with e a single confused skill costs little. nats = ln K + E
+    ln q(c) is a lower bound of the mutual information of skill and states: about 0 where states are
+    uninformative, at most `cap`, ln K. `accuracy` is how often the most likely skill is the right
+    one; `chance` is its level at random.
     """
     distinct, label = np.unique(record.skill.round(6), axis=0, return_inverse=True)
-    repeats, last = record.state.shape[1], min(last, record.state.shape[2] - 1)  # not the start, which is no skill's
+    # Not the start, which is no skill's.
+    repeats, last = record.state.shape[1], min(last, record.state.shape[2] - 1)
     scores = np.zeros((len(record.skill), repeats, len(distinct)))  # u^T c
     for repeat in range(repeats):
         others = [other for other in range(repeats) if other != repeat]
         states = record.state[:, others, -last:]  # (K, R-1, last, S)
-        targets = np.broadcast_to(record.skill[:, None, None], (*states.shape[:3], record.skill.shape[1]))
-        trees = _trees().fit(states.reshape(-1, states.shape[-1]), targets.reshape(-1, targets.shape[-1]))
+        targets = np.broadcast_to(
+            record.skill[:, None, None], (*states.shape[:3], record.skill.shape[1])
+        )
+        trees = _trees().fit(
+            states.reshape(-1, states.shape[-1]), targets.reshape(-1, targets.shape[-1])
+        )
         held = record.state[:, repeat, -last:]
-        read = trees.predict(held.reshape(-1, held.shape[-1])).reshape(len(held), last, -1).mean(1)  # (K, C)
+        # (K, C)
+        read = trees.predict(held.reshape(-1, held.shape[-1])).reshape(len(held), last, -1).mean(1)
         scores[:, repeat] = read @ distinct.T
     accuracy = float(np.mean(scores.argmax(-1) == label.ravel()[:, None]))
     true = np.take_along_axis(scores, label.reshape(-1, 1, 1), -1)[..., 0]  # (K, R)
     forms = itertools.product(SHARPNESS, UNIFORM)
-    log_q = np.stack([_log_q(kappa, uniform, true, scores).mean(0) for kappa, uniform in forms])  # (forms, R)
+    # (forms, R)
+    log_q = np.stack([_log_q(kappa, uniform, true, scores).mean(0) for kappa, uniform in forms])
     others = log_q.sum(1, keepdims=True) - log_q
     nats = np.mean(log_q[others.argmax(0), range(repeats)]) + np.log(len(distinct))
-    return {"nats": float(nats), "cap": float(np.log(len(distinct))), "accuracy": accuracy, "chance": 1 / len(distinct)}
+    return {
+        "nats": float(nats),
+        "cap": float(np.log(len(distinct))),
+        "accuracy": accuracy,
+        "chance": 1 / len(distinct),
+    }
 
 
 def _trees() -> ExtraTreesRegressor:
@@ -215,19 +281,26 @@ def _trees() -> ExtraTreesRegressor:
 
 
 def _log_q(kappa: float, uniform: float, true: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """ln q of the skills that score `true` (N,) among all, (N, K)."""
+    """Return ln q of the skills that score `true` (N,) among all, (N, K)."""
     softmax = np.exp(kappa * true - logsumexp(kappa * scores, -1))
     return np.log((1 - uniform) * softmax + uniform / scores.shape[-1])
 
 
 def violations(record: SkillRecord) -> dict[str, float]:
-    """Rate of each violation: its mean over steps, where one counts by how grave it is (envs/signals.py), and of them all."""
-    rates = {name: float(record.violation[..., index].mean()) for index, name in enumerate(environments.VIOLATIONS)}
+    """Return the rate of each violation, a mean over steps weighted by severity (envs/signals.py),
+    and their mean.
+    """
+    rates = {
+        name: float(record.violation[..., index].mean())
+        for index, name in enumerate(environments.VIOLATIONS)
+    }
     return rates | {"mean": float(record.violation.mean())}
 
 
 def returns(record: SkillRecord) -> dict[str, float]:
-    """Mean sums over a rollout: of the discovery reward where there is one, of use and of safety at each step."""
+    """Return mean sums over a rollout: of the discovery reward where there is one, of use and of
+    safety.
+    """
     told = ("use", "safety")[: record.signal.shape[-1]]
     row = {name: float(record.signal[..., index].sum(-1).mean()) for index, name in enumerate(told)}
     if record.direction.shape[-1]:
@@ -236,10 +309,11 @@ def returns(record: SkillRecord) -> dict[str, float]:
 
 
 def discovery_explained(record: SkillRecord) -> dict[str, float]:
-    """Share of the variance of discovery's direction that the simulator explains: of a `step`, of the `way` from the start.
+    """Return the share of the variance of discovery's direction that the simulator explains.
 
-    By trees fitted on all repeats but the last, scored on that one; they read the state, for a step its change, too. What is
-    left is noise of the latent, or the video.
+    It is that of a `step`, and of the `way` from the start. Trees are fitted on all repeats but the
+    last and scored on that one. They read the state, and for a step also its change. The rest is
+    noise of the latent, or the video.
     """
     if not record.direction.shape[-1]:
         return {}
@@ -249,12 +323,20 @@ def discovery_explained(record: SkillRecord) -> dict[str, float]:
 
 
 def _explained(inputs: np.ndarray, targets: np.ndarray) -> float:
-    """1 - residual / variance of (K, R, T, C) read from (K, R, T, X)."""
+    """Return 1 - residual / variance of (K, R, T, C) predicted from (K, R, T, X)."""
 
     def rows(x: np.ndarray) -> np.ndarray:
         return x.reshape(-1, x.shape[-1])
 
     true = rows(targets[:, -1])
-    read = _trees().fit(rows(inputs[:, :-1, ::2]), rows(targets[:, :-1, ::2])).predict(rows(inputs[:, -1]))
+    read = (
+        _trees()
+        .fit(rows(inputs[:, :-1, ::2]), rows(targets[:, :-1, ::2]))
+        .predict(rows(inputs[:, -1]))
+    )
     spread = np.square(true - true.mean(0)).sum()
-    return float(1 - np.square(read.reshape(true.shape) - true).sum() / spread) if spread > 1e-12 else 0.0
+    return (
+        float(1 - np.square(read.reshape(true.shape) - true).sum() / spread)
+        if spread > 1e-12
+        else 0.0
+    )

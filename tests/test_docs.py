@@ -150,7 +150,7 @@ def test_the_term_of_the_tutorial_is_the_log_likelihood_of_steps_within_episodes
     namespace = dict(vars(terms))
     exec(code, namespace)
     torch.manual_seed(0)
-    term, batch, feature = namespace["Forecast"](world_config(), 16, 2), make_batch(), torch.randn(4, 8, 16)
+    term, batch, feature = namespace["ForecastTerm"](world_config(), 16, 2), make_batch(), torch.randn(4, 8, 16)
     states = SimpleNamespace(state=SimpleNamespace(feature=feature))
     seen = batch["image"], batch["action"], batch["reward"], batch["is_first"]
     value, metrics = term(terms.TrainSequence(*seen, None, states))

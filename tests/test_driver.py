@@ -39,10 +39,10 @@ class Notes(Callback):
     def __init__(self):
         self.rows = []
 
-    def acted(self, moment: Moment) -> None:
+    def on_action(self, moment: Moment) -> None:
         self.rows.append(("acted", moment.image[:, 0, 1, 0].tolist(), moment.reward.tolist(), len(moment.memory)))
 
-    def moved(self, moment: Moment) -> None:
+    def on_step(self, moment: Moment) -> None:
         self.rows.append(("moved", moment.image[:, 0, 1, 0].tolist(), moment.reward.round(6).tolist(), moment.going.tolist()))
 
 

@@ -83,7 +83,7 @@ def test_a_split_is_asked_for_where_there_is_a_folder(source):
 def test_a_value_that_is_there_anyway_is_no_choice():
     runs.read(["--agent", "dreamer", "--size", "cpu", "--world_model.contrastive.estimator", "nce"], cuda=False)
     runs.read(["--agent", "infopower", "--size", "cpu", "--actor_critic.actor_grad", "dynamics"], cuda=False)
-    with pytest.raises(UserError, match="feedback is not read"):
+    with pytest.raises(UserError, match="policy_input_grad is not read"):
         runs.read(["--actor_critic.actor_grad", "reinforce", "--actor_critic.policy_input_grad", "0"], cuda=False)
     runs.read(["--size", "cpu", "--actor_critic.policy_input_grad", "0"], cuda=False)  # the size's gradient is the path's
 

@@ -325,7 +325,7 @@ def test_names_joined_by_a_plus_are_one_reward_and_factors_reach_inside():
     assert made["use"](imagined) == 20.0
     with pytest.raises(UserError, match="safety"):
         make_rewards(["use+safty"], model)
-    with pytest.raises(UserError, match="a factor for 'usse', which is not maximised"):
+    with pytest.raises(UserError, match="a scale for 'usse', which is not maximised"):
         make_rewards(["use+safety"], model, scales={"usse": 0.01})
 
 

@@ -112,7 +112,7 @@ def test_regret_is_against_the_expert_of_the_game(tmp_path, monkeypatch, capsys)
     assert table["a"] == {"expert": 80.0, "mra": 40.0, "regret, mra": 0.5}
     assert table["b"] == {"expert": -10.0, "mra": -20.0, "regret, mra": 1.0}
     with pytest.raises(UserError, match="no run whose games were read"):
-        regret.main(["benchmarks/games.yaml", "benchmarks/plane.yaml"])
+        regret.main(["benchmarks/games.yaml", "benchmarks/information_plane.yaml"])
 
 
 def test_what_cannot_be_adapted_to_is_one_line(games_run):

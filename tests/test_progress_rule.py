@@ -5,7 +5,7 @@ import math
 import torch
 from training_runs import OFTEN, run
 
-from benchmarks.fault import lacking
+from benchmarks.fault import checkpoint_ablation
 from foreground.training.rollout import Episode
 
 WORDS = [*OFTEN, "--agent", "infopower_progress"]
@@ -13,7 +13,7 @@ WORDS = [*OFTEN, "--agent", "infopower_progress"]
 
 def trainer_of(folder):
     torch.set_num_threads(1)
-    return lacking.make(folder, WORDS)
+    return checkpoint_ablation.make(folder, WORDS)
 
 
 def test_no_row_is_learned_from_before_its_episode_was_witnessed(tmp_path):
@@ -57,7 +57,7 @@ def test_the_multiplier_moves_in_a_run_and_the_metrics_say_so(tmp_path):
 
 
 def test_an_agent_without_the_rule_sees_no_episode(tmp_path):
-    trainer = lacking.make(tmp_path, OFTEN)
+    trainer = checkpoint_ablation.make(tmp_path, OFTEN)
     trainer.agent.witness = lambda episode: 1 / 0
     trainer.rollout.finished = [Episode(0, 1.0, 3)]
     assert run(trainer, 200).said == []

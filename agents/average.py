@@ -72,9 +72,11 @@ class WeightAverage:
         """
         kept = state.get("average") if self.decay else None
         if kept is None:
-            self.values, self.updates = {}, 0
+            self.values = {}
+            self.updates = 0
             return
-        values, updates = kept["values"], kept["updates"]
+        values = kept["values"]
+        updates = kept["updates"]
         same = values.keys() == self.weights.keys()
         if not same or any(
             values[name].shape != weight.shape for name, weight in self.weights.items()

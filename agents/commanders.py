@@ -108,5 +108,6 @@ class SkillPrior:
         context = self.config.world_model.context
         known = known_rows(batch["is_first"], context) if context else None
         start = some_of(state, self.config.actor_critic.imag_starts, known)
-        number, device = len(start.deterministic), start.deterministic.device
+        number = len(start.deterministic)
+        device = start.deterministic.device
         return Starts(start, self.skills.draw(number, device) if self.skills.size else None)

@@ -134,7 +134,8 @@ class ModesLearner(Part):
 
     def __init__(self, agent):
         super().__init__(agent)
-        self.prior, self.actor_critic = agent.modes, agent.actor_critic
+        self.prior = agent.modes
+        self.actor_critic = agent.actor_critic
 
     def begin(self, records: bool) -> None:
         relation = list(self.actor_critic.actor.relation.parameters())
@@ -143,7 +144,8 @@ class ModesLearner(Part):
     def __call__(self, update: Step) -> Metrics:
         if not self.prior.due():
             return {}
-        start, game = update.starts.state, update.starts.game
+        start = update.starts.state
+        game = update.starts.game
 
         def actor_loss(share: Tensor) -> Tensor:
             return self.behaviour_losses(start, game, share)["actor"]

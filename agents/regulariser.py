@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from foreground.agents.policy import Policy
 
 DUAL_RATE = 0.01  # step of the log weight per unit of error in the log standard deviation
-SMALLEST, LARGEST = 1e-4, 1.0  # of the learned weight
+SMALLEST = 1e-4  # bounds of the learned weight
+LARGEST = 1.0
 TANH_COEF = 3e-3  # of ln(1 - mean^2) with a learned weight; it affects saturated means only
 
 
@@ -43,7 +44,8 @@ class TargetDeviation(nn.Module):
 
     def __init__(self, weight: float, target: tuple[float, ...], updates: tuple[int, ...]):
         super().__init__()
-        self.first, self.last = math.log(target[0]), math.log(target[-1])
+        self.first = math.log(target[0])
+        self.last = math.log(target[-1])
         self.begin, self.end = updates
         self.register_buffer("log_weight", torch.tensor(math.log(max(weight, SMALLEST))))
         self.register_buffer("updates", torch.zeros(()))

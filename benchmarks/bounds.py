@@ -38,7 +38,8 @@ ROOT = Path(__file__).parents[1]
 BLOCK = 512  # pairs per block, as in a batch of 16x32
 NATS = (0.5, 1.0, 2.0, 4.0, 6.0, 8.0, 10.0)
 SAMPLES = ROOT / "benchmarks/data/mutual_information.npz"
-IN_NATS, IMPLIED = ("nce", "nwj"), ("redundancy_reduction", "reconstruction")
+IN_NATS = ("nce", "nwj")
+IMPLIED = ("redundancy_reduction", "reconstruction")
 Pair = tuple[Tensor, Tensor]  # left (n, X), right (n, Y), row by row drawn jointly
 
 
@@ -68,7 +69,8 @@ def exported() -> list[Task]:
     """Return the tasks of benchmark-mi with standardised columns: no optimum of a bound depends on
     units.
     """
-    tasks, columns = [], np.load(SAMPLES)
+    tasks = []
+    columns = np.load(SAMPLES)
     for name in dict.fromkeys(key.split(".")[0] for key in columns):
         pair = [
             torch.from_numpy(columns[f"{name}.{side}"].astype(np.float32))
@@ -117,7 +119,8 @@ class Encoded(nn.Module):
             self.left = self.right = nn.Identity()
             self.bound = BOUNDS[name](left, right, ContrastiveConfig(estimator=name))
         elif name == "reconstruction":  # right itself, as an image of one row of pixels
-            self.left, self.right = nn.Identity(), AsImage()
+            self.left = nn.Identity()
+            self.right = AsImage()
             self.bound = Decoded(
                 nn.Sequential(encoder(left, right), nn.Unflatten(-1, (1, right, 1)))
             )
@@ -134,7 +137,7 @@ class Encoded(nn.Module):
 
 
 class Decoded(nn.Module):
-    """Left decoded, held against an image."""
+    """The left side is decoded and compared with an image."""
 
     def __init__(self, decoder: nn.Module):
         super().__init__()
@@ -190,7 +193,8 @@ def explained(model: Encoded, left: Tensor, right: Tensor) -> Tensor:
 @torch.no_grad()
 def exact_nce(task: Task, blocks: int = 20) -> float:
     """Return NCE of the true log density ratio: a perfect critic at this block size."""
-    rho, values = task.correlation, []
+    rho = task.correlation
+    values = []
     for _ in range(blocks):
         left, right = (x.double() for x in task.test(BLOCK))
         ratio = 2 * rho * left @ right.T - rho**2 * (

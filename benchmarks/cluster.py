@@ -40,7 +40,8 @@ class Remote:
     """A job on the cluster, with the methods of subprocess.Popen that `pool.finished` needs."""
 
     def __init__(self, job: Job, reference: ray.ObjectRef):
-        self.job, self.reference = job, reference
+        self.job = job
+        self.reference = reference
         self.returncode: int | None = None
 
     def poll(self) -> int | None:
@@ -64,7 +65,7 @@ class Remote:
         ray.cancel(self.reference)
 
     def wait(self, timeout: float | None = None) -> int:
-        """Return the exit code once there is one. Errors: subprocess.TimeoutExpired."""
+        """Return the exit code once there is one. Raises: subprocess.TimeoutExpired."""
         ray.wait([self.reference], timeout=timeout)
         if self.poll() is None:
             raise subprocess.TimeoutExpired(self.job.words, timeout)
@@ -79,14 +80,16 @@ class Ray:
     gpus      of one job; -1: 1 where the cluster has any
     cpus      of one job
 
-    Errors: UserError where no cluster answers or none of its machines can run a job; SystemExit(2)
+    Raises: UserError where no cluster answers or none of its machines can run a job; SystemExit(2)
     after a line for everything in which a machine differs from this one.
     """
 
     def __init__(self, address: str, folder: Path, gpus: float, cpus: float):
         connect(address)
         self.gpus = gpus if gpus >= 0 else float(ray.cluster_resources().get("GPU", 0) > 0)
-        self.cpus, self.cuda, self.places = cpus, self.gpus > 0, sys.maxsize
+        self.cpus = cpus
+        self.cuda = self.gpus > 0
+        self.places = sys.maxsize
         self._alive: dict[str, str] = {}  # node -> its address, when it was looked at last
         self.meeting = Path(tempfile.mkdtemp(prefix=".cluster-", dir=folder)).resolve()
         try:
@@ -100,7 +103,7 @@ class Ray:
         self._run = ray.remote(_run).options(num_cpus=cpus, num_gpus=self.gpus, **again)
 
     def _fitting(self) -> list[dict]:
-        """Return the machines that have room for a job. Errors: UserError where there is none."""
+        """Return the machines that have room for a job. Raises: UserError where there is none."""
         nodes = [node for node in ray.nodes() if node["Alive"]]
         fitting = [
             node
@@ -162,7 +165,7 @@ def connect(address: str) -> None:
 def check(here: dict[str, str], meeting: Path, nodes: list[dict]) -> None:
     """Compare every machine with this one.
 
-    Errors: SystemExit(2) after a line for each difference.
+    Raises: SystemExit(2) after a line for each difference.
     """
     answers = {node["NodeID"]: _ask(node["NodeID"], meeting) for node in nodes}
     ray.wait(list(answers.values()), num_returns=len(answers), timeout=CHECK_SECONDS)
@@ -183,7 +186,8 @@ def _ask(node: str, meeting: Path) -> ray.ObjectRef:
 
     The project may not be there, so that nothing of it can be imported.
     """
-    root, words = str(ROOT), ["-m", "benchmarks.machine", str(meeting)]
+    root = str(ROOT)
+    words = ["-m", "benchmarks.machine", str(meeting)]
 
     def ask() -> tuple[int, str]:
         import subprocess

@@ -21,7 +21,8 @@ from foreground.training import checkpoint
 
 ROOT = Path(__file__).parents[1]
 
-FRAMES, LONGEST = 3000, 900.0  # env frames of a run, and seconds
+FRAMES = 3000  # env frames of a run
+LONGEST = 900.0  # seconds
 COMMON = f"""
 --agent dreamer --size cpu --device cpu --threads 1 --total_frames {FRAMES} --seed 1
 --training.prefill 500 --training.train_ratio 16 --training.checkpoint_every 500
@@ -82,7 +83,7 @@ def killed(words: list[str], folder: Path) -> int:
     """Start a run, kill it behind its first checkpoint in the second half, and return that
     checkpoint's frame.
 
-    Errors: RuntimeError where it ends or lasts too long before.
+    Raises: RuntimeError where it ends or lasts too long before.
     """
     with (folder.parent / "first.txt").open("w") as said:
         process = subprocess.Popen(words, stdout=said, stderr=subprocess.STDOUT, cwd=ROOT)
@@ -108,7 +109,8 @@ def metrics(folder: Path) -> dict[str, float]:
 
 def go_through(name: str) -> dict:
     """Train, kill and resume in one environment; return what came of it."""
-    door, began = DOORS[name], time.monotonic()
+    door = DOORS[name]
+    began = time.monotonic()
     row = {
         "name": name,
         "package": f"{door.package} {version(door.package)}",

@@ -69,7 +69,8 @@ def table(rows: list[dict]) -> str:
             for side in ("clean", "heldout")
             for column in COLUMNS
         }
-        clean, held = columns["clean", "best_skill"], columns["heldout", "best_skill"]
+        clean = columns["clean", "best_skill"]
+        held = columns["heldout", "best_skill"]
         gap = f"{(sum(clean) - sum(held)) / sum(clean):.2f}" if held and sum(clean) else "-"
         cells = [cell(values) for values in columns.values()]
         lines.append(f"| {' | '.join(group)} | {len(measured)} | {' | '.join(cells)} | {gap} |")
@@ -78,12 +79,14 @@ def table(rows: list[dict]) -> str:
 
 def measured(folder: Path, result: dict) -> tuple[dict, dict]:
     """Return the shares of each background."""
-    sides, task = json.loads((folder / "skills.json").read_text())["skills"].items(), result["task"]
+    sides = json.loads((folder / "skills.json").read_text())["skills"].items()
+    task = result["task"]
     row = {
         side: {column: round(one[f"downstream/{task}/{column}"], 4) for column in COLUMNS[:2]}
         for side, one in sides
     }
-    scores, config = json.loads((folder / "scores.json").read_text())["scores"], result["settings"]
+    scores = json.loads((folder / "scores.json").read_text())["scores"]
+    config = result["settings"]
     for side, shares in row.items():
         shares["planned"] = round(
             normalised(task, scores[f"planned, {side}"]["mean"], config["environment.time_limit"]),

@@ -21,7 +21,7 @@ NAMES = ("local", "ray")
 class Engine(Protocol):
     """Starts jobs; `benchmarks.pool.finished` waits for them.
 
-    places   how many programs are started at a time; an engine with a queue of its own takes them
+    places   how many programs are started at a time; an engine that has a queue takes them
              all
     cuda     whether the programs have a GPU
     """
@@ -43,7 +43,8 @@ class Local:
     """Processes of one thread each on this machine."""
 
     def __init__(self, places: int):
-        self.places, self.cuda = places, torch.cuda.is_available()
+        self.places = places
+        self.cuda = torch.cuda.is_available()
 
     def start(self, job: Job, slot: int) -> pool.Process:
         return Program(Job(job.name, job.words, job.log, job.variables | pool.own_device(slot)))
@@ -82,7 +83,7 @@ def cpus_option():
 
 
 def opened(name: str, places: int, folder: Path, address: str, gpus: float, cpus: float) -> Engine:
-    """Return an engine, ready to start jobs. Errors: UserError where it cannot be had.
+    """Return an engine, ready to start jobs. Raises: UserError where it cannot be had.
 
     places   of this machine
     folder   where the runs are; all machines must see it

@@ -41,7 +41,8 @@ def to_read(suite: dict, results: Path) -> dict[str, reading.Job]:
 def summary(row: dict) -> dict[str, float]:
     """Return a run's measures in short: means over its training games and over held-out games."""
     games = [one for name, one in row["games"].items() if name != "information"]
-    told, found = row["games"]["information"], {}
+    told = row["games"]["information"]
+    found = {}
     for kind in ("train", "heldout"):
         members = [game for game in games if game["kind"] == kind]
         for key in ("zero_shot", "best_of", "regret"):

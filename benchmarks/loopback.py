@@ -57,7 +57,7 @@ class Machine:
         self._await()
 
     def _await(self) -> None:
-        """Wait until it is ready. Errors: RuntimeError where it ends before, or takes too long."""
+        """Wait until it is ready. Raises: RuntimeError where it ends before, or takes too long."""
         limit = time.monotonic() + SECONDS
         while "Ray runtime started" not in self.log.read_text():
             if self.process.poll() is not None or time.monotonic() > limit:

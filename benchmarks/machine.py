@@ -79,9 +79,9 @@ def begin(job: Job, here: dict[str, str], meeting: Path, place: str) -> Program:
     """Start a job, where this machine fits.
 
     here     facts of the driver; a machine that joined later may differ from them
-    place    written beside the job's name, so that the driver knows where it is going on
+    place    written next to the job's name, so that the driver knows where it runs
 
-    Errors: RuntimeError where this machine does not fit.
+    Raises: RuntimeError where this machine does not fit.
     """
     if found := differences(here, facts(meeting)):
         raise RuntimeError(f"{socket.gethostname()} does not fit: {found[0][0]} is {found[0][1]}")
@@ -98,7 +98,7 @@ def end(program: Program, meeting: Path) -> None:
 
 
 def run(job: Job, here: dict[str, str], meeting: Path, place: str) -> int:
-    """Run a job and return its exit code. Errors: as `begin` and `own_code`."""
+    """Run a job and return its exit code. Raises: as `begin` and `own_code`."""
     program = begin(job, here, meeting, place)
     try:
         return own_code(program.wait(), job)
@@ -107,9 +107,9 @@ def run(job: Job, here: dict[str, str], meeting: Path, place: str) -> int:
 
 
 def own_code(code: int, job: Job) -> int:
-    """Return the exit code of a program that ended of its own accord.
+    """Return the exit code of a program that ended without a signal.
 
-    Errors: Stopped where a signal ended it.
+    Raises: Stopped where a signal ended it.
     """
     if code < 0 or code > 128:
         raise Stopped(f"{job.name} was ended by signal {-code if code < 0 else code - 128}")

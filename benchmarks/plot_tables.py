@@ -47,7 +47,7 @@ def read(*places: Path) -> Panels:
     """Return the results of folders of result files, and of run folders, by (task, background) and
     agent.
 
-    Errors: UserError for a place that has none.
+    Raises: UserError for a place that has none.
     """
     panels: Panels = defaultdict(lambda: defaultdict(list))
     for place in places:
@@ -86,10 +86,8 @@ def running_mean(values: list[float], width: int = 5) -> np.ndarray:
 def curves(results: list[dict]) -> tuple[np.ndarray, np.ndarray]:
     """Return env frames (n,) that all seeds have, and their returns there, (seeds, n)."""
     grid = np.array(results[0]["xs"])
-    first, last = (
-        max(result["xs"][0] for result in results),
-        min(result["xs"][-1] for result in results),
-    )
+    first = max(result["xs"][0] for result in results)
+    last = min(result["xs"][-1] for result in results)
     grid = grid[(grid >= first) & (grid <= last)]
     return grid, np.stack(
         [np.interp(grid, result["xs"], running_mean(result["ys"])) for result in results]
@@ -161,7 +159,8 @@ def interval_text(results: list[dict], side: str) -> str:
         interval = scored["scores"][side]["interval"]
         if interval is None:
             return f"{means[0]:.0f}"
-        middle, (low, high) = means[0], interval
+        middle = means[0]
+        (low, high) = interval
     else:
         middle, low, high = estimate([np.array(means)])
     return f"{middle:.0f} [{low:.0f}, {high:.0f}]"

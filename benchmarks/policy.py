@@ -80,10 +80,13 @@ def main(argv: list[str]) -> None:
             str(asked.run),
             "choose a run of another agent",
         )
-    config, began, rows = replace(had.config, world_model=had.own.world_model), time.monotonic(), []
+    config = replace(had.config, world_model=had.own.world_model)
+    began = time.monotonic()
+    rows = []
     torch.set_num_threads(1)
     torch.manual_seed(config.seed)
-    agent, replay = build.make_agent(config, had.space, "cpu"), had.replay()
+    agent = build.make_agent(config, had.space, "cpu")
+    replay = had.replay()
     agent.world_model.load_state_dict(had.agent().world_model.state_dict())
     make_env = build.environment_maker(
         config, "clean" if config.background.source == "none" else "train"

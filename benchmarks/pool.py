@@ -53,14 +53,16 @@ def finished(
     places: int,
     watch: Callable[[list[str]], None] = lambda started: None,
 ) -> Iterator[tuple[str, Process]]:
-    """Start every (name, start), `places` at a time; yield (name, process) as each ends. start is
-    told its slot.
+    """Start every (name, start), `places` at a time; yield (name, process) as each ends.
+
+    start is called with the number of its slot.
 
     Programs that run when the caller gives up, as on Ctrl-C, are asked to save, and are waited for.
 
-    watch   is told the names of the started programs, a few times a second
+    watch   called with the names of the started programs, a few times a second
     """
-    waiting, running = list(jobs), {}
+    waiting = list(jobs)
+    running = {}
     try:
         while waiting or running:
             while waiting and len(running) < places:

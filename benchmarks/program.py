@@ -41,10 +41,11 @@ class Program:
     """
 
     def __init__(self, job: Job, pause: float = PAUSE):
-        self.job, self.pause = job, pause
+        self.job = job
+        self.pause = pause
         self.returncode: int | None = None
         self._stopped = False
-        self._again = 0.0  # time of the next start, while there is no child
+        self._again = 0.0  # time of the next start, while no child runs
         self._child: subprocess.Popen | None = self._started()
 
     def _started(self) -> subprocess.Popen:
@@ -69,7 +70,8 @@ class Program:
             return None
         code = self._child.poll()
         if code == IN_USE and not self._stopped:
-            self._child, self._again = None, time.monotonic() + self.pause
+            self._child = None
+            self._again = time.monotonic() + self.pause
             return None
         self.returncode = code
         return code
@@ -83,7 +85,7 @@ class Program:
             self.returncode = -signal.SIGTERM
 
     def wait(self, timeout: float | None = None) -> int:
-        """Return the exit code once there is one. Errors: subprocess.TimeoutExpired."""
+        """Return the exit code once there is one. Raises: subprocess.TimeoutExpired."""
         limit = time.monotonic() + timeout if timeout is not None else float("inf")
         while (code := self.poll()) is None:
             if time.monotonic() > limit:

@@ -119,7 +119,8 @@ def rows_of(
         frame: max((at(curve, frame) for curve in theirs.values()), default=float("nan"))
         for frame in FRAMES
     }
-    rows, margins = [], {}
+    rows = []
+    margins = {}
     for method, seeds in curves.items():
         means = {
             frame: float(np.mean([at(seed, frame, WINDOW) for seed in seeds])) for frame in FRAMES
@@ -156,7 +157,8 @@ def main(argv: list[str]) -> None:
     columns = min(3, len(panels))
     lines = -(-len(panels) // columns)
     figure, axes = plt.subplots(lines, columns, figsize=(4.4 * columns, 3.3 * lines), squeeze=False)
-    table, margins = [], {}
+    table = []
+    margins = {}
     for ax, (name, curves) in zip(axes.flat, panels.items()):
         draw(ax, name, curves, colour)
         rows, margins[" ".join(name)] = rows_of(name, curves)

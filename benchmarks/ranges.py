@@ -61,7 +61,9 @@ def drawn(words: list[str], trial: int) -> tuple[list[str], dict[str, str]]:
 
     A trial draws the same value for an option in all runs of a suite.
     """
-    found, values, option = [], {}, ""
+    found = []
+    values = {}
+    option = ""
     for word in words:
         option = word.partition("=")[0] if word.startswith("--") else option
         before, equals, text = word.rpartition("=")

@@ -22,7 +22,8 @@ def unread(suite: dict, results: Path, key: str) -> Iterator[tuple[str, Path, li
     Their folder must still exist.
     """
     for name, words in returns.jobs(suite):
-        run, path = ROOT / suite["folder"] / name, results / f"{name}.json"
+        run = ROOT / suite["folder"] / name
+        path = results / f"{name}.json"
         if path.exists() and (run / "checkpoints").is_dir() and key not in result_files.read(path):
             yield name, run, words
 
@@ -46,7 +47,8 @@ def read(jobs: dict[str, Job], places: int, log: str, take: Callable[[str], dict
 
     How many were read, which failed.
     """
-    failed, done = [], 0
+    failed = []
+    done = 0
     jobs = {
         name: (run, [*words, "--output", str(place(run, log))])
         for name, (run, words) in jobs.items()

@@ -66,9 +66,11 @@ def main(argv: list[str]) -> None:
     )
     asked, words = parser.parse_known_args(argv)
     had = experience.of_run(asked.run, words)
-    config, began = had.config, time.monotonic()
+    config = had.config
+    began = time.monotonic()
     torch.set_num_threads(1)
-    agent, replay = build.make_agent(config, had.space, "cpu"), had.replay()
+    agent = build.make_agent(config, had.space, "cpu")
+    replay = had.replay()
     actors = [had.agent()] if asked.policy else []
     torch.manual_seed(config.seed)
     metrics = learn(agent, replay, config, asked.updates)

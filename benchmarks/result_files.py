@@ -50,7 +50,8 @@ def of_run(folder: Path) -> dict:
                   run
     clips         what played in each score: number of clips and the SHA-256 of each
     """
-    scores, metrics = folder / "scores.json", folder / "metrics.jsonl"
+    scores = folder / "scores.json"
+    metrics = folder / "metrics.jsonl"
     lines = (
         [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines()]
         if metrics.exists()

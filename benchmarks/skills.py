@@ -94,7 +94,9 @@ def cell(values: list[float]) -> str:
     if not values:
         return "-"
     digits = 0 if max(map(abs, values)) >= 10 else 2
-    low, high, mean = min(values), max(values), sum(values) / len(values)
+    low = min(values)
+    high = max(values)
+    mean = sum(values) / len(values)
     return f"{mean:.{digits}f}" + (
         f" [{low:.{digits}f}, {high:.{digits}f}]" if len(values) > 1 else ""
     )

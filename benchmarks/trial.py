@@ -55,8 +55,11 @@ class Trial(tune.Trainable):
         What to start, its folder, the metric's key, whether it has ended already.
         """
         self.job, folder, self.key, self.finished = jobs[config["trial"]]
-        self.metrics, self.here, self.meeting = folder / "metrics.jsonl", here, meeting
-        self.frame, self.program = 0, None
+        self.metrics = folder / "metrics.jsonl"
+        self.here = here
+        self.meeting = meeting
+        self.frame = 0
+        self.program = None
 
     def step(self) -> dict:
         """Return the next evaluation, or the end with the program's exit code."""
@@ -97,7 +100,9 @@ class Watch(tune.Callback):
     """
 
     def __init__(self, line: "SuiteProgress", names: list[str], ended: dict[str, str]):
-        self.line, self.names, self.ended = line, names, ended
+        self.line = line
+        self.names = names
+        self.ended = ended
 
     def __getstate__(self) -> dict:
         return {}  # Tune keeps a copy of its settings for Tuner.restore, which is not needed here

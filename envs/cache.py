@@ -46,7 +46,7 @@ Written = tuple[tuple[Clip, ...], Told]
 def folder() -> Path:
     """Return ``$XDG_CACHE_HOME/foreground/clips``, or else a folder among the temporary files.
 
-    Nobody else can write there; in the place for everybody's temporary files it is no link.
+    Other users cannot write there. Among the temporary files of all users it must not be a link.
     """
     chosen = os.environ.get("XDG_CACHE_HOME")
     places = (
@@ -85,13 +85,13 @@ def _is_ours_alone(path: Path) -> bool:
 
 
 def read_own(path: Path, limit: int) -> bytes:
-    """Return the bytes of a file of at most `limit` bytes that this user wrote. Errors: OSError."""
+    """Return the bytes of a file of at most `limit` bytes that this user wrote. Raises: OSError."""
     with open_own(path) as file:
         return _bytes_of(file, limit)
 
 
 def open_own(path: Path) -> BinaryIO:
-    """Open a regular file that this user wrote, as `open_regular`. Errors: OSError."""
+    """Open a regular file that this user wrote, as `open_regular`. Raises: OSError."""
     file = open_regular(path)
     if os.fstat(file.fileno()).st_uid != os.getuid():
         file.close()
@@ -220,7 +220,9 @@ def _unwritable(folder: Path, error: OSError) -> UserError:
 
 def _write_clips(file: BinaryIO, clips: Iterable, room: int) -> tuple[list[Clip], "hashlib._Hash"]:
     """Write at most `room` frames. Return the clips, and the SHA-256 of their frames."""
-    written, digest, limit = [], hashlib.sha256(), room
+    written = []
+    digest = hashlib.sha256()
+    limit = room
     for name, recording, sha256, frames in clips:
         if room < MIN_CLIP_FRAMES:
             what = f"clips after the first {len(written)} are left out: {limit} frames"

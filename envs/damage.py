@@ -13,14 +13,17 @@ class Damaged(UserError):
 
     def __init__(self, reason: str, path: Path, remedy: str):
         super().__init__(reason, str(path), remedy)
-        self.reason, self.path = reason, path
+        self.reason = reason
+        self.path = path
 
 
 class Deadline:
     """A limit on the processor time of this thread for one clip."""
 
     def __init__(self, seconds: float, clip: Path):
-        self.seconds, self.clip, self.began = seconds, clip, time.thread_time()
+        self.seconds = seconds
+        self.clip = clip
+        self.began = time.thread_time()
 
     def check(self) -> None:
         """Raise Damaged where the time is over."""

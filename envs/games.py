@@ -19,8 +19,11 @@ class Playing:
     """
 
     def __init__(self, family: Family, games: tuple[Game, ...], environment, domain: str):
-        self.family, self.games, self.game = family, games, games[0]
-        self.physics, self._task = environment.physics, environment.task
+        self.family = family
+        self.games = games
+        self.game = games[0]
+        self.physics = environment.physics
+        self._task = environment.task
         every = dict.fromkeys((*family.train, *games)) if family.relabels else ()
         self._tasks = {game: _task_of(family, game, domain) for game in every}
         self.names = tuple(game.name for game in family.train) if family.relabels else ()
@@ -46,7 +49,8 @@ class Playing:
             self._scale(*self.game.values)
 
     def _scale(self, mass: float, friction: float, gain: float) -> None:
-        model, original = self.physics.model, self._originals
+        model = self.physics.model
+        original = self._originals
         model.body_mass[:] = original["body_mass"] * mass
         model.body_inertia[:] = original["body_inertia"] * mass
         model.geom_friction[:] = original["geom_friction"] * friction

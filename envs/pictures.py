@@ -56,7 +56,8 @@ def pictures(folder: Path, limit: int, deadline: Deadline) -> Iterator[np.ndarra
 
 def _bits_of(paths: list[Path], deadline: Deadline) -> tuple[int, int]:
     """Return the bits that colours and transparency use; the second are 16 where they need more."""
-    colour, alpha = 0, 0
+    colour = 0
+    alpha = 0
     for path in paths:
         deadline.check()
         frame = _picture(path)
@@ -84,7 +85,8 @@ def _eight_bits(frame: np.ndarray, colour: int, alpha: int) -> np.ndarray:
 def _picture(path: Path) -> np.ndarray:
     """Return a picture: BGR or, of 16 bits or with transparency, as it is stored."""
     data = _bytes_of(path)
-    is_png, is_jpg = data[:4].tobytes() == b"\x89PNG", data[:3].tobytes() == b"\xff\xd8\xff"
+    is_png = data[:4].tobytes() == b"\x89PNG"
+    is_jpg = data[:3].tobytes() == b"\xff\xd8\xff"
     if is_jpg and data.tobytes().count(SCAN) > MAX_SCANS:
         what = f"a jpg of more than {MAX_SCANS} scans"
         raise Damaged(what, path, "save it again as an ordinary picture")

@@ -29,7 +29,8 @@ class Pieces:
     """
 
     def __init__(self, clips: list[Found], size: int):
-        self.clips, self.size = clips, size
+        self.clips = clips
+        self.size = size
         self.damaged: dict[str, Damaged] = {}
         self.cut: list[str] = []
 

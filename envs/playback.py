@@ -13,7 +13,9 @@ class Frames:
 
     def __init__(self, path: str, number: int, size: int):
         """Raise OSError where the file cannot be read, or holds another number of frames."""
-        self.number, self.size, self.bytes = number, size, size * size * 3
+        self.number = number
+        self.size = size
+        self.bytes = size * size * 3
         self._file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         weakref.finalize(self, os.close, self._file)
         if os.fstat(self._file).st_size != number * self.bytes:
@@ -50,7 +52,10 @@ class Background:
         self.redraw_every = redraw_every
         self.window = 0 if window >= 64 else window
         self._random: np.random.Generator | None = None
-        self._first, self._length, self._position, self._steps = 0, 1, 0, 0
+        self._first = 0
+        self._length = 1
+        self._position = 0
+        self._steps = 0
 
     @property
     def size(self) -> int:
@@ -83,12 +88,11 @@ class Background:
 
     def go_on(self, playback: dict[str, int], random: np.random.Generator) -> None:
         """Continue at a stored position; where its clip no longer exists, draw another."""
-        self._random, self._steps = random, playback["steps"]
-        self._first, self._length, self._position = (
-            playback["first"],
-            playback["length"],
-            playback["position"],
-        )
+        self._random = random
+        self._steps = playback["steps"]
+        self._first = playback["first"]
+        self._length = playback["length"]
+        self._position = playback["position"]
         if (
             self._first not in self.clips.starts
             or self._first + self._length not in self.clips.starts
@@ -119,7 +123,8 @@ class Background:
         starts = self.clips.starts
         drawn = int(self._random.integers(starts[-1]))
         clip = int(np.searchsorted(starts, drawn, side="right")) - 1
-        self._first, self._length = starts[clip], starts[clip + 1] - starts[clip]
+        self._first = starts[clip]
+        self._length = starts[clip + 1] - starts[clip]
         self._position = drawn - self._first
         if self._random.random() < 0.5:  # half the starts run backwards first
             self._position = 2 * (self._length - 1) - self._position

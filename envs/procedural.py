@@ -40,7 +40,8 @@ def drifting_texture(random: np.random.Generator, size: int) -> Iterator[np.ndar
     """
     layers = [texture(random, 2 * size) for _ in range(2)]
     velocities = [_velocity(random, size) for _ in layers]
-    phase, period = random.uniform(0, 2 * np.pi), random.uniform(60, 120)
+    phase = random.uniform(0, 2 * np.pi)
+    period = random.uniform(60, 120)
     for frame in range(CLIP_FRAMES):
         near, far = (
             _shifted(layer, velocity * frame)[:size, :size]
@@ -59,7 +60,8 @@ def texture(random: np.random.Generator, size: int) -> np.ndarray:
     waves = np.fft.irfft2(noise, s=(size, size))
     waves /= waves.std(axis=(1, 2), keepdims=True)
     waves = 0.7 * waves[:1] + 0.5 * waves  # channels of natural pictures vary together
-    centre, contrast = random.uniform(80, 170, (3, 1, 1)), random.uniform(30, 50)
+    centre = random.uniform(80, 170, (3, 1, 1))
+    contrast = random.uniform(30, 50)
     return np.ascontiguousarray((centre + contrast * waves).transpose(1, 2, 0), np.float32)
 
 
@@ -84,7 +86,8 @@ def dead_leaves(random: np.random.Generator, size: int) -> Iterator[np.ndarray]:
 
 
 def _velocity(random: np.random.Generator, size: int) -> np.ndarray:
-    angle, speed = random.uniform(0, 2 * np.pi), random.uniform(*SPEED) * size / 64
+    angle = random.uniform(0, 2 * np.pi)
+    speed = random.uniform(*SPEED) * size / 64
     return speed * np.array([np.cos(angle), np.sin(angle)])
 
 

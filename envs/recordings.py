@@ -27,7 +27,7 @@ PART_ALONE = re.compile(r"(part|pt|chunk|segment|seg|split|piece)[ _.-]*\d+", re
 UNSEPARATED = re.compile(r"(?P<base>.*[^\W\d])(?P<number>\d{2,})")  # output000
 # IMG_0001, DSCF1234 (the DCF standard), C0001, VID-20230101-WA0001: a counter, a recording each.
 CAMERA = re.compile(r"[A-Z_][A-Z0-9_]{3}\d{4}|[A-Z]{1,3}_?\d{4,5}|.+-WA\d{4}")
-# GH010123 is chapter 1 of the recording 0123; GOPR0123 goes on as GP010123.
+# GH010123 is chapter 1 of the recording 0123; GOPR0123 continues as GP010123.
 GOPRO = re.compile(r"(?:G[HXPLS]\d\d|GOPR)(\d{4})")
 # The moment at which a phone or a program began to record: VID_20230101_120000.
 MOMENT = re.compile(
@@ -109,7 +109,9 @@ def _is_one(stem: str) -> bool:
 
 def _without_numbers(stem: str) -> str:
     """Return a name without what tells a part of a recording."""
-    chapter, moment, part = GOPRO.fullmatch(stem), MOMENT.match(stem), PART_ALONE.fullmatch(stem)
+    chapter = GOPRO.fullmatch(stem)
+    moment = MOMENT.match(stem)
+    part = PART_ALONE.fullmatch(stem)
     if chapter:
         return f"GOPR{chapter[1]}"
     if moment:

@@ -12,7 +12,8 @@ Plain values only: no simulator is imported here.
 from foreground.envs import tasks
 from foreground.errors import UserError, nearest
 
-DMC, GYMNASIUM = "dmc:", "gymnasium:"
+DMC = "dmc:"
+GYMNASIUM = "gymnasium:"
 
 
 def canonical(task: str) -> str:
@@ -50,8 +51,7 @@ def terminates(task: str) -> bool:
 
 
 def check_dmc(task: str, video: bool, where: str = "--task") -> None:
-    """Raise UserError where a name is no task of the suite, or one that pictures or a video do not
-    fit.
+    """Raise UserError for an unknown task, or one that cannot be learned from images or video.
 
     video   whether a video plays behind the robot
     """

@@ -73,7 +73,8 @@ def renderer_name() -> str:
 def fixed_camera(index: int) -> "mujoco.MjvCamera":
     """Return the camera of the model with an index."""
     camera = mujoco.MjvCamera()
-    camera.type, camera.fixedcamid = mujoco.mjtCamera.mjCAMERA_FIXED, index
+    camera.type = mujoco.mjtCamera.mjCAMERA_FIXED
+    camera.fixedcamid = index
     return camera
 
 
@@ -97,13 +98,14 @@ class Renderer:
         keep_floor  the floor belongs to the foreground (planes are drawn and are in the mask)
         coarse      fewer polygons in round shapes, for speed
         """
-        self._model, self._data = physics.model.ptr, physics.data.ptr
+        self._model = physics.model.ptr
+        self._data = physics.data.ptr
         self.size = size
         self._drawn = size * SUPERSAMPLE
         self._planes = np.flatnonzero(self._model.geom_type == mujoco.mjtGeom.mjGEOM_PLANE)
         self._keep_floor = keep_floor
         self._options = mujoco.MjvOption()
-        # Rays of sensors are no part of the robot.
+        # Rays of sensors do not belong to the robot.
         self._options.flags[mujoco.mjtVisFlag.mjVIS_RANGEFINDER] = False
         self._camera = camera if isinstance(camera, mujoco.MjvCamera) else fixed_camera(camera)
         self._viewport = mujoco.MjrRect(0, 0, self._drawn, self._drawn)
@@ -180,7 +182,8 @@ class Renderer:
 @contextlib.contextmanager
 def _render_settings(model, drawn: int, coarse: bool):
     """Set the visual settings that MjrContext reads when it is made; restore the model later."""
-    size, quality = model.vis.global_, model.vis.quality
+    size = model.vis.global_
+    quality = model.vis.quality
     wanted = [(size, "offwidth", drawn), (size, "offheight", drawn)]
     wanted += [(quality, "offsamples", 0), (quality, "shadowsize", 0)]
     wanted += [(quality, name, value) for name, value in COARSE_MESHES.items() if coarse]
@@ -214,5 +217,7 @@ def colour_rule_mask(picture: np.ndarray) -> np.ndarray:
     (H, W, 3) uint8 -> (H, W) bool, True on what is kept. The rule also removes blue parts of
     robots.
     """
-    red, green, blue = picture[..., 0], picture[..., 1], picture[..., 2]
+    red = picture[..., 0]
+    green = picture[..., 1]
+    blue = picture[..., 2]
     return ~((blue > red) & (blue > green))

@@ -35,7 +35,8 @@ def sides_of(clips: Sequence[Folders], root) -> tuple[list[str], list[str]]:
             beside.setdefault(folders[:depth], {})[name] = None
             if _whole(name):  # what is in it is on its side
                 break
-    sides, unused = {}, []
+    sides = {}
+    unused = []
     for parent in sorted(beside, key=len):
         if not any(parent[:depth] in sides for depth in range(len(parent) + 1)):
             paired, single = _pair(parent, list(beside[parent]), root)

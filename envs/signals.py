@@ -104,7 +104,8 @@ class Signals:
                 "signals",
                 f"choose one of {', '.join(USES)}",
             )
-        self._physics, self.names = physics, names
+        self._physics = physics
+        self.names = names
         self.use_is, self._use = USES[domain]
         self._fallen = FALLS.get(domain, lambda physics: False)
         model = physics.model
@@ -157,8 +158,10 @@ class Signals:
         contacts, or zero. They are solved here, and the solver's warm start is restored, so that
         the next step is unchanged.
         """
-        force, largest = np.zeros(6), 0.0
-        model, data = self._physics.model.ptr, self._physics.data.ptr
+        force = np.zeros(6)
+        largest = 0.0
+        model = self._physics.model.ptr
+        data = self._physics.data.ptr
         if not data.ncon:
             return 0.0
         warm = data.qacc_warmstart.copy()

@@ -34,7 +34,8 @@ def check_variables() -> None:
     Raise UserError that names the wrong one.
     """
     backend = os.environ.get("MUJOCO_GL", "").lower()
-    platform, device = os.environ.get(PLATFORM), os.environ.get(DEVICE)
+    platform = os.environ.get(PLATFORM)
+    device = os.environ.get(DEVICE)
     if backend in ("egl", "osmesa") and platform and platform != backend:
         raise UserError(
             f"it is {platform}, and MUJOCO_GL is {backend}",
@@ -84,7 +85,7 @@ if importlib.util.find_spec("triton"):
     importlib.import_module("triton")
 
 check_variables()
-warnings.filterwarnings("ignore", module="glfw")  # it prints two lines where there is no display
+warnings.filterwarnings("ignore", module="glfw")  # prints two lines without a display
 try:
     import mujoco
     from dm_control import _render, suite

@@ -43,7 +43,8 @@ class Snapshots:
 
     def take(self) -> dict:
         """Return the state as plain arrays, numbers and strings in nested dicts."""
-        model, data = self._physics.model.ptr, self._physics.data.ptr
+        model = self._physics.model.ptr
+        data = self._physics.data.ptr
         state = np.empty(mujoco.mj_stateSize(model, KIND))
         mujoco.mj_getState(model, data, state, KIND)
         changed = {
@@ -65,7 +66,8 @@ class Snapshots:
         strange = {*taken["model"]} - {*self._model}
         if strange:
             raise ValueError(f"no task changes {min(strange)}"[:60])
-        model, data = self._physics.model.ptr, self._physics.data.ptr
+        model = self._physics.model.ptr
+        data = self._physics.data.ptr
         for name, value in self._arrays():
             value[...] = taken["model"].get(name, self._model[name])
         mujoco.mj_setState(model, data, taken["data"], KIND)

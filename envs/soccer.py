@@ -28,8 +28,11 @@ OTHER = ("ego_position", "ego_linear_velocity")
 OWN = 1 + 1 + 5 * 3 + 4 * 3
 SLOT = 2 + 2 * 3  # there, of one's own team; relative position and velocity
 SLOTS = 2 * MOST - 1  # team mates, then opponents
-FEATURE, ACTION = OWN + SLOTS * SLOT, 3
-METRE, SPEED = 20.0, 5.0  # lengths and velocities are divided by these
+FEATURE = OWN + SLOTS * SLOT
+ACTION = 3
+# lengths and velocities are divided by these
+METRE = 20.0
+SPEED = 5.0
 
 
 def game_of(players: int) -> Game:

@@ -70,7 +70,8 @@ class Source(NamedTuple):
         """Return what `plain` was made from. Raise ValueError for anything else."""
         if not isinstance(plain, dict) or set(plain) != SOURCE_KEYS:
             raise ValueError("not a source of clips")
-        clips, left_out = plain["clips"], plain["left_out"]
+        clips = plain["clips"]
+        left_out = plain["left_out"]
         texts = [
             plain["source"],
             plain["root"],
@@ -87,7 +88,8 @@ class Source(NamedTuple):
 
     def text(self) -> str:
         """Return how many clips of how many recordings there are, for the first lines of a run."""
-        clips, recordings = len(self.clips), len({clip.recording for clip in self.clips})
+        clips = len(self.clips)
+        recordings = len({clip.recording for clip in self.clips})
         told = f"{clips} clip{'s' * (clips != 1)}"
         return f"{told} of {recordings} recording{'s' * (recordings != 1)}"
 

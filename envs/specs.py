@@ -57,7 +57,7 @@ def spec_of(task: str, module: str) -> EnvSpec:
 def time_limit_of(task: str, module: str, arguments: dict[str, str]) -> int | None:
     """Return the steps after which an environment truncates an episode; None: it says none.
 
-    Raise UserError as `spec_of`, and for a limit that is no whole number.
+    Raise UserError as `spec_of`, and for a limit that is not a whole number.
     """
     spec = spec_of(task, module)
     limit = (

@@ -1,6 +1,6 @@
 """SHA-256 sums of clips.
 
-They are kept beside the decoded clips, so that a file is read for its sum once.
+They are stored next to the decoded clips, so that a file is read once for its sum.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ CHUNK = 1 << 20
 def state_of(files: Iterable[Path]) -> list[list[int]]:
     """Return size, modification time and inode of each file: another state means other contents.
 
-    Errors: OSError.
+    Raises: OSError.
     """
     states = (path.stat() for path in files)
     return [[state.st_size, state.st_mtime_ns, state.st_ino] for state in states]
@@ -52,7 +52,7 @@ class Sums:
         return digest
 
     def keep(self) -> None:
-        """Write the new sums beside those that other processes wrote meanwhile."""
+        """Add the new sums to those that other processes wrote meanwhile."""
         if self._new:
             kept = {**_read(self._path), **self._new}
             cache.write_json(self._path, dict(list(kept.items())[-MAX_KEPT:]))

@@ -14,19 +14,28 @@ import numpy as np
 from foreground.envs.families import Game
 from foreground.errors import UserError
 
-DEPOSITS, TREASURES, TYPES, MOST = 2, 6, 2, 12  # MOST collectors that there are slots for
+DEPOSITS = 2
+TREASURES = 6
+TYPES = 2
+MOST = 12  # slots for collectors
 # position, velocity, what it holds, whether it collects, what it takes in.
 OWN = 4 + TYPES + 1 + TYPES
 # there, an agent; relative position; velocity; takes in, holds; type of a treasure.
 SLOT = 2 + 2 + 2 + 2 * TYPES + TYPES
 SLOTS = MOST + DEPOSITS - 1 + TREASURES
-FEATURE, ACTION, STEPS = OWN + SLOTS * SLOT, 2, 25
+FEATURE = OWN + SLOTS * SLOT
+ACTION = 2
+STEPS = 25
 
-DT, DAMPING, ACCELERATION, FASTEST = 0.1, 0.25, 1.5, 1.0
+DT = 0.1
+DAMPING = 0.25
+ACCELERATION = 1.5
+FASTEST = 1.0
 MASSES = (1.0, 2.25)  # of a collector, of a deposit
 SIZES = (0.05, 0.075, 0.025)  # radius of a collector, a deposit, a treasure
 # For a treasure taken, one brought, and off for each overlap; off for each unit of distance.
-PAID, SHAPING = 5.0, 0.1
+PAID = 5.0
+SHAPING = 0.1
 PROGRESS = 5.0  # a unit of way, in what is learned from
 
 
@@ -56,7 +65,8 @@ class Arena:
     """
 
     def __init__(self, collectors: int, copies: int):
-        self.collectors, self.copies = collectors, copies
+        self.collectors = collectors
+        self.copies = copies
         self.agents = collectors + DEPOSITS
         self.random = [np.random.default_rng(0)] * copies
         self.place, self.speed = np.zeros((2, copies, self.agents, 2))  # (E, n, 2)
@@ -101,7 +111,8 @@ class Arena:
             length > FASTEST, self.speed / np.maximum(length, 1e-12) * FASTEST, self.speed
         )
         done = PAID * (self._take() + self._bring())  # (E, n), by whom
-        own, collectors = self._rewards(), np.arange(self.agents) < self.collectors
+        own = self._rewards()
+        collectors = np.arange(self.agents) < self.collectors
         self.credit = own + done + PROGRESS * (before - np.linalg.norm(self.place - aim, axis=-1))
         return own + (done * collectors).sum(1, keepdims=True)
 
@@ -110,7 +121,8 @@ class Arena:
 
         Return by whom, (E, n).
         """
-        taken, copies = np.zeros((self.copies, self.agents)), np.arange(self.copies)
+        taken = np.zeros((self.copies, self.agents))
+        copies = np.arange(self.copies)
         for index in range(TREASURES):
             was = self.there[:, index].copy()
             # (E, n)
@@ -119,7 +131,8 @@ class Arena:
                 < SIZES[0] + SIZES[2]
             )
             able = near & (self.holds < 0) & was[:, None]
-            found, who = able.any(1), able.argmax(1)  # the first
+            found = able.any(1)
+            who = able.argmax(1)  # the first
             self.holds[copies[found], who[found]] = self.kind[found, index]
             self.there[found, index] = False
             taken[copies[found], who[found]] += 1
@@ -162,7 +175,8 @@ class Arena:
         A collector's target is the nearest treasure, or the deposit of the one that it holds. A
         deposit's target is the nearest collector with its type, or the centre of all collectors.
         """
-        collectors, deposits = self.place[:, : self.collectors], self.place[:, self.collectors :]
+        collectors = self.place[:, : self.collectors]
+        deposits = self.place[:, self.collectors :]
         treasure = _nearest(collectors, self.treasure, self.there[:, None])
         home = np.take_along_axis(deposits, np.maximum(self.holds, 0)[..., None], 1)
         carried = self.holds[:, None] == np.arange(DEPOSITS)[:, None]  # (E, deposits, n)
@@ -174,7 +188,8 @@ class Arena:
 
     def features(self) -> np.ndarray:
         """Return features (E, n, F), with others and treasures by distance, as in mpe2."""
-        copies, agents = self.copies, self.agents
+        copies = self.copies
+        agents = self.agents
         holds = np.zeros((copies, agents, TYPES))
         holds[:, : self.collectors] = self.holds[..., None] == np.arange(TYPES)
         takes = np.zeros((copies, agents, TYPES))
@@ -188,7 +203,7 @@ class Arena:
         )
         # (E, n, n, 8), a row's view of each.
         seen = np.concatenate([self.place[:, None] - self.place[:, :, None], others], -1)
-        # Oneself last.
+        # The agent itself comes last.
         apart = np.linalg.norm(seen[..., :2], axis=-1) + np.where(
             np.eye(agents, dtype=bool), np.inf, 0
         )
@@ -260,7 +275,8 @@ class Treasures:
         """Forces (N, A) to the right and up, clipped to [-1, 1] -> features (N, F), rewards (N,),
         `Arena.credit` (N,).
         """
-        rewards, first = [], 0
+        rewards = []
+        first = 0
         for arena in self.arenas:
             rows = arena.copies * arena.agents
             force = np.clip(action[first : first + rows], -1, 1).reshape(

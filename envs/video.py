@@ -57,7 +57,8 @@ def decode(clip: Path, size: int, note: Callable[[], object] = _nothing) -> Iter
         if is_folder
         else _video_frames(clip, deadline)
     )
-    count, pixels = 0, 0
+    count = 0
+    pixels = 0
     for frame in frames:
         if count >= MAX_CLIP_FRAMES or (pixels >= MAX_CLIP_PIXELS and count >= MIN_FRAMES):
             note()
@@ -75,7 +76,8 @@ def _fitted(frame: np.ndarray, size: int) -> np.ndarray:
     """Return the centre square of a BGR frame as RGB (size, size, 3)."""
     height, width = frame.shape[:2]
     side = min(height, width)
-    top, left = (height - side) // 2, (width - side) // 2
+    top = (height - side) // 2
+    left = (width - side) // 2
     square = frame[top : top + side, left : left + side]
     method = cv2.INTER_AREA if side >= size else cv2.INTER_LINEAR
     scaled = cv2.resize(square, (size, size), interpolation=method)
@@ -194,8 +196,13 @@ class _Record:
     """What came out of a file: frames, errors, and the time at which the packets of streams end."""
 
     def __init__(self):
-        self.frames, self.packets, self.lost, self.has_begun = 0, 0, 0, False
-        self.longest, self.cut, self.error = 0.0, False, None
+        self.frames = 0
+        self.packets = 0
+        self.lost = 0
+        self.has_begun = False
+        self.longest = 0.0
+        self.cut = False
+        self.error = None
         self.ends: dict[int, float] = {}
         self._last: dict[int, float] = {}
 
@@ -207,7 +214,8 @@ class _Record:
         moment = packet.pts if packet.pts is not None else packet.dts
         if moment is None:
             return
-        begins, index = float(moment * packet.time_base), packet.stream_index
+        begins = float(moment * packet.time_base)
+        index = packet.stream_index
         if packet.stream.type in PLAYED:
             self.longest = max(self.longest, begins - self._last.get(index, begins))
             self._last[index] = begins
@@ -220,7 +228,8 @@ def _packets(container, record: _Record) -> Iterator:
     try:
         yield from container.demux()
     except av.error.FFmpegError as error:
-        record.cut, record.error = True, error
+        record.cut = True
+        record.error = error
 
 
 def _decoded(codec, packet, record: _Record) -> list:
@@ -276,14 +285,15 @@ def _seconds(container, stream, record: _Record) -> tuple[float, float]:
     """Return the duration that is declared, 0 for none, and the time at which the packets end.
 
     Subtitles and data may be longer than picture and sound, or one packet may be as long as the
-    file. Where there are such streams, the picture is held against a duration of its own.
+    file. Where there are such streams, the video stream is compared with its own duration.
     """
     whole = _declared_seconds(container, stream)
     end = max(record.ends.values(), default=0.0)
     if any(other.type not in PLAYED for other in container.streams):
         own = _own_seconds(container, stream)
         if own and whole:
-            whole, end = min(own, whole), record.ends.get(stream.index, 0.0)
+            whole = min(own, whole)
+            end = record.ends.get(stream.index, 0.0)
     return whole, end - min(container.start_time or 0, 0) / av.time_base
 
 

@@ -121,7 +121,9 @@ class Driver:
         begin: Callable[[dict[str, np.ndarray]], Any],
         callbacks: Sequence[Callback] = (),
     ):
-        self.envs, self.policy, self.begin = envs, policy, begin
+        self.envs = envs
+        self.policy = policy
+        self.begin = begin
         self.callbacks = [Guard(), Ticks(), *callbacks]
 
     @torch.no_grad()
@@ -134,13 +136,16 @@ class Driver:
             *(env.reset(seed=int(seed)) for env, seed in zip(self.envs, seeds, strict=True))
         )
         action = np.zeros((number, *self.envs[0].action_space.shape), np.float32)
-        going, reward = np.ones(number, bool), np.zeros(number)
+        going = np.ones(number, bool)
+        reward = np.zeros(number)
         told = {
             name: np.stack([info[name] for info in infos])
             for name in self.envs[0].metadata.get("told", {})
         }
         now = Moment(self.envs, self.begin(told), np.stack(images), reward, action, going)
-        first, step, over = torch.ones(number, dtype=torch.bool), 0, np.zeros(number, bool)
+        first = torch.ones(number, dtype=torch.bool)
+        step = 0
+        over = np.zeros(number, bool)
         while now.going.any() and (not steps or step < steps):
             action, now.memory = self.policy(now.memory, torch.from_numpy(now.image), first)
             now.action = action.detach().cpu().numpy().astype(np.float32, copy=False)
@@ -150,12 +155,14 @@ class Driver:
             for callback in self.callbacks:
                 callback.on_step(now)
             now.going = now.going & ~over
-            first, step = torch.zeros_like(first), step + 1
+            first = torch.zeros_like(first)
+            step = step + 1
         return now
 
     def _move(self, now: Moment) -> np.ndarray:
         """Step the environments whose episode continues; return where it ended, bool (N,)."""
-        now.image, now.reward = now.image.copy(), np.zeros(len(self.envs))
+        now.image = now.image.copy()
+        now.reward = np.zeros(len(self.envs))
         over = np.zeros(len(self.envs), bool)
         for index in np.flatnonzero(now.going):
             now.image[index], now.reward[index], terminated, truncated, _ = self.envs[index].step(

@@ -73,7 +73,9 @@ def _encode(path: Path, frames: Iterable[np.ndarray], fps: float) -> int:
 
     The index comes first in the file, so that it plays while it is loaded.
     """
-    rate, count, stream = Fraction(fps).limit_denominator(1001), 0, None
+    rate = Fraction(fps).limit_denominator(1001)
+    count = 0
+    stream = None
     with av.open(
         f"file:{path}", "w", format="mp4", options={"movflags": "+faststart"}
     ) as container:
@@ -110,7 +112,7 @@ def _even(frame: np.ndarray) -> np.ndarray:
 
 
 def length(path: str | Path) -> int:
-    """Return how many frames can be decoded; 0 for what is no film."""
+    """Return how many frames can be decoded; 0 for a file that is not a video."""
     try:
         # /proc/PID/root must not be resolved.
         with av.open(f"file:{Path(path).absolute()}") as container:

@@ -32,7 +32,8 @@ def table_of(
     config: RunConfig, agent: WorldModelAgent, side: str, source, episodes: int
 ) -> dict[str, dict]:
     """Return game -> measures of `modes_in`, for training games and held-out ones."""
-    family, seed = config.games, config.evaluation.seed
+    family = config.games
+    seed = config.evaluation.seed
     kinds = {game: "train" for game in family.train} | {game: "heldout" for game in family.heldout}
     rows = {}
     # Every mode, then the best and the likeliest once more: of these there may be one.
@@ -94,7 +95,8 @@ def adapt(
 
     loaded   the checkpoint whose replay is used for meta-learning
     """
-    adapting, seed = Adaptation(agent, scope, rate), config.evaluation.seed
+    adapting = Adaptation(agent, scope, rate)
+    seed = config.evaluation.seed
     torch.manual_seed(seed)
     size = config.training.batch_size, config.training.batch_length
     make_env = build.environment_maker(config, side, source, (game,))
@@ -122,7 +124,8 @@ def replay_of(config: RunConfig, loaded: saved.Loaded) -> Replay:
     Raises: UserError when too few rows are left for a sequence.
     """
     replay, _ = build.make_replay(config, build.layout_of(config), "cpu")
-    state, folder = loaded.state, loaded.folder / "replay"
+    state = loaded.state
+    folder = loaded.folder / "replay"
     with checkpoint.fits(loaded.path):
         sentences = replay.load(
             folder, state["replay"]["manifest"], state["replay"]["tail"], salvage=True
@@ -152,8 +155,9 @@ DRAWN = {"games": charts.games, "adaptation": charts.adaptation}
 
 
 def save(path: Path, frame: int, key: str, rows: dict, title: str) -> None:
-    """Write what was measured by background, as JSON and as a picture beside it; key: one of
-    `DRAWN`.
+    """Write the rows of each background as JSON and, next to it, as a picture.
+
+    key   one of `DRAWN`
     """
     write_json(path, {"env_frame": frame, key: rows})
     films.write_picture(path.with_suffix(".png"), DRAWN[key](rows, title))

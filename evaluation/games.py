@@ -29,12 +29,12 @@ MakeEnv = Callable[[], gymnasium.Env]
 def modes_in(
     agent: WorldModelAgent, make_env: MakeEnv, game: Game, episodes: int, seed: int
 ) -> dict:
-    """A game played under every mode: returns, what p(z given game) chooses without a frame, and
-    the best by trying.
+    """Return the returns of every mode in a game, the choice of p(z given game) and the best mode.
 
-    "best_of" is the return of the best mode on `episodes` other than those that chose it, "tried"
-    how many episodes choosing took; "regret" what p(z given game) lacks of it, as a share: against
-    its own modes, nothing is said of other policies.
+    p(z given game) chooses from the descriptor alone, without a frame. "best_of" is the return of
+    the best mode on `episodes` other than those that chose it; "tried" is how many episodes that
+    choice took. "regret" is the share of "best_of" by which p(z given game) falls short. It
+    compares modes of this agent only, not other policies.
     """
     number = agent.config.modes.num_modes
     starts = [seed + index for index in range(episodes)]
@@ -46,12 +46,14 @@ def modes_in(
     returns = episodes_under(
         agent, make_env, every.repeat_interleave(episodes, 0), starts * number
     ).reshape(number, episodes)
-    best, likeliest = int(returns.mean(1).argmax()), int(probability.argmax())
+    best = int(returns.mean(1).argmax())
+    likeliest = int(probability.argmax())
     tried = {
         mode: episodes_under(agent, make_env, every[mode].expand(episodes, -1), fresh)
         for mode in {best, likeliest}
     }
-    zero_shot, best_of = float(tried[likeliest].mean()), float(tried[best].mean())
+    zero_shot = float(tried[likeliest].mean())
+    best_of = float(tried[best].mean())
     row = {f"mode_{mode}": float(row.mean()) for mode, row in enumerate(returns)}
     row |= {f"probability_{mode}": float(share) for mode, share in enumerate(probability)}
     row |= {
@@ -117,7 +119,9 @@ def curve(
     """Return of the likeliest mode after so many steps: {"0": ..., "1": ...}; the agent is left as
     it ends up.
     """
-    agent, row, taken = adapting.agent, {}, 0
+    agent = adapting.agent
+    row = {}
+    taken = 0
     descriptor = torch.tensor(game.descriptor, device=agent.device)
     for number in sorted(set(steps)):
         for _ in range(number - taken):

@@ -40,7 +40,8 @@ def draw(make_env: Callable[[], gymnasium.Env], number: int, steps: int, seed: i
     """Return the ends of smooth random walks of `steps` agent steps from `number` starts, equal for
     all agents.
     """
-    env, goals = make_env(), []
+    env = make_env()
+    goals = []
 
     def walk(memory: tuple[np.random.Generator, np.ndarray], *_: torch.Tensor):
         random, last = memory
@@ -90,7 +91,8 @@ class Towards:
     """A commander that takes, at every step, the skill that leads to a latent (N, F)."""
 
     def __init__(self, agent: WorldModelAgent, target: torch.Tensor):
-        self.agent, self.target = agent, target
+        self.agent = agent
+        self.target = target
 
     def __call__(
         self, memory: Memory, see: Callable[[], State], is_first: torch.Tensor, explore: bool
@@ -103,7 +105,8 @@ class Distances(Callback):
     """Keeps the bins between robot and goal after each step: `rows`, a list of (N,)."""
 
     def __init__(self, body: posture.Body, aim: np.ndarray):
-        self.body, self.aim = body, aim
+        self.body = body
+        self.aim = aim
         self.rows: list[np.ndarray] = []
 
     def on_step(self, moment: Moment) -> None:
@@ -127,7 +130,8 @@ def _distances(
 
 def look(agent: WorldModelAgent, images: np.ndarray) -> torch.Tensor:
     """Return the latent (N, F) of images (N, H, W, 3) that are shown for several steps."""
-    memory, first = agent.initial_state(len(images)), torch.ones(len(images), dtype=torch.bool)
+    memory = agent.initial_state(len(images))
+    first = torch.ones(len(images), dtype=torch.bool)
     for _ in range(LOOK):
         _, memory = agent.act(
             memory,
@@ -136,5 +140,6 @@ def look(agent: WorldModelAgent, images: np.ndarray) -> torch.Tensor:
             explore=False,
             commander=Fixed(memory.condition),
         )
-        memory, first = memory.with_action(torch.zeros_like(memory.action)), torch.zeros_like(first)
+        memory = memory.with_action(torch.zeros_like(memory.action))
+        first = torch.zeros_like(first)
     return memory.state.feature

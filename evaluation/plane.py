@@ -13,7 +13,9 @@ from matplotlib.figure import Figure
 
 from foreground.training.files import lines
 
-STATE, BACKGROUND = "state/nats/knn", "background/nats/knn"  # means over numbers, see nats.py
+# means over numbers, see nats.py
+STATE = "state/nats/knn"
+BACKGROUND = "background/nats/knn"
 PREFIX = "evaluation/latent"
 
 Point = tuple[int, float, float]  # env frame, nats about the background, nats about the state

@@ -8,7 +8,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-PLACE_BIN, HEIGHT_BIN, ANGLE_BIN = 0.25, 0.1, 0.5  # m, m, rad
+PLACE_BIN = 0.25  # m
+HEIGHT_BIN = 0.1  # m
+ANGLE_BIN = 0.5  # rad
 FREE, SLIDE, HINGE = 0, 2, 3  # mjtJoint; MuJoCo itself is only imported with the first environment
 X, Y, Z = range(3)
 
@@ -36,7 +38,7 @@ def body(physics) -> Body:
     """Of a dm_control domain: a free root, a root of slides (planar robots), or none; then the
     first joints.
 
-    Two joints beside a root, four without one.
+    Two joints and a root, or four joints without one.
     """
     model = physics.model
     joints = range(model.njnt)
@@ -69,7 +71,8 @@ def _joints(model, joints) -> list[Number]:
     """Return slides and hinges as posture numbers; a hinge without limits turns."""
     found = []
     for joint in joints:
-        kind, address = int(model.jnt_type[joint]), int(model.jnt_qposadr[joint])
+        kind = int(model.jnt_type[joint])
+        address = int(model.jnt_qposadr[joint])
         if kind == SLIDE:
             found.append(Number(address, HEIGHT_BIN, False))
         elif kind == HINGE:

@@ -12,7 +12,7 @@ import numpy as np
 from foreground.evaluation import interrupt
 from foreground.training.progress import UNKNOWN, Display, time_left
 
-MEASURED = 3.0  # seconds before the time left is told
+MEASURED = 3.0  # seconds before a remaining time is shown
 
 
 class Stage:
@@ -24,8 +24,11 @@ class Stage:
 
     def __init__(self, name: str, total: int, unit: str, steps: int = 0, stream=None):
         self.display = Display(name, total, unit, stream=stream, keep=False)
-        self.total, self.steps = total, steps
-        self.done, self.ticks, self.scores = 0, 0, []
+        self.total = total
+        self.steps = steps
+        self.done = 0
+        self.ticks = 0
+        self.scores = []
         self.began = time.monotonic()
 
     def tick(self) -> None:
@@ -57,7 +60,7 @@ class Stage:
         return time_left(seconds * max(1 - share, 0) / share)
 
 
-_stages: list[Stage] = []  # those under way; the last one is shown
+_stages: list[Stage] = []  # the current ones; the last one is shown
 
 
 @contextlib.contextmanager
@@ -73,13 +76,13 @@ def stage(name: str, total: int, unit: str = "episode", steps: int = 0) -> Itera
 
 
 def tick() -> None:
-    """Note one step of an evaluation. Errors: Interrupted when its end was asked for."""
+    """Note one step of an evaluation. Raises: Interrupted when its end was asked for."""
     interrupt.check()
     if _stages:
         _stages[-1].tick()
 
 
 def advance(number: int = 1, *scores: float) -> None:
-    """Note that so many items of the stage under way are done, and their returns."""
+    """Count finished items of the current stage, and record their returns."""
     if _stages:
         _stages[-1].advance(number, [float(score) for score in scores])

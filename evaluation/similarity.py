@@ -20,8 +20,8 @@ def similarity(latent: np.ndarray, state: np.ndarray, seed: int = 0) -> float:
     """Return how alike the distances within (n, F) and (n, S) are.
 
     It is 1 for the same distances up to a monotone function, and about 1/5 for unrelated ones.
-    Columns of the state are standardised: they have units of their own. Of more than 150 steps as
-    many are drawn.
+    Columns of the state are standardised, since their units differ. Of more than 150 steps, 150
+    are drawn.
     """
     chosen = np.random.default_rng(seed).permutation(len(state))[:STEPS]
     state = (state - state.mean(0)) / (state.std(0) + 1e-8)

@@ -33,7 +33,8 @@ from foreground.evaluation.driver import (
     policy_of,
 )
 
-SKILLS, REPEATS = 48, 3
+SKILLS = 48
+REPEATS = 3
 LAST = 10  # states from which a skill is recovered
 SIDE_BY_SIDE = 16  # environments that share a forward pass
 # Of q over skills; tried in turn, each with each share.
@@ -74,7 +75,8 @@ def play(
     """
     copy = _copies(skills)
     seeds = [seed + repeat + repeats * one for repeat in range(repeats) for one in copy]
-    every, looks = skills.repeat(repeats, 1), []  # (R K, C), repeat by repeat
+    every = skills.repeat(repeats, 1)  # (R K, C), repeat by repeat
+    looks = []
 
     def wave(envs: list[gymnasium.Env], rows: slice) -> tuple:
         simulated = offered(envs[0], Simulated)
@@ -110,7 +112,8 @@ def in_waves(
     """Return `play(envs, rows)` for `number` rows, in batches of one forward pass; close the
     environments.
     """
-    envs, found = [make_env() for _ in range(min(SIDE_BY_SIDE, number))], []
+    envs = [make_env() for _ in range(min(SIDE_BY_SIDE, number))]
+    found = []
     try:
         for first in range(0, number, len(envs)):
             rows = slice(first, min(first + len(envs), number))
@@ -158,7 +161,9 @@ def _play(
     filmed: bool,
 ) -> tuple:
     """Return one rollout per environment: features (N, T+1, F) and columns (N, T, ...)."""
-    features, film, looks = Features(), Film(), Looks()
+    features = Features()
+    film = Film()
+    looks = Looks()
     watching = [features, looks, *([film] if filmed else [])]
     end = Driver(envs, policy_of(agent, Fixed(skills)), memory_of(agent, len(envs)), watching).run(
         seeds, steps
@@ -197,14 +202,13 @@ def _discovery(
 
     They are of features (N, T+1, F) and skills (N, C).
     """
-    before, after = feature[:, :-1], feature[:, 1:]
+    before = feature[:, :-1]
+    after = feature[:, 1:]
     if agent.discovery is None:
         nothing = np.zeros((*after.shape[:2], 0), np.float32)
         return nothing, nothing, np.zeros(after.shape[:2], np.float32)
-    reference, skill = (
-        feature[:1, :1].expand_as(after),
-        skills[:, None].expand(-1, after.shape[1], -1),
-    )
+    reference = feature[:1, :1].expand_as(after)
+    skill = skills[:, None].expand(-1, after.shape[1], -1)
     found = agent.discovery
     rows = (
         found.direction(before, after),
@@ -245,8 +249,9 @@ def identifiability(record: SkillRecord, last: int = LAST) -> dict[str, float]:
     one; `chance` is its level at random.
     """
     distinct, label = np.unique(record.skill.round(6), axis=0, return_inverse=True)
-    # Not the start, which is no skill's.
-    repeats, last = record.state.shape[1], min(last, record.state.shape[2] - 1)
+    # Without the first state, which does not depend on the skill.
+    repeats = record.state.shape[1]
+    last = min(last, record.state.shape[2] - 1)
     scores = np.zeros((len(record.skill), repeats, len(distinct)))  # u^T c
     for repeat in range(repeats):
         others = [other for other in range(repeats) if other != repeat]
@@ -317,7 +322,8 @@ def discovery_explained(record: SkillRecord) -> dict[str, float]:
     """
     if not record.direction.shape[-1]:
         return {}
-    before, after = record.state[:, :, :-1], record.state[:, :, 1:]
+    before = record.state[:, :, :-1]
+    after = record.state[:, :, 1:]
     step = np.concatenate([before, after - before], -1)  # (K, R, T, 2S)
     return {"step": _explained(step, record.direction), "way": _explained(after, record.way)}
 

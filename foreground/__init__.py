@@ -19,7 +19,7 @@ __all__ = [
 
 _HERE = Path(__file__).resolve().parent
 
-# A wheel holds `agents`, `envs` and the others in this folder. In a checkout they lie beside it.
+# A wheel holds `agents`, `envs` and the others in this folder; a checkout holds them next to it.
 if not (_HERE / "agents").is_dir():
     __path__.append(str(_HERE.parent))
 

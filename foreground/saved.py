@@ -36,8 +36,10 @@ def load_pretrained(agent: WorldModelAgent, config: RunConfig) -> Loaded:
     Raises: UserError when that run has other actions.
     """
     loaded = load_run(Path(config.init_from))
-    path, other = loaded.path, load(loaded.folder)
-    here, there = agent.spaces.action, build.action_space(other).shape[0]
+    path = loaded.path
+    other = load(loaded.folder)
+    here = agent.spaces.action
+    there = build.action_space(other).shape[0]
     if here != there:
         what = f"{config.task} takes {here} actions, and the skills of {other.task} give {there}"
         raise UserError(
@@ -87,7 +89,8 @@ def load_run(path: Path) -> Loaded:
     for _ in range(TRIES):
         folder, chosen = find_run(path)
         try:
-            sha256, state = checkpoint.weights_sum(chosen), checkpoint.load(chosen)
+            sha256 = checkpoint.weights_sum(chosen)
+            state = checkpoint.load(chosen)
             with checkpoint.fits(chosen):
                 return Loaded(folder, chosen, sha256, completed(state))
         except Damaged:

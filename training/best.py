@@ -40,13 +40,12 @@ class Best:
             )
 
     def _read(self) -> None:
-        """Load best.json where it is valid and its checkpoint exists; otherwise there is no best
-        one yet.
-        """
+        """Load best.json where it is valid and its checkpoint exists."""
         self._unread = ""
         try:
             row = json.loads(files.read(self.record, LARGEST))
-            frame, score = int(row["env_frame"]), float(row["return"])
+            frame = int(row["env_frame"])
+            score = float(row["return"])
         except Unreadable as error:
             self._unread = f"{self.record} {error.what}"
             return
@@ -54,7 +53,8 @@ class Best:
             return
         there = frame <= self._last and (self.root / _name(frame) / "MANIFEST.json").is_file()
         if math.isfinite(score) and there:
-            self.frame, self.score = frame, score
+            self.frame = frame
+            self.score = score
 
     def forget_after(self, frame: int) -> None:
         """Forget a best checkpoint later than `frame`, from which a run resumes: those frames are
@@ -62,7 +62,8 @@ class Best:
         """
         self._last = frame
         if self.frame is not None and self.frame > frame:
-            self.frame, self.score = None, -math.inf
+            self.frame = None
+            self.score = -math.inf
 
     def offer(self, checkpoint: Path, frame: int, score: float) -> bool:
         """Keep a checkpoint if its return is higher than that of the best one; return whether it
@@ -91,7 +92,8 @@ class Best:
         files.fsync_folder(self.root)
         row = {"env_frame": frame, "return": score, "checkpoint": f"best/{_name(frame)}"}
         files.write_atomic(self.record, json.dumps(row, indent=1).encode())
-        self.frame, self.score = frame, score
+        self.frame = frame
+        self.score = score
         for path in self.root.iterdir():
             if path != target:
                 shutil.rmtree(path, ignore_errors=True)

@@ -1,7 +1,7 @@
-"""A replay on disk: append-only chunks of rows, never written over, and the manifest that lists
-them.
+"""A replay on disk: append-only chunks of rows, which are never overwritten, and the manifest
+that lists them.
 
-Letters: N streams (environments).
+Shapes: N streams (environments).
 """
 
 import re
@@ -212,7 +212,8 @@ def remove_unlisted(folder: Path | str, manifests: list[dict]) -> int:
         if folder.is_dir()
         else []
     )
-    stale, refused = [path for path in ours if path.name not in listed], None
+    stale = [path for path in ours if path.name not in listed]
+    refused = None
     for path in stale:
         try:
             path.unlink(missing_ok=True)

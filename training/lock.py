@@ -35,7 +35,8 @@ class Lock:
     """
 
     def __init__(self, folder: Path, made: bool):
-        self.folder, self._made = folder, made
+        self.folder = folder
+        self._made = made
         self._exclusive: Path | None = None  # the file that stands for a lock
         self._only: tuple[Path, os.stat_result] | None = None  # the file that is the only lock
         self._stack = contextlib.ExitStack()
@@ -47,7 +48,7 @@ class Lock:
         return descriptor
 
     def take(self) -> None:
-        """Errors: UserError where another process holds the folder (exit code 6), or a link in it
+        """Raises: UserError where another process holds the folder (exit code 6), or a link in it
         leads into another run.
         """
         file = self._lock_file()
@@ -95,7 +96,8 @@ class Lock:
             raise UserError(
                 what, str(self.folder), f"wait for it; if it has ended, remove {path}", IN_USE
             ) from None
-        self._exclusive, self._only = path, (path, os.fstat(descriptor))
+        self._exclusive = path
+        self._only = (path, os.fstat(descriptor))
         os.write(descriptor, f"{os.getpid()} {socket.gethostname()}\n".encode())
         say(
             f"warning: the file system of {self.folder} cannot lock; {path.name} stands for "
@@ -103,10 +105,10 @@ class Lock:
         )
 
     def _check_link(self, path: Path) -> None:
-        """A link to a folder that only this run writes is welcome.
+        """Accept a link to a folder that only this run writes.
 
-        Errors: UserError where it is another run's, or another run writes through a link of its
-        own.
+        Raises: UserError where the folder belongs to another run, or another run writes to it
+        through a link.
         """
         if not path.is_symlink():
             return
@@ -130,7 +132,7 @@ class Lock:
         """Check before each save that the folder, and a file that is the only lock, are those that
         were locked.
 
-        Errors: Displaced where one of them was renamed, moved, deleted or replaced.
+        Raises: Displaced where one of them was renamed, moved, deleted or replaced.
         """
         if not self._is_here():
             what = (
@@ -159,7 +161,8 @@ class Lock:
             self._exclusive.unlink(missing_ok=True)
         if self._made and self._is_here() and os.listdir(self.folder) == [".lock"]:
             shutil.rmtree(self.folder, ignore_errors=True)
-        self._made, self._exclusive = False, None
+        self._made = False
+        self._exclusive = None
         self._stack.close()
 
     def __enter__(self) -> "Lock":
@@ -170,10 +173,11 @@ class Lock:
 
 
 def _remove_left_over(path: Path) -> None:
-    """Remove the lock file of a process of this host that has ended; of another host nobody can
-    tell.
+    """Remove the lock file of a process of this host that has ended.
 
-    Errors: OSError, ValueError where it is none, or is gone.
+    Processes of other hosts cannot be checked.
+
+    Raises: OSError, ValueError where it is not a lock file, or is gone.
     """
     content = path.read_bytes()[:300]
     number, host = content.decode().split()
@@ -204,7 +208,7 @@ def _holder(content: bytes) -> str:
 def _flocked(descriptor: int) -> bool:
     """Lock an open file; False where its file system cannot.
 
-    Errors: BlockingIOError where another process holds it.
+    Raises: BlockingIOError where another process holds it.
     """
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -218,7 +222,7 @@ def _flocked(descriptor: int) -> bool:
 def lock(run_folder: Path | str) -> Lock:
     """Take the one lock of a run folder (made if missing).
 
-    Errors: UserError where the folder cannot be written, or another process holds it (exit code 6).
+    Raises: UserError where the folder cannot be written, or another process holds it (exit code 6).
     """
     folder = Path(run_folder)
     made = not folder.exists()

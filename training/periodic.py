@@ -68,7 +68,8 @@ class Metrics:
         self.counts = {}
         for name in [name for name in means if name.endswith("/variance")]:
             of = name.removesuffix("/variance")
-            variance, residual = means.pop(name), means.pop(f"{of}/residual")
+            variance = means.pop(name)
+            residual = means.pop(f"{of}/residual")
             if variance > 1e-8:
                 means[f"{of}/explained"] = 1 - residual / variance
         return means

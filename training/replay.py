@@ -215,7 +215,8 @@ class Replay:
 
     def restart(self, count: int = 0, oldest: int = 0) -> None:
         """Set how many rows were ever added, and the number of the oldest one that there is."""
-        self._count, self._oldest = count, oldest
+        self._count = count
+        self._oldest = oldest
 
     def rows(self, stream: int, start: int, stop: int) -> dict[str, torch.Tensor]:
         """Return rows start to stop of a stream, on the CPU."""

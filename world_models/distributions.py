@@ -71,7 +71,8 @@ class Categorical(nn.Module):
 
     def kl(self, left: Tensor, right: Tensor) -> Tensor:
         """Return KL(left || right) summed over groups, (N,)."""
-        left, right = self.probabilities(left), self.log_probabilities(right)
+        left = self.probabilities(left)
+        right = self.log_probabilities(right)
         return (left * (left.log() - right)).sum((-2, -1))
 
     def entropy(self, logits: Tensor) -> Tensor:

@@ -59,7 +59,9 @@ class ContrastiveTerm(nn.Module):
         source = state.deterministic if self.predicts else state.feature  # (B, T, ...)
         target = sequence.embedding
         if self.negatives == "batch":
-            source, target = source.flatten(0, 1), target.flatten(0, 1)  # one block of N pairs
+            # one block of N pairs
+            source = source.flatten(0, 1)
+            target = target.flatten(0, 1)
         value, metrics = self.bound(source, target)  # (N,) or (B, T)
         return value.mean(), metrics
 
@@ -173,7 +175,7 @@ class GameRewardTerm(nn.Module):
     """I(R_m; Z) >= E log q(r_m | z, m): one head for all games, conditioned on their descriptors.
 
     So it also predicts rewards of other games. Where games share their physics, every step gives
-    the rewards of all M as signals; otherwise only the reward of its own game.
+    the rewards of all M games as signals; otherwise only the reward of the game that was played.
     """
 
     def __init__(self, config, feature: int, games: tuple[tuple[float, ...], ...]):
@@ -242,7 +244,8 @@ class EmpowermentTerm(nn.Module):
     def forward(self, sequence: TrainSequence) -> tuple[Tensor, dict[str, Tensor]]:
         sampled = sequence.states.state.stochastic
         sampled = sampled if self.trains_representation else sampled.detach()
-        previous, following = sampled[:, :-1], sampled[:, 1:]  # (B, T-1, Z)
+        previous = sampled[:, :-1]  # (B, T-1, Z)
+        following = sampled[:, 1:]  # (B, T-1, Z)
         action, share = transitions(sequence)
         number = (share > 0).sum()
         chance = marginal_log_prob(action, share)

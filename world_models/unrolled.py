@@ -62,7 +62,8 @@ class Unrolled(torch.autograd.Function):
         )
         stays = 1 - update
         of_gates = torch.empty_like(factors)  # (T, N, 3, D)
-        of_normed, of_drive = torch.empty_like(summed), torch.empty_like(summed)
+        of_normed = torch.empty_like(summed)
+        of_drive = torch.empty_like(summed)
         onward = None
         for t in reversed(range(len(gradient))):
             now = gradient[t] if onward is None else onward.add_(gradient[t])

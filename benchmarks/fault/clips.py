@@ -114,7 +114,8 @@ def broken(folder: Path, whole: dict[str, bytes], chance: random.Random) -> tupl
     give.
     """
     suffix = chance.choice(list(whole))
-    path, content = folder / f"clip{chance.randrange(10**6)}.{suffix}", bytearray(whole[suffix])
+    path = folder / f"clip{chance.randrange(10**6)}.{suffix}"
+    content = bytearray(whole[suffix])
     kind = chance.randrange(16)
     if kind < 5:
         for _ in range(chance.choice((1, 3, 30, 300))):  # half of them near the header

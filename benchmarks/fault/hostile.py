@@ -92,7 +92,8 @@ def hostile(folder: Path, chance: random.Random) -> Tries:
             lost = resumed(victim, *strange(state, chance))
             lost = lost and f"{name}, {lost}"
         if mark.exists():
-            lost, _ = f"{lost or number}: its code ran", mark.rmdir()
+            lost = f"{lost or number}: its code ran"
+            _ = mark.rmdir()
         if any(path.name == "escaped" for path in folder.rglob("*")):
             lost = f"{lost or number}: it wrote outside"
         yield lost
@@ -285,7 +286,8 @@ def linked_away(root: Path, mark: Path, chance: random.Random) -> Path:
     """Make a file, or the folder itself, a link to a valid checkpoint elsewhere."""
     elsewhere = root / "elsewhere"
     elsewhere.mkdir()
-    path, target = forged(elsewhere, ONE, tree()), root / "step-000000000001"
+    path = forged(elsewhere, ONE, tree())
+    target = root / "step-000000000001"
     if chance.random() < 0.3:
         target.symlink_to(path)
         return target

@@ -51,7 +51,8 @@ class Counting(gymnasium.Env):
 
     @snapshot.setter
     def snapshot(self, number: int) -> None:
-        self.number, self.over = number, number == LENGTH
+        self.number = number
+        self.over = number == LENGTH
 
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
@@ -61,7 +62,8 @@ class Counting(gymnasium.Env):
     def step(self, action):
         time.sleep(0.002)
         if self.over:
-            self.over, self.number = False, 0
+            self.over = False
+            self.number = 0
             return self._picture(), 0.0, False, False, {}
         self.number += 1
         if self.word.exists():
@@ -96,7 +98,8 @@ def worker(folder: Path, chance: random.Random) -> Tries:
                 try:
                     lost, kept = one(envs, words, kept, chance)
                 except UserError as error:
-                    lost, kept = str(error), {}
+                    lost = str(error)
+                    kept = {}
                     envs.close()
                     envs = make()
                 yield lost
@@ -136,8 +139,9 @@ def one(envs: Workers, words: list[Path], kept: dict, chance: random.Random) -> 
 
 
 class Rows:
-    """Rows of a rollout that is sometimes saved as by a checkpoint; `wrong` says what is wrong with
-    a row.
+    """Rows of a rollout whose state is sometimes saved, as for a checkpoint.
+
+    `wrong` returns the error of a row.
 
     Each row must be the first of an episode, or the successor of the last one or of the loaded
     state.
@@ -156,7 +160,8 @@ class Rows:
     def one(self) -> None:
         """Take and check the next row."""
         row = self.rollout.step(self.act)
-        number, first = row["image"][:, 0, 0, 0].astype(int), row["is_first"]
+        number = row["image"][:, 0, 0, 0].astype(int)
+        first = row["is_first"]
         right = np.where(
             first,
             (number == 0) & (row["reward"] == 0),
@@ -177,7 +182,7 @@ class Rows:
 
 
 def judged(how: str, who: int, losses: int, said: list[str]) -> str:
-    """Return what is wrong with the number of losses and the messages."""
+    """Return the error in the number of losses and the messages, or an empty text."""
     if how == "slow":
         return f"slow: {said}" if losses or said else ""
     words = {

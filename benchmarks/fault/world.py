@@ -96,7 +96,8 @@ def soak(folder: Path, chance: random.Random) -> Tries:
         before = held(process.pid)
         seen: list[int] = []
         while True:
-            began, lost = good_step(run), cold
+            began = good_step(run)
+            lost = cold
             now = held(process.pid)
             seen.append(now["usual"])
             grown = now["memory"] / before["memory"] - 1

@@ -55,7 +55,7 @@ def refusal(call, *arguments) -> str:
 
 
 def encode(path: Path, codec: str, times=range(40), pix_fmt: str = "yuv420p", sound: int = 0, turned: int = 0) -> Path:
-    """Write frames that brighten, at `times` in 25ths of a second, beside `sound` seconds of silence."""
+    """Write frames that brighten, at `times` in 25ths of a second, with `sound` seconds of silence."""
     with av.open(str(path), "w") as file:
         stream = file.add_stream(codec, rate=25, width=128, height=64, pix_fmt=pix_fmt)
         stream.codec_context.time_base = Fraction(1, 25)

@@ -42,7 +42,7 @@ def test_interval_against_all_draws_counted_out():
 
 
 def test_the_bootstrap_keeps_to_its_task():
-    """Runs of a task never stand in for those of another: with equal runs within tasks nothing varies."""
+    """Runs are resampled within their task only: with equal runs within each task nothing varies."""
     assert stratified_interval([np.full(3, 0.1), np.full(4, 0.9)], np.mean) == pytest.approx((3.9 / 7, 3.9 / 7))
 
 

@@ -42,7 +42,7 @@ def test_a_resume_knows_it_or_forgets_what_comes_later(tmp_path):
     assert (again.frame, again.score) == (20, 9.0)
     again.forget_after(20)
     assert again.frame == 20
-    again.forget_after(10)  # the run goes on from frame 10, and frame 20 is played again
+    again.forget_after(10)  # the run continues from frame 10, and frame 20 is played again
     assert again.frame is None
     torch.manual_seed(0)
     assert again.offer(saved(tmp_path, 20), 20, 1.0)

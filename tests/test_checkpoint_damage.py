@@ -74,7 +74,7 @@ def test_files_swapped_between_checkpoints_are_noticed(tmp_path):
         shutil.rmtree(new)
         (tmp_path / "copy").rename(new)
     shutil.copytree(old, tmp_path / f"step-{9:012d}")
-    assert checkpoint.latest(tmp_path)[0] == new  # a copy under another step's name is no checkpoint of that step
+    assert checkpoint.latest(tmp_path)[0] == new  # a copy under another step's name is not a checkpoint of that step
 
 
 # ------------------------------------------------------------------------------------------------------------- hostile

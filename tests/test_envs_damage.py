@@ -176,7 +176,7 @@ def test_a_file_without_pictures_has_a_deadline(tmp_path, monkeypatch):
 
 
 def test_the_deadline_counts_all_time_of_the_decoder(tmp_path):
-    """A decoder with threads of its own would spend time that this thread's clock does not see."""
+    """This thread's clock would not count the time of a decoder's own threads."""
     path = tmp_path / "a.mkv"
     with av.open(str(path), "w") as file:
         stream = file.add_stream(

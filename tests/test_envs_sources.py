@@ -210,7 +210,7 @@ def test_copies_among_many_files_of_one_size_are_found_by_reading_each_once(tmp_
 
 @pytest.mark.parametrize("place", [".", "run", "train/run"])
 def test_nothing_is_written_among_the_clips(folder, place):
-    """A folder within the clips' own is refused; one beside it, or of a similar name, is not."""
+    """A folder inside that of the clips is refused; a sibling, or one of a similar name, is not."""
     config = envs.BackgroundConfig(str(folder))
     with pytest.raises(UserError, match=r"lies in the folder of the clips.*--folder"):
         backgrounds.check_apart(config, folder / place, "--folder")

@@ -223,7 +223,7 @@ def test_colours_of_12_bits_play_whatever_their_transparency(tmp_path, alpha):
 
 
 def test_a_later_beginning_is_no_loss(tmp_path):
-    """As where an mkv or webm was cut without encoding, and its times go on from where they were."""
+    """An mkv or webm that was cut without encoding keeps its old times."""
     times = range(500, 540)
     for name, codec in (("a.mkv", "libx264"), ("a.webm", "libvpx"), ("a.mp4", "libx264")):
         assert len(list(video.decode(encode(tmp_path / name, codec, times), 16))) == 40

@@ -1,4 +1,4 @@
-"""Films and pages: what a decoder gives back, where labels stand, what is left of writers that were killed."""
+"""Films and pages: decoded frames, places of labels, files of writers that were killed."""
 
 import os
 import time
@@ -62,7 +62,7 @@ def test_labels_stand_above_the_panels_and_not_on_them(tmp_path):
         panel = shown[2, 2 * margin + 2 : -2, left + 2 : left + width - 2].astype(int)
         assert np.abs(panel - colour).max() < 16
         label = shown[2, margin + 2 : 2 * margin - 2, left : left + width]
-        assert label.max() > 200  # letters
+        assert label.max() > 200  # the text
         middle = np.flatnonzero(label.max((0, 2)) > 128)
         assert abs((middle[0] + middle[-1]) / 2 - width / 2) < 4
     assert shown[2, 2 : margin - 2].max() > 200  # the title

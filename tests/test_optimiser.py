@@ -1,4 +1,4 @@
-"""The optimiser: rates rise as told, and go on where they were."""
+"""The optimiser: learning rates warm up as configured, and continue after a resume."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""What a person sees of a run under way: when it is shown, and where the time left comes from."""
+"""The progress line of a run: when it is shown, and how the remaining time is estimated."""
 
 import io
 import math

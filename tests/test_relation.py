@@ -42,7 +42,7 @@ def test_the_exact_information_is_the_truth_to_a_hundredth(distance, share):
 
 
 def test_what_the_sampled_estimate_says_too_much():
-    """Five modes that are told nearly always: ln 5 is all there is; the sampled estimate goes far beyond the cap."""
+    """Five modes that can nearly always be identified: the exact value is ln 5; the sampled estimate is far above."""
     log_prob = log_probs(torch.tensor([-0.6, -0.3, 0.0, 0.3, 0.6])[:, None], 0.1, 20_000)
     log_modes = torch.full((20_000, 5), -math.log(5))
     exact = float(conditional_information(log_prob, log_modes).mean())
@@ -119,7 +119,7 @@ def test_every_mode_at_once_is_each_alone():
 
 
 def test_modes_are_chosen_by_how_large_a_descriptor_is():
-    """Games along one direction, as speeds are: each can have a mode of its own."""
+    """Games along one direction, as speeds are: each can have its own mode."""
     torch.manual_seed(0)
     choice, games = ModeChoice(1, 16, 3), torch.tensor([[0.0], [0.3], [1.0]])
     adam = torch.optim.Adam(choice.parameters(), 1e-2)

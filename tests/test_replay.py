@@ -171,7 +171,7 @@ def test_load_gives_the_same_replay(tmp_path, rows, saves):
     manifest, tail = replay.save(tmp_path)
     copy = Replay(LAYOUT, 40, num_envs=2, seed=9)
     assert copy.load(tmp_path, json.loads(json.dumps(manifest)), tail) == []
-    for number in range(rows, rows + 30):  # and it goes on alike, over the write head and the next save
+    for number in range(rows, rows + 30):  # and both continue alike, over the write head and the next save
         assert equal(replay.sample(64, length), copy.sample(64, length))
         for each in (replay, copy):
             each.add(make_rows(number, 2))

@@ -1,4 +1,4 @@
-"""The set-up: what is pinned, what the two commands run, and how the script says that it cannot go on."""
+"""The set-up: pinned versions, what the two commands run, and the script's error messages."""
 
 import importlib.metadata
 import os

@@ -124,7 +124,7 @@ def test_what_does_not_exist_is_refused():
 
 @pytest.mark.parametrize("task", ["walker-stand", "cheetah-run", "humanoid-stand"])
 def test_contact_is_that_of_now_and_looking_changes_nothing(task):
-    """Against a whole forward pass on a copy; the simulator beside one that is not looked at."""
+    """Compare with a full forward pass on a copy, and with a simulator whose signals are not read."""
     looked, other = make(task, seed=1, size=16, signals=("use", "safety")), make(task, seed=1, size=16)
     random = np.random.default_rng(0)
     looked.reset()

@@ -1,4 +1,4 @@
-"""An environment in the middle of an episode goes on elsewhere to the bit: all 28 tasks, over the end of an episode too."""
+"""A restored environment continues bit-identically: all 28 tasks, over the end of an episode too."""
 
 import numpy as np
 import pytest
@@ -46,7 +46,7 @@ def test_every_task_goes_on_to_the_bit(tmp_path, task):
         resumed.load(checkpoint.load(path))
         if more != 7:  # there the episode is over, and the next step is a reset
             np.testing.assert_array_equal(other._observation, env._observation)
-        # The first goes on from its own snapshot, too, so that each cut begins where the last one did.
+        # The first also continues from its own snapshot, so that each cut begins where the last one did.
         for one, two in zip(rows_of(env, rollout, 16), rows_of(other, resumed, 16)):
             for name in one:
                 np.testing.assert_array_equal(one[name], two[name], err_msg=f"{name} after {more}")

@@ -61,7 +61,7 @@ def make(folder: Path, words: list[str], seed: int = 0) -> Trainer:
 
 
 def run_to(trainer: Trainer, frames: int) -> dict[str, str]:
-    """Train to a frame; return the leaves of the checkpoint, and the log of episodes and progress."""
+    """Train to a frame; return the checkpoint and the log of episodes and progress."""
     logged = []
     listener = SimpleNamespace(
         scalars=lambda frame, row, prefix="": logged.append(

@@ -1,4 +1,4 @@
-"""Our replay and returns beside those of torchrl on the same numbers."""
+"""Compare the replay and the returns with those of torchrl on the same numbers."""
 
 import numpy as np
 import pytest

@@ -1,8 +1,11 @@
-"""Options that were renamed or came later: what older runs, results and command lines say, in today's names."""
+"""Options that were renamed or came later: what older runs, results and command lines say, in
+today's names.
+"""
 
 from typing import Any
 
-# Options that came later -> the value of runs and results that do not name them, where that is not today's default.
+# Options that came later -> the value of runs and results that do not name them, where that is not
+# today's default.
 BEFORE = {
     "actor_critic.tanh_entropy_coef": 0.0,
     "actor_critic.noise_correlation": 0.0,
@@ -75,7 +78,9 @@ def renamed(key: str, value: Any) -> tuple[str, Any]:
 
 
 def of_today(flat: dict) -> dict:
-    """Return the options of an older run or result (dotted key -> value) in today's names, with those that came later."""
+    """Return the options of an older run or result (dotted key -> value) in today's names, with
+    those that came later.
+    """
     return BEFORE | dict(renamed(key, value) for key, value in flat.items())
 
 
@@ -121,6 +126,8 @@ def answers() -> dict[str, str]:
     found = {}
     for old, new in RENAMED.items():
         values = VALUES.get(old, {})
-        words = ", ".join(f"{value} for {shown}" for shown, value in values.items() if isinstance(shown, str))
+        words = ", ".join(
+            f"{value} for {shown}" for shown, value in values.items() if isinstance(shown, str)
+        )
         found[old] = f"write --{new}" + (f" ({words})" if words else "")
     return found

@@ -1,7 +1,8 @@
 """Print what is missing for drawing without a window, or nothing; exit status 1 or 0.
 
-Runs before .venv exists, so with the standard library alone. It goes the way MuJoCo goes: a display from one of EGL's
-devices, then a desktop OpenGL context. A library that merely lies on the disk does not prove that there is a driver.
+Runs before .venv exists, so with the standard library alone. It goes the way MuJoCo goes: a display
+from one of EGL's devices, then a desktop OpenGL context. A library that merely lies on the disk
+does not prove that there is a driver.
 """
 
 import ctypes
@@ -9,7 +10,8 @@ import sys
 
 EGL_PLATFORM_DEVICE = 0x313F
 EGL_OPENGL_API = 0x30A2
-CONFIG = (0x3033, 0x0001, 0x3040, 0x0008, 0x3038)  # SURFACE_TYPE PBUFFER, RENDERABLE_TYPE OPENGL, NONE
+# SURFACE_TYPE PBUFFER, RENDERABLE_TYPE OPENGL, NONE.
+CONFIG = (0x3033, 0x0001, 0x3040, 0x0008, 0x3038)
 MAX_DEVICES = 16
 
 
@@ -27,9 +29,14 @@ def opens_context(egl: ctypes.CDLL, display: ctypes.c_void_p) -> bool:
         return False
     config, count = ctypes.c_void_p(), ctypes.c_int()
     wanted = (ctypes.c_int * len(CONFIG))(*CONFIG)
-    if not (egl.eglChooseConfig(display, wanted, ctypes.byref(config), 1, ctypes.byref(count)) and count.value):
+    if not (
+        egl.eglChooseConfig(display, wanted, ctypes.byref(config), 1, ctypes.byref(count))
+        and count.value
+    ):
         return False
-    return bool(egl.eglBindAPI(EGL_OPENGL_API) and egl.eglCreateContext(display, config, None, None))
+    return bool(
+        egl.eglBindAPI(EGL_OPENGL_API) and egl.eglCreateContext(display, config, None, None)
+    )
 
 
 def missing() -> str:
@@ -56,7 +63,9 @@ def missing() -> str:
     devices, count = (pointer * MAX_DEVICES)(), ctypes.c_int()
     if not query(MAX_DEVICES, devices, ctypes.byref(count)):
         return "EGL lists no devices"
-    displays = (platform_display(EGL_PLATFORM_DEVICE, device, None) for device in devices[: count.value])
+    displays = (
+        platform_display(EGL_PLATFORM_DEVICE, device, None) for device in devices[: count.value]
+    )
     if not any(opens_context(egl, display) for display in displays if display):
         return "EGL has no driver that opens an OpenGL context"
     return ""

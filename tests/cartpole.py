@@ -1,4 +1,5 @@
-"""dm_control's cartpole-swingup in closed form, as a world model whose dynamics are exact and differentiable.
+"""dm_control's cartpole-swingup in closed form, as a world model whose dynamics are exact and
+differentiable.
 
 With it the actor-critic is tested alone: what it cannot learn here no learned model will teach it.
 State (N, 4): cart position, pole angle (0 is upright), their velocities, in SI units.
@@ -18,7 +19,9 @@ COUPLING = POLE * HALF_LENGTH
 
 
 class Cartpole:
-    """Stands for a world model: `deterministic` is the state (N, 4), `stochastic` what the policy reads (N, 5)."""
+    """Stands for a world model: `deterministic` is the state (N, 4), `stochastic` what the policy
+    reads (N, 5).
+    """
 
     continuation = None
 
@@ -26,7 +29,7 @@ class Cartpole:
         self.action_repeat = action_repeat
 
     def state(self, physics: Tensor) -> State:
-        """(N, 4) -> State; position, cosine, sine and scaled velocities are what the policy reads."""
+        """(N, 4) -> State: position, cosine, sine and scaled velocities, which the policy reads."""
         x, angle, speed, spin = physics.unbind(-1)
         return State(physics, torch.stack([x, angle.cos(), angle.sin(), speed, spin / 3], -1))
 
@@ -39,11 +42,17 @@ class Cartpole:
 
     def reward(self, imagined: Imagined) -> Tensor:
         """cartpole-swingup's, summed over the action repeat: (H, N)."""
-        return swingup_reward(imagined.following.deterministic, imagined.action[..., 0].clamp(-1, 1)) * self.action_repeat
+        return (
+            swingup_reward(imagined.following.deterministic, imagined.action[..., 0].clamp(-1, 1))
+            * self.action_repeat
+        )
 
 
 def substep(physics: Tensor, action: Tensor) -> Tensor:
-    """0.01 s of semi-implicit Euler: (N, 4), (N,) -> (N, 4). Lagrange's equations of a cart and a uniform rod."""
+    """0.01 s of semi-implicit Euler: (N, 4), (N,) -> (N, 4).
+
+    Lagrange's equations of a cart and a uniform rod.
+    """
     x, angle, speed, spin = physics.unbind(-1)
     coupling = COUPLING * angle.cos()
     force = FORCE * action - 5e-4 * speed + COUPLING * angle.sin() * spin**2

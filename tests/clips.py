@@ -54,8 +54,15 @@ def refusal(call, *arguments) -> str:
     return message
 
 
-def encode(path: Path, codec: str, times=range(40), pix_fmt: str = "yuv420p", sound: int = 0, turned: int = 0) -> Path:
-    """Write frames that brighten, at `times` in 25ths of a second, with `sound` seconds of silence."""
+def encode(
+    path: Path,
+    codec: str,
+    times=range(40),
+    pix_fmt: str = "yuv420p",
+    sound: int = 0,
+    turned: int = 0,
+) -> Path:
+    """Write brightening frames at `times` in 25ths of a second, with `sound` seconds of silence."""
     with av.open(str(path), "w") as file:
         stream = file.add_stream(codec, rate=25, width=128, height=64, pix_fmt=pix_fmt)
         stream.codec_context.time_base = Fraction(1, 25)
@@ -69,7 +76,9 @@ def encode(path: Path, codec: str, times=range(40), pix_fmt: str = "yuv420p", so
             file.mux(stream.encode(frame))
         file.mux(stream.encode(None))
         for start in range(0, sound * 48_000, 960):
-            frame = av.AudioFrame.from_ndarray(np.zeros((1, 960), np.float32), format="flt", layout="mono")
+            frame = av.AudioFrame.from_ndarray(
+                np.zeros((1, 960), np.float32), format="flt", layout="mono"
+            )
             frame.sample_rate, frame.pts, frame.time_base = 48_000, start, Fraction(1, 48_000)
             file.mux(silence.encode(frame))
         if silence:
@@ -101,7 +110,9 @@ def all_names(root: Path) -> list[str]:
 
 
 def three_clips(root: Path) -> Path:
-    """Make training clips of 5, 9 and 30 frames and one held-out clip; the red channel tells clip and frame."""
+    """Make training clips of 5, 9 and 30 frames and one held-out clip; the red channel tells clip
+    and frame.
+    """
     for clip, count in enumerate((5, 9, 30)):
         write_frames(root / "train" / f"clip{clip}", pictures(count, shade=clip))
     write_frames(root / "heldout" / "other", pictures(6, shade=3))

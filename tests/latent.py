@@ -32,7 +32,9 @@ def make_agent(modes=3, seed=0, shared=True, gradient="dynamics", **fields) -> W
 
 def batch_of(agent: WorldModelAgent, seed=0):
     spaces = agent.spaces
-    return make_batch(seed=seed, condition=spaces.condition, signals=len(spaces.signals), games=spaces.games)
+    return make_batch(
+        seed=seed, condition=spaces.condition, signals=len(spaces.signals), games=spaces.games
+    )
 
 
 def states(agent: WorldModelAgent, number=6):
@@ -48,9 +50,18 @@ def inputs(agent, feature, mode: int, game: float = 0.0):
 def changed(agent, update) -> set[str]:
     before = {name: value.clone() for name, value in agent.named_parameters()}
     update()
-    return {name for name, value in agent.named_parameters() if not torch.equal(before[name], value)}
+    return {
+        name for name, value in agent.named_parameters() if not torch.equal(before[name], value)
+    }
 
 
 def parts_of(names: set[str]) -> set[str]:
-    known = ("actor.relation", "actor.policy", "critics", "world_model", "modes.choice", "classifier")
+    known = (
+        "actor.relation",
+        "actor.policy",
+        "critics",
+        "world_model",
+        "modes.choice",
+        "classifier",
+    )
     return {part for part in known for name in names if part in name}

@@ -15,10 +15,18 @@ import numpy as np
 from benchmarks.fault import runs, start
 
 ROOT = Path(__file__).parents[1]
-CACHE = tempfile.mkdtemp(prefix="foreground-test-cache-")  # decoded clips of tests, away from the user's
+# Decoded clips of tests, away from the user's.
+CACHE = tempfile.mkdtemp(prefix="foreground-test-cache-")
 atexit.register(shutil.rmtree, CACHE, ignore_errors=True)
 # Slower in what is written than the job that faults are tried on.
-SLOWER = ["--training.prefill", "200", "--training.checkpoint_every", "200", "--evaluation.episodes", "2"]
+SLOWER = [
+    "--training.prefill",
+    "200",
+    "--training.checkpoint_every",
+    "200",
+    "--evaluation.episodes",
+    "2",
+]
 SMALL, PLAIN = [*runs.SMALL, *SLOWER], [*runs.PLAIN, *SLOWER]  # of infopower, of any agent
 
 
@@ -29,11 +37,21 @@ def run(program: str, *words, **variables) -> subprocess.CompletedProcess:
     with variables, which imports may read, runs in a new interpreter.
     """
     module = not program.endswith(".py")
-    variables, own = {"OMP_NUM_THREADS": "1", "XDG_CACHE_HOME": CACHE} | variables, variables or module
+    variables, own = (
+        {"OMP_NUM_THREADS": "1", "XDG_CACHE_HOME": CACHE} | variables,
+        variables or module,
+    )
     words = [str(word) for word in words]
     if own:
         command = [sys.executable, *(["-m", program] if module else [str(ROOT / program)]), *words]
-        return subprocess.run(command, cwd=ROOT, env=os.environ | variables, capture_output=True, text=True, timeout=240)
+        return subprocess.run(
+            command,
+            cwd=ROOT,
+            env=os.environ | variables,
+            capture_output=True,
+            text=True,
+            timeout=240,
+        )
     with tempfile.TemporaryDirectory() as folder:
         said = [Path(folder) / name for name in ("out", "errors")]
         process = start.Run(words, said[0], variables, program=Path(program).stem, errors=said[1])

@@ -19,36 +19,68 @@ INFOPOWER = FIXED | {"empowerment": 1.0}
 DREAMER = {"reconstruction": 1.0, "predictability": 1.0, "reward": 1.0}
 
 
-def world_config(terms=INFOPOWER, constraint=("predictability", "reward", "empowerment"), **fields) -> WorldModelConfig:
+def world_config(
+    terms=INFOPOWER, constraint=("predictability", "reward", "empowerment"), **fields
+) -> WorldModelConfig:
     rssm = fields.pop("rssm", RSSMConfig(deterministic=32, hidden=32, groups=4, classes=4))
-    objective = fields.pop("objective", None) or ObjectiveConfig(terms, tuple(constraint), pilot_updates=4)
+    objective = fields.pop("objective", None) or ObjectiveConfig(
+        terms, tuple(constraint), pilot_updates=4
+    )
     empowerment = EmpowermentConfig(units=32, layers=1)
-    defaults = {"depth": 4, "embedding": 32, "units": 32, "decoder_frames": 4, "contrastive": ContrastiveConfig(projection=16)}
-    return WorldModelConfig(**(defaults | fields), rssm=rssm, empowerment=empowerment, objective=objective)
+    defaults = {
+        "depth": 4,
+        "embedding": 32,
+        "units": 32,
+        "decoder_frames": 4,
+        "contrastive": ContrastiveConfig(projection=16),
+    }
+    return WorldModelConfig(
+        **(defaults | fields), rssm=rssm, empowerment=empowerment, objective=objective
+    )
 
 
-def make_agent(terms=INFOPOWER, constraint=("predictability", "reward", "empowerment"), rewards=None, seed=0, **fields):
+def make_agent(
+    terms=INFOPOWER,
+    constraint=("predictability", "reward", "empowerment"),
+    rewards=None,
+    seed=0,
+    **fields,
+):
     torch.manual_seed(seed)
-    rewards = rewards or ({"task": 1.0, "empowerment": 0.1} if "empowerment" in terms else {"task": 1.0})
+    rewards = rewards or (
+        {"task": 1.0, "empowerment": 0.1} if "empowerment" in terms else {"task": 1.0}
+    )
     policy = {"units": 32, "layers": 1, "horizon": 5, "imag_starts": 16} | fields.pop("policy", {})
     policy = ActorCriticConfig(rewards=rewards, **policy)
     optimiser = OptimiserConfig(model_lr=3e-3, actor_lr=3e-3, critic_lr=3e-3, warmup=0)
-    return WorldModelAgent(AgentConfig(world_config(terms, constraint, **fields), policy, optimiser), Spaces(32, 2))
+    return WorldModelAgent(
+        AgentConfig(world_config(terms, constraint, **fields), policy, optimiser), Spaces(32, 2)
+    )
 
 
 def row_layout(image: tuple[int, ...], action: int, **floats: int) -> Layout:
-    """The layout of rows with pictures of this shape, so many actions, and other fields of so many numbers."""
-    layout = {"image": (image, np.uint8), "action": ((action,), np.float32), "reward": ((), np.float32)}
+    """The layout of rows with pictures of this shape, so many actions, and other fields of so many
+    numbers.
+    """
+    layout = {
+        "image": (image, np.uint8),
+        "action": ((action,), np.float32),
+        "reward": ((), np.float32),
+    }
     layout |= {name: ((), np.bool_) for name in ("is_first", "is_terminal")}
     return layout | {name: ((size,), np.float32) for name, size in floats.items()}
 
 
-def make_batch(batch=4, length=8, size=32, action=2, seed=0, condition=0, signals=0, games=()) -> dict[str, torch.Tensor]:
+def make_batch(
+    batch=4, length=8, size=32, action=2, seed=0, condition=0, signals=0, games=()
+) -> dict[str, torch.Tensor]:
     generator = torch.Generator().manual_seed(seed)
     first = torch.zeros(batch, length, dtype=torch.bool)
     first[0, length // 2] = True
     rows = {
-        "image": torch.randint(0, 256, (batch, length, size, size, 3), dtype=torch.uint8, generator=generator),
+        "image": torch.randint(
+            0, 256, (batch, length, size, size, 3), dtype=torch.uint8, generator=generator
+        ),
         "action": torch.rand(batch, length, action, generator=generator) * 2 - 1,
         "reward": torch.rand(batch, length, generator=generator),
         "is_first": first,
@@ -61,12 +93,18 @@ def make_batch(batch=4, length=8, size=32, action=2, seed=0, condition=0, signal
     if signals:
         rows["signals"] = torch.rand(batch, length, signals, generator=generator)
     if games:  # one a sequence
-        rows["game"] = torch.tensor(games)[torch.arange(batch) % len(games)].unsqueeze(1).expand(-1, length, -1)
+        rows["game"] = (
+            torch.tensor(games)[torch.arange(batch) % len(games)]
+            .unsqueeze(1)
+            .expand(-1, length, -1)
+        )
     return rows
 
 
 def moving_square(batch=8, length=16, size=32, seed=0, background=True) -> dict[str, torch.Tensor]:
-    """A square that the first action moves sideways and the second up and down, over noise; reward is its height."""
+    """A square that the first action moves sideways and the second up and down, over noise; reward
+    is its height.
+    """
     generator = torch.Generator().manual_seed(seed)
     rows = make_batch(batch, length, size, seed=seed)
     rows["is_first"][:] = False
@@ -77,7 +115,9 @@ def moving_square(batch=8, length=16, size=32, seed=0, background=True) -> dict[
         position = (position + 6 * rows["action"][:, t]).clamp(0, size - 8)
         for b in range(batch):
             column, row = position[b].long().tolist()
-            images[b, t, row : row + 8, column : column + 8] = torch.tensor([250, 200, 40], dtype=torch.uint8)
+            images[b, t, row : row + 8, column : column + 8] = torch.tensor(
+                [250, 200, 40], dtype=torch.uint8
+            )
         rows["reward"][:, t] = 1 - position[:, 1] / size
     rows["image"] = images
     return rows

@@ -1,4 +1,6 @@
-"""The actor-critic: lambda-returns, normalised advantages, one critic a reward, and that it learns a toy."""
+"""The actor-critic: lambda-returns, normalised advantages, one critic a reward, and that it learns
+a toy.
+"""
 
 import math
 
@@ -14,7 +16,10 @@ from foreground.world_models.rssm import State
 
 
 def test_lambda_returns_of_rlax():
-    reward, discount = torch.tensor([[1.0, 0, -1, 0, 1]]).T, torch.tensor([[0.5, 0.9, 1, 0.5, 0.8]]).T
+    reward, discount = (
+        torch.tensor([[1.0, 0, -1, 0, 1]]).T,
+        torch.tensor([[0.5, 0.9, 1, 0.5, 0.8]]).T,
+    )
     value = torch.tensor([[3.0, 1, 5, -5, 3]]).T
     expected = torch.tensor([1.6460547, 0.72281253, 0.7375001, 0.6500001, 3.4])
     assert torch.allclose(lambda_returns(reward, discount, value, 0.75)[:, 0], expected, atol=1e-5)
@@ -35,7 +40,9 @@ def test_lambda_returns_against_the_definition(trace):
         assert torch.allclose(lambda_returns(reward, discount, value, trace)[t], slow, atol=1e-5)
 
 
-def plain_losses(agent: ActorCritic, imagined, reward: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def plain_losses(
+    agent: ActorCritic, imagined, reward: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Actor and critic of one reward, written out: DreamerV3's with the score function."""
     config, critic = agent.config, agent.critics["task"]
     feature = imagined.feature.detach()
@@ -43,7 +50,9 @@ def plain_losses(agent: ActorCritic, imagined, reward: torch.Tensor) -> tuple[to
     value = critic.head.mean(logits).detach()
     returns, following = [], value[-1]
     for step in reversed(range(config.horizon)):
-        following = reward[step] + config.discount * ((1 - config.lam) * value[step + 1] + config.lam * following)
+        following = reward[step] + config.discount * (
+            (1 - config.lam) * value[step + 1] + config.lam * following
+        )
         returns.insert(0, following)
     returns = torch.stack(returns)
     ordered = returns.flatten().sort().values
@@ -53,7 +62,9 @@ def plain_losses(agent: ActorCritic, imagined, reward: torch.Tensor) -> tuple[to
     )
     advantage = (returns - value[:-1]) / (high - low).clamp(min=config.return_norm_min)
     mean, std = agent.actor(feature[:-1])
-    log_prob = (-0.5 * ((imagined.action - mean) / std) ** 2 - std.log() - 0.5 * math.log(2 * math.pi)).sum(-1)
+    log_prob = (
+        -0.5 * ((imagined.action - mean) / std) ** 2 - std.log() - 0.5 * math.log(2 * math.pi)
+    ).sum(-1)
     entropy = (std.log() + 0.5 * (1 + math.log(2 * math.pi))).sum(-1)
     entropy = entropy + (1 - mean.square() + 1e-6).log().sum(-1)
     actor = -(log_prob * advantage + config.entropy_coef * entropy).mean()
@@ -69,10 +80,15 @@ def test_one_critic_with_weight_one_is_the_plain_agent():
         imagined = agent.imagine(Point(), start(), None)
     reward = towards(0.3)(imagined)
     losses, _ = agent.improve(imagined, {"task": lambda _: reward})
-    for loss, plain in zip((losses["actor"], losses["critic"]), plain_losses(agent, imagined, reward)):
+    for loss, plain in zip(
+        (losses["actor"], losses["critic"]), plain_losses(agent, imagined, reward)
+    ):
         assert torch.equal(loss, plain)
         network = [weight for weight in agent.parameters() if weight.requires_grad]
-        one, other = (torch.autograd.grad(x, network, retain_graph=True, allow_unused=True) for x in (loss, plain))
+        one, other = (
+            torch.autograd.grad(x, network, retain_graph=True, allow_unused=True)
+            for x in (loss, plain)
+        )
         assert any(x is not None and x.any() for x in one)
         for x, y in zip(one, other):
             assert (x is None and y is None) or torch.equal(x, y)
@@ -80,7 +96,9 @@ def test_one_critic_with_weight_one_is_the_plain_agent():
 
 @pytest.mark.parametrize("head", ["two_hot", "unit_normal"])
 def test_a_critic_that_runs_once_gives_the_gradients_of_two_passes(head):
-    """Of logits to its weights and none to the feature; of values to the feature and none to its weights."""
+    """Of logits to its weights and none to the feature; of values to the feature and none to its
+    weights.
+    """
     torch.manual_seed(0)
     agent = make(actor_grad="dynamics", critic_head=head)
     critic, feature = agent.critics["task"], torch.randn(4, 7, 2, requires_grad=True)
@@ -88,19 +106,30 @@ def test_a_critic_that_runs_once_gives_the_gradients_of_two_passes(head):
     weights = list(critic.network.parameters())
     fixed = {name: weight.detach() for name, weight in critic.network.named_parameters()}
     logits, value = critic.logits_and_values(feature)
-    plain = critic.network(feature.detach()), critic.head.mean(functional_call(critic.network, fixed, (feature,)))
-    for ours, slow, own, other in ((logits, plain[0], weights, [feature]), (value, plain[1], [feature], weights)):
+    plain = (
+        critic.network(feature.detach()),
+        critic.head.mean(functional_call(critic.network, fixed, (feature,))),
+    )
+    for ours, slow, own, other in (
+        (logits, plain[0], weights, [feature]),
+        (value, plain[1], [feature], weights),
+    ):
         assert torch.allclose(ours, slow, atol=1e-6)
         upstream = torch.randn_like(ours)
         one, two = (torch.autograd.grad(x, own, upstream, retain_graph=True) for x in (ours, slow))
         assert all(torch.allclose(x, y, rtol=1e-4, atol=1e-5) for x, y in zip(one, two))
         assert not any(
-            x is not None and x.any() for x in torch.autograd.grad(ours, other, upstream, allow_unused=True, retain_graph=True)
+            x is not None and x.any()
+            for x in torch.autograd.grad(
+                ours, other, upstream, allow_unused=True, retain_graph=True
+            )
         )
 
 
 def open_loop(agent: ActorCritic, imagined, reward) -> torch.Tensor:
-    """The actor's loss whose slope counts what each action does, the later actions left as they were: written out."""
+    """The actor's loss whose slope counts what each action does, the later actions left as they
+    were: written out.
+    """
     action, config = imagined.action.detach().requires_grad_(), agent.config
     taken = action.clamp(-1, 1)
     following = torch.cat([taken, imagined.state.stochastic[1:].detach()], -1)
@@ -114,7 +143,9 @@ def open_loop(agent: ActorCritic, imagined, reward) -> torch.Tensor:
 
 @pytest.mark.parametrize("feedback", [0.0, 1.0])
 def test_the_path_stops_or_goes_on_where_the_policy_sees_what_it_did(feedback):
-    agent = make(actor_grad="dynamics", entropy_coef=0.0, policy_input_grad=feedback, return_norm_min=1e-3)
+    agent = make(
+        actor_grad="dynamics", entropy_coef=0.0, policy_input_grad=feedback, return_norm_min=1e-3
+    )
     learn(agent, {"task": towards(0.3)}, updates=3)
     agent.scales["task"] = ReturnScale(agent.config)
     imagined = agent.imagine(Point(), start(), None)
@@ -122,7 +153,10 @@ def test_the_path_stops_or_goes_on_where_the_policy_sees_what_it_did(feedback):
     agent.scales["task"] = ReturnScale(agent.config)
     reference = open_loop(agent, imagined, lambda taken: 1 - (taken[..., 0] - 0.3).square())
     weights = list(agent.actor.parameters())
-    own, written = (torch.cat([x.flatten() for x in torch.autograd.grad(one, weights)]) for one in (losses["actor"], reference))
+    own, written = (
+        torch.cat([x.flatten() for x in torch.autograd.grad(one, weights)])
+        for one in (losses["actor"], reference)
+    )
     apart = float((own - written).norm() / written.norm())
     assert apart > 0.05 if feedback else apart < 1e-4
 
@@ -131,7 +165,13 @@ def test_feedback_weighs_the_gradient_of_one_loop_linearly():
     """With two steps the loop is closed once, so that the gradient is linear in its share."""
     found = []
     for feedback in (0.0, 0.3, 1.0):
-        agent = make(actor_grad="dynamics", entropy_coef=0.0, policy_input_grad=feedback, horizon=2, return_norm_min=1e-3)
+        agent = make(
+            actor_grad="dynamics",
+            entropy_coef=0.0,
+            policy_input_grad=feedback,
+            horizon=2,
+            return_norm_min=1e-3,
+        )
         with torch.no_grad():
             agent.actor.network[-1].weight.normal_()
         torch.manual_seed(1)
@@ -145,12 +185,21 @@ def test_feedback_weighs_the_gradient_of_one_loop_linearly():
 def gradient(agent: ActorCritic, rewards: dict) -> torch.Tensor:
     torch.manual_seed(5)
     losses, _ = agent.loss(Point(), start(), rewards)
-    return torch.cat([g.flatten() for g in torch.autograd.grad(losses["actor"], list(agent.actor.parameters()))])
+    return torch.cat(
+        [g.flatten() for g in torch.autograd.grad(losses["actor"], list(agent.actor.parameters()))]
+    )
 
 
 def test_scaling_one_reward_leaves_the_actor_where_it_was():
-    """With a critic each (fresh critics say 0) and a floor far below, the scale of a reward does not matter."""
-    fields = {"rewards": {"a": 1.0, "b": 1.0}, "return_norm_min": 1e-8, "entropy_coef": 0.0, "lam": 1.0}
+    """With a critic each (fresh critics say 0) and a floor far below, the scale of a reward does
+    not matter.
+    """
+    fields = {
+        "rewards": {"a": 1.0, "b": 1.0},
+        "return_norm_min": 1e-8,
+        "entropy_coef": 0.0,
+        "lam": 1.0,
+    }
     plain = gradient(make(**fields), {"a": towards(0.5), "b": towards(-1.0)})
     for factor in (0.01, 100.0):
         other = gradient(make(**fields), {"a": scaled(towards(0.5), factor), "b": towards(-1.0)})
@@ -172,12 +221,16 @@ def test_permuting_critics_changes_nothing():
 def test_a_reward_of_weight_zero_changes_nothing():
     agent = make(rewards={"task": 1.0, "other": 0.0})
     one = gradient(agent, {"task": towards(0.5), "other": towards(-1.0)})
-    two = gradient(make(rewards={"task": 1.0, "other": 0.0}), {"task": towards(0.5), "other": towards(9.0)})
+    two = gradient(
+        make(rewards={"task": 1.0, "other": 0.0}), {"task": towards(0.5), "other": towards(9.0)}
+    )
     assert torch.equal(one, two)
 
 
 def test_a_constant_reward_is_not_blown_up():
-    """Scale has a floor, so a reward that hardly varies adds hardly any gradient (not amplified noise)."""
+    """Scale has a floor, so a reward that hardly varies adds hardly any gradient (not amplified
+    noise).
+    """
     agent = make(entropy_coef=0.0)
     noise = gradient(agent, {"task": lambda imagined: 1e-4 * torch.randn_like(imagined.log_prob)})
     signal = gradient(make(entropy_coef=0.0), {"task": towards(0.5)})
@@ -200,9 +253,13 @@ def test_return_scale_is_the_spread_of_percentiles():
 def test_only_the_policy_is_touched_by_its_losses(way):
     agent = make(actor_grad=way)
     losses, _ = agent.loss(Point(), start(), {"task": towards(0.5)})
-    touched = torch.autograd.grad(losses["actor"], list(agent.critics.parameters()), allow_unused=True, retain_graph=True)
+    touched = torch.autograd.grad(
+        losses["actor"], list(agent.critics.parameters()), allow_unused=True, retain_graph=True
+    )
     assert all(gradient is None for gradient in touched)
-    touched = torch.autograd.grad(losses["critic"], list(agent.actor.parameters()), allow_unused=True)
+    touched = torch.autograd.grad(
+        losses["critic"], list(agent.actor.parameters()), allow_unused=True
+    )
     assert all(gradient is None for gradient in touched)
 
 
@@ -245,7 +302,9 @@ def test_each_game_has_a_scale_of_its_own():
 
 def test_one_game_is_no_games():
     returns, one = torch.randn(6, 9), torch.ones(9, 1)
-    with_games, without = (ReturnScale(ActorCriticConfig(return_norm_min=1e-3), games) for games in (1, 0))
+    with_games, without = (
+        ReturnScale(ActorCriticConfig(return_norm_min=1e-3), games) for games in (1, 0)
+    )
     torch.testing.assert_close(with_games.update(returns, one), without.update(returns).expand(9))
 
 
@@ -270,7 +329,11 @@ def test_replayed_returns_end_with_the_episode_and_rows_without_history_teach_no
     agent = make(discount=0.9)
     learn(agent, {"task": towards(0.3)}, updates=20)
     state = State(torch.randn(3, 6, 1), torch.randn(3, 6, 1))
-    reward, is_first, known = torch.rand(3, 6), torch.zeros(3, 6, dtype=torch.bool), torch.ones(3, 6, dtype=torch.bool)
+    reward, is_first, known = (
+        torch.rand(3, 6),
+        torch.zeros(3, 6, dtype=torch.bool),
+        torch.ones(3, 6, dtype=torch.bool),
+    )
     is_first[1, 3], known[2, :2] = True, False
     critic = agent.critics["task"]
     logits, value = critic(state.feature)
@@ -278,7 +341,9 @@ def test_replayed_returns_end_with_the_episode_and_rows_without_history_teach_no
     for b, row in enumerate(slow_returns(agent, value, reward, is_first)):
         for t, expected in enumerate(row):
             if expected is not None and known[b, t]:
-                losses.append(-float(critic.head.log_prob(logits[b, t], torch.tensor(expected)).detach()))
+                losses.append(
+                    -float(critic.head.log_prob(logits[b, t], torch.tensor(expected)).detach())
+                )
                 over.append(float(value[b, t]) - expected)
     loss, exceeds = agent.replayed(state, reward, is_first, known)
     assert len(losses) == 12

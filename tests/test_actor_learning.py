@@ -1,4 +1,6 @@
-"""What the actor learns in a world of one number: the trap of saturation, entropy, and where the reward is."""
+"""What the actor learns in a world of one number: the trap of saturation, entropy, and where the
+reward is.
+"""
 
 import math
 
@@ -17,7 +19,9 @@ def linear(imagined) -> torch.Tensor:
 @pytest.mark.parametrize("gradient", ["reinforce", "dynamics"])
 @pytest.mark.parametrize("reward", [constant, linear])
 @pytest.mark.parametrize("entropy", [0.0, 1.0])
-def test_trap_11_the_deviation_stays_within_its_bounds_and_its_entropy_pulls_it_up(gradient, reward, entropy):
+def test_trap_11_the_deviation_stays_within_its_bounds_and_its_entropy_pulls_it_up(
+    gradient, reward, entropy
+):
     agent, rows = make(actor_grad=gradient, entropy_coef=entropy, min_std=0.2, max_std=0.9), []
     policy = learn(agent, {"task": reward}, 100, rows)
     assert 0.2 <= float(policy.std.min()) <= float(policy.std.max()) <= 0.9
@@ -41,16 +45,25 @@ def test_trap_11_a_constant_reward_does_not_saturate_the_policy():
 
 @pytest.mark.parametrize(("squash", "ends"), [(0.0, (0.9, 1.0)), (1.0, (0.0, 0.1))])
 def test_trap_11_a_corner_that_a_rising_critic_drove_into_is_left_again(squash, ends):
-    """Along the path, at the weight of the `cpu` size: what pulls the mean back does not vanish where tanh is flat."""
+    """Along the path, at the weight of the `cpu` size: what pulls the mean back does not vanish
+    where tanh is flat.
+    """
     rows: list[dict] = []
-    learn(make(actor_grad="dynamics", entropy_coef=3e-2, tanh_entropy_coef=squash), {"task": constant}, 300, rows)
+    learn(
+        make(actor_grad="dynamics", entropy_coef=3e-2, tanh_entropy_coef=squash),
+        {"task": constant},
+        300,
+        rows,
+    )
     assert max(row["saturation"] for row in rows) > 0.5
     assert ends[0] <= rows[-1]["saturation"] <= ends[1]
 
 
 @pytest.mark.parametrize("factor", [1.0, 10.0, 100.0])
 def test_a_target_deviation_is_held_whatever_the_scale_of_the_rewards(factor):
-    """The best action is in the corner; the clipped deviation stays at its target, and the mean where that leaves it."""
+    """The best action is in the corner; the clipped deviation stays at its target, and the mean
+    where that leaves it.
+    """
     rows: list[dict] = []
     fields = {"entropy_coef": 3e-2, "target_std": (0.5, 0.2), "target_std_updates": (600, 800)}
     learn(make(actor_grad="dynamics", **fields), {"task": scaled(linear, factor)}, 1600, rows)
@@ -68,7 +81,12 @@ def test_a_target_deviation_is_held_whatever_the_scale_of_the_rewards(factor):
 
 def test_trap_11_entropy_alone_keeps_the_mean_in_the_middle():
     rows: list[dict] = []
-    learn(make(actor_grad="dynamics", entropy_coef=3e-2), {"task": lambda imagined: 0 * constant(imagined)}, 150, rows)
+    learn(
+        make(actor_grad="dynamics", entropy_coef=3e-2),
+        {"task": lambda imagined: 0 * constant(imagined)},
+        150,
+        rows,
+    )
     assert rows[-1]["mean_action"] < 0.05
 
 
@@ -84,11 +102,14 @@ def test_what_tanh_leaves_of_the_entropy(before_tanh):
 
 
 @pytest.mark.parametrize(
-    ("gradient", "slow_rate"), [("reinforce", 1.0), ("reinforce", 0.1), ("dynamics", 1.0), ("dynamics", 0.1)]
+    ("gradient", "slow_rate"),
+    [("reinforce", 1.0), ("reinforce", 0.1), ("dynamics", 1.0), ("dynamics", 0.1)],
 )
 def test_learns_where_the_reward_is(gradient, slow_rate):
     """Seen from the clipped action: what the environment takes."""
-    policy = learn(make(actor_grad=gradient, target_tau=slow_rate), {"task": scaled(towards(0.5), 10.0)})
+    policy = learn(
+        make(actor_grad=gradient, target_tau=slow_rate), {"task": scaled(towards(0.5), 10.0)}
+    )
     assert float(policy.sample().clamp(-1, 1).mean()) == pytest.approx(0.5, abs=0.2)
     assert float(policy.std.mean()) < 0.5
 

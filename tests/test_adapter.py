@@ -46,7 +46,8 @@ def test_the_picture_is_what_render_draws_resized():
     assert drawn.shape == (80, 60, 3)
     assert drawn.max() == 127
     assert image.shape == (20, 20, 3)
-    np.testing.assert_allclose(image.mean(), drawn.mean(), rtol=0.05)  # an area average keeps the mean
+    # An area average keeps the mean.
+    np.testing.assert_allclose(image.mean(), drawn.mean(), rtol=0.05)
     assert (env.step(np.ones(2))[0] != image).any()
 
 
@@ -90,7 +91,8 @@ def test_a_snapshot_goes_on_where_the_environment_offers_one():
     env.step(np.zeros(1))
     taken = env.get_wrapper_attr("snapshot")
     other.set_wrapper_attr("snapshot", taken)
-    for _ in range(12):  # through ends of episodes, whose resets an environment takes upon itself behind a snapshot
+    # Through ends of episodes, whose resets an environment takes upon itself behind a snapshot.
+    for _ in range(12):
         one, two = env.step(np.zeros(1)), other.step(np.zeros(1))
         np.testing.assert_array_equal(one[0], two[0])
         assert one[1:4] == two[1:4]
@@ -144,9 +146,13 @@ def test_a_video_plays_behind_a_simulation_that_can_be_reached():
     np.testing.assert_array_equal(image, same)
     alpha = Renderer(pointers(plain), 48, camera=0).foreground()[1]
     assert 0.02 < (alpha == 255).mean() < 0.3
-    assert np.abs(image[alpha == 255].astype(int) - own[alpha == 255]).max() <= 1, "the robot is the same before both"
+    assert np.abs(image[alpha == 255].astype(int) - own[alpha == 255]).max() <= 1, (
+        "the robot is the same before both"
+    )
     frame = videos[0].background.frame()
-    assert np.abs(image[alpha == 0].astype(int) - frame[alpha == 0]).max() <= 1, "all else is the clip"
+    assert np.abs(image[alpha == 0].astype(int) - frame[alpha == 0]).max() <= 1, (
+        "all else is the clip"
+    )
     assert (videos[0].step(np.ones(1))[0] != image).any()
 
 
@@ -168,7 +174,9 @@ def pointers(env) -> SimpleNamespace:
 
 def test_no_video_plays_where_nothing_tells_the_robot_from_the_rest():
     background = envs.load_background(envs.BackgroundConfig("procedural"), "train", 48)
-    with pytest.raises(UserError, match=r"no video can play behind gymnasium:toys/Plane-v0.*MuJoCo"):
+    with pytest.raises(
+        UserError, match=r"no video can play behind gymnasium:toys/Plane-v0.*MuJoCo"
+    ):
         make("Plane", size=48, background=background, mask="sky")
 
 
@@ -179,7 +187,9 @@ def test_numbers_that_are_observed_and_a_simulation_are_offered_to_evaluation():
     for _ in range(2):
         told = offered(env, Described).state_observation()
         np.testing.assert_array_equal(told["observation"], [*inner.data.qpos, *inner.data.qvel])
-        np.testing.assert_array_equal(offered(env, Simulated).simulator_state(), told["observation"])
+        np.testing.assert_array_equal(
+            offered(env, Simulated).simulator_state(), told["observation"]
+        )
         env.step(np.ones(1))
     assert posture.body(offered(env, Simulated).physics).posture
     assert offered(make("Countdown"), Simulated) is None

@@ -6,9 +6,14 @@ import numpy as np
 import pytest
 from scipy.stats import trim_mean
 
-from foreground.evaluation.aggregate import interquartile_mean, probability_of_improvement, stratified_interval
+from foreground.evaluation.aggregate import (
+    interquartile_mean,
+    probability_of_improvement,
+    stratified_interval,
+)
 
-# The matrices (runs, tasks) of rliable's own tests (tests/rliable/metrics_test.py, library_test.py).
+# The matrices (runs, tasks) of rliable's own tests (tests/rliable/metrics_test.py,
+# library_test.py).
 X = np.array([[1, 2], [2, 2], [1, 1], [2, 1]])
 Y = np.array([[1, 1], [2, 2], [3, 3]])
 LARGE = np.arange(5 * 16).reshape(5, 16)
@@ -36,14 +41,17 @@ def test_probability_of_improvement_of_rliables_vectors():
 
 def test_interval_against_all_draws_counted_out():
     scores = np.array([1.0, 5.0, 9.0])
-    every = [np.mean(draw) for draw in itertools.product(scores, repeat=3)]  # all 27, equally likely
+    # All 27, equally likely.
+    every = [np.mean(draw) for draw in itertools.product(scores, repeat=3)]
     low, high = stratified_interval([scores], np.mean, level=0.8, draws=20_000)
     assert (low, high) == pytest.approx(np.quantile(every, [0.1, 0.9]), abs=1e-9)
 
 
 def test_the_bootstrap_keeps_to_its_task():
-    """Runs are resampled within their task only: with equal runs within each task nothing varies."""
-    assert stratified_interval([np.full(3, 0.1), np.full(4, 0.9)], np.mean) == pytest.approx((3.9 / 7, 3.9 / 7))
+    """Runs are resampled within their task: with equal runs within each task nothing varies."""
+    assert stratified_interval([np.full(3, 0.1), np.full(4, 0.9)], np.mean) == pytest.approx(
+        (3.9 / 7, 3.9 / 7)
+    )
 
 
 def test_interval_holds_the_estimate_and_narrows_with_runs():

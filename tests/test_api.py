@@ -37,7 +37,10 @@ def python(code: str, cwd: Path = ROOT) -> str:
 
 
 def test_importing_the_package_imports_nothing_heavy():
-    code = "import sys, foreground; print(sorted({'torch', 'numpy', 'gymnasium', 'mujoco'} & set(sys.modules)))"
+    code = (
+        "import sys, foreground; print(sorted({'torch', 'numpy', 'gymnasium', 'mujoco'} & "
+        "set(sys.modules)))"
+    )
     assert python(code).strip() == "[]"
 
 
@@ -52,7 +55,9 @@ def test_the_api_is_ten_names_at_most_and_all_exist():
 
 
 def test_a_player_has_the_return_of_the_evaluation(trained):
-    """The same weights, episode and policy: once through the API's own loop, once through `evaluate`."""
+    """The same weights, episode and policy: once through the API's own loop, once through
+    `evaluate`.
+    """
     loaded = foreground.load_run(trained)
     assert (loaded.frame, loaded.folder, loaded.config.task) == (400, trained, "cartpole-balance")
     expected = loaded.evaluate(1, side="clean", seed=3)
@@ -73,7 +78,9 @@ def test_scores_and_metrics_are_those_of_the_files(trained):
     assert set(scores) == {"heldout", "train", "clean", "random policy, heldout"}
     frames, returns = foreground.read_metrics(trained, "episode/return")
     rows = [json.loads(line) for line in (trained / "metrics.jsonl").read_text().splitlines()]
-    assert list(zip(frames, returns)) == [(row["step"], row["episode/return"]) for row in rows if "episode/return" in row]
+    assert list(zip(frames, returns)) == [
+        (row["step"], row["episode/return"]) for row in rows if "episode/return" in row
+    ]
     with pytest.raises(foreground.UserError, match="did you mean episode/return"):
         foreground.read_metrics(trained, "episode/retrun")
 
@@ -88,7 +95,9 @@ def test_a_folder_that_is_no_run_is_one_line(tmp_path, call):
 
 
 def test_an_environment_without_a_run():
-    with foreground.make_env("walker-walk", clips="procedural", side="heldout", size=32, action_repeat=3) as env:
+    with foreground.make_env(
+        "walker-walk", clips="procedural", side="heldout", size=32, action_repeat=3
+    ) as env:
         observation, _ = env.reset(seed=0)
         assert (observation.shape, observation.dtype) == ((32, 32, 3), np.uint8)
         assert env.step(env.action_space.sample())[4]["env_frames"] == 3
@@ -99,7 +108,10 @@ def test_an_environment_without_a_run():
 def test_gymnasium_finds_the_environments_by_their_module(tmp_path):
     """In a process that imported nothing of ours. Gymnasium 1 has no plug-in entry point."""
     assert not hasattr(gymnasium.envs.registration, "load_plugin_envs")
-    code = "import gymnasium; env = gymnasium.make('foreground.envs:dmc/cartpole-swingup-v0', size=32)\n"
+    code = (
+        "import gymnasium; env = gymnasium.make('foreground.envs:dmc/cartpole-swingup-v0', "
+        "size=32)\n"
+    )
     assert python(code + "print(env.reset(seed=0)[0].shape)").strip() == "(32, 32, 3)"
 
 

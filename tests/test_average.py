@@ -67,7 +67,11 @@ def test_an_agent_that_is_loaded_for_evaluation_has_the_average_and_one_that_res
     for name, weight in agent.named_parameters():
         assert torch.equal(weight, dict(resumed.named_parameters())[name])
         assert torch.equal(agent.average.values[name], dict(evaluated.named_parameters())[name])
-    moved = [name for name, weight in agent.named_parameters() if not torch.equal(weight, agent.average.values[name])]
+    moved = [
+        name
+        for name, weight in agent.named_parameters()
+        if not torch.equal(weight, agent.average.values[name])
+    ]
     assert len(moved) > 10
     for one in (agent, resumed):
         torch.manual_seed(5)

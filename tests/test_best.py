@@ -22,13 +22,24 @@ def kept(run: Path) -> list[str]:
 
 def test_the_highest_return_is_kept_and_the_others_go(tmp_path):
     best = Best(tmp_path)
-    for frame, score, taken in ((10, 5.0, True), (20, 9.0, True), (30, 9.0, False), (40, math.nan, False), (50, 2.0, False)):
+    for frame, score, taken in (
+        (10, 5.0, True),
+        (20, 9.0, True),
+        (30, 9.0, False),
+        (40, math.nan, False),
+        (50, 2.0, False),
+    ):
         assert best.offer(saved(tmp_path, frame), frame, score) is taken
         checkpoint.prune(tmp_path / "checkpoints", keep=2)
-    assert [path.name for path in checkpoint.steps(tmp_path / "checkpoints")] == ["step-000000000040", "step-000000000050"]
+    assert [path.name for path in checkpoint.steps(tmp_path / "checkpoints")] == [
+        "step-000000000040",
+        "step-000000000050",
+    ]
     assert kept(tmp_path) == ["step-000000000020"]
     checkpoint.verify(tmp_path / "best" / "step-000000000020")
-    assert checkpoint.load(tmp_path / "best" / "step-000000000020")["weights"].tolist() == [20.0] * 3
+    assert (
+        checkpoint.load(tmp_path / "best" / "step-000000000020")["weights"].tolist() == [20.0] * 3
+    )
     assert json.loads((tmp_path / "best.json").read_text()) == {
         "env_frame": 20,
         "return": 9.0,
@@ -50,7 +61,9 @@ def test_a_resume_knows_it_or_forgets_what_comes_later(tmp_path):
     assert Best(tmp_path).score == 1.0
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"env_frame": "x"}', '{"env_frame": 20, "return": NaN}', "[" * 3000])
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", '{"env_frame": "x"}', '{"env_frame": 20, "return": NaN}', "[" * 3000]
+)
 def test_a_record_that_is_none_is_no_best_one(tmp_path, text):
     Best(tmp_path).offer(saved(tmp_path, 20), 20, 9.0)
     (tmp_path / "best.json").write_text(text)
@@ -58,7 +71,9 @@ def test_a_record_that_is_none_is_no_best_one(tmp_path, text):
 
 
 def test_a_record_that_cannot_be_read_this_time_is_kept(tmp_path, monkeypatch, capsys):
-    """EIO proves no damage: the checkpoint that the record names may be better than what is offered."""
+    """EIO proves no damage: the checkpoint that the record names may be better than what is
+    offered.
+    """
     Best(tmp_path).offer(saved(tmp_path, 20), 20, 9.0)
     real = files.read
 
@@ -81,7 +96,11 @@ def test_a_record_that_cannot_be_read_this_time_is_kept(tmp_path, monkeypatch, c
 def test_a_record_that_is_read_late_counts_only_up_to_the_resume(tmp_path, monkeypatch):
     Best(tmp_path).offer(saved(tmp_path, 20), 20, 9.0)
     with monkeypatch.context() as patched:
-        patched.setattr(module.files, "read", lambda path, limit: (_ for _ in ()).throw(files.Unreadable("x", path)))
+        patched.setattr(
+            module.files,
+            "read",
+            lambda path, limit: (_ for _ in ()).throw(files.Unreadable("x", path)),
+        )
         best = Best(tmp_path)
         best.forget_after(10)
     assert best.offer(saved(tmp_path, 30), 30, 1.0)
@@ -94,7 +113,9 @@ def test_a_record_without_its_checkpoint_is_no_best_one(tmp_path):
 
 
 def test_a_file_system_without_links_gets_a_copy(tmp_path, monkeypatch):
-    monkeypatch.setattr(module.os, "link", lambda *_: (_ for _ in ()).throw(OSError(95, "not supported")))
+    monkeypatch.setattr(
+        module.os, "link", lambda *_: (_ for _ in ()).throw(OSError(95, "not supported"))
+    )
     Best(tmp_path).offer(saved(tmp_path, 20), 20, 9.0)
     checkpoint.verify(tmp_path / "best" / "step-000000000020")
 
@@ -102,7 +123,11 @@ def test_a_file_system_without_links_gets_a_copy(tmp_path, monkeypatch):
 def test_a_full_disk_costs_nothing_that_was_kept(tmp_path, monkeypatch):
     best = Best(tmp_path)
     best.offer(saved(tmp_path, 20), 20, 9.0)
-    monkeypatch.setattr(module, "_second_name", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    monkeypatch.setattr(
+        module,
+        "_second_name",
+        lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")),
+    )
     with pytest.raises(OSError, match="No space"):
         best.offer(saved(tmp_path, 30), 30, 10.0)
     again = Best(tmp_path)

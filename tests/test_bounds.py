@@ -1,4 +1,6 @@
-"""The program that holds the estimates against what is known: its tasks, its truth, and its last line."""
+"""The program that holds the estimates against what is known: its tasks, its truth, and its last
+line.
+"""
 
 import json
 import math
@@ -13,7 +15,8 @@ from benchmarks import bounds
 def test_the_exported_tasks_are_there_and_hold_what_they_say():
     tasks = {task.name: task for task in bounds.exported()}
     assert set(tasks) == {"uniform", "wiggly", "swiss_roll", "half_cube", "spiral", "student"}
-    # Uniform noise of half-width e on a uniform X of width 1, e < 1/2: I = e - ln(2 e), Czyz et al. 2023.
+    # Uniform noise of half-width e on a uniform X of width 1, e < 1/2: I = e - ln(2 e), Czyz et al.
+    # 2023.
     assert tasks["uniform"].nats == pytest.approx(0.1 - math.log(0.2), abs=1e-6)
     assert tasks["wiggly"].nats == pytest.approx(-0.5 * math.log(1 - 0.75**2), abs=1e-6)
     left, right = tasks["spiral"].train(8000)
@@ -47,7 +50,9 @@ def test_the_limit_of_wasserstein_is_the_closed_form():
 
 
 def test_the_program_ends_with_one_json_line(tmp_path, capsys):
-    bounds.main(["--steps", "40", "--nats", "1", "--dimensions", "2", "--plot", str(tmp_path / "plot.png")])
+    bounds.main(
+        ["--steps", "40", "--nats", "1", "--dimensions", "2", "--plot", str(tmp_path / "plot.png")]
+    )
     last = json.loads(capsys.readouterr().out.splitlines()[-1])
     row = last["rows"][0]
     assert row["task"] == "gaussian, d=2"

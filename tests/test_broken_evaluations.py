@@ -1,4 +1,6 @@
-"""Evaluations during training that fail or are broken off: training goes on, and they are made up for."""
+"""Evaluations during training that fail or are broken off: training goes on, and they are made up
+for.
+"""
 
 import signal
 from types import SimpleNamespace
@@ -30,7 +32,9 @@ ENDS = [
 ]
 
 
-@pytest.mark.parametrize(("error", "words"), ENDS, ids=["clips", "file", "environment", "memory", "fault"])
+@pytest.mark.parametrize(
+    ("error", "words"), ENDS, ids=["clips", "file", "environment", "memory", "fault"]
+)
 def test_an_evaluation_that_fails_is_a_warning(trainer, tmp_path, monkeypatch, error, words):
     """And the save that was due at its frame is there before it."""
     monkeypatch.chdir(tmp_path)  # a traceback is kept there
@@ -53,7 +57,9 @@ def test_pictures_that_fail_are_a_warning(trainer, monkeypatch):
     monkeypatch.setattr(type(trainer), "show", lambda *_: 1 / 0)
     trainer.config = trainer.config.__class__(**vars(trainer.config) | {"video_every": 60})
     told = run(trainer, 130)
-    assert [sentence.split(" failed (")[0] for sentence in told.said] == ["warning: the pictures at frame 120"]
+    assert [sentence.split(" failed (")[0] for sentence in told.said] == [
+        "warning: the pictures at frame 120"
+    ]
 
 
 def broken_off(trainer, at: int):
@@ -74,7 +80,8 @@ def test_an_evaluation_that_was_broken_off_is_made_up_for(trainer, at):
     straight.evaluate = lambda frame: {"return": float(frame)}
     wanted = run(straight, 160)
     assert [frame for frame, _ in wanted.rows] == [40, 80, 120]  # the one at the end follows
-    begun = checkpoint_ablation.make(trainer.folder, OFTEN)  # again: it draws from the generators of torch
+    # again: it draws from the generators of torch.
+    begun = checkpoint_ablation.make(trainer.folder, OFTEN)
     begun.evaluate = broken_off(begun, at)
     first = run(begun, 160)
     assert begun.env_frame == at
@@ -82,7 +89,10 @@ def test_an_evaluation_that_was_broken_off_is_made_up_for(trainer, at):
     resumed.evaluate = lambda frame: {"return": float(frame)}
     assert resumed.resume() == []
     assert first.rows + run(resumed, 160).rows == wanted.rows
-    ends = [checkpoint_ablation.described(checkpoint_ablation.state_of(each.folder)) for each in (straight, resumed)]
+    ends = [
+        checkpoint_ablation.described(checkpoint_ablation.state_of(each.folder))
+        for each in (straight, resumed)
+    ]
     assert ends[0] == ends[1]
 
 
@@ -102,7 +112,9 @@ def test_the_evaluator_says_that_it_was_broken_off(monkeypatch, tmp_path):
         interrupt.check()
 
     monkeypatch.setattr(Evaluator, "looked_at", looked_at)
-    evaluator = Evaluator(SimpleNamespace(background=SimpleNamespace(source="none")), None, tmp_path)
+    evaluator = Evaluator(
+        SimpleNamespace(background=SimpleNamespace(source="none")), None, tmp_path
+    )
     interrupt.ask()
     try:
         assert evaluator.during_training(5) is None

@@ -17,7 +17,11 @@ from foreground.training.checkpoint import Damaged, NotSaved
 
 
 def small(step: int) -> dict:
-    return {"step": step, "weights": torch.full((50,), float(step)), "nested": [{"a": torch.arange(3)}, "text"]}
+    return {
+        "step": step,
+        "weights": torch.full((50,), float(step)),
+        "nested": [{"a": torch.arange(3)}, "text"],
+    }
 
 
 def same(a, b) -> bool:
@@ -28,7 +32,9 @@ def same(a, b) -> bool:
         return (
             a.dtype == b.dtype
             and a.shape == b.shape
-            and torch.equal(a.contiguous().view(-1).view(torch.uint8), b.contiguous().view(-1).view(torch.uint8))
+            and torch.equal(
+                a.contiguous().view(-1).view(torch.uint8), b.contiguous().view(-1).view(torch.uint8)
+            )
         )
     if isinstance(a, np.ndarray):
         return a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
@@ -39,7 +45,7 @@ def same(a, b) -> bool:
     return repr(a) == repr(b)
 
 
-# --------------------------------------------------------------------------------------------------------- round trip
+# --------------------------------------------------------------------------------------- round trip
 
 
 def test_a_training_state_comes_back_exactly(tmp_path):
@@ -60,7 +66,14 @@ def test_a_training_state_comes_back_exactly(tmp_path):
         "floats": [math.nan, math.inf, -math.inf, -0.0, 0.1, 5e-324, 1e308],
         "ints": [2**128 + 1, -5, 0],
         "plain": [True, False, None, "", "ä\n\x00", (), [], {}, (1, [2, (3,)])],
-        "keys": {0: "int", "0": "text", -1: 2, "a/b": torch.ones(1), "a b": torch.ones(2), "a_b": torch.ones(3)},
+        "keys": {
+            0: "int",
+            "0": "text",
+            -1: 2,
+            "a/b": torch.ones(1),
+            "a b": torch.ones(2),
+            "a_b": torch.ones(3),
+        },
         "tensors": [
             torch.zeros(0, 3),
             torch.tensor(3.5),
@@ -71,7 +84,10 @@ def test_a_training_state_comes_back_exactly(tmp_path):
             torch.ones(9, 9)[:, 4],
             torch.full((2,), 2**62),
         ],
-        "arrays": [np.arange(3, dtype=kind) for kind in ("u1", "i2", "u4", "u8", "f2", "f4", "f8", "c16", ">f4")]
+        "arrays": [
+            np.arange(3, dtype=kind)
+            for kind in ("u1", "i2", "u4", "u8", "f2", "f4", "f8", "c16", ">f4")
+        ]
         + [np.array(2.5), np.zeros((0, 2)), np.array([True, False]), np.arange(6).reshape(2, 3).T],
     }
     shared = torch.ones(4)
@@ -90,7 +106,9 @@ def test_numpy_scalars_become_python_numbers(tmp_path):
     assert same(loaded, [0.1, 3, True, math.nan])
 
 
-@pytest.mark.parametrize("value", [object(), {1.5: 1}, {True: 1}, {1, 2}, b"x", np.array([object()]), len, Path()])
+@pytest.mark.parametrize(
+    "value", [object(), {1.5: 1}, {True: 1}, {1, 2}, b"x", np.array([object()]), len, Path()]
+)
 def test_what_cannot_be_held_is_named_with_its_place(tmp_path, value):
     with pytest.raises(TypeError, match="state/a/1"):
         checkpoint.save(tmp_path, 1, {"a": [0, value]})
@@ -102,7 +120,9 @@ def test_what_cannot_be_held_is_named_with_its_place(tmp_path, value):
 
 
 def test_peek_reads_a_plain_part(tmp_path):
-    path = checkpoint.save(tmp_path, 1, {"replay": {"manifest": {"count": 5, 3: [1]}, "tail": torch.ones(1)}})
+    path = checkpoint.save(
+        tmp_path, 1, {"replay": {"manifest": {"count": 5, 3: [1]}, "tail": torch.ones(1)}}
+    )
     assert checkpoint.peek(path, "replay", "manifest") == {"count": 5, 3: [1]}
     assert checkpoint.peek(path, "replay", "manifest", 3) == [1]
     for keys in (("nothing",), ("replay", "tail"), ("replay", "manifest", "count", "x")):
@@ -110,7 +130,7 @@ def test_peek_reads_a_plain_part(tmp_path):
             checkpoint.peek(path, *keys)
 
 
-# ----------------------------------------------------------------------------------------------- order, pruning, names
+# ---------------------------------------------------------------------------- order, pruning, names
 
 
 def test_order_is_by_step_and_a_step_saved_again_replaces_nothing(tmp_path):
@@ -136,7 +156,9 @@ def test_prune_keeps_two_that_verify(tmp_path):
     (tmp_path / ".tmp-step-9").mkdir()
     (tmp_path / "notes.txt").write_text("mine")
     assert checkpoint.prune(tmp_path) == [paths[2], paths[4]]
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["notes.txt", *(path.name for path in paths[2:])])
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
+        ["notes.txt", *(path.name for path in paths[2:])]
+    )
     (paths[2] / "state.json").write_text("x")
     checkpoint.prune(tmp_path)
     assert checkpoint.steps(tmp_path) == paths[2:]
@@ -177,7 +199,12 @@ def test_a_save_makes_no_folder_that_was_moved_away(tmp_path):
 
 def test_places_of_one_plain_name_are_kept_apart(tmp_path):
     """ "a b" becomes a_b, which is taken, and a_b.2 is the name of another place."""
-    state = {"a_b.2": torch.ones(1), "a_b": torch.ones(2), "a b": torch.ones(3), "a_b.3": torch.ones(4)}
+    state = {
+        "a_b.2": torch.ones(1),
+        "a_b": torch.ones(2),
+        "a b": torch.ones(3),
+        "a_b.3": torch.ones(4),
+    }
     assert same(checkpoint.load(checkpoint.save(tmp_path, 1, state)), state)
 
 
@@ -194,16 +221,22 @@ def test_a_checkpoint_that_was_pruned_is_named_so(tmp_path):
 
 def test_an_extra_check_counts(tmp_path):
     old, new = checkpoint.save(tmp_path, 1, small(1)), checkpoint.save(tmp_path, 2, small(2))
-    path, sentences = checkpoint.latest(tmp_path, lambda path: ["a chunk is missing"] if path == new else [])
+    path, sentences = checkpoint.latest(
+        tmp_path, lambda path: ["a chunk is missing"] if path == new else []
+    )
     assert path == old
-    assert sentences == [f"checkpoint {new.name} is damaged (a chunk is missing); {old.name} is used instead"]
+    assert sentences == [
+        f"checkpoint {new.name} is damaged (a chunk is missing); {old.name} is used instead"
+    ]
 
 
-# --------------------------------------------------------------------------------------------------- kills, full disks
+# -------------------------------------------------------------------------------- kills, full disks
 
 
 def test_kill_in_a_save_loop_loses_nothing(tmp_path):
-    """One warm parent forks 30 savers (torch is imported once) and each gets a real SIGKILL at a random moment."""
+    """One warm parent forks 30 savers (torch is imported once) and each gets a real SIGKILL at a
+    random moment.
+    """
     chance, last = random.Random(0), 0
     torch.set_num_threads(1)
     for _ in range(30):
@@ -213,7 +246,9 @@ def test_kill_in_a_save_loop_loses_nothing(tmp_path):
             os.close(reader)
             try:
                 for step in range(last + 1, last + 10_000):
-                    checkpoint.save(tmp_path, step, small(step) | {"large": torch.full((50_000,), float(step))})
+                    checkpoint.save(
+                        tmp_path, step, small(step) | {"large": torch.full((50_000,), float(step))}
+                    )
                     checkpoint.prune(tmp_path)
                     os.write(writer, b"%d\n" % step)
             finally:
@@ -252,7 +287,13 @@ def test_a_disk_that_is_full_at_any_call_leaves_the_previous_checkpoint(tmp_path
             return call
 
         with monkeypatch.context() as patch:
-            for owner, name in ((os, "write"), (os, "fsync"), (os, "open"), (Path, "mkdir"), (Path, "rename")):
+            for owner, name in (
+                (os, "write"),
+                (os, "fsync"),
+                (os, "open"),
+                (Path, "mkdir"),
+                (Path, "rename"),
+            ):
                 patch.setattr(owner, name, failing(getattr(owner, name)))
             try:
                 checkpoint.save(tmp_path, 2, small(2))

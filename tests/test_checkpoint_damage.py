@@ -1,4 +1,6 @@
-"""Damaged checkpoints are noticed and the previous one is used; hostile ones run no code and end in one clear error."""
+"""Damaged checkpoints are noticed and the previous one is used; hostile ones run no code and end in
+one clear error.
+"""
 
 import hashlib
 import json
@@ -16,14 +18,18 @@ from test_checkpoint import same, small
 from foreground.training import checkpoint, files
 from foreground.training.checkpoint import Damaged
 
-# -------------------------------------------------------------------------------------------------------------- damage
+# ------------------------------------------------------------------------------------------- damage
 
 
 def damage(path: Path, fault: str, chance: random.Random) -> None:
     content = path.read_bytes()
     place = chance.randrange(len(content))
     if fault == "flip":
-        path.write_bytes(content[:place] + bytes([content[place] ^ (1 << chance.randrange(8))]) + content[place + 1 :])
+        path.write_bytes(
+            content[:place]
+            + bytes([content[place] ^ (1 << chance.randrange(8))])
+            + content[place + 1 :]
+        )
     elif fault == "truncate":
         path.write_bytes(content[:place])
     elif fault == "zero":
@@ -74,10 +80,11 @@ def test_files_swapped_between_checkpoints_are_noticed(tmp_path):
         shutil.rmtree(new)
         (tmp_path / "copy").rename(new)
     shutil.copytree(old, tmp_path / f"step-{9:012d}")
-    assert checkpoint.latest(tmp_path)[0] == new  # a copy under another step's name is not a checkpoint of that step
+    # A copy under another step's name is not a checkpoint of that step.
+    assert checkpoint.latest(tmp_path)[0] == new
 
 
-# ------------------------------------------------------------------------------------------------------------- hostile
+# ------------------------------------------------------------------------------------------ hostile
 
 
 def forge(root: Path, tensors: bytes, state: bytes, manifest: dict | None = None) -> Path:
@@ -91,7 +98,9 @@ def forge(root: Path, tensors: bytes, state: bytes, manifest: dict | None = None
     ]
     for name, content in contents.items():
         (path / name).write_bytes(content)
-    (path / "MANIFEST.json").write_text(json.dumps({"version": 1, "step": 1, "files": listings} | (manifest or {})))
+    (path / "MANIFEST.json").write_text(
+        json.dumps({"version": 1, "step": 1, "files": listings} | (manifest or {}))
+    )
     return path
 
 
@@ -118,7 +127,10 @@ TREE = {"dict": [["a", {"tensor": "state/a"}]]}
         (2**63).to_bytes(8, "little"),
         (100).to_bytes(8, "little") + b"{}",
         header({"state/a": {"dtype": "F32", "shape": [3], "data_offsets": [0, 12]}}),
-        header({"state/a": {"dtype": "F32", "shape": [2**40, 2**40], "data_offsets": [0, 12]}}, bytes(12)),
+        header(
+            {"state/a": {"dtype": "F32", "shape": [2**40, 2**40], "data_offsets": [0, 12]}},
+            bytes(12),
+        ),
         header({"state/a": {"dtype": "F32", "shape": [3], "data_offsets": [-4, 8]}}, bytes(12)),
         header({"state/a": {"dtype": "F4", "shape": [24], "data_offsets": [0, 12]}}, bytes(12)),
         header({"state/a": {"dtype": "X", "shape": [3], "data_offsets": [0, 12]}}, bytes(12)),
@@ -209,7 +221,9 @@ def test_hostile_manifest(tmp_path, manifest):
 
 
 def test_the_forgery_itself_is_sound(tmp_path):
-    loaded = checkpoint.load(forge(tmp_path, ONE, json.dumps({"version": 1, "state": TREE}).encode()))
+    loaded = checkpoint.load(
+        forge(tmp_path, ONE, json.dumps({"version": 1, "state": TREE}).encode())
+    )
     assert same(loaded, {"a": torch.ones(3)})
 
 
@@ -226,7 +240,13 @@ def test_no_unpickler_in_the_load_path(tmp_path, monkeypatch):
     def refuse(*_, **__):
         raise AssertionError("a pickle was read")
 
-    for owner, name in ((pickle, "load"), (pickle, "loads"), (pickle, "Unpickler"), (torch, "load"), (np, "load")):
+    for owner, name in (
+        (pickle, "load"),
+        (pickle, "loads"),
+        (pickle, "Unpickler"),
+        (torch, "load"),
+        (np, "load"),
+    ):
         monkeypatch.setattr(owner, name, refuse)
     assert same(checkpoint.load(path), small(1))
     assert checkpoint.latest(tmp_path)[0] == path

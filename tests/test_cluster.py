@@ -73,7 +73,9 @@ def count(tmp_path) -> Path:
 
 
 def job(count: Path, name: str, steps: int) -> Job:
-    return Job(name, [str(count), str(count.parent / name), str(steps)], count.parent / f"{name}.log")
+    return Job(
+        name, [str(count), str(count.parent / name), str(steps)], count.parent / f"{name}.log"
+    )
 
 
 def said(count: Path, name: str, words: str) -> list[int]:
@@ -106,22 +108,29 @@ def machines():
                 each.kill()
 
 
-def test_a_machine_that_differs_is_named_in_a_line_for_each_difference(machines, tmp_path, monkeypatch, capfd):
+def test_a_machine_that_differs_is_named_in_a_line_for_each_difference(
+    machines, tmp_path, monkeypatch, capfd
+):
     before = machine.facts(tmp_path)
-    monkeypatch.setattr(machine, "facts", lambda meeting: before | {"torch": "9.9", "shared folder": meeting.name})
+    monkeypatch.setattr(
+        machine, "facts", lambda meeting: before | {"torch": "9.9", "shared folder": meeting.name}
+    )
     with pytest.raises(SystemExit) as end:
         engine.opened("ray", 1, tmp_path, machines[0].head, -1, 1)
     assert end.value.code == 2
     version = before["torch"]
     lines = [line for line in capfd.readouterr().err.splitlines() if line.startswith("error: ")]
     assert sorted(line.split(": give all machines")[0] for line in lines) == [
-        f"error: its torch is {version}, here 9.9: machine {each.address} ({os.uname().nodename})" for each in machines
+        (f"error: its torch is {version}, here 9.9: machine {each.address} ({os.uname().nodename})")
+        for each in machines
     ]
     assert [path.name for path in tmp_path.iterdir()] == []
 
 
 def test_no_machine_has_room_for_a_run(machines, tmp_path):
-    with pytest.raises(UserError, match=r"none of the 2 machines of the cluster has 64 cores and 0 GPUs"):
+    with pytest.raises(
+        UserError, match=r"none of the 2 machines of the cluster has 64 cores and 0 GPUs"
+    ):
         engine.opened("ray", 1, tmp_path, machines[0].head, -1, 64)
 
 
@@ -150,14 +159,19 @@ def test_an_exit_code_is_an_answer_and_a_signal_from_outside_is_none(machines, t
     )
     log = {name: tmp_path / f"{name}.log" for name in ("code", "signal")}
     with closing(engine.opened("ray", 1, tmp_path, machines[0].head, -1, 1)) as cluster:
-        starts = [(name, partial(cluster.start, Job(name, [str(script), str(path), name], path))) for name, path in log.items()]
+        starts = [
+            (name, partial(cluster.start, Job(name, [str(script), str(path), name], path)))
+            for name, path in log.items()
+        ]
         codes = {name: ended.returncode for name, ended in pool.finished(starts, cluster.places)}
     assert codes == {"code": 3, "signal": 3}
     assert log["code"].read_text() == "begun\n"
     assert log["signal"].read_text() == "begun\n" * 2
 
 
-def test_runs_of_a_killed_machine_go_on_elsewhere_and_no_run_ends_twice(machines, count, tmp_path, capfd):
+def test_runs_of_a_killed_machine_go_on_elsewhere_and_no_run_ends_twice(
+    machines, count, tmp_path, capfd
+):
     """The last test of the two machines: one is gone then."""
     lost, ended, going = machines[1], [], []
     with closing(engine.opened("ray", 1, tmp_path, machines[0].head, -1, 1)) as cluster:
@@ -167,7 +181,11 @@ def test_runs_of_a_killed_machine_go_on_elsewhere_and_no_run_ends_twice(machines
         def watch(started: list[str]) -> None:
             going.append(cluster.going(started))
             running = [each for each in lost.programs() if str(count) in each.cmdline()]
-            if "short" in dict(ended) and running and said(count, Path(running[0].cmdline()[-2]).name, "checkpoint"):
+            if (
+                "short" in dict(ended)
+                and running
+                and said(count, Path(running[0].cmdline()[-2]).name, "checkpoint")
+            ):
                 lost.kill()
 
         for name, process in pool.finished(starts, cluster.places, watch):
@@ -184,11 +202,16 @@ def test_runs_of_a_killed_machine_go_on_elsewhere_and_no_run_ends_twice(machines
     first, again = begun[2]
     assert first == 0 < again
     assert not list(tmp_path.glob(".cluster-*"))
-    assert "warning: machine 127.0.0.3 is lost; its runs go on elsewhere\n" in capfd.readouterr().err
+    assert (
+        "warning: machine 127.0.0.3 is lost; its runs go on elsewhere\n" in capfd.readouterr().err
+    )
 
 
 def test_a_program_hears_that_its_starter_was_killed(count):
-    code = "import sys; from tests.test_cluster import *; Program(job(Path(sys.argv[1]), 'orphan', 1000)).wait()"
+    code = (
+        "import sys; from tests.test_cluster import *; Program(job(Path(sys.argv[1]), "
+        "'orphan', 1000)).wait()"
+    )
     with subprocess.Popen([sys.executable, "-c", code, str(count)], cwd=ROOT) as starter:
         until(lambda: said(count, "orphan", "checkpoint"))
         [child] = psutil.Process(starter.pid).children()
@@ -223,7 +246,9 @@ def test_facts_that_tell_machines_apart(tmp_path):
     here = machine.facts(tmp_path)
     assert machine.differences(here, machine.facts(tmp_path)) == []
     gone = machine.facts(tmp_path / "nowhere")
-    assert machine.differences(here, gone) == [("shared folder", "not there (No such file or directory)")]
+    assert machine.differences(here, gone) == [
+        ("shared folder", "not there (No such file or directory)")
+    ]
     other = here | {"commit": "b", "sources": "c"}
     assert machine.differences(here, other) == [("commit", "b")]
     assert machine.differences(here, here | {"sources": "c"}) == [("sources", "c")]
@@ -239,14 +264,18 @@ def test_the_line_of_a_suite(tmp_path, monkeypatch):
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
     words_of = {name: ["--total_frames", "30000", "--size", "cpu"] for name in ("a", "b", "c")}
     local = engine.Local(2)
-    line = suite_progress.SuiteProgress(words_of, tmp_path, kept=4, engine=local, stream=io.StringIO())
+    line = suite_progress.SuiteProgress(
+        words_of, tmp_path, kept=4, engine=local, stream=io.StringIO()
+    )
     line.tick(["a", "b"])
     write_metrics(tmp_path / "a", '{"step": 1000, "x": 1}', '{"step": 3000}', '{"step": 40')
     assert line.text(2) == "2 going, 1 waiting, time left: measuring"
     now[0] += 30
     line.tick(["a", "b"])
     assert line.text(2) == "2 going, 1 waiting, 100 frames/s, 14 min left"  # 87,000 frames left
-    assert line.display.stream.getvalue() == ("run 4/7, 2 going, 1 waiting, 100 frames/s, 14 min left\n")
+    assert line.display.stream.getvalue() == (
+        "run 4/7, 2 going, 1 waiting, 100 frames/s, 14 min left\n"
+    )
     write_metrics(tmp_path / "a", '{"step": 3000}')
     line.end("a")
     now[0] += 30

@@ -1,4 +1,5 @@
-"""The two losses of an update are one graph each: no size and no turn depends on a value, which recording needs.
+"""The two losses of an update are one graph each: no size and no turn depends on a value, which
+recording needs.
 
 The masked means that made them so equal what they stand for.
 """
@@ -39,7 +40,13 @@ def test_the_loss_of_the_world_model_is_one_graph(bound):
 @pytest.mark.parametrize("gradient", ["dynamics", "reinforce"])
 def test_the_loss_of_the_policy_is_one_graph(gradient):
     agent = make_agent()
-    config = ActorCriticConfig(rewards={"task": 1.0, "empowerment": 0.1}, units=32, layers=1, horizon=3, actor_grad=gradient)
+    config = ActorCriticConfig(
+        rewards={"task": 1.0, "empowerment": 0.1},
+        units=32,
+        layers=1,
+        horizon=3,
+        actor_grad=gradient,
+    )
     policy = ActorCritic(config, agent.world_model.rssm.feature_size, 2)
     _, states, *_ = agent.world_model.loss(make_batch())
     start = states.state.detach().map(lambda x: x.flatten(0, 1))
@@ -49,11 +56,17 @@ def test_the_loss_of_the_policy_is_one_graph(gradient):
 
 
 def by_picking(term: EmpowermentTerm, rollout: TrainSequence) -> dict[str, torch.Tensor]:
-    """The slow reference: the valid steps are picked out, and the Gaussian is fitted to them alone."""
+    """The slow reference: select the valid steps and fit the Gaussian to them only."""
     valid = ~rollout.is_first[:, 1:]
     sampled = rollout.states.state.stochastic
-    previous, following, action = sampled[:, :-1][valid], sampled[:, 1:][valid], rollout.action[:, 1:][valid]
-    chance = clipped_normal_log_prob(action, action.mean(0), action.std(0, correction=0).clamp(min=1e-2))
+    previous, following, action = (
+        sampled[:, :-1][valid],
+        sampled[:, 1:][valid],
+        rollout.action[:, 1:][valid],
+    )
+    chance = clipped_normal_log_prob(
+        action, action.mean(0), action.std(0, correction=0).clamp(min=1e-2)
+    )
     imagined = term.sample_prior(rollout.states.prior[:, 1:][valid])
     error = (term.inverse(previous, following)[0] - action).square().mean() / action.var(0).mean()
     return {
@@ -66,9 +79,12 @@ def by_picking(term: EmpowermentTerm, rollout: TrainSequence) -> dict[str, torch
 def rollout_of(model: WorldModel, first: float) -> TrainSequence:
     batch = make_batch()
     batch["is_first"] = torch.rand(4, 8, generator=torch.Generator().manual_seed(1)) < first
-    batch["action"][0, 1:3] = torch.tensor([1.0, -1.0])  # at the clip, where a tail stands for the density
+    # At the clip, where a tail stands for the density.
+    batch["action"][0, 1:3] = torch.tensor([1.0, -1.0])
     embedding, states = model.observe(batch["image"], batch["action"], batch["is_first"])
-    return TrainSequence(batch["image"], batch["action"], batch["reward"], batch["is_first"], embedding, states)
+    return TrainSequence(
+        batch["image"], batch["action"], batch["reward"], batch["is_first"], embedding, states
+    )
 
 
 @pytest.mark.parametrize("first", [0.0, 0.3, 0.8])
@@ -94,8 +110,13 @@ def test_a_batch_without_a_valid_step_is_worth_nothing_and_stays_finite():
     assert all(torch.isfinite(number) for number in metrics.values())
 
 
-@pytest.mark.parametrize(("compiler", "header", "expected"), [(True, True, True), (False, True, False), (True, False, False)])
-def test_compiling_asks_for_a_compiler_and_the_headers_of_python(monkeypatch, tmp_path, compiler, header, expected):
+@pytest.mark.parametrize(
+    ("compiler", "header", "expected"),
+    [(True, True, True), (False, True, False), (True, False, False)],
+)
+def test_compiling_asks_for_a_compiler_and_the_headers_of_python(
+    monkeypatch, tmp_path, compiler, header, expected
+):
     agent = make_agent()
     agent.device = torch.device("cuda")
     monkeypatch.setattr(shutil, "which", lambda name: sys.executable if compiler else None)

@@ -23,7 +23,9 @@ def trained_value(shuffled: bool) -> float:
     for seed in range(151):
         batch = moving_square(seed=seed)
         if shuffled:
-            order = torch.randperm(len(batch["image"]), generator=torch.Generator().manual_seed(seed))
+            order = torch.randperm(
+                len(batch["image"]), generator=torch.Generator().manual_seed(seed)
+            )
             batch["image"] = batch["image"][order]
         value = value_of(agent.world_model, batch)
         if seed < 150:
@@ -40,7 +42,9 @@ def test_it_shapes_the_encoder_and_no_part_of_the_recurrent_model():
     model = make_agent(TERMS, ()).world_model
     value = value_of(model, make_batch())
     parts = [*model.encoder.parameters()], [*model.rssm.parameters()]
-    encoder, recurrent = (torch.autograd.grad(value, part, allow_unused=True, retain_graph=True) for part in parts)
+    encoder, recurrent = (
+        torch.autograd.grad(value, part, allow_unused=True, retain_graph=True) for part in parts
+    )
     assert all(gradient is not None and gradient.any() for gradient in encoder)
     assert all(gradient is None for gradient in recurrent)
 

@@ -42,13 +42,26 @@ def test_loss_and_gradient_are_those_of_the_cpu(terms):
     there = on_cuda(cpu)
     batch = make_batch()
     losses, norms = {}, {}
-    for name, agent, mixed in (("cpu", cpu, False), ("float32", there, False), ("bfloat16", there, True)):
+    for name, agent, mixed in (
+        ("cpu", cpu, False),
+        ("float32", there, False),
+        ("bfloat16", there, True),
+    ):
         without_chance(agent)
         model = agent.world_model
         with torch.autocast("cuda", torch.bfloat16, enabled=mixed):
-            loss = model.loss({key: value.to(agent.device) for key, value in batch.items()})[0]["world_model"]
-        found = torch.autograd.grad(loss, list(model.rssm.parameters()) + list(model.encoder.parameters()), allow_unused=True)
-        losses[name], norms[name] = loss.item(), torch.nn.utils.get_total_norm([x for x in found if x is not None]).item()
+            loss = model.loss({key: value.to(agent.device) for key, value in batch.items()})[0][
+                "world_model"
+            ]
+        found = torch.autograd.grad(
+            loss,
+            list(model.rssm.parameters()) + list(model.encoder.parameters()),
+            allow_unused=True,
+        )
+        losses[name], norms[name] = (
+            loss.item(),
+            torch.nn.utils.get_total_norm([x for x in found if x is not None]).item(),
+        )
     print(losses, norms)
     assert losses["float32"] == pytest.approx(losses["cpu"], rel=1e-3)
     assert norms["float32"] == pytest.approx(norms["cpu"], rel=1e-2)
@@ -63,7 +76,9 @@ def learned(agent: WorldModelAgent, updates: int) -> list[dict[str, torch.Tensor
 
 
 def test_recorded_updates_are_the_plain_ones():
-    """The same numbers are drawn, the same weights come out, and metrics that were kept are not written over."""
+    """The same numbers are drawn, the same weights come out, and metrics that were kept are not
+    written over.
+    """
     cpu, updates = make_agent(), PLAIN + 7
     plain, recorded = on_cuda(cpu, cuda_graphs="false"), on_cuda(cpu)
     rows = [learned(agent, updates) for agent in (plain, recorded)]
@@ -76,7 +91,11 @@ def test_recorded_updates_are_the_plain_ones():
     for (name, one), two in zip(plain.named_parameters(), recorded.parameters()):
         assert (one - two).norm().item() <= 0.02 * one.norm().item() + 1e-3, name
     states = zip(plain.state_dict().items(), recorded.state_dict().values())
-    assert not [name for (name, one), two in states if name.endswith("updates") and not torch.equal(one, two)]
+    assert not [
+        name
+        for (name, one), two in states
+        if name.endswith("updates") and not torch.equal(one, two)
+    ]
 
 
 def test_other_sizes_are_recorded_on_their_own():
@@ -94,7 +113,9 @@ def test_a_recorded_update_stops_before_the_weights():
 
 
 def test_the_replay_there_gives_what_the_one_here_gives():
-    replays = [Replay(row_layout((8, 8, 3), 2), 64, 2, seed=3, device=device) for device in ("cpu", "cuda")]
+    replays = [
+        Replay(row_layout((8, 8, 3), 2), 64, 2, seed=3, device=device) for device in ("cpu", "cuda")
+    ]
     for step in range(50):
         rows = make_batch(2, 1, 8, seed=step)
         row = {name: value[:, 0].numpy() for name, value in rows.items()}
@@ -109,7 +130,16 @@ def test_the_replay_there_gives_what_the_one_here_gives():
 
 
 def train(*words) -> subprocess.CompletedProcess:
-    command = [sys.executable, "train.py", *runs.PLAIN, "--device", "cuda", "--training.train_ratio", "8", *map(str, words)]
+    command = [
+        sys.executable,
+        "train.py",
+        *runs.PLAIN,
+        "--device",
+        "cuda",
+        "--training.train_ratio",
+        "8",
+        *map(str, words),
+    ]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240)
 
 
@@ -140,8 +170,20 @@ def test_a_run_there_goes_on_and_is_evaluated_here(tmp_path, agent):
         done = train(*words, "--total_frames", frames)
         assert done.returncode == 0, done.stderr
     assert "on cuda" in done.stdout
-    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    rows = [
+        json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    ]
     assert max(row["clock/update"] for row in rows if "clock/update" in row) > PLAIN + 50
-    command = [sys.executable, "eval.py", str(tmp_path / "run"), "--episodes", "1", "--background", "clean", "--device", "cpu"]
+    command = [
+        sys.executable,
+        "eval.py",
+        str(tmp_path / "run"),
+        "--episodes",
+        "1",
+        "--background",
+        "clean",
+        "--device",
+        "cpu",
+    ]
     seen = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240)
     assert seen.returncode == 0, seen.stderr

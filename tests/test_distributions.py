@@ -24,7 +24,9 @@ def test_two_hot_weights_of_the_neighbours():
     value = d.symexp(torch.tensor(2.3))
     logits = torch.randn(11)
     log = logits.log_softmax(-1)
-    assert float(head.log_prob(logits, value)) == pytest.approx(float(0.7 * log[7] + 0.3 * log[8]), abs=1e-5)
+    assert float(head.log_prob(logits, value)) == pytest.approx(
+        float(0.7 * log[7] + 0.3 * log[8]), abs=1e-5
+    )
 
 
 def test_two_hot_learns_a_value():
@@ -45,13 +47,17 @@ def test_two_hot_has_the_mean_of_a_rare_large_value():
     adam = torch.optim.Adam([logits], 0.1)
     for _ in range(800):
         adam.zero_grad()
-        likelihood = 0.1 * head.log_prob(logits, torch.tensor(30.0)) + 0.9 * head.log_prob(logits, torch.tensor(0.0))
+        likelihood = 0.1 * head.log_prob(logits, torch.tensor(30.0)) + 0.9 * head.log_prob(
+            logits, torch.tensor(0.0)
+        )
         (-likelihood).backward()
         adam.step()
     assert float(head.mean(logits.detach())) == pytest.approx(3.0, abs=0.2)
 
 
-@pytest.mark.parametrize(("mean", "std"), [(0.0, 0.6), (0.7, 0.7), (-0.95, 0.1), (0.9, 0.6), (0.0, 0.1)])
+@pytest.mark.parametrize(
+    ("mean", "std"), [(0.0, 0.6), (0.7, 0.7), (-0.95, 0.1), (0.9, 0.6), (0.0, 0.1)]
+)
 def test_clipped_normal_std_is_that_of_samples(mean, std):
     torch.manual_seed(0)
     samples = (mean + std * torch.randn(400_000)).clamp(-1, 1)
@@ -108,10 +114,14 @@ def test_gaussian_kl_and_log_prob_agree_with_torch():
     latent = d.Gaussian(4)
     left, right = torch.randn(6, 8), torch.randn(6, 8)
     reference = [torch.distributions.Normal(*latent.split(x)) for x in (left, right)]
-    assert torch.allclose(latent.kl(left, right), torch.distributions.kl_divergence(*reference).sum(-1), atol=1e-4)
+    assert torch.allclose(
+        latent.kl(left, right), torch.distributions.kl_divergence(*reference).sum(-1), atol=1e-4
+    )
     value = torch.randn(6, 4)
     mean, std = latent.split(left)
-    assert torch.allclose(d.normal_log_prob(value, mean, std), reference[0].log_prob(value).sum(-1), atol=1e-4)
+    assert torch.allclose(
+        d.normal_log_prob(value, mean, std), reference[0].log_prob(value).sum(-1), atol=1e-4
+    )
     assert torch.allclose(d.normal_entropy(std), reference[0].entropy().sum(-1), atol=1e-4)
 
 
@@ -122,9 +132,13 @@ def test_clipped_normal_is_a_distribution():
     density = d.clipped_normal_log_prob(inside, mean, std).exp().sum() * (2 / 4000)
     ends = d.clipped_normal_log_prob(torch.tensor([[-1.0], [1.0]]), mean, std).exp().sum()
     assert float(density + ends) == pytest.approx(1.0, abs=1e-3)
-    assert torch.isfinite(d.clipped_normal_log_prob(torch.ones(1, 1), torch.tensor([[-1.0]]), torch.tensor([[0.1]])))
+    assert torch.isfinite(
+        d.clipped_normal_log_prob(torch.ones(1, 1), torch.tensor([[-1.0]]), torch.tensor([[0.1]]))
+    )
 
 
 def test_unit_normal_cannot_be_made_dense():
     """Its best log-density is that of deviation one, whatever the network does."""
-    assert float(d.UnitNormal().log_prob(torch.tensor([[2.0]]), torch.tensor([2.0]))) == pytest.approx(-0.9189385)
+    assert float(
+        d.UnitNormal().log_prob(torch.tensor([[2.0]]), torch.tensor([2.0]))
+    ) == pytest.approx(-0.9189385)

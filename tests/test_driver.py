@@ -10,7 +10,9 @@ from foreground.evaluation.driver import Callback, Driver, Film, Moment, Returns
 
 
 class Count(gymnasium.Env):
-    """The picture is [seed, step]; the reward is the action; episodes last as many steps as the seed says."""
+    """The picture is [seed, step]; the reward is the action; episodes last as many steps as the
+    seed says.
+    """
 
     observation_space = gymnasium.spaces.Box(0, 255, (1, 2, 1), np.uint8)
     action_space = gymnasium.spaces.Box(-1, 1, (1,), np.float32)
@@ -40,15 +42,26 @@ class Notes(Callback):
         self.rows = []
 
     def on_action(self, moment: Moment) -> None:
-        self.rows.append(("acted", moment.image[:, 0, 1, 0].tolist(), moment.reward.tolist(), len(moment.memory)))
+        self.rows.append(
+            ("acted", moment.image[:, 0, 1, 0].tolist(), moment.reward.tolist(), len(moment.memory))
+        )
 
     def on_step(self, moment: Moment) -> None:
-        self.rows.append(("moved", moment.image[:, 0, 1, 0].tolist(), moment.reward.round(6).tolist(), moment.going.tolist()))
+        self.rows.append(
+            (
+                "moved",
+                moment.image[:, 0, 1, 0].tolist(),
+                moment.reward.round(6).tolist(),
+                moment.going.tolist(),
+            )
+        )
 
 
 def test_every_environment_plays_one_episode_from_its_seed():
     notes, returns, film, told = Notes(), Returns(2), Film(), []
-    driver = Driver([Count(), Count()], counting, lambda row: told.append(row) or [], [notes, returns, film])
+    driver = Driver(
+        [Count(), Count()], counting, lambda row: told.append(row) or [], [notes, returns, film]
+    )
     end = driver.run([2, 3])
     assert told[0]["game"].tolist() == [[2.0], [3.0]]
     assert notes.rows == [
@@ -62,7 +75,11 @@ def test_every_environment_plays_one_episode_from_its_seed():
     assert returns.total.tolist() == pytest.approx([0.3, 0.6])
     assert [images[:, 0, 1, 0].tolist() for images in film.images] == [[1, 1], [2, 2], [2, 3]]
     assert not end.going.any()
-    assert [first.tolist() for _, first in end.memory] == [[True, True], [False, False], [False, False]]
+    assert [first.tolist() for _, first in end.memory] == [
+        [True, True],
+        [False, False],
+        [False, False],
+    ]
     # What a policy keeps of an image is that image, also after the environments have moved.
     assert [image[:, 0, 1, 0].tolist() for image, _ in end.memory] == [[0, 0], [1, 1], [2, 2]]
 
@@ -77,5 +94,7 @@ def test_it_stops_after_so_many_steps():
 def test_an_action_that_is_not_finite_does_not_get_into_an_environment():
     env = Count()
     with pytest.raises(UserError, match="not finite"):
-        Driver([env], lambda memory, *_: (torch.tensor([[float("nan")]]), memory), lambda _: None).run([5])
+        Driver(
+            [env], lambda memory, *_: (torch.tensor([[float("nan")]]), memory), lambda _: None
+        ).run([5])
     assert env.now == 0

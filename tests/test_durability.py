@@ -1,4 +1,6 @@
-"""What the kernel is asked for, from a trace of system calls of a real run: whatever gets its name is on the disk before."""
+"""What the kernel is asked for, from a trace of system calls of a real run: whatever gets its name
+is on the disk before.
+"""
 
 import re
 import shutil
@@ -29,10 +31,24 @@ def traced(tmp_path_factory) -> tuple[Path, str]:
     """(run folder, trace) of a run that saves eight times and prunes."""
     folder = tmp_path_factory.mktemp("traced")
     run, trace = folder / "run", folder / "trace"
-    if not shutil.which("strace") or subprocess.run([*TRACED, "-o", str(trace), "true"], capture_output=True).returncode:
+    if (
+        not shutil.which("strace")
+        or subprocess.run([*TRACED, "-o", str(trace), "true"], capture_output=True).returncode
+    ):
         pytest.skip("no strace here, or it may not trace")
-    words = [*TRACED, "-o", str(trace), sys.executable, "-c", SMALL_CHUNKS, *runs.SMALL, "--total_frames", "320"]
-    words += ["--training.prefill", "310", "--folder", str(run)]  # nothing is learned: saving is looked at
+    words = [
+        *TRACED,
+        "-o",
+        str(trace),
+        sys.executable,
+        "-c",
+        SMALL_CHUNKS,
+        *runs.SMALL,
+        "--total_frames",
+        "320",
+    ]
+    # Nothing is learned: saving is looked at.
+    words += ["--training.prefill", "310", "--folder", str(run)]
     subprocess.run(words, cwd=ROOT, env=runs.variables(folder), check=True, capture_output=True)
     return run, trace.read_text()
 
@@ -44,7 +60,9 @@ def calls(traced) -> list[Event]:
 
 
 def whole(trace: str) -> str:
-    """The trace with each call in one line, where it ended: strace splits one in two when another thread calls meanwhile."""
+    """The trace with each call in one line, where it ended: strace splits one in two when another
+    thread calls meanwhile.
+    """
     lines, begun = [], {}
     for line in trace.splitlines():
         if match := BEGUN.match(line):
@@ -69,7 +87,9 @@ def read(trace: str, run: Path) -> list[Event]:
 
 
 def unsafe(events: list[Event]) -> list[str]:
-    """What got its name too early: not all on the disk, or its name not on the disk before an older one went."""
+    """What got its name too early: not all on the disk, or its name not on the disk before an older
+    one went.
+    """
     found, unwritten, unnamed = [], set(), set()
     for kind, path, target in events:
         if kind == "write":
@@ -83,7 +103,8 @@ def unsafe(events: list[Event]) -> list[str]:
             if ".tmp-delete-" in target:
                 found += [f"{path} goes before the name {name} is on the disk" for name in unnamed]
                 continue
-            if target.endswith(tuple("0123456789")):  # a checkpoint lists chunks, which must be there before it
+            # A checkpoint lists chunks, which must be there before it.
+            if target.endswith(tuple("0123456789")):
                 found += [f"{target} may be there without {name}" for name in unnamed]
             unnamed.add(target)
     return found + [f"the name {name} is not on the disk" for name in unnamed]

@@ -1,4 +1,6 @@
-"""Decoded clips in the cache: made once, made anew where they are not as they were written, bounded."""
+"""Decoded clips in the cache: made once, made anew where they are not as they were written,
+bounded.
+"""
 
 import json
 import os
@@ -89,9 +91,10 @@ def forge(path: Path, kind: str) -> None:
 
 
 KINDS = (
-    "no clip", "a clip less", "other cuts", "other names", "other sums", "other recordings", "short clip", "negative",
-    "fractions", "text", "nested", "numbers for names", "another column", "no sum", "no list", "deep", "list", "bytes",
-    "empty", "digits", "frames", "frames elsewhere", "pipe", "zeros",
+    "no clip", "a clip less", "other cuts", "other names", "other sums", "other recordings",
+    "short clip", "negative",
+    "fractions", "text", "nested", "numbers for names", "another column", "no sum", "no list",
+    "deep", "list", "bytes", "empty", "digits", "frames", "frames elsewhere", "pipe", "zeros",
 )  # fmt: skip
 
 
@@ -117,7 +120,9 @@ def test_clips_play_where_no_index_can_be_written(folder):
     assert not list(path.parent.glob(".writing-*"))
 
 
-def test_strange_files_in_the_cache_are_passed_over_and_half_written_ones_deleted(folder, monkeypatch):
+def test_strange_files_in_the_cache_are_passed_over_and_half_written_ones_deleted(
+    folder, monkeypatch
+):
     place = cache.folder()
     (place / "aa.frames").symlink_to("absent")
     (place / "bb.frames").symlink_to("bb.frames")
@@ -167,12 +172,16 @@ def test_what_was_decoded_before_a_damaged_clip_stays(folder, monkeypatch):
     (folder / "train" / "clip1" / "3.png").write_bytes(b"broken")
     with pytest.raises(UserError, match=r"3\.png"):
         loaded(folder)
-    assert not [path for path in cache.folder().glob("*.frames") if not path.name.startswith("piece-")]
+    assert not [
+        path for path in cache.folder().glob("*.frames") if not path.name.startswith("piece-")
+    ]
     assert not list(cache.folder().glob(".writing-*"))
     (folder / "train" / "clip1" / "3.png").write_bytes(good)
     decoded = []
     whole = video.decode
-    monkeypatch.setattr(video, "decode", lambda clip, *rest: decoded.append(clip.name) or whole(clip, *rest))
+    monkeypatch.setattr(
+        video, "decode", lambda clip, *rest: decoded.append(clip.name) or whole(clip, *rest)
+    )
     assert loaded(folder).frames.shape == (44, 16, 16, 3)
     assert loaded(folder, "heldout").frames.shape == (6, 16, 16, 3)
     assert decoded == ["clip1"]
@@ -184,7 +193,9 @@ def test_a_clip_that_comes_is_decoded_alone_and_a_folder_that_moved_not_at_all(f
     moved = folder.rename(folder.with_name("moved"))
     decoded = []
     whole = video.decode
-    monkeypatch.setattr(video, "decode", lambda clip, *rest: decoded.append(clip.name) or whole(clip, *rest))
+    monkeypatch.setattr(
+        video, "decode", lambda clip, *rest: decoded.append(clip.name) or whole(clip, *rest)
+    )
     assert loaded(moved).starts == (0, 5, 14, 44, 48)
     assert decoded == ["more"]
 
@@ -197,7 +208,9 @@ def test_single_clips_are_the_first_that_go(folder, monkeypatch):
     assert not list(cache.folder().glob("piece-*"))
 
 
-def test_a_cache_that_others_can_write_to_is_closed_and_their_files_are_not_read(folder, monkeypatch):
+def test_a_cache_that_others_can_write_to_is_closed_and_their_files_are_not_read(
+    folder, monkeypatch
+):
     first = loaded(folder)
     cache.folder().chmod(0o777)
     assert loaded(folder) == first
@@ -221,7 +234,8 @@ def test_a_link_among_everybodys_files_is_no_cache(tmp_path, monkeypatch):
 
 def test_two_processes_that_start_at_once_have_the_same_clips(folder):
     code = (
-        "import sys, envs; clips = envs.load_clips(envs.BackgroundConfig(sys.argv[1]), 'train', 16);"
+        "import sys, envs; clips = envs.load_clips(envs.BackgroundConfig(sys.argv[1]), "
+        "'train', 16);"
         "print(clips.path, clips.starts, int(clips.frames.sum()))"
     )
     command = [sys.executable, "-c", code, str(folder)]
@@ -253,8 +267,10 @@ def test_clips_that_play_in_part_are_one_warning(folder, monkeypatch):
     write_frames(folder / "train" / "more", pictures(4))
     assert starts() == (0, 5, 13, 21, 25)  # all others clip by clip from the cache
     assert told == 3 * [
-        "2 clips are longer than what plays of one (8 frames, 6.4 billion pixels), the beginning plays: "
-        "train/clip1 (8 frames), train/clip2 (8 frames): cut it into shorter clips or scale it down to have it all"
+        "2 clips are longer than what plays of one (8 frames, 6.4 billion pixels), the "
+        "beginning plays: "
+        "train/clip1 (8 frames), train/clip2 (8 frames): cut it into shorter clips or "
+        "scale it down to have it all"
     ]
 
 

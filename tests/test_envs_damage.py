@@ -1,4 +1,4 @@
-"""Files that are damaged, too large, too slow, or no clips at all: refused by name, without a hang."""
+"""Files that are damaged, too large, too slow or not clips: refused by name, without a hang."""
 
 import os
 import socket
@@ -18,7 +18,9 @@ from foreground.errors import UserError
 
 
 def broken(path: Path, kind: str) -> Path:
-    whole = write_video(path.with_name("whole.mp4"), pictures(40, height=240, width=320)).read_bytes()
+    whole = write_video(
+        path.with_name("whole.mp4"), pictures(40, height=240, width=320)
+    ).read_bytes()
     contents = {
         "empty": b"",
         "text": b"hello, this is no video",
@@ -48,7 +50,10 @@ def broken(path: Path, kind: str) -> Path:
         ("empty", "an empty file"),
         ("text", "a text, and not a video (it begins 'hello, this is no video'):"),
         ("ffconcat", "a text, and not a video"),
-        ("web page", "a text, and not a video (it begins '<!DOCTYPE html> <title>404 not found</ti')"),
+        (
+            "web page",
+            "a text, and not a video (it begins '<!DOCTYPE html> <title>404 not found</ti')",
+        ),
         ("no text", ": not a video:"),
         ("fifo", "not a regular file"),
         ("header only", "damaged"),
@@ -66,7 +71,10 @@ def test_files_that_are_no_whole_video_are_refused_by_name(tmp_path, kind, words
     assert "bad.mp4" in message
 
 
-@pytest.mark.parametrize("text", ["ffconcat version 1.0\nfile whole.mp4\n", "#EXTM3U\n#EXTINF:1,\nwhole.mp4\n#EXT-X-ENDLIST\n"])
+@pytest.mark.parametrize(
+    "text",
+    ["ffconcat version 1.0\nfile whole.mp4\n", "#EXTM3U\n#EXTINF:1,\nwhole.mp4\n#EXT-X-ENDLIST\n"],
+)
 def test_ffmpeg_follows_no_playlist_and_no_network(tmp_path, monkeypatch, text):
     write_video(tmp_path / "whole.mp4", pictures(9))
     path = tmp_path / "list.mp4"
@@ -96,7 +104,9 @@ def test_sound_alone_is_no_video(tmp_path):
     with av.open(str(tmp_path / "a.mp4"), "w") as file:
         stream = file.add_stream("aac", rate=48_000, layout="mono")
         for start in range(0, 48_000, 1024):
-            frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+            frame = av.AudioFrame.from_ndarray(
+                np.zeros((1, 1024), np.float32), format="fltp", layout="mono"
+            )
             frame.sample_rate, frame.pts = 48_000, start
             file.mux(stream.encode(frame))
     assert "it holds no video" in refusal(video.decode, tmp_path / "a.mp4", 16)
@@ -106,8 +116,18 @@ def test_sound_alone_is_no_video(tmp_path):
 @pytest.mark.parametrize("filler", [b"", b"\0"])
 def test_files_that_end_early_are_refused(tmp_path, suffix, filler):
     codec = {".webm": "libvpx", ".avi": "mjpeg", ".flv": "flv1"}.get(suffix, "libx264")
-    with av.open(str(tmp_path / f"a{suffix}"), "w", options={"movflags": "faststart"} if suffix == ".mp4" else {}) as file:
-        stream = file.add_stream(codec, rate=25, width=64, height=64, pix_fmt="yuvj420p" if codec == "mjpeg" else "yuv420p")
+    with av.open(
+        str(tmp_path / f"a{suffix}"),
+        "w",
+        options={"movflags": "faststart"} if suffix == ".mp4" else {},
+    ) as file:
+        stream = file.add_stream(
+            codec,
+            rate=25,
+            width=64,
+            height=64,
+            pix_fmt="yuvj420p" if codec == "mjpeg" else "yuv420p",
+        )
         for index in range(100):
             noise = np.random.default_rng(index).integers(0, 255, (64, 64, 3), np.uint8)
             file.mux(stream.encode(av.VideoFrame.from_ndarray(noise, format="rgb24")))
@@ -116,7 +136,9 @@ def test_files_that_end_early_are_refused(tmp_path, suffix, filler):
     whole = path.read_bytes()
     assert len(list(video.decode(path, 8))) == 100
     path.write_bytes(whole[: len(whole) // 2] + filler * (len(whole) - len(whole) // 2))
-    assert "damaged: it " in refusal(video.decode, path, 8) or "packets cannot be decoded" in refusal(video.decode, path, 8)
+    assert "damaged: it " in refusal(
+        video.decode, path, 8
+    ) or "packets cannot be decoded" in refusal(video.decode, path, 8)
 
 
 def test_frames_lost_in_the_middle_are_noticed(tmp_path):
@@ -180,7 +202,12 @@ def test_the_deadline_counts_all_time_of_the_decoder(tmp_path):
     path = tmp_path / "a.mkv"
     with av.open(str(path), "w") as file:
         stream = file.add_stream(
-            "ffv1", rate=25, width=640, height=480, pix_fmt="yuv420p", options={"slices": "24", "level": "3"}
+            "ffv1",
+            rate=25,
+            width=640,
+            height=480,
+            pix_fmt="yuv420p",
+            options={"slices": "24", "level": "3"},
         )
         noise = np.random.default_rng(0).integers(0, 255, (480, 640, 3), np.uint8)
         for _ in range(12):

@@ -33,7 +33,9 @@ def play(environment, steps: int, seed: int):
     observations = [environment.reset(seed=seed)[0]]
     rewards, states = [], [environment.simulator_state()]
     for _ in range(steps):
-        observation, reward, *_ = environment.step(random.uniform(-1, 1, environment.action_space.shape))
+        observation, reward, *_ = environment.step(
+            random.uniform(-1, 1, environment.action_space.shape)
+        )
         observations.append(observation)
         rewards.append(reward)
         states.append(environment.simulator_state())
@@ -49,7 +51,9 @@ def test_every_task_of_the_suite_is_played_or_refused_with_its_reason():
     every = {f"{domain}-{task}" for domain, task in suite.ALL_TASKS}
     assert {*envs.SUITE, *tasks.REFUSED} == every
     assert not {*envs.SUITE} & {*tasks.REFUSED}
-    with pytest.raises(UserError, match="lqr-lqr_2_1 cannot be learned from pictures, since its masses"):
+    with pytest.raises(
+        UserError, match="lqr-lqr_2_1 cannot be learned from pictures, since its masses"
+    ):
         envs.make("lqr-lqr_2_1")
     with pytest.raises(UserError, match=r"height field.*--background\.source none"):
         envs.make("quadruped-escape", background=envs.load_background(PROCEDURAL, "train"))
@@ -59,7 +63,9 @@ def test_every_task_of_the_suite_is_played_or_refused_with_its_reason():
 def test_the_other_tasks_of_the_suite_reset_and_step(task):
     environment = envs.make(task, size=32)
     first, _ = environment.reset(seed=0)
-    following, reward, terminated, truncated, _ = environment.step(np.ones(environment.action_space.shape))
+    following, reward, terminated, truncated, _ = environment.step(
+        np.ones(environment.action_space.shape)
+    )
     assert (first != following).any(), "the camera shows the robot"
     assert np.isfinite(reward)
     assert (terminated, truncated) == (False, False)
@@ -75,7 +81,9 @@ def test_every_task_resets_and_steps(task):
     assert info == {"env_frames": 0, "discount": 1.0, "diverged": False}
     environment.action_space.seed(0)
     for _ in range(2):
-        following, reward, terminated, truncated, info = environment.step(environment.action_space.sample())
+        following, reward, terminated, truncated, info = environment.step(
+            environment.action_space.sample()
+        )
         assert isinstance(reward, float)
         assert 0 <= reward <= 2
         assert (terminated, truncated) == (False, False)
@@ -85,7 +93,9 @@ def test_every_task_resets_and_steps(task):
     state = inner.simulator_state()
     assert state.dtype == np.float64
     assert state.shape == (inner.physics.model.nq + inner.physics.model.nv,)
-    assert inner.metadata["render_fps"] == pytest.approx(1 / (2 * suite.load(*task.split("-")).control_timestep()))
+    assert inner.metadata["render_fps"] == pytest.approx(
+        1 / (2 * suite.load(*task.split("-")).control_timestep())
+    )
     environment.close()
 
 
@@ -112,8 +122,8 @@ def test_rendered_picture_is_the_observation():
 
 @pytest.mark.parametrize(
     ("task", "repeat"),
-    [("walker-walk", 2), ("cartpole-swingup", 4), ("finger-spin", 1), ("manipulator-bring_ball", 2), ("fish-swim", 5),
-     ("humanoid-run", 8)],
+    [("walker-walk", 2), ("cartpole-swingup", 4), ("finger-spin", 1), ("manipulator-bring_ball",
+     2), ("fish-swim", 5), ("humanoid-run", 8)],
 )  # fmt: skip
 def test_rewards_and_states_equal_dm_control_bit_for_bit(task, repeat):
     environment = envs.make(task, action_repeat=repeat)
@@ -335,12 +345,21 @@ def test_factories_pickle_and_workers_draw_the_same_pictures():
 
 
 def run_python(code: str, **variables: str) -> subprocess.CompletedProcess:
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path), **variables}
-    return subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
+        **variables,
+    }
+    return subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
+    )
 
 
 def test_import_is_cheap_and_overwrites_nothing():
-    code = "import os, sys, foreground.envs\nprint('mujoco' in sys.modules, os.environ['MUJOCO_GL'], 'torch' in sys.modules)"
+    code = (
+        "import os, sys, foreground.envs\nprint('mujoco' in sys.modules, "
+        "os.environ['MUJOCO_GL'], 'torch' in sys.modules)"
+    )
     assert run_python(code, MUJOCO_GL="osmesa").stdout.split() == ["False", "osmesa", "False"]
 
 
@@ -366,7 +385,9 @@ except UserError as error:
 
 
 def test_an_optimiser_may_step_after_the_first_picture():
-    """It imports triton where torch brings it, whose LLVM does not bear Mesa's before it: a segmentation fault."""
+    """It imports triton where torch brings it, whose LLVM does not bear Mesa's before it: a
+    segmentation fault.
+    """
     code = """
 import foreground.envs.dmc, torch
 environment = foreground.envs.dmc.make("cartpole-swingup")
@@ -376,7 +397,12 @@ weight.grad = torch.ones(3)
 torch.optim.Adam([weight]).step()
 environment.step(environment.action_space.sample())
 """
-    assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[1], check=False).returncode == 0
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", code], cwd=Path(__file__).parents[1], check=False
+        ).returncode
+        == 0
+    )
 
 
 def test_control_intervals_are_those_of_the_simulator():
@@ -384,4 +410,6 @@ def test_control_intervals_are_those_of_the_simulator():
     assert domains.keys() == envs.CONTROL_INTERVALS.keys()
     for domain, name in domains.items():
         environment = suite.load(domain, name)
-        assert environment.control_timestep() == pytest.approx(envs.CONTROL_INTERVALS[domain]), domain
+        assert environment.control_timestep() == pytest.approx(envs.CONTROL_INTERVALS[domain]), (
+            domain
+        )

@@ -83,7 +83,10 @@ def test_recordings_of_folders_of_frames(name, recording):
     assert recording_of(PurePosixPath(name), frames=True) == recording
 
 
-@pytest.mark.parametrize("names", ["output000 output001 output100", "clip01 clip02", "x/part1 x/part2", "GH010123 GH020123"])
+@pytest.mark.parametrize(
+    "names",
+    ["output000 output001 output100", "clip01 clip02", "x/part1 x/part2", "GH010123 GH020123"],
+)
 def test_parts_that_are_numbered_without_a_separator_are_one_recording(tmp_path, names):
     touched(tmp_path, *(f"{name}.mp4" for name in names.split()))
     assert "by their names all" in refusal(folders.split, tmp_path, 0.25)
@@ -93,8 +96,8 @@ def test_parts_that_are_numbered_without_a_separator_are_one_recording(tmp_path,
 
 @pytest.mark.parametrize(
     "pattern",
-    ["VID_20230101_12{:02}00", "PXL_20230101_1200{:02}123", "IMG_20230101_12{:02}59", "GH01{:04}", "C{:04}", "video{}",
-     "VID-20230101-WA{:04}"],
+    ["VID_20230101_12{:02}00", "PXL_20230101_1200{:02}123", "IMG_20230101_12{:02}59", "GH01{:04}",
+     "C{:04}", "video{}", "VID-20230101-WA{:04}"],
 )  # fmt: skip
 def test_a_day_of_clips_has_a_held_out_side(tmp_path, pattern):
     touched(tmp_path, *(f"{pattern.format(number)}.mp4" for number in range(40)))
@@ -105,14 +108,20 @@ def test_a_day_of_clips_has_a_held_out_side(tmp_path, pattern):
 
 def test_two_cameras_of_one_drive_are_one_recording(tmp_path):
     for number in range(8):
-        touched(tmp_path, *(f"drive_{number // 2}/image_0{2 + number % 2}/data/{name}.png" for name in "ab"))
+        touched(
+            tmp_path,
+            *(f"drive_{number // 2}/image_0{2 + number % 2}/data/{name}.png" for name in "ab"),
+        )
     sides = [{name.split("/")[0] for name in side} for side in split_names(tmp_path, 0.5)]
     assert not sides[0] & sides[1]
     assert len(sides[0] | sides[1]) == 4
 
 
 def test_folders_of_frames_with_one_name_go_by_the_folders_that_they_are_in(tmp_path):
-    clips = [write_frames(tmp_path / name / "img", pictures(2, shade)) for name, shade in (("a", 0), ("b", 50), ("c", 90))]
+    clips = [
+        write_frames(tmp_path / name / "img", pictures(2, shade))
+        for name, shade in (("a", 0), ("b", 50), ("c", 90))
+    ]
     train, heldout = split_paths(tmp_path)
     assert sorted(train + heldout) == clips
     assert train
@@ -132,7 +141,9 @@ def test_uploads_of_one_folder_keep_their_sides(tmp_path):
 
 def test_layouts_of_kitti_and_mot(tmp_path):
     for drive in range(4):
-        write_frames(tmp_path / "kitti" / f"drive_{drive}" / "image_02" / "data", pictures(2, 9 * drive))
+        write_frames(
+            tmp_path / "kitti" / f"drive_{drive}" / "image_02" / "data", pictures(2, 9 * drive)
+        )
     train, heldout = split_names(tmp_path / "kitti")
     assert sorted(train + heldout) == [f"drive_{drive}/image_02/data" for drive in range(4)]
     assert train

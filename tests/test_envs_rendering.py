@@ -1,4 +1,6 @@
-"""The mask against MuJoCo's own segmentation, thin parts, the colour rule, and what a draw leaves behind."""
+"""The mask against MuJoCo's own segmentation, thin parts, the colour rule, and what a draw leaves
+behind.
+"""
 
 import cv2
 import numpy as np
@@ -11,14 +13,21 @@ from foreground.envs.tasks import MORE, WITHOUT_VIDEO, camera_of
 
 DOMAINS = sorted({task.split("-")[0] for task in envs.TASKS})
 TASK_OF = {task.split("-")[0]: task.split("-")[1] for task in envs.TASKS}
-# One task of each domain of the benchmark, and each other that a video may play behind; the dog's four differ in their reward.
+# One task of each domain of the benchmark, and each other that a video may play behind; the dog's
+# four differ in their reward.
 SEEN = [f"{domain}-{TASK_OF[domain]}" for domain in DOMAINS]
-SEEN += [task for task in MORE if task not in WITHOUT_VIDEO and task not in ("dog-walk", "dog-trot", "dog-run")]
+SEEN += [
+    task
+    for task in MORE
+    if task not in WITHOUT_VIDEO and task not in ("dog-walk", "dog-trot", "dog-run")
+]
 GEOM = int(mujoco.mjtObj.mjOBJ_GEOM)
 
 
 def loaded(domain: str, name: str = ""):
-    """A dm_control environment whose own renderer makes the same polygons as ours and does not antialias."""
+    """A dm_control environment whose own renderer makes the same polygons as ours and does not
+    antialias.
+    """
     environment = suite.load(domain, name or TASK_OF[domain], task_kwargs={"random": 3})
     quality = environment.physics.model.vis.quality
     quality.offsamples = 0
@@ -39,7 +48,9 @@ def random_states(environment, count: int):
 
 def segmented(physics, size: int, camera: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """dm_control's segmentation: what is an object, and what is a plane; both (size, size) bool."""
-    identity, kind = np.moveaxis(physics.render(size, size, camera_id=camera, segmentation=True), -1, 0)
+    identity, kind = np.moveaxis(
+        physics.render(size, size, camera_id=camera, segmentation=True), -1, 0
+    )
     planes = np.flatnonzero(physics.model.geom_type == mujoco.mjtGeom.mjGEOM_PLANE)
     return kind >= 0, (kind == GEOM) & np.isin(identity, planes)
 
@@ -56,7 +67,8 @@ def test_mask_is_the_segmentation(task):
         assert mask.any()
         objects, floor = segmented(physics, 128, camera)
         assert not (objects & ~floor & ~mask).any(), "a robot pixel would be replaced"
-        physics.model.geom_group[planes] = 5  # a floor that is not drawn hides nothing: sunk-in feet are robot
+        # A floor that is not drawn hides nothing: sunk-in feet are robot.
+        physics.model.geom_group[planes] = 5
         objects, floor = segmented(physics, 128, camera)
         physics.model.geom_group[:] = groups
         assert not floor.any()
@@ -121,9 +133,13 @@ def test_composite_mixes_by_alpha():
     mask[:8], mask[8:16] = True, False
     drawn[~mask] = 0
     background = random.integers(0, 256, (16, 16, 3), np.uint8)
-    foreground, alpha = (cv2.resize(x, (16, 16), interpolation=cv2.INTER_AREA) for x in (drawn, mask * np.uint8(255)))
+    foreground, alpha = (
+        cv2.resize(x, (16, 16), interpolation=cv2.INTER_AREA) for x in (drawn, mask * np.uint8(255))
+    )
     covered = mask.reshape(16, 2, 16, 2).mean((1, 3))[..., None]
-    expected = drawn.astype(float).reshape(16, 2, 16, 2, 3).mean((1, 3)) + (1 - covered) * background
+    expected = (
+        drawn.astype(float).reshape(16, 2, 16, 2, 3).mean((1, 3)) + (1 - covered) * background
+    )
     picture = composite(foreground, alpha, background)
     assert np.abs(picture - expected).max() <= 1.5  # roundings of foreground, alpha and product
     np.testing.assert_array_equal(picture[:4], foreground[:4])
@@ -136,7 +152,8 @@ def test_renders_of_dm_control_between_ours_disturb_neither():
     renderer = Renderer(environment.physics, 64, camera=0)
     ours = renderer.picture()
     theirs = environment.physics.render(64, 64, camera_id=0)
-    assert np.abs(ours.astype(int) - theirs).mean() < 12  # shadows, reflection and light on the floor
+    # shadows, reflection and light on the floor.
+    assert np.abs(ours.astype(int) - theirs).mean() < 12
     for _ in range(3):
         np.testing.assert_array_equal(renderer.picture(), ours)
         np.testing.assert_array_equal(environment.physics.render(64, 64, camera_id=0), theirs)

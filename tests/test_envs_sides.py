@@ -3,7 +3,16 @@
 import warnings
 
 import pytest
-from clips import all_names, pictures, refusal, split_names, split_paths, touched, write_frames, write_video
+from clips import (
+    all_names,
+    pictures,
+    refusal,
+    split_names,
+    split_paths,
+    touched,
+    write_frames,
+    write_video,
+)
 
 from foreground.envs import folders
 
@@ -26,7 +35,10 @@ def test_a_fraction_that_the_folder_does_not_need_is_told(tmp_path, names):
             warnings.simplefilter("always")
             folders.split(tmp_path, fraction)
         assert len(caught) == told
-        assert all("heldout_fraction has no effect: leave it out" in str(warning.message) for warning in caught)
+        assert all(
+            "heldout_fraction has no effect: leave it out" in str(warning.message)
+            for warning in caught
+        )
 
 
 @pytest.mark.parametrize(
@@ -42,7 +54,10 @@ def test_a_fraction_that_the_folder_does_not_need_is_told(tmp_path, names):
         ),
         (
             ["train/x/AgE11af6BGs_000000_000010.mp4", "test/AgE11af6BGs.mp4"],
-            "train/x/AgE11af6BGs_000000_000010.mp4 and test/AgE11af6BGs.mp4 are parts of one recording",
+            (
+                "train/x/AgE11af6BGs_000000_000010.mp4 and test/AgE11af6BGs.mp4 are parts of "
+                "one recording"
+            ),
         ),
         (["train/v_Run_g01_c01.avi", "test/v_Run_g01_c02.avi"], "are parts of one recording"),
         (
@@ -62,7 +77,8 @@ def test_folders_without_two_sides_are_refused(tmp_path, layout, words):
 
 @pytest.mark.parametrize(
     "sides",
-    ["Train Test", "training validation", "train testing", "train eval", "Train Val", "TRN held-out", "train_set test_set",
+    ["Train Test", "training validation", "train testing", "train eval", "Train Val",
+     "TRN held-out", "train_set test_set",
      "train2017 val2017", "trainset Evaluation", "train holdout"],
 )  # fmt: skip
 def test_folders_of_sides_are_known_by_many_names(tmp_path, sides):
@@ -75,9 +91,10 @@ def test_folders_of_sides_are_known_by_many_names(tmp_path, sides):
 
 @pytest.mark.parametrize(
     "sides",
-    ["videos_train videos_val", "rawframes_train rawframes_val", "train_256 val_256", "k400_train k400_test",
-     "train-clips test-clips", "01_train 02_test", "train1 test1", "train test_256", "VideosTrain VideosTest",
-     "train_videos clips_test", "a_train a_held-out"],
+    ["videos_train videos_val", "rawframes_train rawframes_val", "train_256 val_256",
+     "k400_train k400_test",
+     "train-clips test-clips", "01_train 02_test", "train1 test1", "train test_256",
+     "VideosTrain VideosTest", "train_videos clips_test", "a_train a_held-out"],
 )  # fmt: skip
 def test_folders_with_a_side_in_their_name_are_a_pair(tmp_path, sides):
     train, heldout = sides.split()
@@ -95,8 +112,8 @@ def test_of_several_pairs_the_first_held_out_side_is_taken(tmp_path):
 
 @pytest.mark.parametrize(
     "names",
-    ["a_train b_train a_test", "a_train a_test a2_test", "train_val_256 test_256", "train_videos clips_test other",
-     "a/k_train b/k_test"],
+    ["a_train b_train a_test", "a_train a_test a2_test", "train_val_256 test_256",
+     "train_videos clips_test other", "a/k_train b/k_test"],
 )  # fmt: skip
 def test_folders_whose_pair_is_not_clear_are_refused(tmp_path, names):
     touched(tmp_path, *(f"{name}/a.mp4" for name in names.split()))
@@ -106,16 +123,23 @@ def test_folders_whose_pair_is_not_clear_are_refused(tmp_path, names):
 
 
 def test_a_class_with_a_side_in_its_name_is_a_class(tmp_path):
-    names = [f"{name}/{clip}.mp4" for name in ("riding_train", "training_dog", "driving", "eating") for clip in "abcd"]
+    names = [
+        f"{name}/{clip}.mp4"
+        for name in ("riding_train", "training_dog", "driving", "eating")
+        for clip in "abcd"
+    ]
     told = (
-        r"riding_train, training_dog: named like one side, without a partner.*: rename it train/ and add a folder heldout/ if"
+        r"riding_train, training_dog: named like one side, without a partner.*: rename it "
+        r"train/ and add a folder heldout/ if"
     )
     with pytest.warns(UserWarning, match=told) as caught:
         assert sorted(all_names(touched(tmp_path, *names))) == sorted(names)
     assert len(caught) == 1
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        names = [f"{name}/{clip}.mp4" for name in ("restraining", "testify", "trains") for clip in "abcd"]
+        names = [
+            f"{name}/{clip}.mp4" for name in ("restraining", "testify", "trains") for clip in "abcd"
+        ]
         assert sorted(all_names(touched(tmp_path / "words", *names))) == sorted(names)
 
 
@@ -127,5 +151,7 @@ def test_what_lies_on_no_side_is_told(tmp_path):
 
 def test_equal_names_on_the_sides_of_a_user_are_two_clips(tmp_path):
     """Numbers begin anew in each folder; copies are found by their contents."""
-    names = [f"{side}/driving_car_{number:04d}.mp4" for side in ("train", "test") for number in range(3)]
+    names = [
+        f"{side}/driving_car_{number:04d}.mp4" for side in ("train", "test") for number in range(3)
+    ]
     assert split_names(touched(tmp_path, *names)) == (names[:3], names[3:])

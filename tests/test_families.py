@@ -1,4 +1,6 @@
-"""Families of games: descriptors, what the simulator is told, rewards in every game, clips that know nothing of the game."""
+"""Families of games: descriptors, what the simulator is told, rewards in every game, clips that
+know nothing of the game.
+"""
 
 from types import SimpleNamespace
 
@@ -25,7 +27,10 @@ def test_speeds_are_the_tasks_of_dm_control(speed, task):
     """The same physics, the same reward, frame by frame."""
     game = SPEED.game(f"speed={speed}")
     assert game in SPEED.train
-    ours, theirs = played(SPEED, (game,), action_repeat=1), envs.make(f"walker-{task}", size=32, action_repeat=1)
+    ours, theirs = (
+        played(SPEED, (game,), action_repeat=1),
+        envs.make(f"walker-{task}", size=32, action_repeat=1),
+    )
     random = np.random.default_rng(0)
     try:
         ours.reset(seed=3)
@@ -46,7 +51,9 @@ def test_a_step_tells_the_reward_of_every_game_and_its_own_among_them():
         for seed in range(12):
             _, info = env.reset(seed=seed)
             assert not info["signals"].any()
-            number = [game.descriptor for game in SPEED.train].index(tuple(float(x) for x in env.playing.game.descriptor))
+            number = [game.descriptor for game in SPEED.train].index(
+                tuple(float(x) for x in env.playing.game.descriptor)
+            )
             np.testing.assert_allclose(info["game"], SPEED.train[number].descriptor, rtol=1e-6)
             _, reward, _, _, info = env.step(np.full(6, 0.3))
             assert info["signals"].shape == (3,)
@@ -71,7 +78,10 @@ def test_a_held_out_game_is_played_by_its_own_reward():
 
 
 def test_dynamics_scale_the_body_as_it_was_made_and_not_as_it_was_left():
-    plain, env = envs.make("walker-stand", size=32), played(DYNAMICS, DYNAMICS.train, "walker-stand")
+    plain, env = (
+        envs.make("walker-stand", size=32),
+        played(DYNAMICS, DYNAMICS.train, "walker-stand"),
+    )
     try:
         original, names = plain.physics.model, set()
         for seed in range(10):
@@ -80,7 +90,9 @@ def test_dynamics_scale_the_body_as_it_was_made_and_not_as_it_was_left():
             model = env.physics.model
             np.testing.assert_allclose(model.body_mass, original.body_mass * mass)
             np.testing.assert_allclose(model.body_inertia, original.body_inertia * mass)
-            np.testing.assert_allclose(model.body_subtreemass[0], original.body_subtreemass[0] * mass)
+            np.testing.assert_allclose(
+                model.body_subtreemass[0], original.body_subtreemass[0] * mass
+            )
             np.testing.assert_allclose(model.geom_friction, original.geom_friction * friction)
             np.testing.assert_allclose(model.actuator_gainprm, original.actuator_gainprm * gain)
             names.add(env.playing.game.name)
@@ -109,7 +121,9 @@ def test_a_stronger_motor_does_more():
 def test_ranges_of_training_and_held_out_are_disjoint():
     config = FamilyConfig(kind="dynamics", num_games=40, num_heldout_games=40)
     family = make_family(config, "cartpole-swingup")
-    train, heldout = (np.array([game.values for game in games]) for games in (family.train, family.heldout))
+    train, heldout = (
+        np.array([game.values for game in games]) for games in (family.train, family.heldout)
+    )
     assert ((train >= config.low) & (train <= config.high)).all()
     outside = ((heldout >= config.heldout_low) & (heldout <= config.low)) | (
         (heldout >= config.high) & (heldout <= config.heldout_high)
@@ -131,8 +145,13 @@ def test_a_game_is_named_by_its_numbers():
 
 def test_the_clip_knows_nothing_of_the_game():
     """Contingency of game and clip over resets."""
-    frames = np.zeros((16, 32, 32, 3), np.uint8) + np.arange(16, dtype=np.uint8)[:, None, None, None] // 2
-    clips = SimpleNamespace(size=32, starts=tuple(range(0, 17, 2)), frame=lambda index: frames[index])
+    frames = (
+        np.zeros((16, 32, 32, 3), np.uint8)
+        + np.arange(16, dtype=np.uint8)[:, None, None, None] // 2
+    )
+    clips = SimpleNamespace(
+        size=32, starts=tuple(range(0, 17, 2)), frame=lambda index: frames[index]
+    )
     env = played(SPEED, SPEED.train, background=Background(clips))
     table = np.zeros((3, 8))
     try:
@@ -157,16 +176,40 @@ def test_an_environment_of_games_is_still_a_gymnasium():
 @pytest.mark.parametrize(
     ("config", "task", "part"),
     [
-        (FamilyConfig(kind="tasks", tasks=("walker-walk", "cheetah-run")), "walker-walk", "different bodies"),
+        (
+            FamilyConfig(kind="tasks", tasks=("walker-walk", "cheetah-run")),
+            "walker-walk",
+            "different bodies",
+        ),
         (FamilyConfig(kind="tasks", tasks=("walker-walk",)), "walker-walk", "two or more"),
-        (FamilyConfig(kind="tasks", tasks=("walker-walk", "walker-fly")), "walker-walk", "unknown task 'walker-fly'"),
-        (FamilyConfig(kind="tasks", tasks=("walker-walk", "walker-walk")), "walker-walk", "named 2 times"),
-        (FamilyConfig(kind="tasks", tasks=("swimmer-swimmer6", "swimmer-swimmer15")), "swimmer-swimmer6", "number of actions"),
-        (FamilyConfig(kind="tasks", tasks=("reacher-easy", "reacher-hard")), "reacher-easy", "more than their reward"),
+        (
+            FamilyConfig(kind="tasks", tasks=("walker-walk", "walker-fly")),
+            "walker-walk",
+            "unknown task 'walker-fly'",
+        ),
+        (
+            FamilyConfig(kind="tasks", tasks=("walker-walk", "walker-walk")),
+            "walker-walk",
+            "named 2 times",
+        ),
+        (
+            FamilyConfig(kind="tasks", tasks=("swimmer-swimmer6", "swimmer-swimmer15")),
+            "swimmer-swimmer6",
+            "number of actions",
+        ),
+        (
+            FamilyConfig(kind="tasks", tasks=("reacher-easy", "reacher-hard")),
+            "reacher-easy",
+            "more than their reward",
+        ),
         (FamilyConfig(kind="speed", speeds=()), "walker-walk", "no game to train in"),
         (FamilyConfig(kind="speed", speeds=(0.0, 3.0)), "walker-walk", "3.0 is named 2 times"),
         (FamilyConfig(kind="speed"), "cheetah-run", "a walker's"),
-        (FamilyConfig(kind="speed", speeds=(0.0, 20.0)), "walker-run", "outside of the family's range"),
+        (
+            FamilyConfig(kind="speed", speeds=(0.0, 20.0)),
+            "walker-run",
+            "outside of the family's range",
+        ),
     ],
 )
 def test_families_that_are_none(config, task, part):
@@ -182,7 +225,13 @@ def test_families_that_are_none(config, task, part):
         (DYNAMICS, "mass=0.6,mass=1.5", "given twice"),
         (DYNAMICS, "mass=5", "choose 0.5 to 2"),
         (DYNAMICS, "mass=heavy", "no number"),
-        (make_family(FamilyConfig(kind="tasks", tasks=("walker-walk", "walker-run")), "walker-run"), "walker-fly", "no game"),
+        (
+            make_family(
+                FamilyConfig(kind="tasks", tasks=("walker-walk", "walker-run")), "walker-run"
+            ),
+            "walker-fly",
+            "no game",
+        ),
     ],
 )
 def test_games_that_are_none(family, text, part):
@@ -191,7 +240,9 @@ def test_games_that_are_none(family, text, part):
 
 
 def test_tasks_of_one_body_pay_their_own_reward():
-    family = make_family(FamilyConfig(kind="tasks", tasks=("walker-stand", "walker-run")), "walker-run")
+    family = make_family(
+        FamilyConfig(kind="tasks", tasks=("walker-stand", "walker-run")), "walker-run"
+    )
     env = played(family, family.train, "walker-run")
     try:
         env.reset(seed=0)

@@ -53,14 +53,20 @@ def test_what_is_lost_is_counted_and_said(tmp_path, capsys, monkeypatch):
         yield "a weight"
         yield ""
 
-    monkeypatch.setattr(faults, "FAULTS", {"toy": tries, "other": lambda *_: (one for one in [""] * 3)})
+    monkeypatch.setattr(
+        faults, "FAULTS", {"toy": tries, "other": lambda *_: (one for one in [""] * 3)}
+    )
     with pytest.raises(SystemExit) as stopped:
         faults.main(["all", "--count", "3", "--folder", str(tmp_path)])
     said = capsys.readouterr()
     assert stopped.value.code == 1
     assert said.err == "toy, try 1: a weight\n"
     rows = [json.loads(line) for line in said.out.splitlines()]
-    assert [(row["fault"], row["tried"], row["lost"]) for row in rows] == [("toy", 3, 1), ("other", 3, 0), ("all", 6, 1)]
+    assert [(row["fault"], row["tried"], row["lost"]) for row in rows] == [
+        ("toy", 3, 1),
+        ("other", 3, 0),
+        ("all", 6, 1),
+    ]
     assert not os.listdir(tmp_path)
 
 
@@ -76,11 +82,15 @@ def test_a_slope_that_five_percent_hide_is_seen():
     """100 kB a minute of 100 MB are 3 % in half an hour."""
     level = [100_000_000 + 5_000 * (minute % 3) for minute in range(30)]
     assert abs(world.rise(level)) < world.SLOPE / 10
-    assert world.rise([value + 100_000 * minute for minute, value in enumerate(level)]) > world.SLOPE
+    assert (
+        world.rise([value + 100_000 * minute for minute, value in enumerate(level)]) > world.SLOPE
+    )
 
 
 def test_chance_is_no_slope_and_a_leak_is():
-    """With minutes that differ by 1 %: none is seen in nearly all of 200 half hours, 0.2 % a minute in nearly all."""
+    """With minutes that differ by 1 %: none is seen in nearly all of 200 half hours, 0.2 % a minute
+    in nearly all.
+    """
     random = np.random.default_rng(0)
     seen = {}
     for leak in (0, 0.002):

@@ -19,7 +19,9 @@ def decoded(path: Path) -> tuple[av.video.stream.VideoStream, np.ndarray]:
     """The stream's description, and its frames (T, H, W, 3)."""
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
-        return stream, np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(stream)])
+        return stream, np.stack(
+            [frame.to_ndarray(format="rgb24") for frame in container.decode(stream)]
+        )
 
 
 def plain(colour, height=8, width=12, count=5) -> np.ndarray:
@@ -29,7 +31,9 @@ def plain(colour, height=8, width=12, count=5) -> np.ndarray:
 @pytest.mark.parametrize(("height", "width"), [(64, 64), (63, 47), (33, 256), (2, 2)])
 def test_a_film_is_h264_that_browsers_play(tmp_path, height, width):
     """yuv420p, the index before the pictures; odd sizes get a black line."""
-    frames = np.stack([np.full((height, width, 3), COLOURS[index % 3], np.uint8) for index in range(60)])
+    frames = np.stack(
+        [np.full((height, width, 3), COLOURS[index % 3], np.uint8) for index in range(60)]
+    )
     films.write_film(tmp_path / "film.mp4", frames, 25.0)
     stream, shown = decoded(tmp_path / "film.mp4")
     context = stream.codec_context
@@ -53,7 +57,9 @@ def test_names_that_ffmpeg_would_parse_are_names(tmp_path):
 
 def test_labels_stand_above_the_panels_and_not_on_them(tmp_path):
     panels = [plain(colour) for colour in COLOURS]
-    films.write_film(tmp_path / "film.mp4", pictures.pages(panels, pictures.LABELS, title="held-out clips"), 20.0)
+    films.write_film(
+        tmp_path / "film.mp4", pictures.pages(panels, pictures.LABELS, title="held-out clips"), 20.0
+    )
     _, shown = decoded(tmp_path / "film.mp4")
     height, width, margin = 32 * 8, 32 * 12, pictures.MARGIN
     assert shown.shape == (5, 2 * margin + height, 3 * width + 2 * pictures.GAP, 3)
@@ -69,7 +75,9 @@ def test_labels_stand_above_the_panels_and_not_on_them(tmp_path):
 
 
 def test_small_panels_are_enlarged_and_large_ones_stay():
-    (small, large) = (pictures.enlarged(np.zeros((side, side + 1, 3), np.uint8), 256) for side in (33, 300))
+    (small, large) = (
+        pictures.enlarged(np.zeros((side, side + 1, 3), np.uint8), 256) for side in (33, 300)
+    )
     assert small.shape == (8 * 33, 8 * 34, 3)
     assert large.shape == (300, 301, 3)
 
@@ -84,8 +92,12 @@ def test_a_label_fits_its_panel():
 
 
 def test_a_strip_has_a_row_a_panel_and_a_column_a_moment(tmp_path):
-    shades = np.arange(0, 200, 20, dtype=np.uint8)[:, None, None, None] + np.zeros((10, 8, 8, 3), np.uint8)
-    films.write_strip(tmp_path / "strip.png", (shades, shades + 10, shades + 20), "cartpole-balance", columns=4)
+    shades = np.arange(0, 200, 20, dtype=np.uint8)[:, None, None, None] + np.zeros(
+        (10, 8, 8, 3), np.uint8
+    )
+    films.write_strip(
+        tmp_path / "strip.png", (shades, shades + 10, shades + 20), "cartpole-balance", columns=4
+    )
     picture = cv2.imread(str(tmp_path / "strip.png"))
     side, margin, gap = 192, pictures.MARGIN, pictures.GAP
     assert picture.shape == (margin + 3 * (side + margin) + 2 * gap, 4 * side + 3 * gap, 3)
@@ -98,7 +110,9 @@ def test_a_strip_has_a_row_a_panel_and_a_column_a_moment(tmp_path):
 def test_a_disk_that_refuses_is_a_warning(tmp_path, capsys, monkeypatch):
     films.write_film(tmp_path / "gone" / "film.mp4", plain(COLOURS[0]), 20.0)
     assert "no film could be written" in capsys.readouterr().err
-    monkeypatch.setattr(films, "_encode", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    monkeypatch.setattr(
+        films, "_encode", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device"))
+    )
     films.write_film(tmp_path / "film.mp4", plain(COLOURS[0]), 20.0)
     assert "No space left on device" in capsys.readouterr().err
     assert os.listdir(tmp_path) == []

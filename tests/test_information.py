@@ -21,22 +21,30 @@ from foreground.world_models.information import (
 from foreground.world_models.networks import Decoder
 
 
-def exact_scores(dimension: int, information: float, number: int, shift: float = 0.0) -> torch.Tensor:
+def exact_scores(
+    dimension: int, information: float, number: int, shift: float = 0.0
+) -> torch.Tensor:
     """Log density ratio of correlated Gaussians for all pairs (N, N), plus a constant."""
     rho = math.sqrt(1 - math.exp(-2 * information / dimension))
     x = torch.randn(number, dimension, dtype=torch.float64)
     y = rho * x + math.sqrt(1 - rho**2) * torch.randn(number, dimension, dtype=torch.float64)
     left, right = x[:, None], y[None]
-    ratio = (2 * rho * left * right - rho**2 * (left**2 + right**2)) / (2 * (1 - rho**2)) - math.log(1 - rho**2) / 2
+    ratio = (2 * rho * left * right - rho**2 * (left**2 + right**2)) / (
+        2 * (1 - rho**2)
+    ) - math.log(1 - rho**2) / 2
     return ratio.sum(-1) + shift
 
 
 def mean_of(bound, *arguments, draws: int = 60, shift: float = 0.0) -> float:
     torch.manual_seed(0)
-    return float(torch.stack([bound(exact_scores(*arguments, shift)).mean() for _ in range(draws)]).mean())
+    return float(
+        torch.stack([bound(exact_scores(*arguments, shift)).mean() for _ in range(draws)]).mean()
+    )
 
 
-@pytest.mark.parametrize(("number", "information", "expected"), [(50, 2, 1.778), (128, 2, 1.887), (128, 6, 4.208)])
+@pytest.mark.parametrize(
+    ("number", "information", "expected"), [(50, 2, 1.778), (128, 2, 1.887), (128, 6, 4.208)]
+)
 def test_nce_of_the_exact_critic(number, information, expected):
     assert mean_of(nce, 20, information, number) == pytest.approx(expected, abs=0.04)
 
@@ -115,7 +123,9 @@ def trained_wasserstein(rho: float) -> tuple[float, LipschitzCritic]:
         (-wasserstein(critic(*correlated(256, rho))).mean()).backward()
         optimiser.step()
     with torch.no_grad():
-        value = torch.stack([wasserstein(critic(*correlated(256, rho))).mean() for _ in range(20)]).mean()
+        value = torch.stack(
+            [wasserstein(critic(*correlated(256, rho))).mean() for _ in range(20)]
+        ).mean()
     return float(value), critic
 
 
@@ -136,7 +146,10 @@ def test_the_lipschitz_critic_is_one():
     _, critic = trained_wasserstein(0.9)
     with torch.no_grad():
         one, other = torch.randn(2, 2000, 2) * 3
-        values = [torch.stack([critic(row[:1], row[1:])[0, 0] for row in points.unsqueeze(-1)]) for points in (one, other)]
+        values = [
+            torch.stack([critic(row[:1], row[1:])[0, 0] for row in points.unsqueeze(-1)])
+            for points in (one, other)
+        ]
     slope = (values[0] - values[1]).abs() / (one - other).norm(dim=-1)
     assert 0.5 < float(slope.max()) < 1.01
 
@@ -145,7 +158,9 @@ def test_scores_of_the_lipschitz_critic_are_distances():
     critic = LipschitzCritic(3, 2, 5).eval()
     left, right = torch.randn(4, 3), torch.randn(4, 2)
     weight, bias = critic.joint.weight, critic.joint.bias
-    slow = torch.stack([torch.stack([-(weight @ torch.cat([x, y]) + bias).norm() for y in right]) for x in left])
+    slow = torch.stack(
+        [torch.stack([-(weight @ torch.cat([x, y]) + bias).norm() for y in right]) for x in left]
+    )
     assert torch.allclose(critic(left, right), slow, atol=1e-4)
 
 
@@ -182,7 +197,9 @@ def test_reconstruction_sums_the_squared_error_of_the_picture():
     value, metrics = reconstruction(decoder(left), image)
     error = (decoder(left) - (image.float() / 255 - 0.5)).square()
     assert torch.allclose(value, -error.sum((2, 3, 4)), rtol=1e-4)
-    assert float(metrics["pixel_error"].detach()) == pytest.approx(float(error.detach().mean()), rel=1e-4)
+    assert float(metrics["pixel_error"].detach()) == pytest.approx(
+        float(error.detach().mean()), rel=1e-4
+    )
 
 
 @pytest.mark.parametrize("name", sorted(BOUNDS))

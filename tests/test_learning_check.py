@@ -1,4 +1,6 @@
-"""The check that every agent learns: its task, its yardsticks, and that it fails when nothing is learned."""
+"""The check that every agent learns: its task, its yardsticks, and that it fails when nothing is
+learned.
+"""
 
 import json
 
@@ -32,7 +34,9 @@ def test_the_square_moves_and_pays():
 
 
 def test_the_yardsticks():
-    best, random = (learning.mean_return(policy) for policy in (learning.best_policy, uniform_policy(0)))
+    best, random = (
+        learning.mean_return(policy) for policy in (learning.best_policy, uniform_policy(0))
+    )
     assert 23 < best < learning.LENGTH
     assert 5 < random < 12
 

@@ -1,4 +1,6 @@
-"""One run per folder while the folder is the same one: renamed folders, deleted lock files, no locks, links."""
+"""One run per folder while the folder is the same one: renamed folders, deleted lock files, no
+locks, links.
+"""
 
 import errno
 import fcntl
@@ -24,7 +26,10 @@ def refused(folder: Path, match: str) -> None:
 
 def test_one_run_per_folder(tmp_path):
     held = lock(tmp_path / "run")
-    refused(tmp_path / "run", f"^error: the run folder is in use by process {os.getpid()}: .*: wait for it")
+    refused(
+        tmp_path / "run",
+        f"^error: the run folder is in use by process {os.getpid()}: .*: wait for it",
+    )
     held.release()
     with lock(tmp_path / "run"):
         pass
@@ -34,7 +39,11 @@ def test_one_run_per_folder(tmp_path):
 @pytest.mark.parametrize("name", ["a/b/run", "run"])
 def test_the_names_of_a_new_folder_are_synced(tmp_path, monkeypatch, name):
     synced, fsync = [], os.fsync
-    monkeypatch.setattr(os, "fsync", lambda number: (synced.append(os.readlink(f"/proc/self/fd/{number}")), fsync(number)))
+    monkeypatch.setattr(
+        os,
+        "fsync",
+        lambda number: (synced.append(os.readlink(f"/proc/self/fd/{number}")), fsync(number)),
+    )
     with lock(tmp_path / name):
         parents = (tmp_path / name).relative_to(tmp_path).parents
         assert set(synced) == {str(tmp_path / parent) for parent in parents}
@@ -54,7 +63,9 @@ def test_a_refused_run_leaves_no_folder_and_takes_none_away(tmp_path):
 
 
 def test_a_lock_on_a_folder_that_goes_away_is_none(tmp_path, monkeypatch):
-    """Opened while its holder is refused: the holder removes the folder between our opening and our locking it."""
+    """Opened while its holder is refused: the holder removes the folder between our opening and our
+    locking it.
+    """
     flock = fcntl.flock
 
     def too_late(descriptor, how):
@@ -122,7 +133,7 @@ def test_a_lock_file_that_is_a_link_is_refused(tmp_path):
     assert (tmp_path / "victim").read_text() == "mine"
 
 
-# ------------------------------------------------------------------------------------------------- file systems without
+# ----------------------------------------------------------------------------- file systems without
 
 
 @pytest.fixture(params=[errno.ENOLCK, errno.ENOTSUP])
@@ -138,12 +149,18 @@ def lockless(request, monkeypatch):
 def test_a_file_stands_for_a_lock_that_cannot_be_had(tmp_path, lockless, capsys):
     with lock(tmp_path / "run"):
         assert "cannot lock" in capsys.readouterr().err
-        refused(tmp_path / "run", f"in use by process {os.getpid()}, and its file system cannot lock: .*remove .*exclusive")
+        refused(
+            tmp_path / "run",
+            f"in use by process {os.getpid()}, and its file system cannot lock: .*remove "
+            ".*exclusive",
+        )
     assert not (tmp_path / "run" / ".lock-exclusive").exists()
 
 
 def test_a_process_that_ended_holds_nothing(tmp_path, lockless):
-    ended = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True).stdout
+    ended = subprocess.run(
+        [sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True
+    ).stdout
     (tmp_path / ".lock-exclusive").write_text(f"{int(ended)} {locks.socket.gethostname()}\n")
     with lock(tmp_path):
         pass
@@ -153,7 +170,9 @@ def test_a_process_that_ended_holds_nothing(tmp_path, lockless):
 
 def test_two_that_find_a_left_over_file_are_not_both_let_in(tmp_path, lockless, monkeypatch):
     """The second one read it before the first took it over, and removes it after that."""
-    ended = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True).stdout
+    ended = subprocess.run(
+        [sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True
+    ).stdout
     (tmp_path / ".lock-exclusive").write_text(f"{int(ended)} {locks.socket.gethostname()}\n")
     named, first = locks.files.temporary_name, []
 
@@ -177,7 +196,9 @@ def test_a_deleted_file_that_stood_for_the_lock_is_noticed(tmp_path, lockless, r
         if replaced:
             other = lock(tmp_path / "run")
             other.check()
-        with pytest.raises(Displaced, match=r"\.lock-exclusive was deleted or replaced, so that another process"):
+        with pytest.raises(
+            Displaced, match=r"\.lock-exclusive was deleted or replaced, so that another process"
+        ):
             held.check()
     assert file.exists() == replaced  # the other's lock is not taken away
 
@@ -199,7 +220,10 @@ def test_a_lock_file_that_is_the_only_lock_is_checked(tmp_path, folders_unlockab
     with lock(tmp_path) as held:
         held.check()
         (tmp_path / ".lock").unlink()
-        with pytest.raises(Displaced, match=r"\.lock was deleted or replaced, so that another process may train here"):
+        with pytest.raises(
+            Displaced,
+            match=r"\.lock was deleted or replaced, so that another process may train here",
+        ):
             held.check()
         with lock(tmp_path) as second:  # it got in
             second.check()
@@ -213,7 +237,7 @@ def test_a_folder_that_cannot_be_locked_has_a_file_that_can(tmp_path, folders_un
     assert capsys.readouterr().err == ""
 
 
-# ---------------------------------------------------------------------------------------------------------------- links
+# -------------------------------------------------------------------------------------------- links
 
 
 @pytest.mark.parametrize("name", ["replay", "checkpoints"])

@@ -20,7 +20,9 @@ from foreground.training.logger import Logger, gif
 
 def events(folder: Path) -> EventAccumulator:
     """What TensorBoard itself reads from a folder."""
-    accumulator = EventAccumulator(str(folder), size_guidance={"scalars": 0, "images": 0, "tensors": 0})
+    accumulator = EventAccumulator(
+        str(folder), size_guidance={"scalars": 0, "images": 0, "tensors": 0}
+    )
     return accumulator.Reload()
 
 
@@ -40,14 +42,17 @@ def test_scalars(tmp_path):
     with Logger(tmp_path) as logger:
         logger.scalars(100, {"loss": 1.5, "bad": float("nan")})
         logger.scalars(200, {"return": np.float32(3), "huge": float("inf")}, prefix="evaluation")
-        assert [line["step"] for line in lines(tmp_path)] == [100, 200]  # on disk before the logger is closed
+        # On disk before the logger is closed.
+        assert [line["step"] for line in lines(tmp_path)] == [100, 200]
     first, second = lines(tmp_path)
     assert abs(first.pop("wall") - time.time()) < 60
     assert first == {"step": 100, "loss": 1.5, "bad": None}
     assert second["evaluation/return"] == 3.0
     assert second["evaluation/huge"] is None
     read = events(tmp_path)
-    assert [(event.step, event.value) for event in read.Scalars("evaluation/return")] == [(200, 3.0)]
+    assert [(event.step, event.value) for event in read.Scalars("evaluation/return")] == [
+        (200, 3.0)
+    ]
     assert np.isnan(read.Scalars("bad")[0].value)
 
 
@@ -79,7 +84,9 @@ def test_image_and_text(tmp_path):
         logger.image(3, "frame", image)
         logger.text("config", "**agent** infopower")
     read = events(tmp_path / "heldout")
-    assert np.array_equal(np.asarray(Image.open(io.BytesIO(read.Images("frame")[0].encoded_image_string))), image)
+    assert np.array_equal(
+        np.asarray(Image.open(io.BytesIO(read.Images("frame")[0].encoded_image_string))), image
+    )
     (tag,) = read.Tags()["tensors"]
     assert read.Tensors(tag)[0].tensor_proto.string_val[0] == b"**agent** infopower"
     assert read.SummaryMetadata(tag).plugin_data.plugin_name == "text"
@@ -87,7 +94,12 @@ def test_image_and_text(tmp_path):
 
 @pytest.mark.parametrize(
     "frames",
-    [np.zeros((2, 4, 4, 3)), np.zeros((2, 4, 4, 1), np.uint8), np.zeros((4, 4, 3), np.uint8), np.zeros((0, 4, 4, 3), np.uint8)],
+    [
+        np.zeros((2, 4, 4, 3)),
+        np.zeros((2, 4, 4, 1), np.uint8),
+        np.zeros((4, 4, 3), np.uint8),
+        np.zeros((0, 4, 4, 3), np.uint8),
+    ],
 )
 def test_what_is_no_video_is_refused(tmp_path, frames):
     with Logger(tmp_path) as logger, pytest.raises(ValueError, match="a picture is uint8"):
@@ -104,8 +116,18 @@ def test_a_resumed_run_replaces_what_the_killed_one_wrote_beyond_its_checkpoint(
     with Logger(tmp_path, resume_step=20) as second:
         for step in (30, 50):
             second.scalars(step, {"loss": step + 1})
-    assert [(line["step"], line["loss"]) for line in lines(tmp_path)] == [(10, 10), (20, 20), (30, 31), (50, 51)]
-    assert [(event.step, event.value) for event in events(tmp_path).Scalars("loss")] == [(10, 10), (20, 20), (30, 31), (50, 51)]
+    assert [(line["step"], line["loss"]) for line in lines(tmp_path)] == [
+        (10, 10),
+        (20, 20),
+        (30, 31),
+        (50, 51),
+    ]
+    assert [(event.step, event.value) for event in events(tmp_path).Scalars("loss")] == [
+        (10, 10),
+        (20, 20),
+        (30, 31),
+        (50, 51),
+    ]
 
 
 def test_a_half_line_is_cut_also_without_resume(tmp_path):
@@ -117,7 +139,9 @@ def test_a_half_line_is_cut_also_without_resume(tmp_path):
 
 def test_no_room_is_needed_to_cut_what_a_killed_run_wrote_beyond(tmp_path, monkeypatch, capsys):
     """A full disk at a resume must not leave two histories in one file."""
-    (tmp_path / "metrics.jsonl").write_text("".join(f'{{"step": {step}}}\n' for step in (10, 20, 30, 40)) + '{"st')
+    (tmp_path / "metrics.jsonl").write_text(
+        "".join(f'{{"step": {step}}}\n' for step in (10, 20, 30, 40)) + '{"st'
+    )
 
     def full(*_):
         raise OSError(28, "No space left on device")
@@ -195,7 +219,9 @@ def test_event_files_are_read_in_order_when_the_clock_goes_back(tmp_path, monkey
     for now in (2e9, 1e9, 1.5e9):
         monkeypatch.setattr(time, "time", lambda now=now: now)
         Logger(tmp_path).close()
-    names = sorted((path for path in tmp_path.glob("events*")), key=lambda path: path.stat().st_mtime_ns)
+    names = sorted(
+        (path for path in tmp_path.glob("events*")), key=lambda path: path.stat().st_mtime_ns
+    )
     assert names == sorted(names)
     assert len(names) == 3
 
@@ -228,7 +254,8 @@ def test_a_full_disk_is_survived_reported_once_and_made_up_for(tmp_path, monkeyp
             logger.scalars(step, {"loss": step})
             logger.video(step, "rollout", moving_square(3), 10)
         assert logger.failures > 0
-        assert [line["step"] for line in lines(tmp_path)] == list(range(len(lines(tmp_path))))  # whole lines only
+        # Whole lines only.
+        assert [line["step"] for line in lines(tmp_path)] == list(range(len(lines(tmp_path))))
     logger.scalars(30, {"loss": 30})
     logger.close()
     assert [line["step"] for line in lines(tmp_path)] == list(range(31))

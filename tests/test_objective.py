@@ -6,9 +6,17 @@ from dataclasses import replace
 import pytest
 import torch
 
-from foreground.world_models.objective import FixedWeights, Lagrangian, ObjectiveConfig, Progress, make_rule
+from foreground.world_models.objective import (
+    FixedWeights,
+    Lagrangian,
+    ObjectiveConfig,
+    Progress,
+    make_rule,
+)
 
-CONFIG = ObjectiveConfig({"gain": 1.0, "limit": 2.0}, ("limit",), pilot_updates=4, smoothing=0.0, dual_rate=0.1)
+CONFIG = ObjectiveConfig(
+    {"gain": 1.0, "limit": 2.0}, ("limit",), pilot_updates=4, smoothing=0.0, dual_rate=0.1
+)
 
 
 def values(gain: float, limit: float) -> dict[str, torch.Tensor]:
@@ -40,7 +48,9 @@ def test_threshold_is_the_quantile_of_the_second_half_of_the_pilot():
     assert float(rule.threshold) == pytest.approx(2 + 0.9 * 2)
 
 
-@pytest.mark.parametrize(("minimum", "maximum", "held"), [(10.0, 100.0, 10.0), (0.01, 100.0, 1.0), (0.01, 0.5, 0.5)])
+@pytest.mark.parametrize(
+    ("minimum", "maximum", "held"), [(10.0, 100.0, 10.0), (0.01, 100.0, 1.0), (0.01, 0.5, 0.5)]
+)
 def test_the_pilot_holds_the_multiplier_at_1_or_the_nearest_bound(minimum, maximum, held):
     rule = Lagrangian(replace(CONFIG, multiplier_min=minimum, multiplier_max=maximum))
     for _ in range(4):
@@ -85,7 +95,11 @@ def test_weight_of_the_constraint_in_the_loss():
 
 def test_dual_problem_of_a_toy():
     """min x^2 subject to x >= 1: x -> 1, multiplier -> 2."""
-    rule = Lagrangian(ObjectiveConfig({"gain": 1.0, "limit": 1.0}, ("limit",), pilot_updates=2, smoothing=0.0, dual_rate=0.02))
+    rule = Lagrangian(
+        ObjectiveConfig(
+            {"gain": 1.0, "limit": 1.0}, ("limit",), pilot_updates=2, smoothing=0.0, dual_rate=0.02
+        )
+    )
     x = torch.tensor(1.0, requires_grad=True)
     for _ in range(2):
         rule.dual_step({"limit": x.detach()})  # c0 = 1
@@ -134,7 +148,10 @@ def test_progress_begins_halfway_between_its_bounds_and_waits_for_20_episodes():
 
 
 def test_one_step_of_progress():
-    """C is twice the value: past 2, 4 ... 40, of median 20 (the lower one) and MAD 10; level 20, slack 2 / 14.826 - 0.25."""
+    """C is twice the value: past 2, 4 ...
+
+    40, of median 20 (the lower one) and MAD 10; level 20, slack 2 / 14.826 - 0.25.
+    """
     rule = witnessed([*range(1, 21), 11])
     slack = 2 / (1.4826 * 10) - 0.25
     assert float(rule.metrics["level"]) == pytest.approx(20.0)
@@ -145,7 +162,8 @@ def test_one_step_of_progress():
 def test_a_constraint_that_stands_raises_the_multiplier_to_a_rest_below_its_maximum():
     rule = witnessed(noise(3000))
     rest = math.log(10) + 0.15 * 0.25 / 0.02
-    # Above the rest for standing noise without a leak of the level: the level is that of the best window, leaking.
+    # Above the rest for standing noise without a leak of the level: the level is that of the best
+    # window, leaking.
     assert rest - 0.5 < float(rule.log_multiplier) < math.log(100)
     assert float(rule.log_multiplier) > math.log(30)
 
@@ -161,7 +179,9 @@ def test_a_fall_raises_the_multiplier_and_recovery_lowers_it():
     before, after = witnessed(rising), witnessed(rising + fallen)
     assert float(after.log_multiplier) > float(before.log_multiplier) + 1
     again = [fallen[-1] + 2 * number for number in range(60)]
-    assert float(witnessed(rising + fallen + again).log_multiplier) < float(after.log_multiplier) - 1
+    assert (
+        float(witnessed(rising + fallen + again).log_multiplier) < float(after.log_multiplier) - 1
+    )
 
 
 def test_units_of_the_constraint_do_not_matter_to_progress():

@@ -8,7 +8,9 @@ from foreground.agents.optimiser import Divergence, Optimiser, descend
 from foreground.training import checkpoint
 
 
-def make(warmup: int, rate: float = 0.1, decay_after: int = 0) -> tuple[torch.nn.Parameter, Optimiser]:
+def make(
+    warmup: int, rate: float = 0.1, decay_after: int = 0
+) -> tuple[torch.nn.Parameter, Optimiser]:
     weight = torch.nn.Parameter(torch.zeros(1))
     return weight, Optimiser("toy", [weight], rate, 100.0, 1e-8, warmup, decay_after)
 
@@ -35,20 +37,33 @@ def test_the_rate_falls_with_the_square_root_of_the_updates():
 
 @pytest.mark.parametrize("name", ["infopower", "dreamer"])
 def test_a_step_is_that_of_the_slow_adam(name):
-    """Whatever the memory of a gradient: fused Adam pairs it with its weight by place, and a convolution's may differ."""
-    terms, constraint = (INFOPOWER, ("reward", "empowerment")) if name == "infopower" else (DREAMER, ())
+    """Whatever the memory of a gradient: fused Adam pairs it with its weight by place, and a
+    convolution's may differ.
+    """
+    terms, constraint = (
+        (INFOPOWER, ("reward", "empowerment")) if name == "infopower" else (DREAMER, ())
+    )
     agent = make_agent(terms, constraint)
     optimiser = agent.optimisers["world_model"]
-    slow = [parameter.detach().clone().contiguous().requires_grad_() for parameter in optimiser.parameters]
+    slow = [
+        parameter.detach().clone().contiguous().requires_grad_()
+        for parameter in optimiser.parameters
+    ]
     adam = torch.optim.Adam(slow, lr=optimiser.rate, eps=1e-8, fused=False, foreach=False)
     layouts = set()
     for seed in range(2):
         loss = {"world_model": agent.world_model.loss(make_batch(seed=seed))[0]["world_model"]}
-        raw = torch.autograd.grad(loss["world_model"], optimiser.parameters, retain_graph=True, allow_unused=True)
+        raw = torch.autograd.grad(
+            loss["world_model"], optimiser.parameters, retain_graph=True, allow_unused=True
+        )
         norm = torch.nn.utils.get_total_norm([gradient for gradient in raw if gradient is not None])
         for weight, gradient, own in zip(slow, raw, optimiser.parameters):
             layouts.add(gradient is None or gradient.stride() == own.stride())
-            weight.grad = None if gradient is None else (gradient * (optimiser.clip / (norm + 1e-6)).clamp(max=1)).contiguous()
+            weight.grad = (
+                None
+                if gradient is None
+                else (gradient * (optimiser.clip / (norm + 1e-6)).clamp(max=1)).contiguous()
+            )
         adam.step()
         descend(agent.optimisers, loss)
     for index, (ours, theirs) in enumerate(zip(optimiser.parameters, slow)):
@@ -66,7 +81,9 @@ def test_a_resumed_warm_up_goes_on():
 
 
 def test_moments_come_back_to_the_weights_that_they_are_of(tmp_path):
-    """Through a file, where arrays are in the order of their indices: a weight that is channels last has moments so."""
+    """Through a file, where arrays are in the order of their indices: a weight that is channels
+    last has moments so.
+    """
     torch.manual_seed(0)
     start = torch.randn(4, 3, 2, 2).contiguous(memory_format=torch.channels_last)
     gradients = torch.randn(6, 4, 3, 2, 2)
@@ -82,12 +99,16 @@ def test_moments_come_back_to_the_weights_that_they_are_of(tmp_path):
 
     weight, optimiser = made()
     moved(weight, optimiser, gradients[:3])
-    path = checkpoint.save(tmp_path, 1, {"optimiser": optimiser.state_dict(), "weight": weight.detach()})
+    path = checkpoint.save(
+        tmp_path, 1, {"optimiser": optimiser.state_dict(), "weight": weight.detach()}
+    )
     saved = checkpoint.load(path)
     other, resumed = made()
     resumed.load_state_dict(saved["optimiser"])
     other.data.copy_(saved["weight"])
-    assert torch.equal(moved(weight, optimiser, gradients[3:]), moved(other, resumed, gradients[3:]))
+    assert torch.equal(
+        moved(weight, optimiser, gradients[3:]), moved(other, resumed, gradients[3:])
+    )
 
 
 @pytest.mark.parametrize("name", ["step", "exp_avg", "exp_avg_sq", "of another weight", "missing"])

@@ -61,7 +61,10 @@ def test_a_checkout_and_its_workers_import_their_own_code(checkout, words):
     """Though another checkout is installed, for which PYTHONPATH stands here."""
     (checkout / "probe.py").write_text(PROBE)
     printed = run(sys.executable, *words, cwd=checkout, PYTHONPATH=str(ROOT)).split()
-    assert printed == [str(checkout / name) for name in ("foreground/errors.py", "training/presets.py")] * 2
+    assert (
+        printed
+        == [str(checkout / name) for name in ("foreground/errors.py", "training/presets.py")] * 2
+    )
 
 
 def test_pytest_imports_the_checkout():
@@ -86,20 +89,40 @@ def test_a_wheel_holds_every_module_and_its_data(checkout, tmp_path):
     )
     [wheel] = tmp_path.glob("*.whl")
     zipfile.ZipFile(wheel).extractall(tmp_path / "site")
-    assert {path.name for path in (tmp_path / "site").iterdir() if "dist-info" not in path.name} == {"foreground"}
+    assert {
+        path.name for path in (tmp_path / "site").iterdir() if "dist-info" not in path.name
+    } == {"foreground"}
     data = (".py", ".yaml", ".md", ".webm")
-    sources = {path.relative_to(ROOT) for name in FOLDERS for path in (ROOT / name).rglob("*") if path.suffix in data}
-    sources = {path.relative_to("foreground") if path.parts[0] == "foreground" else path for path in sources}
-    packed = {path.relative_to(tmp_path / "site/foreground") for path in (tmp_path / "site/foreground").rglob("*.*")}
+    sources = {
+        path.relative_to(ROOT)
+        for name in FOLDERS
+        for path in (ROOT / name).rglob("*")
+        if path.suffix in data
+    }
+    sources = {
+        path.relative_to("foreground") if path.parts[0] == "foreground" else path
+        for path in sources
+    }
+    packed = {
+        path.relative_to(tmp_path / "site/foreground")
+        for path in (tmp_path / "site/foreground").rglob("*.*")
+    }
     assert packed == sources | {Path("train.py"), Path("eval.py")}
     code = "from foreground import configs; from importlib.util import find_spec;"
-    code += "print(configs.__file__, find_spec('foreground.train').origin, find_spec('foreground.numpy'))"
-    printed = run(sys.executable, "-c", code, cwd=tmp_path, PYTHONPATH=str(tmp_path / "site")).split()
-    assert printed == [str(tmp_path / "site/foreground" / name) for name in ("configs/__init__.py", "train.py")] + ["None"]
+    code += (
+        "print(configs.__file__, find_spec('foreground.train').origin, "
+        "find_spec('foreground.numpy'))"
+    )
+    printed = run(
+        sys.executable, "-c", code, cwd=tmp_path, PYTHONPATH=str(tmp_path / "site")
+    ).split()
+    assert printed == [
+        str(tmp_path / "site/foreground" / name) for name in ("configs/__init__.py", "train.py")
+    ] + ["None"]
 
 
 def test_pages_and_programs_name_benchmarks_as_modules():
-    """`python benchmarks/NAME.py` finds no neighbours. results/ holds the commands of their time."""
+    """`python benchmarks/NAME.py` finds no neighbours. results/ keeps commands as they were."""
     pages = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), *(ROOT / "benchmarks").glob("*.*")]
     old = re.compile(r"python\s+benchmarks/\w+\.py")
     assert [path.name for path in pages if path.is_file() and old.search(path.read_text())] == []

@@ -35,8 +35,18 @@ def test_the_picture_shows_the_run():
 
 
 def test_planes_of_a_suite(tmp_path, capsys):
-    row = {"task": "walker-walk", "background": "PATH/clips", "seed": 0, "env_frame": 30, "xs": [1], "ys": [1], "scores": {}}
-    (tmp_path / "a.json").write_text(json.dumps(row | {"method": "repo", "plane": [[10, 0.5, 0.1], [30, 0.2, 0.3]]}))
+    row = {
+        "task": "walker-walk",
+        "background": "PATH/clips",
+        "seed": 0,
+        "env_frame": 30,
+        "xs": [1],
+        "ys": [1],
+        "scores": {},
+    }
+    (tmp_path / "a.json").write_text(
+        json.dumps(row | {"method": "repo", "plane": [[10, 0.5, 0.1], [30, 0.2, 0.3]]})
+    )
     (tmp_path / "b.json").write_text(json.dumps(row | {"method": "dreamer"}))
     program.main([str(tmp_path), str(tmp_path / "plane.png")])
     assert json.loads(capsys.readouterr().out) == {"walker-walk, repo, seed 0": [30, 0.2, 0.3]}

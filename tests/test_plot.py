@@ -12,11 +12,25 @@ from foreground.configs import run as runs
 from foreground.errors import UserError
 
 
-def write(folder, agent: str, seed: int, level: float, frames: int = 4000, task: str = "walker-walk", **more) -> None:
+def write(
+    folder,
+    agent: str,
+    seed: int,
+    level: float,
+    frames: int = 4000,
+    task: str = "walker-walk",
+    **more,
+) -> None:
     xs = list(range(500 + 10 * seed, frames, 500))
     scores = {"heldout": level, "clean": level + 1, "random policy, heldout": 5.0}
     rows = {side: {"mean": mean, "interval": [mean - 2, mean + 2]} for side, mean in scores.items()}
-    result = more | {"task": task, "background": "PATH/clips", "method": agent, "seed": seed, "env_frame": frames}
+    result = more | {
+        "task": task,
+        "background": "PATH/clips",
+        "method": agent,
+        "seed": seed,
+        "env_frame": frames,
+    }
     result |= {"xs": xs, "ys": [level] * len(xs), "scores": rows}
     (folder / f"{task}-{agent}-{seed}.json").write_text(json.dumps(result))
 
@@ -35,7 +49,9 @@ def test_seeds_are_one_line_in_a_band_and_one_row(tmp_path):
     assert band.get_datalim(axes.transData).intervaly == pytest.approx((10.0, 60.0))
     plt.close()
     _, _, one, two = plot_tables.table(panels).splitlines()
-    assert one == "| walker-walk | video | infopower | 3 | 4000 | 30 [10, 60] | - | 31 [11, 61] | 5 |"
+    assert (
+        one == "| walker-walk | video | infopower | 3 | 4000 | 30 [10, 60] | - | 31 [11, 61] | 5 |"
+    )
     assert two == "| walker-walk | video | repo | 1 | 4000 | 40 [38, 42] | - | 41 [39, 43] | 5 |"
 
 
@@ -43,12 +59,15 @@ def test_every_agent_has_a_colour_of_its_own(tmp_path):
     for agent in (*runs.AGENTS, "of_another_house"):
         write(tmp_path, agent, 0, 10.0)
     chosen = plot.colours(plot_tables.read(tmp_path))
-    assert len({chosen[agent] for agent in (*runs.AGENTS, "of_another_house")}) == len(runs.AGENTS) + 1
+    assert (
+        len({chosen[agent] for agent in (*runs.AGENTS, "of_another_house")}) == len(runs.AGENTS) + 1
+    )
 
 
 def test_evaluations_during_training_are_drawn_and_the_legend_says_what_is_what(tmp_path):
     for seed, level in enumerate((10.0, 20.0)):
-        curve = {"xs": [1000, 2000 + seed, 3000], "ys": [level, 99.0, 2 * level]}  # each seed has a frame that no other has
+        # Each seed has a frame that no other has.
+        curve = {"xs": [1000, 2000 + seed, 3000], "ys": [level, 99.0, 2 * level]}
         write(tmp_path, "repo", seed, level, evaluations={"return_heldout": curve})
     [(name, panel)] = plot_tables.read(tmp_path).items()
     figure, axes = plt.subplots(layout="constrained")
@@ -59,7 +78,9 @@ def test_evaluations_during_training_are_drawn_and_the_legend_says_what_is_what(
     assert dots.get_color() == "#123456"
     plot.explain(figure, drawn)
     [legend] = figure.legends
-    assert [text.get_text() for text in legend.get_texts()] == [words for words, _ in plot.STYLES.values()]
+    assert [text.get_text() for text in legend.get_texts()] == [
+        words for words, _ in plot.STYLES.values()
+    ]
     plt.close()
 
 
@@ -82,15 +103,25 @@ def test_tasks_are_aggregated_and_latents_told(tmp_path, capsys):
     for task, level in (("walker-walk", 100.0), ("cheetah-run", 300.0)):
         for seed in range(2):
             write(tmp_path, "repo", seed, level, task=task)
-            write(tmp_path, "infopower", seed, level + 100, task=task, latent={"state/network/mean": 0.5 + seed})
+            write(
+                tmp_path,
+                "infopower",
+                seed,
+                level + 100,
+                task=task,
+                latent={"state/network/mean": 0.5 + seed},
+            )
     write(tmp_path, "dreamer", 0, 900.0)  # on one task only: not in the aggregate
     plot.main([str(tmp_path), str(tmp_path / "out.png")])
     out = capsys.readouterr().out
-    assert "| infopower | 2 | 4 | 0.300 [0.300, 0.300] |  |" in out  # 200, 200, 400, 400: the middle half
+    # 200, 200, 400, 400: the middle half.
+    assert "| infopower | 2 | 4 | 0.300 [0.300, 0.300] |  |" in out
     assert "| repo | 2 | 4 | 0.200 [0.200, 0.200] | 1.00 |" in out
     assert "| dreamer | 1 | 1 |" not in out
     assert "| cheetah-run | video | infopower | 2 | 1.00 | nan |" in out
-    assert plot_tables.estimate([np.array([1.0, 1.0]), np.array([3.0, 3.0])]) == pytest.approx((2.0, 2.0, 2.0))
+    assert plot_tables.estimate([np.array([1.0, 1.0]), np.array([3.0, 3.0])]) == pytest.approx(
+        (2.0, 2.0, 2.0)
+    )
 
 
 def test_latents_are_paired_over_tasks_and_seeds(tmp_path):
@@ -99,9 +130,14 @@ def test_latents_are_paired_over_tasks_and_seeds(tmp_path):
         for task in ("walker-walk", "cheetah-run"):
             for seed in range(2):
                 more = 0.2 if (agent, task, seed) == ("c_dreamer", "cheetah-run", 1) else 0.0
-                latent = {"state/nats/knn": state + more, "background/nats/knn": background, "state/linear/mean": state}
+                latent = {
+                    "state/nats/knn": state + more,
+                    "background/nats/knn": background,
+                    "state/linear/mean": state,
+                }
                 write(tmp_path, agent, seed, 10.0, task=task, latent=latent)
-    write(tmp_path, "infopower", 2, 10.0, task="walker-walk", latent={"state/nats/knn": 9.0})  # no pair: it counts not
+    # No pair: it counts not.
+    write(tmp_path, "infopower", 2, 10.0, task="walker-walk", latent={"state/nats/knn": 9.0})
     [chosen] = plot_tables.by_background(plot_tables.read(tmp_path)).values()
     one, two = plot_tables.latent_pairs(chosen).splitlines()[2:]
     assert one == "| infopower | 4 | 0.50 | nan | 0.50 | nan | 0.10 | nan | - | - |"
@@ -109,7 +145,12 @@ def test_latents_are_paired_over_tasks_and_seeds(tmp_path):
 
 
 def test_the_aggregate_curve_is_the_interquartile_mean_over_tasks(tmp_path):
-    for task, level in (("walker-walk", 100.0), ("cheetah-run", 300.0), ("finger-spin", 500.0), ("reacher-easy", 900.0)):
+    for task, level in (
+        ("walker-walk", 100.0),
+        ("cheetah-run", 300.0),
+        ("finger-spin", 500.0),
+        ("reacher-easy", 900.0),
+    ):
         write(tmp_path, "infopower", 0, level, task=task)
     _, axes = plt.subplots()
     panels = plot_tables.read(tmp_path)
@@ -121,7 +162,10 @@ def test_the_aggregate_curve_is_the_interquartile_mean_over_tasks(tmp_path):
 def test_runs_are_drawn_beside_results_and_one_that_is_not_finished_has_no_score(tmp_path, capsys):
     (tmp_path / "results").mkdir()
     write(tmp_path / "results", "repo", 0, 10.0)
-    scores = {side: {"mean": 40.0, "interval": [38, 42], "returns": [40.0]} for side in ("heldout", "random policy, heldout")}
+    scores = {
+        side: {"mean": 40.0, "interval": [38, 42], "returns": [40.0]}
+        for side in ("heldout", "random policy, heldout")
+    }
     done, going = write_run(tmp_path / "done", scores=scores), write_run(tmp_path / "going")
     places = [str(place) for place in (tmp_path / "results", done, going, tmp_path / "out.png")]
     plot.main(places)

@@ -56,7 +56,10 @@ def test_the_prefill_says_nothing_of_the_time_left(clock):
     for frame in range(0, 2000, 10):
         clock.now += 0.01
         progress.tick(frame)
-    assert all("filling the replay, time left: measuring" in line for line in lines(progress.display.stream))
+    assert all(
+        "filling the replay, time left: measuring" in line
+        for line in lines(progress.display.stream)
+    )
     for frame in range(2000, 3001):
         clock.now += 0.1
         progress.tick(frame)
@@ -83,7 +86,9 @@ def test_numbers_are_shown_by_their_keys(clock):
     progress.update(1000, {"evaluation/return_heldout": 20.0})
     progress.close()
     (line,) = lines(progress.display.stream)
-    assert line == "frame 1000/1000, time left: measuring, evaluation/return_heldout 20, episode/return 12.35"
+    assert line == (
+        "frame 1000/1000, time left: measuring, evaluation/return_heldout 20, episode/return 12.35"
+    )
 
 
 def test_a_bar_moves_by_time_on_a_terminal(clock):
@@ -127,7 +132,8 @@ def test_a_terminal_without_columns_gets_lines():
 
 
 @pytest.mark.parametrize(
-    ("seconds", "words"), [(5, "5 s left"), (720, "12 min left"), (7500, "2 h 05 min left"), (0, "0 s left")]
+    ("seconds", "words"),
+    [(5, "5 s left"), (720, "12 min left"), (7500, "2 h 05 min left"), (0, "0 s left")],
 )
 def test_times_are_told_in_words(seconds, words):
     assert time_left(seconds) == words
@@ -161,7 +167,9 @@ def test_an_evaluation_says_episodes_return_and_time_left(clock, monkeypatch, ca
 
 
 def test_a_loop_that_ticks_ends_when_it_is_told_to(monkeypatch):
-    monkeypatch.setattr(evaluations.interrupt, "check", lambda: (_ for _ in ()).throw(interrupt.Interrupted))
+    monkeypatch.setattr(
+        evaluations.interrupt, "check", lambda: (_ for _ in ()).throw(interrupt.Interrupted)
+    )
     with pytest.raises(interrupt.Interrupted), evaluations.stage("goals", 3):
         evaluations.tick()
     assert evaluations._stages == []

@@ -43,7 +43,8 @@ def test_no_row_is_learned_from_before_its_episode_was_witnessed(tmp_path):
     after_first = [(number, stop) for number, stop in learned if number]
     assert len(after_first) > 20
     assert all(stop <= seen[number - 1] for number, stop in after_first)
-    assert max(stop - seen[number - 1] for number, stop in after_first) > -5  # and what was witnessed is learned from
+    # And what was witnessed is learned from.
+    assert max(stop - seen[number - 1] for number, stop in after_first) > -5
 
 
 def test_the_multiplier_moves_in_a_run_and_the_metrics_say_so(tmp_path):
@@ -52,7 +53,9 @@ def test_the_multiplier_moves_in_a_run_and_the_metrics_say_so(tmp_path):
     run(trainer, 230)
     assert float(trainer.agent.world_model.rule.log_multiplier) != math.log(10)
     row = trainer.agent.witness(trainer.replay.newest(0, 9))
-    assert {f"model/objective/{name}" for name in ("new_constraint", "level", "slack")} == row.keys()
+    assert {
+        f"model/objective/{name}" for name in ("new_constraint", "level", "slack")
+    } == row.keys()
     assert not any(value.requires_grad for value in row.values())
 
 

@@ -1,4 +1,6 @@
-"""Recorded functions with a stand-in for the CUDA graph: what is read and written around it. test_cuda.py has a real one."""
+"""Recorded functions with a stand-in for the CUDA graph: what is read and written around it.
+test_cuda.py has a real one.
+"""
 
 import subprocess
 import sys
@@ -29,14 +31,19 @@ def record(graph):
 
 @pytest.fixture
 def stand_in(monkeypatch):
-    """Recording as it is but for the graph; what a real one would leave as it is while it records, a list of modules."""
+    """Recording as it is but for the graph; what a real one would leave as it is while it records,
+    a list of modules.
+    """
     modules = []
     monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
     monkeypatch.setattr(torch.cuda, "graph", record)
     plain = Recording.__init__
 
     def init(self, function, inputs, tree):
-        drawn, kept = torch.get_rng_state(), [{k: v.clone() for k, v in module.state_dict().items()} for module in modules]
+        drawn, kept = (
+            torch.get_rng_state(),
+            [{k: v.clone() for k, v in module.state_dict().items()} for module in modules],
+        )
         plain(self, function, inputs, tree)
         torch.set_rng_state(drawn)
         for module, state in zip(modules, kept):
@@ -49,8 +56,12 @@ def stand_in(monkeypatch):
 
 
 def test_kept_numbers_stay_and_larger_tensors_are_written_over(stand_in):
-    function = Recorded(lambda x, table: ({"sum": x.sum(), "double": 2 * x}, None if table["none"] is None else x))
-    results = [function(torch.full((3,), float(index)), {"none": None}) for index in range(PLAIN + 3)]
+    function = Recorded(
+        lambda x, table: ({"sum": x.sum(), "double": 2 * x}, None if table["none"] is None else x)
+    )
+    results = [
+        function(torch.full((3,), float(index)), {"none": None}) for index in range(PLAIN + 3)
+    ]
     assert [float(row["sum"]) for row, _ in results] == [3.0 * index for index in range(PLAIN + 3)]
     assert [rest for _, rest in results] == [None] * len(results)
     doubles = [row["double"] for row, _ in results]
@@ -70,7 +81,10 @@ def test_each_sizes_have_a_recording(stand_in):
 def test_another_order_of_a_table_is_another_recording(stand_in):
     """Else its rows would be taken for each other: episode ends for terminal states, say."""
     function = Recorded(lambda table: table["one"] - table["two"])
-    tables = [{"one": torch.ones(2), "two": torch.zeros(2)}, {"two": torch.zeros(2), "one": torch.ones(2)}]
+    tables = [
+        {"one": torch.ones(2), "two": torch.zeros(2)},
+        {"two": torch.zeros(2), "one": torch.ones(2)},
+    ]
     for _ in range(PLAIN + 2):
         assert all(function(table).tolist() == [1.0, 1.0] for table in tables)
 
@@ -78,7 +92,12 @@ def test_another_order_of_a_table_is_another_recording(stand_in):
 def test_workers_do_not_import_the_compiler():
     """They unpickle what makes their environment, and with it come the agents."""
     code = "import sys; from foreground import build; sys.exit('torch._inductor' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[1], timeout=120).returncode == 0
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", code], cwd=Path(__file__).parents[1], timeout=120
+        ).returncode
+        == 0
+    )
 
 
 def test_an_agent_learns_the_same_recorded(stand_in):

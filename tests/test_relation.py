@@ -1,4 +1,6 @@
-"""The relation as the only way for z; the information between relation and action, exact, and what the sampled form says."""
+"""The relation as the only way for z; the information between relation and action, exact, and what
+the sampled form says.
+"""
 
 import math
 
@@ -11,27 +13,32 @@ from foreground.agents.actor_critic import Actor
 from foreground.agents.relation import ModeChoice, conditional_information, sampled_information
 from foreground.world_models.distributions import clipped_normal_log_prob
 
-# ------------------------------------------------------------------------------------------------------- information
+# -------------------------------------------------------------------------------------- information
 
 
 def log_probs(mean: torch.Tensor, std: float, draws: int) -> torch.Tensor:
     """(draws, K, K) of Gaussian modes with means (K, A)."""
     torch.manual_seed(0)
     action = mean + std * torch.randn(draws, *mean.shape)
-    return clipped_normal_log_prob(action.unsqueeze(2), mean.expand(draws, 1, *mean.shape), torch.full(mean.shape, std))
+    return clipped_normal_log_prob(
+        action.unsqueeze(2), mean.expand(draws, 1, *mean.shape), torch.full(mean.shape, std)
+    )
 
 
 def truth_of(mean: list[float], std: float, share: list[float]) -> float:
     """I(mode; action) of Gaussian modes on a line, by quadrature."""
     x = np.linspace(-60, 60, 400_001)
-    density = np.stack([np.exp(-0.5 * ((x - m) / std) ** 2) / (std * math.sqrt(2 * math.pi)) for m in mean])
+    density = np.stack(
+        [np.exp(-0.5 * ((x - m) / std) ** 2) / (std * math.sqrt(2 * math.pi)) for m in mean]
+    )
     mixture = np.array(share) @ density
     inner = np.where(density > 1e-300, density * np.log((density + 1e-300) / (mixture + 1e-300)), 0)
     return float(np.array(share) @ np.trapezoid(inner, x, axis=1))
 
 
 @pytest.mark.parametrize(
-    ("distance", "share"), [(0.1, (0.2,) * 5), (0.3, (0.2,) * 5), (2.0, (0.2,) * 5), (0.3, (0.6, 0.1, 0.1, 0.1, 0.1))]
+    ("distance", "share"),
+    [(0.1, (0.2,) * 5), (0.3, (0.2,) * 5), (2.0, (0.2,) * 5), (0.3, (0.6, 0.1, 0.1, 0.1, 0.1))],
 )
 def test_the_exact_information_is_the_truth_to_a_hundredth(distance, share):
     mean = [distance * 0.1 * (k - 2) for k in range(5)]
@@ -42,7 +49,9 @@ def test_the_exact_information_is_the_truth_to_a_hundredth(distance, share):
 
 
 def test_what_the_sampled_estimate_says_too_much():
-    """Five modes that can nearly always be identified: the exact value is ln 5; the sampled estimate is far above."""
+    """Five modes that can nearly always be identified: the exact value is ln 5; the sampled
+    estimate is far above.
+    """
     log_prob = log_probs(torch.tensor([-0.6, -0.3, 0.0, 0.3, 0.6])[:, None], 0.1, 20_000)
     log_modes = torch.full((20_000, 5), -math.log(5))
     exact = float(conditional_information(log_prob, log_modes).mean())
@@ -56,7 +65,9 @@ def test_information_is_zero_for_equal_modes_and_all_of_the_modes_for_others():
     log_modes = torch.tensor([0.7, 0.3]).log().expand(5000, -1)
     for distance, entropy in ((0.0, 0.0), (1.2, -(0.7 * math.log(0.7) + 0.3 * math.log(0.3)))):
         log_prob = log_probs(torch.tensor([-distance / 2, distance / 2])[:, None], 0.05, 5000)
-        assert float(conditional_information(log_prob, log_modes).mean()) == pytest.approx(entropy, abs=1e-3)
+        assert float(conditional_information(log_prob, log_modes).mean()) == pytest.approx(
+            entropy, abs=1e-3
+        )
 
 
 def test_the_gradient_of_the_information_parts_modes_only_through_the_actions():
@@ -67,14 +78,16 @@ def test_the_gradient_of_the_information_parts_modes_only_through_the_actions():
         torch.manual_seed(0)
         action = mean + 0.1 * torch.randn(20_000, 2, 1)
         action = action if keep else action.detach()
-        log_prob = clipped_normal_log_prob(action.unsqueeze(2), mean.expand(20_000, 1, 2, 1), torch.tensor(0.1))
+        log_prob = clipped_normal_log_prob(
+            action.unsqueeze(2), mean.expand(20_000, 1, 2, 1), torch.tensor(0.1)
+        )
         conditional_information(log_prob, torch.full((20_000, 2), -math.log(2))).mean().backward()
         gradients.append(float(mean.grad[1] - mean.grad[0]))
     assert gradients[0] > 1
     assert abs(gradients[1]) < 0.1 * gradients[0]
 
 
-# ---------------------------------------------------------------------------------------------------------- relation
+# ----------------------------------------------------------------------------------------- relation
 
 
 def test_the_policy_sees_the_mode_through_the_relation_alone():

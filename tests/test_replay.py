@@ -1,4 +1,4 @@
-"""The replay against a plain list of rows: what is sampled, what survives saving, what is refused."""
+"""Compare the replay with a plain list of rows: samples, saving, and rows that are refused."""
 
 import json
 
@@ -27,7 +27,9 @@ def make_rows(number: int, num_envs: int, episode: int = 5) -> dict:
     first = np.full(num_envs, number % episode == 0)
     tag = number + 1000.0 * np.arange(num_envs)
     return {
-        "image": np.broadcast_to((tag % 251).astype(np.uint8)[:, None, None, None], (num_envs, *SHAPE)).copy(),
+        "image": np.broadcast_to(
+            (tag % 251).astype(np.uint8)[:, None, None, None], (num_envs, *SHAPE)
+        ).copy(),
         "action": np.where(first[:, None], 0, tag[:, None] + np.arange(ACTION)).astype(np.float32),
         "reward": np.where(first, 0, tag).astype(np.float32),
         "is_first": first,
@@ -36,9 +38,16 @@ def make_rows(number: int, num_envs: int, episode: int = 5) -> dict:
     }
 
 
-def filled(rows: int, capacity: int = 40, num_envs: int = 2, seed: int = 0) -> tuple[Replay, list[list[dict]]]:
-    """A replay after some rows, and the slow reference: a list of rows for each stream, never shortened."""
-    replay, reference = Replay(LAYOUT, capacity, num_envs=num_envs, seed=seed), [[] for _ in range(num_envs)]
+def filled(
+    rows: int, capacity: int = 40, num_envs: int = 2, seed: int = 0
+) -> tuple[Replay, list[list[dict]]]:
+    """A replay after some rows, and the slow reference: a list of rows for each stream, never
+    shortened.
+    """
+    replay, reference = (
+        Replay(LAYOUT, capacity, num_envs=num_envs, seed=seed),
+        [[] for _ in range(num_envs)],
+    )
     for number in range(rows):
         new = make_rows(number, num_envs)
         replay.add(new)
@@ -48,7 +57,9 @@ def filled(rows: int, capacity: int = 40, num_envs: int = 2, seed: int = 0) -> t
 
 
 def equal(a: dict, b: dict) -> bool:
-    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) and a[name].dtype == b[name].dtype for name in a)
+    return a.keys() == b.keys() and all(
+        torch.equal(a[name], b[name]) and a[name].dtype == b[name].dtype for name in a
+    )
 
 
 def test_every_sequence_is_a_slice_of_one_stream_and_every_start_occurs():
@@ -65,7 +76,9 @@ def test_every_sequence_is_a_slice_of_one_stream_and_every_start_occurs():
                 if (stream, start) not in seen:
                     seen.add((stream, start))
                     for name, value in batch.items():
-                        wanted = np.stack([row[name] for row in reference[stream][start : start + length]])
+                        wanted = np.stack(
+                            [row[name] for row in reference[stream][start : start + length]]
+                        )
                         assert np.array_equal(value[b].numpy(), wanted), name
             starts = range(rows - held, rows - length + 1)
             assert seen == {(stream, start) for stream in range(num_envs) for start in starts}
@@ -76,7 +89,8 @@ def test_starts_are_uniform():
     starts = replay.sample(17_000, 4)["condition"][:, 0, 0].numpy().astype(int)
     counts = np.bincount(starts - 13, minlength=17)
     assert len(counts) == 17
-    assert ((counts - 1000) ** 2 / 1000).sum() < 46  # chi-square, 16 degrees of freedom: one in ten thousand
+    # chi-square, 16 degrees of freedom: one in ten thousand.
+    assert ((counts - 1000) ** 2 / 1000).sum() < 46
 
 
 def test_a_replay_from_when_every_row_had_a_condition_loads(tmp_path):
@@ -84,7 +98,9 @@ def test_a_replay_from_when_every_row_had_a_condition_loads(tmp_path):
     layout = row_layout(SHAPE, ACTION)
     replay = Replay(layout, 40, num_envs=2)
     for number in range(12):
-        replay.add({name: value for name, value in make_rows(number, 2).items() if name != "condition"})
+        replay.add(
+            {name: value for name, value in make_rows(number, 2).items() if name != "condition"}
+        )
     manifest, tail = replay.save(tmp_path)
     manifest = manifest | {"layout": manifest["layout"] | {"condition": "[0] torch.float32"}}
     tail = tail | {"condition": torch.zeros(2, 4, 0)}
@@ -171,7 +187,8 @@ def test_load_gives_the_same_replay(tmp_path, rows, saves):
     manifest, tail = replay.save(tmp_path)
     copy = Replay(LAYOUT, 40, num_envs=2, seed=9)
     assert copy.load(tmp_path, json.loads(json.dumps(manifest)), tail) == []
-    for number in range(rows, rows + 30):  # and both continue alike, over the write head and the next save
+    # And both continue alike, over the write head and the next save.
+    for number in range(rows, rows + 30):
         assert equal(replay.sample(64, length), copy.sample(64, length))
         for each in (replay, copy):
             each.add(make_rows(number, 2))
@@ -248,7 +265,9 @@ def test_another_size_is_refused_and_another_capacity_is_not(tmp_path):
     with pytest.raises(UserError, match="num_envs 2, this run has 1"):
         Replay(LAYOUT, 40, num_envs=1).load(tmp_path, manifest, tail)
     with pytest.raises(UserError, match="layout"):
-        Replay(row_layout(SHAPE, 3, condition=CONDITION), 40, num_envs=2).load(tmp_path, manifest, tail)
+        Replay(row_layout(SHAPE, 3, condition=CONDITION), 40, num_envs=2).load(
+            tmp_path, manifest, tail
+        )
     for capacity, held in ((20, 20), (100, 40)):
         copy = Replay(LAYOUT, capacity, num_envs=2)
         copy.load(tmp_path, manifest, tail)
@@ -268,7 +287,12 @@ def test_malformed_manifests_are_damage_not_a_crash(tmp_path):
         {"tail_start": -1},
         {"chunks": manifest["chunks"][:-1]},
         {"count": 10**9},
-        {"chunks": [chunk | {"files": [{"name": "../x", "bytes": 1, "sha256": "0" * 64}] * 2} for chunk in manifest["chunks"]]},
+        {
+            "chunks": [
+                chunk | {"files": [{"name": "../x", "bytes": 1, "sha256": "0" * 64}] * 2}
+                for chunk in manifest["chunks"]
+            ]
+        },
     ]
     for change in changes:
         copy = Replay(LAYOUT, 40, num_envs=2)
@@ -347,5 +371,7 @@ def test_newest_rows_of_a_stream():
     replay, reference = filled(33)
     batch = replay.newest(1, 7)
     for name, value in batch.items():
-        assert np.array_equal(value[0].numpy(), np.stack([row[name] for row in reference[1][-7:]])), name
+        assert np.array_equal(
+            value[0].numpy(), np.stack([row[name] for row in reference[1][-7:]])
+        ), name
     assert replay.newest(0, 99)["reward"].shape == (1, 20)

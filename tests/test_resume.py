@@ -83,14 +83,24 @@ def test_every_item_is_needed(straight, tmp_path, item):
 
 @pytest.mark.parametrize("agent", ["infopower", "slim", "mra"])
 def test_every_weight_and_statistic_is_in_the_checkpoint(tmp_path, agent):
-    """Buffers, too: multipliers, scales, moving means. What is left out is as it was before the first update."""
+    """Buffers, too: multipliers, scales, moving means.
+
+    What is left out is as it was before the first update.
+    """
     torch.set_num_threads(1)
-    broken = ["--world_model.objective.threshold", "1e6"] if agent == "infopower" else []  # a constraint whose multiplier moves
-    trainer = checkpoint_ablation.make(tmp_path, options_of(agent, tmp_path, *checkpoint_ablation.WORDS, *broken))
+    # A constraint whose multiplier moves.
+    broken = ["--world_model.objective.threshold", "1e6"] if agent == "infopower" else []
+    trainer = checkpoint_ablation.make(
+        tmp_path, options_of(agent, tmp_path, *checkpoint_ablation.WORDS, *broken)
+    )
     before = {name: value.clone() for name, value in trainer.agent.named_buffers()}
     checkpoint_ablation.run_to(trainer, checkpoint_ablation.CUT)
     kept = set(checkpoint_ablation.state_of(tmp_path)["agent"]["weights"])
     assert {name for name, _ in trainer.agent.named_parameters()} <= kept
-    moved = {name for name, value in trainer.agent.named_buffers() if not torch.equal(value, before[name])}
+    moved = {
+        name
+        for name, value in trainer.agent.named_buffers()
+        if not torch.equal(value, before[name])
+    }
     assert moved <= kept
     assert agent == "mra" or any(name.endswith("log_multiplier") for name in moved)

@@ -1,4 +1,6 @@
-"""The loop that acts, on an environment whose picture tells what happened; and episodes played for evaluation."""
+"""The loop that acts, on an environment whose picture tells what happened; and episodes played for
+evaluation.
+"""
 
 import gymnasium
 import numpy as np
@@ -15,7 +17,9 @@ from foreground.training.trainer import Every, Metrics
 
 
 class Diary(gymnasium.Env):
-    """The image holds [step in the episode, last action * 100]; the reward is the step; episodes last 3 steps."""
+    """The image holds [step in the episode, last action * 100]; the reward is the step; episodes
+    last 3 steps.
+    """
 
     observation_space = gymnasium.spaces.Box(0, 255, (1, 2, 1), np.uint8)
     action_space = gymnasium.spaces.Box(-1, 1, (1,), np.float32)
@@ -44,7 +48,9 @@ def counting_policy(memory, image, is_first):
 
 
 def test_rows_are_aligned():
-    """action[t] led to image[t], reward[t] came with it; a row a step; zeros where an episode begins."""
+    """action[t] led to image[t], reward[t] came with it; a row a step; zeros where an episode
+    begins.
+    """
     rollout = Rollout(diary_envs(), 0, seed=0)
     rows = [{k: v.copy() for k, v in rollout.step(counting_policy).items()} for _ in range(9)]
     assert [int(row["image"][0, 0, 0, 0]) for row in rows] == [0, 1, 2, 3, 0, 1, 2, 3, 0]
@@ -66,7 +72,9 @@ def test_finished_episodes_and_agent_steps():
 
 def test_episodes_that_diverged_are_counted():
     env = envs.make("cartpole-balance", size=16)
-    rollout = Rollout(SyncVectorEnv([lambda: env], autoreset_mode=AutoresetMode.NEXT_STEP), 0, seed=0)
+    rollout = Rollout(
+        SyncVectorEnv([lambda: env], autoreset_mode=AutoresetMode.NEXT_STEP), 0, seed=0
+    )
     for spoilt in (False, True, False, True):
         rollout.step(counting_policy)
         if spoilt:
@@ -81,11 +89,16 @@ class Generous(Diary):
 
     def __init__(self, name: str, value: float):
         self.name, self.value = name, value
-        self.metadata = self.metadata | {"told": {"signals": ((1,), np.float32), "game": ((1,), np.float32)}}
+        self.metadata = self.metadata | {
+            "told": {"signals": ((1,), np.float32), "game": ((1,), np.float32)}
+        }
 
     def reset(self, *, seed=None, options=None):
         image, _ = super().reset(seed=seed)
-        return image, {"signals": np.zeros(1), "game": np.array([self.value if self.name == "game of a reset" else 1.0])}
+        return image, {
+            "signals": np.zeros(1),
+            "game": np.array([self.value if self.name == "game of a reset" else 1.0]),
+        }
 
     def step(self, action):
         image, reward, terminated, truncated, info = super().step(action)
@@ -97,7 +110,9 @@ class Generous(Diary):
 @pytest.mark.parametrize("name", ["reward", "signals", "game", "game of a reset"])
 def test_a_number_that_float32_cannot_hold_is_refused(name):
     def stepped(value: float) -> Rollout:
-        envs = SyncVectorEnv([lambda: Generous(name, value)], autoreset_mode=AutoresetMode.NEXT_STEP)
+        envs = SyncVectorEnv(
+            [lambda: Generous(name, value)], autoreset_mode=AutoresetMode.NEXT_STEP
+        )
         rollout = Rollout(envs, 0, seed=0)
         rollout.step(counting_policy)
         rollout.step(counting_policy)
@@ -126,14 +141,26 @@ def test_panels_are_observation_what_the_latent_keeps_and_difference():
     film, kept = np.full((5, 8, 8, 3), 210, np.uint8), [np.full((8, 8, 3), 200, np.uint8)] * 4
     panels, labels = report.panels_of(film, kept)
     assert labels == ("observation", "what the latent keeps", "difference")
-    assert [(len(panel), panel.min(), panel.max()) for panel in panels] == [(4, 210, 210), (4, 200, 200), (4, 10, 10)]
+    assert [(len(panel), panel.min(), panel.max()) for panel in panels] == [
+        (4, 210, 210),
+        (4, 200, 200),
+        (4, 10, 10),
+    ]
     (only,), (label,) = report.panels_of(film, [])  # an agent that draws nothing
     assert (len(only), label) == (5, "observation")
 
 
 def test_every_is_true_once_a_period():
     every = Every(10, 0)
-    assert [every(now) for now in (4, 8, 12, 16, 31, 39, 40)] == [False, False, True, False, True, False, True]
+    assert [every(now) for now in (4, 8, 12, 16, 31, 39, 40)] == [
+        False,
+        False,
+        True,
+        False,
+        True,
+        False,
+        True,
+    ]
     assert not Every(0, 0)(100)
 
 

@@ -22,8 +22,15 @@ UNPICKLERS = {"pickle", "cPickle", "dill", "joblib", "shelve", "marshal", "cloud
 
 
 def imported(tree: ast.AST) -> set[str]:
-    names = [node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module]
-    names += [alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names]
+    names = [
+        node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module
+    ]
+    names += [
+        alias.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Import)
+        for alias in node.names
+    ]
     return {name.split(".")[0] for name in names}
 
 
@@ -37,7 +44,9 @@ def test_nothing_of_ours_unpickles_or_evaluates():
     for path in OURS:
         tree = ast.parse(path.read_text())
         assert not imported(tree) & UNPICKLERS, path
-        assert not called(tree) & {"torch.load", "eval", "exec", "yaml.unsafe_load", "os.system"}, path
+        assert not called(tree) & {"torch.load", "eval", "exec", "yaml.unsafe_load", "os.system"}, (
+            path
+        )
         for node in ast.walk(tree):
             if isinstance(node, ast.Call):
                 words = {word.arg: ast.unparse(word.value) for word in node.keywords}
@@ -55,13 +64,23 @@ def test_tensorboard_listens_on_loopback_alone(tmp_path):
     recipe = (ROOT / "Makefile").read_text().split("\ntensorboard:")[1].splitlines()[1].split()
     words = [sys.executable, *recipe[1:]]
     words = [str(tmp_path) if "RUNS" in word else word for word in words if word != "$(ARGS)"]
-    process = subprocess.Popen([*words, "--port", "0"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [*words, "--port", "0"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     try:
         places, end = [], time.monotonic() + 60
         while not places and time.monotonic() < end:
             time.sleep(0.2)
-            family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
-            places = [one.laddr.ip for member in family for one in member.net_connections("inet") if one.status == "LISTEN"]
+            family = [
+                psutil.Process(process.pid),
+                *psutil.Process(process.pid).children(recursive=True),
+            ]
+            places = [
+                one.laddr.ip
+                for member in family
+                for one in member.net_connections("inet")
+                if one.status == "LISTEN"
+            ]
     finally:
         process.terminate()
         process.wait()

@@ -1,4 +1,6 @@
-"""A latent policy over sets of agents: who is not there has no say, modes do, it learns; PPO's surrogate; collect_treasure."""
+"""A latent policy over sets of agents: who is not there has no say, modes do, it learns; PPO's
+surrogate; collect_treasure.
+"""
 
 import json
 
@@ -19,10 +21,21 @@ GAMES = ((-1.0,), (1.0,))
 
 def make_agent(modes=3, seed=0, **fields) -> SetPolicy:
     torch.manual_seed(seed)
-    policy = ActorCriticConfig(rewards={"game": 1.0}, units=32, layers=1, discount=0.9, entropy_coef=1e-3, return_norm_min=0.1)
+    policy = ActorCriticConfig(
+        rewards={"game": 1.0},
+        units=32,
+        layers=1,
+        discount=0.9,
+        entropy_coef=1e-3,
+        return_norm_min=0.1,
+    )
     optimiser = OptimiserConfig(actor_lr=3e-3, critic_lr=3e-3, warmup=0)
     config = SetPolicyConfig(
-        policy, ModesConfig(num_modes=modes, units=8, update_every=2, lr=3e-3), optimiser, units=16, **fields
+        policy,
+        ModesConfig(num_modes=modes, units=8, update_every=2, lr=3e-3),
+        optimiser,
+        units=16,
+        **fields,
     )
     return SetPolicy(config, OWN, SLOTS, SLOT, 1, GAMES)
 
@@ -61,7 +74,9 @@ def test_who_is_not_there_has_no_say():
 
 
 def episodes(agent, number=64, seed=0):
-    """A game of one wish: the nearest way to be paid is to act like the descriptor says, through the mode."""
+    """A game of one wish: the nearest way to be paid is to act like the descriptor says, through
+    the mode.
+    """
     torch.manual_seed(seed)
     game = torch.tensor(GAMES)[torch.arange(number) % 2]
     mode, rows = agent.modes.draw(game), {"image": [], "action": [], "reward": []}
@@ -83,7 +98,12 @@ def test_modes_come_to_serve_the_games():
     for seed in range(180):
         metrics = agent.update(episodes(agent, seed=seed))
     assert all(torch.isfinite(value).all() for value in metrics.values())
-    assert {"modes/information/action", "modes/game_1/slack", "policy/game/return", "gradient/relation"} <= set(metrics)
+    assert {
+        "modes/information/action",
+        "modes/game_1/slack",
+        "policy/game/return",
+        "gradient/relation",
+    } <= set(metrics)
     one, other = agent.modes(torch.tensor(GAMES)).argmax(-1).tolist()
     assert one != other
     assert acted(agent, states(), one).mean() < -0.2
@@ -92,13 +112,19 @@ def test_modes_come_to_serve_the_games():
 
 
 def test_the_first_step_on_fresh_episodes_is_the_score_function():
-    """Where the ratio of policies is 1 the gradient of PPO's surrogate is that of log pi times the gain."""
+    """Where the ratio of policies is 1 the gradient of PPO's surrogate is that of log pi times the
+    gain.
+    """
     agent = make_agent()
     rollout, reward = agent.rollout(episodes(agent))
     losses = []
     for behaviour in (rollout.behaviour, None):
-        critic = ActorCritic.improve(agent.actor_critic, rollout._replace(behaviour=behaviour), {"game": lambda _: reward})
-        losses.append(torch.autograd.grad(critic[0]["actor"], agent.actor_critic.actor.policy.parameters()))
+        critic = ActorCritic.improve(
+            agent.actor_critic, rollout._replace(behaviour=behaviour), {"game": lambda _: reward}
+        )
+        losses.append(
+            torch.autograd.grad(critic[0]["actor"], agent.actor_critic.actor.policy.parameters())
+        )
     for one, other in zip(*losses):
         torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-3)
 
@@ -114,7 +140,10 @@ def test_parts_of_a_roll_out_are_whole_episodes():
 
     agent.actor_critic.scales["game"].rate = 0.0  # one scale for all
     whole = gradient(rollout, reward)
-    parts = [gradient(index_columns(rollout, index), reward[:, index]) for index in torch.arange(8).chunk(4)]
+    parts = [
+        gradient(index_columns(rollout, index), reward[:, index])
+        for index in torch.arange(8).chunk(4)
+    ]
     torch.testing.assert_close(torch.stack(parts).mean(0), whole, atol=1e-6, rtol=1e-4)
 
 
@@ -138,7 +167,9 @@ def test_a_number_that_there_are_no_places_for_is_refused():
 def test_what_there_is_to_be_had():
     config = program.TreasureConfig(copies=32)
     for number in (3, 12):
-        assert program.scripted(number, config, 8.0) > 10 > 1 > program.scripted(number, config, 0.0)
+        assert (
+            program.scripted(number, config, 8.0) > 10 > 1 > program.scripted(number, config, 0.0)
+        )
 
 
 @pytest.mark.slow

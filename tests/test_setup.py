@@ -13,7 +13,16 @@ from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parent.parent
 PINS, PROJECT = "constraints.txt", "pyproject.toml"
-SETUP_FILES = [PINS, PROJECT, "setup.py", "Makefile", "Dockerfile", ".ci/run", "scripts/setup.sh", "scripts/egl.py"]
+SETUP_FILES = [
+    PINS,
+    PROJECT,
+    "setup.py",
+    "Makefile",
+    "Dockerfile",
+    ".ci/run",
+    "scripts/setup.sh",
+    "scripts/egl.py",
+]
 # Written so that this file does not match itself.
 PACKAGE_HOST = re.compile(
     r"py[p]i\.org|python[h]osted\.|download\.py[t]orch\.|https?://[^\s\"']*(?:py[p]i|de[b]ian|npm[j]s)[^\s\"']*/"
@@ -38,23 +47,39 @@ def canonical(name: str) -> str:
 
 def tracked_files() -> list[Path]:
     """What git tracks or would track; in an image without git, the files of the set-up."""
-    command = ["git", "-C", str(ROOT), "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
+    command = [
+        "git",
+        "-C",
+        str(ROOT),
+        "ls-files",
+        "--cached",
+        "--others",
+        "--exclude-standard",
+        "-z",
+    ]
     listing = subprocess.run(command, capture_output=True, text=True, check=False)
     names = listing.stdout.split("\0") if listing.returncode == 0 else SETUP_FILES
     return [ROOT / name for name in names if name and (ROOT / name).is_file()]
 
 
 def make(*arguments: str, tree: Path = ROOT, **environment: str) -> str:
-    """What make prints. The make that runs these tests must not pass its own flags and variables down."""
+    """What make prints.
+
+    The make that runs these tests must not pass its own flags and variables down.
+    """
     command = ["make", "--no-print-directory", *arguments]
     environment = {"PATH": os.environ["PATH"]} | environment
-    return subprocess.run(command, cwd=tree, env=environment, capture_output=True, text=True, check=True).stdout
+    return subprocess.run(
+        command, cwd=tree, env=environment, capture_output=True, text=True, check=True
+    ).stdout
 
 
 def test_every_package_has_one_version():
     lines = pins().values()
     assert len(lines) > 80
-    assert [line for line in lines if not re.fullmatch(r"[A-Za-z0-9._-]+==[0-9][0-9A-Za-z.]*", line)] == []
+    assert [
+        line for line in lines if not re.fullmatch(r"[A-Za-z0-9._-]+==[0-9][0-9A-Za-z.]*", line)
+    ] == []
 
 
 @pytest.mark.parametrize("extra", ["", "dev", "cluster", "docs", "games", "outside"])
@@ -67,27 +92,45 @@ def test_every_requirement_allows_its_pin(extra):
 
 def test_what_is_installed_has_the_pinned_version():
     """Where one is missing from constraints.txt, next year's set-up is another one."""
-    installed = {canonical(found.name): found.version.split("+")[0] for found in importlib.metadata.distributions()}
-    direct = [canonical(Requirement(line).name) for extra in ("", "dev") for line in needed()[extra]]
+    installed = {
+        canonical(found.name): found.version.split("+")[0]
+        for found in importlib.metadata.distributions()
+    }
+    direct = [
+        canonical(Requirement(line).name) for extra in ("", "dev") for line in needed()[extra]
+    ]
     waiting, wrong = [*direct], []
     for name in waiting:
         if name in installed and not name.startswith(("nvidia-", "cuda-", "triton")):
             if f"=={installed[name]}" not in pins().get(name, ""):
                 wrong.append((name, installed[name]))
             lines = map(Requirement, importlib.metadata.requires(name) or [])
-            more = {canonical(one.name) for one in lines if not one.marker or one.marker.evaluate({"extra": ""})}
+            more = {
+                canonical(one.name)
+                for one in lines
+                if not one.marker or one.marker.evaluate({"extra": ""})
+            }
             waiting += sorted(more - set(waiting))
     assert wrong == []
 
 
 def test_opencv_is_the_headless_wheel_alone():
-    everything = [*pins(), *(canonical(Requirement(line).name) for lines in needed().values() for line in lines)]
-    assert {package for package in everything if package.startswith("opencv")} == {"opencv-python-headless"}
+    everything = [
+        *pins(),
+        *(canonical(Requirement(line).name) for lines in needed().values() for line in lines),
+    ]
+    assert {package for package in everything if package.startswith("opencv")} == {
+        "opencv-python-headless"
+    }
 
 
 def test_no_package_host_is_named():
     assert PACKAGE_HOST.search("https://py" + "pi.org/simple")
-    named = [path for path in tracked_files() if PACKAGE_HOST.search(path.read_bytes().decode(errors="ignore"))]
+    named = [
+        path
+        for path in tracked_files()
+        if PACKAGE_HOST.search(path.read_bytes().decode(errors="ignore"))
+    ]
     assert named == []
 
 
@@ -117,7 +160,9 @@ def test_make_targets_set_up_first(target, runs):
     assert runs in lines[-1]
 
 
-@pytest.mark.parametrize(("given", "expected"), [({}, "1 0"), ({"OMP_NUM_THREADS": "3", "GOMP_SPINCOUNT": "7"}, "3 7")])
+@pytest.mark.parametrize(
+    ("given", "expected"), [({}, "1 0"), ({"OMP_NUM_THREADS": "3", "GOMP_SPINCOUNT": "7"}, "3 7")]
+)
 def test_threads_are_set_for_tests_unless_given(tmp_path, given, expected):
     shutil.copy(ROOT / "Makefile", tmp_path)
     write(tmp_path / "scripts/setup.sh", "#!/bin/sh\n")
@@ -127,7 +172,10 @@ def test_threads_are_set_for_tests_unless_given(tmp_path, given, expected):
 
 def test_make_alone_is_help():
     printed = make()
-    assert all(f"make {target}: " in printed for target in ("setup", "train", "test", "lint", "tensorboard"))
+    assert all(
+        f"make {target}: " in printed
+        for target in ("setup", "train", "test", "lint", "tensorboard")
+    )
 
 
 def test_dockerfile():
@@ -140,10 +188,18 @@ def test_dockerfile():
     assert any(line.startswith("VOLUME") and line.endswith("/runs") for line in lines)
 
 
-@pytest.mark.parametrize(("device", "expected"), [("cpu", ""), ("cuda", "gcc libc6-dev python3-dev")])
+@pytest.mark.parametrize(
+    ("device", "expected"), [("cpu", ""), ("cuda", "gcc libc6-dev python3-dev")]
+)
 def test_dockerfile_brings_what_compiling_on_cuda_needs(device, expected):
     [extra] = re.findall(r"\$\(test .*\)", (ROOT / "Dockerfile").read_text())
-    done = subprocess.run(["sh", "-ec", f"echo {extra}"], env={"DEVICE": device}, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        ["sh", "-ec", f"echo {extra}"],
+        env={"DEVICE": device},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert done.stdout.strip() == expected
 
 
@@ -153,7 +209,8 @@ def write(path: Path, text: str) -> None:
     path.chmod(0o755)
 
 
-# A tree with the real script in it and a PATH that holds these tools alone: no apt-get, no sudo, no nvidia-smi.
+# A tree with the real script in it and a PATH that holds these tools alone: no apt-get, no sudo, no
+# nvidia-smi.
 TOOLS = ["bash", "cat", "cut", "dirname", "flock", "id", "rm", "sed", "sha256sum"]
 
 
@@ -183,7 +240,9 @@ def refused(done: subprocess.CompletedProcess) -> str:
 
 
 def fake_python(tree: Path, version: str = "3.11", ensurepip: bool = True) -> None:
-    """Stands for an interpreter of that version in what the script asks of one; runs egl.py as a shell script."""
+    """Stands for an interpreter of that version in what the script asks of one; runs egl.py as a
+    shell script.
+    """
     answers = f"""#!{shutil.which("bash")}
 case "$*" in
 *version_info*) echo {version} ;;
@@ -229,7 +288,8 @@ def test_a_python_that_can_make_an_environment_goes_first(tree):
 
 
 def test_no_working_python(tree):
-    write(tree / "bin/python3.12", "#!/bin/sh\necho 'no such version' >&2\nexit 127\n")  # as a version manager's
+    # As a version manager's.
+    write(tree / "bin/python3.12", "#!/bin/sh\necho 'no such version' >&2\nexit 127\n")
     assert "no working Python 3.11 or 3.12" in refused(run_setup(tree))
 
 
@@ -244,7 +304,9 @@ def test_a_wrong_choice_is_named(tree, variable):
 
 @pytest.mark.parametrize("name", ["nosuch", ""])
 def test_an_unknown_extra_is_refused(name):
-    done = subprocess.run([ROOT / "scripts/setup.sh", "--extra", name], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [ROOT / "scripts/setup.sh", "--extra", name], capture_output=True, text=True, check=False
+    )
     assert f"there is no extra '{name}'" in refused(done)
 
 

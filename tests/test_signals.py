@@ -1,4 +1,6 @@
-"""How useful and how safe a state is: known poses, ranges in every domain, and what an environment reports."""
+"""How useful and how safe a state is: known poses, ranges in every domain, and what an environment
+reports.
+"""
 
 import mujoco
 import numpy as np
@@ -11,7 +13,9 @@ from foreground.envs.signals import FALLS, USES, Signals
 from foreground.errors import UserError
 
 DOMAINS = sorted({task.split("-")[0] for task in envs.TASKS} | {"quadruped"})
-FIRST = {task.split("-")[0]: task for task in reversed(envs.TASKS)} | {"quadruped": "quadruped-walk"}
+FIRST = {task.split("-")[0]: task for task in reversed(envs.TASKS)} | {
+    "quadruped": "quadruped-walk"
+}
 
 
 def test_every_benchmark_domain_has_signals():
@@ -21,7 +25,9 @@ def test_every_benchmark_domain_has_signals():
 
 @pytest.mark.parametrize("domain", DOMAINS)
 def test_signals_stay_in_their_ranges_and_move(domain):
-    env = make(FIRST[domain], seed=1, size=16, action_repeat=2, time_limit=120, signals=("use", "safety"))
+    env = make(
+        FIRST[domain], seed=1, size=16, action_repeat=2, time_limit=120, signals=("use", "safety")
+    )
     rows, random = [], np.random.default_rng(0)
     try:
         _, info = env.reset(seed=1)
@@ -67,9 +73,15 @@ def test_a_walker_that_stands_is_useful_and_one_that_lies_has_fallen():
 def test_violations_are_measured_where_they_are():
     env = walker()
     physics, signals = env.physics, env.signals
-    assert signals.violations(np.array([1, -1, 0.95, 0.9, 0, 0]))["saturation"] == pytest.approx(2.5 / 6)
+    assert signals.violations(np.array([1, -1, 0.95, 0.9, 0, 0]))["saturation"] == pytest.approx(
+        2.5 / 6
+    )
     low, high = physics.named.model.jnt_range["right_knee"]
-    for place, expected in ((high, 0.0), (high + 0.02 * (high - low) / 2, 0.4), (high + high - low, 1.0)):
+    for place, expected in (
+        (high, 0.0),
+        (high + 0.02 * (high - low) / 2, 0.4),
+        (high + high - low, 1.0),
+    ):
         with physics.reset_context():
             physics.named.data.qpos["right_knee"] = place
         assert signals.violations(np.zeros(6))["limit"] == pytest.approx(expected / 6, abs=1e-6)
@@ -95,7 +107,9 @@ def test_a_contact_is_as_hard_as_the_weight_at_rest_and_harder_after_a_fall():
 
 
 def test_they_pass_through_vector_environments_and_are_zero_at_resets():
-    maker = lambda: make("walker-walk", size=16, action_repeat=4, time_limit=20, signals=("safety", "use"))  # noqa: E731
+    maker = lambda: make(  # noqa: E731
+        "walker-walk", size=16, action_repeat=4, time_limit=20, signals=("safety", "use")
+    )
     vector = SyncVectorEnv([maker, maker], autoreset_mode=AutoresetMode.NEXT_STEP)
     _, info = vector.reset(seed=0)
     rows = [info["signals"]]
@@ -124,8 +138,11 @@ def test_what_does_not_exist_is_refused():
 
 @pytest.mark.parametrize("task", ["walker-stand", "cheetah-run", "humanoid-stand"])
 def test_contact_is_that_of_now_and_looking_changes_nothing(task):
-    """Compare with a full forward pass on a copy, and with a simulator whose signals are not read."""
-    looked, other = make(task, seed=1, size=16, signals=("use", "safety")), make(task, seed=1, size=16)
+    """Compare with a full forward pass on a copy, and a simulator whose signals are not read."""
+    looked, other = (
+        make(task, seed=1, size=16, signals=("use", "safety")),
+        make(task, seed=1, size=16),
+    )
     random = np.random.default_rng(0)
     looked.reset()
     other.reset()

@@ -1,4 +1,4 @@
-"""A restored environment continues bit-identically: all 28 tasks, over the end of an episode too."""
+"""A restored environment continues bit-identically: all 28 tasks, over ends of episodes too."""
 
 import numpy as np
 import pytest
@@ -46,7 +46,8 @@ def test_every_task_goes_on_to_the_bit(tmp_path, task):
         resumed.load(checkpoint.load(path))
         if more != 7:  # there the episode is over, and the next step is a reset
             np.testing.assert_array_equal(other._observation, env._observation)
-        # The first also continues from its own snapshot, so that each cut begins where the last one did.
+        # The first also continues from its own snapshot, so that each cut begins where the last one
+        # did.
         for one, two in zip(rows_of(env, rollout, 16), rows_of(other, resumed, 16)):
             for name in one:
                 np.testing.assert_array_equal(one[name], two[name], err_msg=f"{name} after {more}")
@@ -54,7 +55,9 @@ def test_every_task_goes_on_to_the_bit(tmp_path, task):
 
 
 def test_what_is_left_out_is_missed():
-    """Each part of a snapshot is needed: without it something differs within an episode and the next."""
+    """Each part of a snapshot is needed: without it something differs within an episode and the
+    next.
+    """
     task = "reacher-easy"
     env = make(task)
     rollout = vector(env)
@@ -75,17 +78,28 @@ def test_what_is_left_out_is_missed():
         resumed = vector(other)
         resumed.load({**state, "envs": [taken]})
         again = rows_of(other, resumed, 16)
-        same = all(np.array_equal(one[name], two[name]) for one, two in zip(whole, again) for name in one)
+        same = all(
+            np.array_equal(one[name], two[name]) for one, two in zip(whole, again) for name in one
+        )
         assert not same, f"without {part} nothing differs"
 
 
 def test_a_background_a_game_and_an_end_are_missed():
-    """The clip's place; the game of this episode; that the episode is over: with another's something differs."""
+    """The clip's place; the game of this episode; that the episode is over: with another's
+    something differs.
+    """
     family = make_family(FamilyConfig(kind="speed"), "walker-walk")
     background = load_background(BackgroundConfig(source="procedural", redraw_every=5), "train", 16)
 
     def played() -> DMCEnv:
-        return DMCEnv("walker-walk", size=16, action_repeat=2, time_limit=24, background=background, family=family)
+        return DMCEnv(
+            "walker-walk",
+            size=16,
+            action_repeat=2,
+            time_limit=24,
+            background=background,
+            family=family,
+        )
 
     env = played()
     rollout = vector(env)
@@ -96,22 +110,32 @@ def test_a_background_a_game_and_an_end_are_missed():
         taken = {**state["envs"][0]}
         fresh = played()
         fresh.reset(seed=99)
-        another = {"background": fresh.snapshot["background"], "game": (taken["game"] + 1) % 3, "over": not taken["over"]}
+        another = {
+            "background": fresh.snapshot["background"],
+            "game": (taken["game"] + 1) % 3,
+            "over": not taken["over"],
+        }
         taken[part] = another[part]
         other = played()
         other.reset(seed=99)
         resumed = vector(other)
         resumed.load({**state, "envs": [taken]})
         again = rows_of(other, resumed, 16)
-        assert not all(np.array_equal(one[name], two[name]) for one, two in zip(whole, again) for name in one), part
+        assert not all(
+            np.array_equal(one[name], two[name]) for one, two in zip(whole, again) for name in one
+        ), part
 
 
 def test_a_background_and_a_game_go_on(tmp_path):
-    """Clips drawn anew every fifth step, games at each reset; a clip that is not there any more is drawn again."""
+    """Clips drawn anew every fifth step, games at each reset; a clip that is not there any more is
+    drawn again.
+    """
     config = BackgroundConfig(source="procedural", redraw_every=5)
     family = make_family(FamilyConfig(kind="speed"), "walker-walk")
     played = {"background": load_background(config, "train", 16), "family": family}
-    env, other = (DMCEnv("walker-walk", size=16, action_repeat=2, time_limit=24, **played) for _ in range(2))
+    env, other = (
+        DMCEnv("walker-walk", size=16, action_repeat=2, time_limit=24, **played) for _ in range(2)
+    )
     rollout, resumed = vector(env), vector(other)
     rows_of(env, rollout, 4)
     resumed.load(checkpoint.load(checkpoint.save(tmp_path, 1, rollout.state())))
@@ -121,7 +145,10 @@ def test_a_background_and_a_game_go_on(tmp_path):
     taken = env.snapshot
     taken["background"]["first"] += 1
     other.snapshot = taken
-    assert other.background.clip == int(np.searchsorted(other.background.clips.starts, other.background._first, "right")) - 1
+    assert (
+        other.background.clip
+        == int(np.searchsorted(other.background.clips.starts, other.background._first, "right")) - 1
+    )
     assert other.background._first in other.background.clips.starts
 
 

@@ -1,4 +1,6 @@
-"""dm_control's soccer: rows say what the simulator says, and one latent policy plays and learns in teams of several sizes."""
+"""dm_control's soccer: rows say what the simulator says, and one latent policy plays and learns in
+teams of several sizes.
+"""
 
 import numpy as np
 import pytest
@@ -29,7 +31,8 @@ def test_rows_are_what_the_simulator_says(matches):
     for index in range(6):
         row = rows[2 + index]
         ball_at = 3 * 5 + 2
-        seen = (where - places[index]) @ turns[index]  # heights differ by where a body has its middle
+        # Heights differ by where a body has its middle.
+        seen = (where - places[index]) @ turns[index]
         np.testing.assert_allclose(row[ball_at : ball_at + 2] * 20, seen[:2], atol=1e-4)
         slots = row[soccer.OWN :].reshape(soccer.SLOTS, soccer.SLOT)
         mates = [other for other in range(6) if other != index and other // 3 == index // 3]
@@ -37,7 +40,9 @@ def test_rows_are_what_the_simulator_says(matches):
         assert slots[:, 0].tolist() == [1, 1, 0, 1, 1, 1, 0]
         assert slots[:, 1].tolist() == [1, 1, 0, 0, 0, 0, 0]
         for slot, other in zip(slots[[0, 1, 3, 4, 5]], mates + others):
-            np.testing.assert_allclose(slot[2:5] * 20, (places[other] - places[index]) @ turns[index], atol=1e-4)
+            np.testing.assert_allclose(
+                slot[2:5] * 20, (places[other] - places[index]) @ turns[index], atol=1e-4
+            )
     assert rows.shape == (8, soccer.FEATURE)
     assert matches.descriptor[:, 0].tolist() == pytest.approx([0, 0] + [np.log(3) / np.log(4)] * 6)
 
@@ -68,7 +73,12 @@ def test_a_policy_plays_in_every_team_and_learns(matches):
     torch.manual_seed(0)
     games = tuple(game.descriptor for game in matches.games)
     policy = ActorCriticConfig(rewards={"game": 1.0}, units=16, layers=1)
-    config = SetPolicyConfig(policy, ModesConfig(num_modes=2, units=8, update_every=1), OptimiserConfig(warmup=0), parts=2)
+    config = SetPolicyConfig(
+        policy,
+        ModesConfig(num_modes=2, units=8, update_every=1),
+        OptimiserConfig(warmup=0),
+        parts=2,
+    )
     agent = SetPolicy(config, soccer.OWN, soccer.SLOTS, soccer.SLOT, soccer.ACTION, games)
     before = [parameter.clone() for parameter in agent.actor_critic.actor.parameters()]
     game = torch.from_numpy(matches.descriptor)
@@ -81,10 +91,15 @@ def test_a_policy_plays_in_every_team_and_learns(matches):
         action = agent.act(torch.from_numpy(feature), mode, game).numpy()
         feature, _, reward = matches.step(action)
     batch = {name: torch.stack(column, 1) for name, column in columns.items()}
-    batch |= {name: value[:, None].expand(-1, STEPS + 1, -1) for name, value in (("condition", mode), ("game", game))}
+    batch |= {
+        name: value[:, None].expand(-1, STEPS + 1, -1)
+        for name, value in (("condition", mode), ("game", game))
+    }
     metrics = agent.update(batch)
     assert all(torch.isfinite(value).all() for value in metrics.values())
-    moved = [not torch.equal(old, new) for old, new in zip(before, agent.actor_critic.actor.parameters())]
+    moved = [
+        not torch.equal(old, new) for old, new in zip(before, agent.actor_critic.actor.parameters())
+    ]
     assert sum(moved) >= len(moved) - 1  # the heads of a mode that nobody drew may stay
 
 

@@ -72,9 +72,11 @@ while True:
 
 @pytest.mark.timeout(60)
 def test_pairs_of_signals_hang_nothing():
-    """As from systemd beside make: one to the process, one to its group, some microseconds apart."""
+    """As systemd and make do: one to the process, one to its group, some microseconds apart."""
     chance = random.Random(0)
-    process = subprocess.Popen([sys.executable, "-c", PAIRS], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-c", PAIRS], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
     try:
         assert process.stdout.readline() == "ready\n"
         for _ in range(100):
@@ -92,11 +94,19 @@ def test_pairs_of_signals_hang_nothing():
 @pytest.mark.slow
 @pytest.mark.parametrize("number", OTHERS)
 def test_each_signal_that_warns_is_a_save(tmp_path, number):
-    """A closed terminal, a scheduler's warning, a limit on CPU time. No checkpoint would be due for long."""
+    """A closed terminal, a scheduler's warning, a limit on CPU time.
+
+    No checkpoint would be due for long.
+    """
     run = tmp_path / "run"
     process = runs.begin(run, *runs.ENDLESS, "--training.checkpoint_every", "100000000")
     try:
-        assert runs.wait_for(process, lambda: (run / "metrics.jsonl").exists() and "clock" in runs.text(run)) == ""
+        assert (
+            runs.wait_for(
+                process, lambda: (run / "metrics.jsonl").exists() and "clock" in runs.text(run)
+            )
+            == ""
+        )
         process.send_signal(number)
         assert process.wait(30) == 128 + number
     finally:
@@ -110,9 +120,16 @@ def test_each_signal_that_warns_is_a_save(tmp_path, number):
 @pytest.mark.slow
 @pytest.mark.timeout(120)
 def test_a_terminal_that_closes_is_a_save(tmp_path):
-    """The kernel sends HUP to all processes there, and whatever they print from then on is refused."""
+    """The kernel sends HUP to all processes there, and refuses whatever they print afterwards."""
     folder, (ours, theirs) = tmp_path / "run", os.openpty()
-    words = runs.command(folder, *runs.ENDLESS, "--environment.num_envs", "2", "--training.checkpoint_every", "100000000")
+    words = runs.command(
+        folder,
+        *runs.ENDLESS,
+        "--environment.num_envs",
+        "2",
+        "--training.checkpoint_every",
+        "100000000",
+    )
     process = subprocess.Popen(
         words,
         cwd=ROOT,
@@ -144,7 +161,9 @@ def test_a_terminal_that_closes_is_a_save(tmp_path):
 
 def test_a_signal_that_was_ignored_at_the_start_stays_ignored():
     """As under nohup. The two that people send on purpose are taken even so."""
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGHUP, signal.SIGTERM)}
+    before = {
+        number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGHUP, signal.SIGTERM)
+    }
     try:
         assert set(system.STOPPING) - set(system.stop_signals()) == {signal.SIGHUP}
     finally:
@@ -155,7 +174,15 @@ def test_a_signal_that_was_ignored_at_the_start_stays_ignored():
 
 def test_before_training_a_second_signal_changes_nothing():
     script = "import os, signal, train\n"
-    script += "signal.signal(signal.SIGHUP, train.ended)\ntry:\n    signal.raise_signal(signal.SIGHUP)\nfinally:\n"
-    script += "    os.kill(os.getpid(), signal.SIGTERM); os.kill(os.getpid(), signal.SIGUSR1); print('put away')"
-    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    script += (
+        "signal.signal(signal.SIGHUP, train.ended)\ntry:\n    "
+        "signal.raise_signal(signal.SIGHUP)\nfinally:\n"
+    )
+    script += (
+        "    os.kill(os.getpid(), signal.SIGTERM); os.kill(os.getpid(), signal.SIGUSR1); "
+        "print('put away')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
     assert (done.returncode, done.stdout, done.stderr) == (128 + signal.SIGHUP, "put away\n", "")

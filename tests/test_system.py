@@ -1,4 +1,6 @@
-"""Process start-up: nothing of the user's is overwritten, limits of a container count, devices are checked."""
+"""Process start-up: nothing of the user's is overwritten, limits of a container count, devices are
+checked.
+"""
 
 import os
 import subprocess
@@ -14,11 +16,14 @@ from foreground.training import system
 
 def test_start_up_keeps_what_the_user_set_and_imports_no_torch():
     code = (
-        "import os, sys; from foreground.training.system import prepare_environment; prepare_environment(); "
+        "import os, sys; from foreground.training.system import prepare_environment; "
+        "prepare_environment(); "
         "print(os.environ['GOMP_SPINCOUNT'], 'torch' in sys.modules)"
     )
     for given, wanted in (({}, "0 False"), ({"GOMP_SPINCOUNT": "7"}, "7 False")):
-        environment = {name: value for name, value in os.environ.items() if name != "GOMP_SPINCOUNT"} | given
+        environment = {
+            name: value for name, value in os.environ.items() if name != "GOMP_SPINCOUNT"
+        } | given
         done = subprocess.run(
             [sys.executable, "-c", code],
             cwd=Path(__file__).parent.parent,
@@ -32,13 +37,19 @@ def test_start_up_keeps_what_the_user_set_and_imports_no_torch():
 
 def test_free_memory_minds_the_limit_of_a_container(tmp_path, monkeypatch):
     assert 2**24 < system.free_memory() <= system._meminfo()["MemTotal"]
-    for name, content in (("max", "1000000"), ("current", "700000"), ("stat", "anon 5\ninactive_file 100000\n")):
+    for name, content in (
+        ("max", "1000000"),
+        ("current", "700000"),
+        ("stat", "anon 5\ninactive_file 100000\n"),
+    ):
         (tmp_path / f"memory.{name}").write_text(content)
     monkeypatch.setattr(system, "CGROUP", tmp_path)
     lines = "0::/\n"
     read = Path.read_text
     monkeypatch.setattr(
-        Path, "read_text", lambda path, **named: lines if str(path) == "/proc/self/cgroup" else read(path, **named)
+        Path,
+        "read_text",
+        lambda path, **named: lines if str(path) == "/proc/self/cgroup" else read(path, **named),
     )
     assert system.free_memory() == 400_000
     (tmp_path / "memory.max").write_text("max\n")
@@ -52,13 +63,22 @@ def test_free_memory_minds_the_limit_of_a_container(tmp_path, monkeypatch):
 
 def test_running_out_of_memory_is_one_line():
     line = "out of memory: here: choose a smaller --size"
-    with pytest.raises(UserError, match=line) as caught, system.one_line_without_memory(lambda: "here"):
+    with (
+        pytest.raises(UserError, match=line) as caught,
+        system.one_line_without_memory(lambda: "here"),
+    ):
         torch.empty(10**14)
     assert caught.value.exit_code == 4
     for error in (MemoryError(), torch.OutOfMemoryError("CUDA out of memory")):
-        with pytest.raises(UserError, match="out of memory"), system.one_line_without_memory(lambda: "here"):
+        with (
+            pytest.raises(UserError, match="out of memory"),
+            system.one_line_without_memory(lambda: "here"),
+        ):
             raise error
-    with pytest.raises(RuntimeError, match="another matter"), system.one_line_without_memory(lambda: "here"):
+    with (
+        pytest.raises(RuntimeError, match="another matter"),
+        system.one_line_without_memory(lambda: "here"),
+    ):
         raise RuntimeError("another matter")
 
 
@@ -67,10 +87,15 @@ def test_hardware_and_commit():
     assert found["torch"] == torch.__version__
     assert found["cores"] >= 1
     assert all(isinstance(value, str | int | float) for value in found.values())
-    assert system.git_commit() == "unknown" or len(system.git_commit().removesuffix("+changes")) == 40
+    assert (
+        system.git_commit() == "unknown" or len(system.git_commit().removesuffix("+changes")) == 40
+    )
 
 
-@pytest.mark.parametrize(("name", "mark"), [("results/a.json", ""), ("a.py", "+changes"), ("agents/results.py", "+changes")])
+@pytest.mark.parametrize(
+    ("name", "mark"),
+    [("results/a.json", ""), ("a.py", "+changes"), ("agents/results.py", "+changes")],
+)
 def test_a_new_result_is_no_change_of_the_source(tmp_path, name, mark):
     (tmp_path / name).parent.mkdir(exist_ok=True)
     (tmp_path / name).write_text("before")

@@ -31,7 +31,9 @@ def trained_inverse_error(shuffled: bool) -> float:
 
 
 def test_trap_1_the_inverse_model_reads_the_image_and_nothing_else():
-    """With the images shuffled it falls to chance; with them in order it does better: no action leaks."""
+    """With the images shuffled it falls to chance; with them in order it does better: no action
+    leaks.
+    """
     assert trained_inverse_error(shuffled=False) < 0.6
     assert trained_inverse_error(shuffled=True) > 0.95
 
@@ -59,11 +61,21 @@ def test_trap_2_no_density_is_unbounded():
 def test_trap_3_one_value_is_logged_for_every_term():
     agent = make_agent()
     metrics = agent.update(make_batch())
-    for name in ("contrastive", "predictability", "reward", "empowerment", "multiplier", "constraint", "threshold"):
+    for name in (
+        "contrastive",
+        "predictability",
+        "reward",
+        "empowerment",
+        "multiplier",
+        "constraint",
+        "threshold",
+    ):
         assert f"model/objective/{name}" in metrics
 
 
-@pytest.mark.parametrize(("negatives", "anchor"), [("batch", "posterior"), ("sequence", "posterior"), ("batch", "prior")])
+@pytest.mark.parametrize(
+    ("negatives", "anchor"), [("batch", "posterior"), ("sequence", "posterior"), ("batch", "prior")]
+)
 def test_trap_4_negatives_and_targets_can_be_chosen(negatives, anchor):
     contrastive = w.ContrastiveConfig(projection=16, negatives=negatives, anchor=anchor)
     torch.manual_seed(0)
@@ -79,7 +91,9 @@ def test_trap_4_negatives_and_targets_can_be_chosen(negatives, anchor):
 @pytest.mark.parametrize("bound", ["nce", "nwj", "wasserstein", "redundancy_reduction"])
 @pytest.mark.parametrize("negatives", ["batch", "sequence"])
 def test_every_bound_is_one_line_of_configuration(bound, negatives):
-    agent = make_agent(contrastive=w.ContrastiveConfig(estimator=bound, negatives=negatives, projection=16))
+    agent = make_agent(
+        contrastive=w.ContrastiveConfig(estimator=bound, negatives=negatives, projection=16)
+    )
     before = agent.world_model.encoder.project.weight.clone()
     metrics = [agent.update(moving_square(4, 8, seed=index)) for index in range(8)]
     assert all(torch.isfinite(value).all() for row in metrics for value in row.values())
@@ -111,12 +125,17 @@ def noise_with_a_patch(seed: int) -> dict[str, torch.Tensor]:
     batch = make_batch(4, 8, seed=seed)
     batch["is_first"][:] = False
     batch["reward"] = torch.rand(4, 8, generator=torch.Generator().manual_seed(100 + seed))
-    batch["image"][:, :, 8:12, 8:12] = (255 * batch["reward"]).to(torch.uint8)[..., None, None, None]
+    batch["image"][:, :, 8:12, 8:12] = (255 * batch["reward"]).to(torch.uint8)[
+        ..., None, None, None
+    ]
     return batch
 
 
 def test_trap_9_a_reward_of_a_small_patch_is_learned_under_noise():
-    """With the weights of the presets; a few batches over and over. The picture is all noise but for a 64th."""
+    """With the weights of the presets; a few batches over and over.
+
+    The picture is all noise but for a 64th.
+    """
     agent = make_agent(INFOPOWER | {"reward": 20.0})
     batches, explained = [noise_with_a_patch(seed) for seed in range(4)], []
     for step in range(200):
@@ -128,7 +147,9 @@ def test_trap_9_a_reward_of_a_small_patch_is_learned_under_noise():
 
 
 def test_trap_10_nothing_collapses_on_clean_pictures():
-    """A black picture but for a square that moves: each alarm is off its trivial value, the second off the free nats."""
+    """A black picture but for a square that moves: each alarm is off its trivial value, the second
+    off the free nats.
+    """
     agent = make_agent()
     batches = [moving_square(seed=seed, background=False) for seed in range(4)]
     for step in range(120):
@@ -143,5 +164,10 @@ def test_trap_10_nothing_collapses_on_clean_pictures():
 
 def test_trap_10_trivial_values_stand_beside_what_they_alarm_of():
     metrics = make_agent().update(make_batch())
-    expected = {"predictability/kl", "empowerment/inverse_error", "contrastive/accuracy", "reward/residual"}
+    expected = {
+        "predictability/kl",
+        "empowerment/inverse_error",
+        "contrastive/accuracy",
+        "reward/residual",
+    }
     assert {f"model/{name}" for name in expected} <= set(metrics)

@@ -1,4 +1,4 @@
-"""collect_treasure in arrays: against mpe2, step by step, where that is installed; and by itself."""
+"""collect_treasure in arrays: by itself and, where mpe2 is installed, against it step by step."""
 
 import copy
 import importlib.util
@@ -9,14 +9,18 @@ import pytest
 from foreground.envs import treasure
 from foreground.envs.treasure import Arena, Treasures
 
-with_mpe2 = pytest.mark.skipif(importlib.util.find_spec("mpe2") is None, reason="mpe2 is optional: pip install -e .[games]")
+with_mpe2 = pytest.mark.skipif(
+    importlib.util.find_spec("mpe2") is None, reason="mpe2 is optional: pip install -e .[games]"
+)
 
 
 def taken_over(arena: Arena, world) -> None:
     """mpe2's state into the first copy."""
     arena.place[0] = [agent.state.p_pos for agent in world.agents]
     arena.speed[0] = [agent.state.p_vel for agent in world.agents]
-    arena.holds[0] = [-1 if one.holding is None else one.holding for one in world.agents[: arena.collectors]]
+    arena.holds[0] = [
+        -1 if one.holding is None else one.holding for one in world.agents[: arena.collectors]
+    ]
     arena.treasure[0] = [one.state.p_pos for one in world.landmarks]
     arena.kind[0] = [one.type for one in world.landmarks]
     arena.there[0] = [one.alive for one in world.landmarks]
@@ -26,7 +30,9 @@ def taken_over(arena: Arena, world) -> None:
 def shown(seen: np.ndarray, index: int, collectors: int) -> np.ndarray:
     """A row (F,) out of what mpe2 shows agent `index`."""
     collects, types = index < collectors, treasure.TYPES
-    holds, rest = (seen[4 : 4 + types], seen[4 + types :]) if collects else (np.zeros(types), seen[4:])
+    holds, rest = (
+        (seen[4 : 4 + types], seen[4 + types :]) if collects else (np.zeros(types), seen[4:])
+    )
     takes = np.zeros(types) if collects else np.eye(types)[index - collectors]
     others = collectors + treasure.DEPOSITS - 1
     slots = np.zeros((treasure.SLOTS, treasure.SLOT))
@@ -34,17 +40,25 @@ def shown(seen: np.ndarray, index: int, collectors: int) -> np.ndarray:
     slots[:others, 2:10] = rest[: others * 8].reshape(others, 8)
     treasures = rest[others * 8 :].reshape(treasure.TREASURES, 4)
     last = slots[-treasure.TREASURES :]
-    last[:, 0], last[:, 2:4], last[:, -2:] = treasures[:, 2:].sum(-1), treasures[:, :2], treasures[:, 2:]
+    last[:, 0], last[:, 2:4], last[:, -2:] = (
+        treasures[:, 2:].sum(-1),
+        treasures[:, :2],
+        treasures[:, 2:],
+    )
     return np.concatenate([seen[:4], holds, [float(collects)], takes, slots.ravel()])
 
 
 @with_mpe2
 @pytest.mark.parametrize("collectors", [3, 9])
 def test_it_is_the_game_of_mpe2(collectors):
-    """Heading for treasures and deposits, so that things happen: places, speeds, rewards, what is held and what is seen."""
+    """Heading for treasures and deposits, so that things happen: places, speeds, rewards, what is
+    held and what is seen.
+    """
     from mpe2 import collect_treasure_v1
 
-    env = collect_treasure_v1.parallel_env(num_collectors=collectors, max_cycles=200, continuous_actions=True)
+    env = collect_treasure_v1.parallel_env(
+        num_collectors=collectors, max_cycles=200, continuous_actions=True
+    )
     env.reset(seed=3)
     world, arena = env.unwrapped.world, Arena(collectors, 1)
     taken_over(arena, world)
@@ -61,10 +75,18 @@ def test_it_is_the_game_of_mpe2(collectors):
         five[:, [1, 3]], five[:, [2, 4]] = np.clip(-force, 0, 1), np.clip(force, 0, 1)
         seen, reward, *_ = env.step(dict(zip(env.possible_agents, five)))
         own = arena.step(force[None])
-        np.testing.assert_allclose(arena.place[0], [agent.state.p_pos for agent in world.agents], atol=1e-5)
-        np.testing.assert_allclose(arena.speed[0], [agent.state.p_vel for agent in world.agents], atol=1e-5)
-        np.testing.assert_allclose(own[0], [reward[name] for name in env.possible_agents], atol=1e-5)
-        assert arena.holds[0].tolist() == [-1 if one.holding is None else one.holding for one in world.agents[:collectors]]
+        np.testing.assert_allclose(
+            arena.place[0], [agent.state.p_pos for agent in world.agents], atol=1e-5
+        )
+        np.testing.assert_allclose(
+            arena.speed[0], [agent.state.p_vel for agent in world.agents], atol=1e-5
+        )
+        np.testing.assert_allclose(
+            own[0], [reward[name] for name in env.possible_agents], atol=1e-5
+        )
+        assert arena.holds[0].tolist() == [
+            -1 if one.holding is None else one.holding for one in world.agents[:collectors]
+        ]
         rows = arena.features()[0]
         for index, name in enumerate(env.possible_agents):
             np.testing.assert_allclose(rows[index], shown(seen[name], index, collectors), atol=1e-6)
@@ -122,7 +144,9 @@ def test_credit_is_ones_own_part_and_the_way_made():
     made = before - np.linalg.norm(arena.place[0] - aim, axis=-1)
     assert made[0] > 0.04
     taken = np.array([0, 1, 0, 0, 0]) * treasure.PAID
-    np.testing.assert_allclose(arena.credit[0] - treasure.PROGRESS * made, reward - treasure.PAID + taken, atol=1e-9)
+    np.testing.assert_allclose(
+        arena.credit[0] - treasure.PROGRESS * made, reward - treasure.PAID + taken, atol=1e-9
+    )
     np.testing.assert_allclose(arena.wanted()[0, 1], arena.place[0, 4])  # now its deposit
     np.testing.assert_allclose(arena.wanted()[0, 4], arena.place[0, 1])
     np.testing.assert_allclose(arena.wanted()[0, 3], arena.place[0, :3].mean(0))

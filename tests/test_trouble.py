@@ -1,4 +1,6 @@
-"""What stands in a run's way at its edges: no place for its words, a full disk at the end, signals, strange states."""
+"""What stands in a run's way at its edges: no place for its words, a full disk at the end, signals,
+strange states.
+"""
 
 import contextlib
 import errno
@@ -43,12 +45,19 @@ def test_a_line_that_cannot_be_written_is_not_worth_a_run(tmp_path):
 def test_a_run_goes_on_where_its_words_find_no_place(tmp_path):
     with open("/dev/full", "w") as full:
         words = runs.command(tmp_path / "run", *SHORT)
-        code = subprocess.run(words, cwd=runs.ROOT, stdout=full, stderr=full, env=runs.variables(tmp_path)).returncode
+        code = subprocess.run(
+            words, cwd=runs.ROOT, stdout=full, stderr=full, env=runs.variables(tmp_path)
+        ).returncode
     assert code in (0, 120)  # 120: Python's own last word about such a stream
     assert (tmp_path / "run" / "scores.json").exists()
 
 
-REFUSED = [(errno.ENOSPC, "make room"), (errno.EROFS, "another folder"), (errno.EIO, "--debug"), (errno.ENOMEM, "smaller")]
+REFUSED = [
+    (errno.ENOSPC, "make room"),
+    (errno.EROFS, "another folder"),
+    (errno.EIO, "--debug"),
+    (errno.ENOMEM, "smaller"),
+]
 
 
 @pytest.mark.parametrize(("code", "word"), REFUSED)
@@ -121,7 +130,14 @@ run_main(train.main, sys.argv[1:])
 @pytest.mark.slow
 def test_a_run_whose_environment_fails_ends_with_5(tmp_path):
     words = [sys.executable, "-c", BREAKS, *runs.command(tmp_path / "run", *SHORT)[2:]]
-    done = subprocess.run(words, cwd=runs.ROOT, env=runs.variables(tmp_path), capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        words,
+        cwd=runs.ROOT,
+        env=runs.variables(tmp_path),
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
     assert done.returncode == 5
     assert "Traceback" not in done.stderr
     (line,) = (line for line in done.stderr.splitlines() if line.startswith("error: "))
@@ -144,7 +160,14 @@ def test_a_last_checkpoint_that_is_not_written_is_no_success(tmp_path, monkeypat
 def test_a_signal_ends_an_evaluation(tmp_path, when):
     """It would take many minutes: episodes of 100,000 frames."""
     run, mark = tmp_path / "run", tmp_path / "mark"
-    words = ["--environment.time_limit", "100000", "--training.evaluate_every", "120", "--total_frames", "10000"]
+    words = [
+        "--environment.time_limit",
+        "100000",
+        "--training.evaluate_every",
+        "120",
+        "--total_frames",
+        "10000",
+    ]
     if when == "at the end":
         words = ["--environment.time_limit", "100000", "--total_frames", "160"]
     process = runs.begin(run, *words, mark=mark)
@@ -162,7 +185,10 @@ def test_a_signal_ends_an_evaluation(tmp_path, when):
         process.kill()
     assert runs.good(run) >= 120
     said = runs.log_of(run).read_text()
-    ended = "training is complete and saved at frame 160; the evaluation at its end is missing: the same command makes it"
+    ended = (
+        "training is complete and saved at frame 160; the evaluation at its end is missing: "
+        "the same command makes it"
+    )
     assert (ended if when == "at the end" else "stopped and saved at frame") in said
     assert "Traceback" not in said
 
@@ -200,7 +226,9 @@ def test_a_stopped_process_does_not_hold_up_a_snapshot(capfd):
 def test_an_environment_of_this_process_that_fails_is_one_line():
     envs = SyncVectorEnv([partial(workers.in_process, partial(Counting, fails_at=1))])
     envs.reset(seed=0)
-    with pytest.raises(UserError, match=r"an environment failed \(RuntimeError: the pendulum broke\)") as error:
+    with pytest.raises(
+        UserError, match=r"an environment failed \(RuntimeError: the pendulum broke\)"
+    ) as error:
         envs.step(np.zeros((1, 1), np.float32))
     assert error.value.exit_code == 5
     assert isinstance(error.value.__cause__, RuntimeError)
@@ -239,7 +267,13 @@ def a_generator_that_is_none(state: dict) -> None:
     state["random"]["torch"] = torch.zeros(3, dtype=torch.uint8)
 
 
-UNFIT = [without_clocks, other_weights, a_shorter_manifest, updates_without_end, time_before_the_first]
+UNFIT = [
+    without_clocks,
+    other_weights,
+    a_shorter_manifest,
+    updates_without_end,
+    time_before_the_first,
+]
 
 
 @pytest.mark.parametrize("spoil", [*UNFIT, a_generator_that_is_none])
@@ -254,7 +288,11 @@ def test_a_whole_checkpoint_that_does_not_fit_is_one_line(trainer, tmp_path, spo
 @pytest.mark.parametrize("place", ["memory/0/0", "row/image", "episodes/length"])
 def test_an_episode_of_another_shape_is_not_gone_on_with(trainer, tmp_path, place):
     state = checkpoint_ablation.state_of(trainer.folder)
-    checkpoint.save(tmp_path / "checkpoints", checkpoint_ablation.CUT, put(state, f"/rollout/{place}", torch.zeros(7, 7)))
+    checkpoint.save(
+        tmp_path / "checkpoints",
+        checkpoint_ablation.CUT,
+        put(state, f"/rollout/{place}", torch.zeros(7, 7)),
+    )
     resumed = checkpoint_ablation.make(tmp_path, checkpoint_ablation.WORDS)
     [said] = resumed.resume()
     assert "a new one begins" in said
@@ -293,7 +331,8 @@ def test_a_run_that_diverges_ends_with_3_and_goes_on_from_before(tmp_path):
     assert "not finite" in errors[0]
     assert "a lower --optimiser.model_lr" in errors[0]
     assert "Traceback" not in said.read_text()
-    while runs.good(run) > before:  # huge weights, but finite: what the line says of one that was too late
+    # Huge weights, but finite: what the line says of one that was too late.
+    while runs.good(run) > before:
         shutil.rmtree(checkpoint.steps(run / "checkpoints")[-1])
     assert runs.good(run) == before
     said.unlink()

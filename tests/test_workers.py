@@ -1,4 +1,6 @@
-"""Environments in processes of their own: killed, stopped, failing and slow ones; no row of a lost step is in the replay."""
+"""Environments in processes of their own: killed, stopped, failing and slow ones; no row of a lost
+step is in the replay.
+"""
 
 import functools
 import os
@@ -83,7 +85,9 @@ GONE = [(signal.SIGKILL, "1 was killed (SIGKILL)"), (signal.SIGSTOP, "1 gave no 
 
 @pytest.mark.parametrize(("how", "words"), GONE)
 def test_one_that_is_gone_is_named_and_replaced(capfd, how, words):
-    """At a moment between two steps; what follows begins an episode everywhere, and every row is right."""
+    """At a moment between two steps; what follows begins an episode everywhere, and every row is
+    right.
+    """
     envs = workers(patience=2.0)
     try:
         rollout, replay = Rollout(envs, None, 0), Replay(row_layout((8, 8, 3), 1), 200, num_envs=2)
@@ -95,7 +99,10 @@ def test_one_that_is_gone_is_named_and_replaced(capfd, how, words):
         envs.close()
     assert f"the process of environment {words}" in capfd.readouterr().err
     assert rows["image"][:, :, 0, 0, 0].tolist() == [[0, 1, 2, 3, 0, 1, 2, 3, 4]] * 2
-    assert rows["is_first"].tolist() == [[True, False, False, False, True, False, False, False, False]] * 2
+    assert (
+        rows["is_first"].tolist()
+        == [[True, False, False, False, True, False, False, False, False]] * 2
+    )
     assert rows["reward"].tolist() == [[0, 1, 1, 1, 0, 1, 1, 1, 1]] * 2
     assert envs.lost == 1
 
@@ -114,7 +121,8 @@ def test_a_save_that_finds_one_gone_has_no_episode_to_go_on_with(capfd):
     assert "environment 0 was killed" in capfd.readouterr().err
 
 
-@pytest.mark.filterwarnings("ignore:.*:UserWarning")  # gymnasium prints the traceback of the process
+# Gymnasium prints the traceback of the process.
+@pytest.mark.filterwarnings("ignore:.*:UserWarning")
 def test_one_that_fails_again_and_again_is_an_error(capfd):
     envs = workers(fails_at=1)
     try:
@@ -123,7 +131,9 @@ def test_one_that_fails_again_and_again_is_an_error(capfd):
             with pytest.raises(WorkerLost):
                 envs.step(np.zeros((2, 1), np.float32))
             envs.reset(seed=0)
-        with pytest.raises(UserError, match=r"the pendulum broke.*4 times in a row.*--environment.num_envs 1") as error:
+        with pytest.raises(
+            UserError, match=r"the pendulum broke.*4 times in a row.*--environment.num_envs 1"
+        ) as error:
             envs.step(np.zeros((2, 1), np.float32))
     finally:
         envs.close()

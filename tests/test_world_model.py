@@ -1,4 +1,6 @@
-"""The world model: alignment, resets, the traps of InfoPower's page, and that it learns a batch by heart."""
+"""The world model: alignment, resets, the traps of InfoPower's page, and that it learns a batch by
+heart.
+"""
 
 import math
 
@@ -10,7 +12,13 @@ from torch.nn import functional as F
 from foreground.agents.optimiser import descend
 from foreground.errors import UserError
 from foreground.world_models import world_model as w
-from foreground.world_models.networks import OPPONENT_COLOURS, BlockLinear, Encoder, FirstConvolution, image_to_float
+from foreground.world_models.networks import (
+    OPPONENT_COLOURS,
+    BlockLinear,
+    Encoder,
+    FirstConvolution,
+    image_to_float,
+)
 from foreground.world_models.rssm import RSSM, RSSMConfig
 from foreground.world_models.world_model import Spaces, WorldModel
 
@@ -18,14 +26,26 @@ from foreground.world_models.world_model import Spaces, WorldModel
 @pytest.fixture(params=["image", "filtering"])
 def rssm(request) -> RSSM:
     torch.manual_seed(0)
-    return RSSM(RSSMConfig(deterministic=16, hidden=16, blocks=2, groups=3, classes=4, posterior=request.param), 12, 2)
+    return RSSM(
+        RSSMConfig(
+            deterministic=16, hidden=16, blocks=2, groups=3, classes=4, posterior=request.param
+        ),
+        12,
+        2,
+    )
 
 
 def test_the_unrolled_recurrence_is_the_cell_step_after_step():
-    """Values and all gradients are those of the plain loop, with a reset within; gradcheck agrees."""
+    """Values and gradients equal those of the plain loop, with a reset within; gradcheck agrees."""
     torch.manual_seed(0)
-    cell = RSSM(RSSMConfig(deterministic=8, hidden=8, groups=3, classes=4), 12, 2).double().recurrence
-    weights = [*cell.recurrent.parameters(), *cell.recurrent_norm.parameters(), *cell.gates.parameters()]
+    cell = (
+        RSSM(RSSMConfig(deterministic=8, hidden=8, groups=3, classes=4), 12, 2).double().recurrence
+    )
+    weights = [
+        *cell.recurrent.parameters(),
+        *cell.recurrent_norm.parameters(),
+        *cell.gates.parameters(),
+    ]
     for weight in weights:
         torch.nn.init.normal_(weight, std=0.7)
     drive = torch.randn(5, 3, 8, dtype=torch.float64, requires_grad=True)
@@ -71,7 +91,11 @@ def test_state_is_cut_at_is_first(rssm):
 
 def test_action_at_t_acts_on_the_state_at_t(rssm):
     rssm.latent.sample = rssm.latent.mode
-    embedding, action, none = torch.randn(1, 5, 12), torch.randn(1, 5, 2), torch.zeros(1, 5, dtype=torch.bool)
+    embedding, action, none = (
+        torch.randn(1, 5, 12),
+        torch.randn(1, 5, 2),
+        torch.zeros(1, 5, dtype=torch.bool),
+    )
     before = rssm.observe(embedding, action, none)
     action[:, 3] += 1.0
     after = rssm.observe(embedding, action, none)
@@ -81,7 +105,11 @@ def test_action_at_t_acts_on_the_state_at_t(rssm):
 
 def test_imagine_is_the_prior_of_observe(rssm):
     rssm.latent.sample = rssm.latent.mode
-    embedding, action, none = torch.randn(2, 3, 12), torch.randn(2, 3, 2), torch.zeros(2, 3, dtype=torch.bool)
+    embedding, action, none = (
+        torch.randn(2, 3, 12),
+        torch.randn(2, 3, 2),
+        torch.zeros(2, 3, dtype=torch.bool),
+    )
     seen = rssm.observe(embedding, action, none)
     start = seen.state.map(lambda x: x[:, 1])
     imagined = rssm.imagine(start, action[:, 2])
@@ -96,23 +124,33 @@ def test_kl_value_gradient_split_and_free_nats(rssm):
     clipped, kl = rssm.kl(posterior, prior, 0.7, 100.0)
     assert torch.equal(kl, plain)
     assert torch.equal(clipped, torch.full((5,), 100.0))
-    assert not any(gradient.any() for gradient in torch.autograd.grad(clipped.sum(), (posterior, prior)))
+    assert not any(
+        gradient.any() for gradient in torch.autograd.grad(clipped.sum(), (posterior, prior))
+    )
     whole = torch.autograd.grad(plain.sum(), (posterior, prior))
     split = torch.autograd.grad(rssm.kl(posterior, prior, 0.7, 0.0)[0].sum(), (posterior, prior))
     for ours, full, share in zip(split, whole, (0.3, 0.7)):
         assert torch.allclose(ours, share * full, atol=1e-6)
 
 
-@pytest.mark.parametrize(("latent", "action"), [("categorical", 1), ("categorical", 6), ("gaussian", 1), ("gaussian", 21)])
+@pytest.mark.parametrize(
+    ("latent", "action"),
+    [("categorical", 1), ("categorical", 6), ("gaussian", 1), ("gaussian", 21)],
+)
 def test_state_and_action_begin_with_the_same_say_in_the_recurrence(latent, action):
     torch.manual_seed(0)
-    rssm = RSSM(RSSMConfig(deterministic=16, hidden=1024, latent=latent, groups=16, classes=16), 12, action)
+    rssm = RSSM(
+        RSSMConfig(deterministic=16, hidden=1024, latent=latent, groups=16, classes=16), 12, action
+    )
     sample = rssm.latent.sample(torch.zeros(200, rssm.latent.parameter_size))
     seen, layer = [], rssm.recurrence.input
     layer.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     rssm.recurrence.input_projection(sample, torch.rand(200, action) * 2 - 1)
     of_state, of_action = (
-        F.linear(*pair) for pair in zip(seen[0].tensor_split([-action], -1), layer.weight.tensor_split([-action], -1))
+        F.linear(*pair)
+        for pair in zip(
+            seen[0].tensor_split([-action], -1), layer.weight.tensor_split([-action], -1)
+        )
     )
     ratio = (of_action.square().mean() / of_state.square().mean()).sqrt()
     assert float(ratio.detach()) == pytest.approx(1, rel=0.35)
@@ -126,13 +164,18 @@ def test_block_linear_is_block_diagonal():
 
 
 def test_two_images_never_cross_an_episode():
-    """Against the slow way: stack each image behind the one before it, in opponent colours, and convolve once."""
+    """Against the slow way: stack each image behind the one before it, in opponent colours, and
+    convolve once.
+    """
     first = torch.tensor([[False, False, False, True, False, False]])
     image = torch.randint(0, 256, (1, 6, 16, 16, 3), dtype=torch.uint8)
     layer = FirstConvolution(frames=2, outputs=5, stride=2, padding=1)
     torch.nn.init.normal_(layer.bias)
     before = torch.tensor([0, 0, 1, 3, 3, 4])
-    colours = torch.stack([image_to_float(image).permute(0, 2, 3, 1) @ row for row in torch.tensor(OPPONENT_COLOURS)], 1)
+    colours = torch.stack(
+        [image_to_float(image).permute(0, 2, 3, 1) @ row for row in torch.tensor(OPPONENT_COLOURS)],
+        1,
+    )
     stacked = torch.cat([colours, colours[before]], 1)  # (6, 2*3, H, W)
     weight = torch.cat(layer.weight.chunk(2, 0), 1)  # (5, 2*3, k, k)
     expected = F.silu(F.conv2d(stacked, weight, layer.bias, stride=2, padding=1))
@@ -140,7 +183,9 @@ def test_two_images_never_cross_an_episode():
 
 
 def test_the_first_layer_prefers_colour_to_brightness():
-    """Grey answers to luminance alone, and the matrix of colours can be undone: nothing of an image is lost."""
+    """Grey answers to luminance alone, and the matrix of colours can be undone: nothing of an image
+    is lost.
+    """
     colours = torch.tensor(OPPONENT_COLOURS)
     assert torch.allclose(colours @ torch.ones(3), torch.tensor([1.0, 0.0, 0.0]), atol=1e-6)
     assert torch.linalg.det(colours).abs() > 1
@@ -158,7 +203,9 @@ def test_the_gradient_of_the_first_layer_is_that_of_its_slow_form():
             layer.weight[index] += sign * step
             values.append(layer(image, first).square().sum())
             layer.weight[index] -= sign * step
-    assert float(gradient[index]) == pytest.approx(float(values[0] - values[1]) / (2 * step), rel=2e-2, abs=1e-3)
+    assert float(gradient[index]) == pytest.approx(
+        float(values[0] - values[1]) / (2 * step), rel=2e-2, abs=1e-3
+    )
 
 
 def test_acting_sees_the_same_two_images_as_learning():
@@ -188,13 +235,17 @@ def test_random_shift_is_one_a_sequence_and_moves_pixels():
     shifted = w.random_shift(frame.expand(6, 5, 16, 16, 3), 3)
     for sequence in shifted:
         assert all(torch.equal(sequence[0], image) for image in sequence)
-        options = [torch.roll(frame[0, 0], (-r, -c), (0, 1)) for r in range(-3, 4) for c in range(-3, 4)]
+        options = [
+            torch.roll(frame[0, 0], (-r, -c), (0, 1)) for r in range(-3, 4) for c in range(-3, 4)
+        ]
         assert any(torch.equal(sequence[0, 4:12, 4:12], option[4:12, 4:12]) for option in options)
     assert not torch.equal(shifted[0], shifted[1]) or not torch.equal(shifted[1], shifted[2])
 
 
 def test_pictures_draw_what_is_painted():
-    """To leave out an orange square costs more than to leave out a grey one of the same size: it is drawn first."""
+    """To leave out an orange square costs more than to leave out a grey one of the same size: it is
+    drawn first.
+    """
     model = WorldModel(world_config(), Spaces(32, 2))
     for parameter in model.decoder.parameters():
         parameter.data.zero_()  # draws an even grey
@@ -213,17 +264,26 @@ def test_pictures_are_off_the_gradient_path():
     model = make_agent(constraint=()).world_model
     losses, *_ = model.loss(make_batch())
     parameters = dict(model.named_parameters())
-    gradients = torch.autograd.grad(losses["pictures"], list(parameters.values()), allow_unused=True)
-    touched = {name.split(".")[0] for name, gradient in zip(parameters, gradients) if gradient is not None}
+    gradients = torch.autograd.grad(
+        losses["pictures"], list(parameters.values()), allow_unused=True
+    )
+    touched = {
+        name.split(".")[0] for name, gradient in zip(parameters, gradients) if gradient is not None
+    }
     assert touched == {"decoder"}
     losses, *_ = model.loss(make_batch())
-    gradients = torch.autograd.grad(losses["world_model"], list(parameters.values()), allow_unused=True)
-    touched = {name.split(".")[0] for name, gradient in zip(parameters, gradients) if gradient is not None}
+    gradients = torch.autograd.grad(
+        losses["world_model"], list(parameters.values()), allow_unused=True
+    )
+    touched = {
+        name.split(".")[0] for name, gradient in zip(parameters, gradients) if gradient is not None
+    }
     assert "decoder" not in touched
 
 
 @pytest.mark.parametrize(
-    ("terms", "constraint"), [(FIXED, ()), (DREAMER, ()), (None, ("predictability", "reward", "empowerment"))]
+    ("terms", "constraint"),
+    [(FIXED, ()), (DREAMER, ()), (None, ("predictability", "reward", "empowerment"))],
 )
 def test_overfits_one_batch(terms, constraint):
     """Reward is explained and images are told apart, or redrawn, whichever the table asks for."""
@@ -255,7 +315,8 @@ def test_rows_with_history():
     expected = [[0, 0, 0, 0, 1, 1], [0, 0, 1, 1, 1, 1], [1, 1, 1, 1, 1, 1]]
     assert w.known_rows(is_first, 4).int().tolist() == expected
     assert w.known_rows(is_first, 0).all()
-    assert w.known_rows(is_first, 50).int().tolist()[0] == [0, 0, 0, 0, 0, 1]  # one row is always left
+    # One row is always left.
+    assert w.known_rows(is_first, 50).int().tolist()[0] == [0, 0, 0, 0, 0, 1]
 
 
 def test_rows_without_history_are_context_of_the_others():
@@ -277,7 +338,9 @@ def test_rows_without_history_are_context_of_the_others():
     assert value(reward=reward)["reward"] != before["reward"]
     torch.manual_seed(1)
     _, states, values, _ = agent.world_model.loss(batch)
-    kl, _ = agent.world_model.rssm.kl(states.posterior, states.prior, 0.9, agent.config.world_model.free_nats)
+    kl, _ = agent.world_model.rssm.kl(
+        states.posterior, states.prior, 0.9, agent.config.world_model.free_nats
+    )
     assert values["predictability"].item() == pytest.approx(-kl[:, 3:].mean().item(), rel=1e-5)
 
 

@@ -61,7 +61,9 @@ class Plane(gymnasium.Env):
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 30}  # noqa: RUF012
     observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (2,), np.float64)
-    action_space = gymnasium.spaces.Box(np.array([0.0, -10.0]), np.array([2.0, 30.0]), dtype=np.float64)
+    action_space = gymnasium.spaces.Box(
+        np.array([0.0, -10.0]), np.array([2.0, 30.0]), dtype=np.float64
+    )
 
     def __init__(self, render_mode=None, colour: float = 1.0, height: int = 40):
         self.render_mode, self.colour, self.height = render_mode, colour, height

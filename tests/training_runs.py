@@ -7,14 +7,22 @@ import torch
 
 from benchmarks.fault import checkpoint_ablation
 
-OFTEN = [*checkpoint_ablation.WORDS, "--training.evaluate_every", "40", "--training.checkpoint_every", "40"]
+OFTEN = [
+    *checkpoint_ablation.WORDS,
+    "--training.evaluate_every",
+    "40",
+    "--training.checkpoint_every",
+    "40",
+]
 
 
 class Told(SimpleNamespace):
     """A logger and a progress bar; it remembers what a run says."""
 
     def __init__(self):
-        super().__init__(rows=[], said=[], video=lambda *_: None, update=lambda *_: None, tick=lambda *_: None)
+        super().__init__(
+            rows=[], said=[], video=lambda *_: None, update=lambda *_: None, tick=lambda *_: None
+        )
 
     def scalars(self, frame: int, row: dict, prefix: str = "") -> None:
         if prefix == "evaluation":

@@ -1,4 +1,6 @@
-"""Our environments before the checkers and the agents of others: gymnasium, Stable-Baselines3, torchrl."""
+"""Our environments before the checkers and the agents of others: gymnasium, Stable-Baselines3,
+torchrl.
+"""
 
 import gymnasium
 import pytest
@@ -12,7 +14,10 @@ from foreground import envs
 
 pytestmark = pytest.mark.outside
 CONFIG = envs.BackgroundConfig("procedural")
-NAMES = [f"dmc/{task}-v0" for task in envs.TASKS] + ["dmc_video/walker-walk-v0", "dmc_video/cartpole-swingup-v0"]
+NAMES = [f"dmc/{task}-v0" for task in envs.TASKS] + [
+    "dmc_video/walker-walk-v0",
+    "dmc_video/cartpole-swingup-v0",
+]
 
 
 def make(name: str, **arguments) -> gymnasium.Env:
@@ -32,7 +37,9 @@ def test_gymnasium_finds_two_of_a_seed_alike(name):
 def test_gymnasium_finds_those_unlike_that_are():
     """The check before: it would see another background."""
     with pytest.raises(AssertionError):
-        check_environments_match(make("dmc/walker-walk-v0"), make("dmc_video/walker-walk-v0"), num_steps=5, seed=3)
+        check_environments_match(
+            make("dmc/walker-walk-v0"), make("dmc_video/walker-walk-v0"), num_steps=5, seed=3
+        )
 
 
 @pytest.mark.parametrize("name", NAMES[::9] + NAMES[-2:])
@@ -45,14 +52,20 @@ def test_stable_baselines_checks_them(name):
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize("algorithm", [PPO, SAC])
 def test_stable_baselines_trains_in_them(algorithm):
-    """Short: that rewards, ends of episodes and pictures arrive where an agent of others looks for them."""
+    """Short: that rewards, ends of episodes and pictures arrive where an agent of others looks for
+    them.
+    """
     environment = make("dmc_video/cartpole-balance-v0", time_limit=200)
     sizes = {PPO: {"n_steps": 128, "batch_size": 64, "n_epochs": 2}}
     sizes |= {SAC: {"buffer_size": 600, "learning_starts": 200, "batch_size": 32}}
     agent = algorithm("CnnPolicy", environment, seed=0, device="cpu", **sizes[algorithm])
     before = {name: value.detach().clone() for name, value in agent.policy.named_parameters()}
     agent.learn(512 if algorithm is PPO else 225)
-    moved = [name for name, value in agent.policy.named_parameters() if not torch.equal(value, before[name])]
+    moved = [
+        name
+        for name, value in agent.policy.named_parameters()
+        if not torch.equal(value, before[name])
+    ]
     assert any("actor" in name or "action_net" in name for name in moved)
     assert len(agent.ep_info_buffer) >= 2  # Monitor saw whole episodes
     for episode in agent.ep_info_buffer:

@@ -1,11 +1,18 @@
-"""Compare two versions of the code to the bit: train small runs, resume them, evaluate them, and hash what comes out.
+"""Compare two versions of the code to the bit: train small runs, resume them, evaluate them, and
+hash what comes out.
 
-    python -m tests.support.reference write /tmp/reference.json --keep /tmp/runs    with the version before a change
-    python -m tests.support.reference compare /tmp/reference.json                   with the version after it
-    python -m tests.support.reference compare /tmp/reference.json --start /tmp/runs   the same, resuming the old runs
+With the version before a change:
 
-The hashes hold on one machine only, so the file stays out of the repository. Names of weights and fields are left out of
-them: a renamed field is no difference, another value is. Exit code 1 where something differs.
+    python -m tests.support.reference write /tmp/reference.json --keep /tmp/runs
+
+With the version after it; --start resumes the old runs:
+
+    python -m tests.support.reference compare /tmp/reference.json
+    python -m tests.support.reference compare /tmp/reference.json --start /tmp/runs
+
+The hashes hold on one machine only, so the file stays out of the repository. Names of weights and
+fields are left out of them: a renamed field is no difference, another value is. Exit code 1 where
+something differs.
 """
 
 import argparse
@@ -34,16 +41,27 @@ CUT, END = 200, 260  # env frames: of the run, and of the run after it was resum
 COMMON = """
 --device cpu --size cpu --task walker-walk --threads 1 --seed 3 --compile false
 --environment.image_size 32 --environment.time_limit 100 --environment.action_repeat 2
---background.source procedural --background.redraw_every 9 --evaluation.episodes 2 --evaluation.training_episodes 1
---training.prefill 100 --training.batch_size 4 --training.batch_length 8 --training.train_ratio 12
---training.log_every 20 --training.video_every 100 --training.checkpoint_every 100 --training.evaluate_every 150
+--background.source procedural --background.redraw_every 9
+--evaluation.episodes 2 --evaluation.training_episodes 1
+--training.prefill 100 --training.batch_size 4 --training.batch_length 8
+--training.train_ratio 12 --training.log_every 20 --training.video_every 100
+--training.checkpoint_every 100 --training.evaluate_every 150
 --world_model.depth 4 --world_model.embedding 32 --world_model.units 32
 --world_model.rssm.deterministic 32 --world_model.rssm.hidden 32
 --actor_critic.units 32 --actor_critic.imag_starts 16 --optimiser.warmup 3
 """
 PILOT = ["--world_model.objective.pilot_updates", "4"]  # so that the multiplier moves
 SKILLS = ["--skill.duration", "7", "--evaluation.num_skills", "4"]
-GAMES = ["--family.kind", "dynamics", "--family.num_games", "2", "--family.num_heldout_games", "1", "--modes.num_modes", "3"]
+GAMES = [
+    "--family.kind",
+    "dynamics",
+    "--family.num_games",
+    "2",
+    "--family.num_heldout_games",
+    "1",
+    "--modes.num_modes",
+    "3",
+]
 RUNS = {  # hierarchical begins with slim, so that slim comes first
     "infopower": PILOT,
     "slim": [*PILOT, *SKILLS],
@@ -53,19 +71,40 @@ RUNS = {  # hierarchical begins with slim, so that slim comes first
 }
 SKILLS_OF_ANOTHER = "slim-as-it-was"  # the run that hierarchical begins with
 MEASURED = "--skills true --skill_number 4 --best_of 2 --goals 2 --plan true --plan_episodes 1"
-ADAPTED = "--games true --adapt mass=1.1,gain=0.9 --adapt_frames 60 --steps 0,2 --meta reptile --meta_rounds 2"
+ADAPTED = (
+    "--games true --adapt mass=1.1,gain=0.9 --adapt_frames 60 --steps 0,2 --meta reptile "
+    "--meta_rounds 2"
+)
 EVALUATIONS = {
     "infopower": "--latent true --latent_episodes 4",
     "slim": MEASURED,
     "mra": ADAPTED,
 }
-LEARNED = ("model/", "policy/", "gradient/", "modes/", "discovery/", "episode/", "evaluation/", "skills/", "clock/")
-WRITTEN = {"scores.json": "scores", "skills.json": "skills", "latent.json": "readings", "games.json": "games"}
+LEARNED = (
+    "model/",
+    "policy/",
+    "gradient/",
+    "modes/",
+    "discovery/",
+    "episode/",
+    "evaluation/",
+    "skills/",
+    "clock/",
+)
+WRITTEN = {
+    "scores.json": "scores",
+    "skills.json": "skills",
+    "latent.json": "readings",
+    "games.json": "games",
+}
 WRITTEN |= {"adaptation.json": "adaptation"}
 
 
 def call(program: str, words: list[str]) -> None:
-    """Run a program of the repository in this process, silently. Errors: RuntimeError with what it said."""
+    """Run a program of the repository in this process, silently.
+
+    Errors: RuntimeError with what it said.
+    """
     said = io.StringIO()
     try:
         with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
@@ -80,9 +119,15 @@ def digest(parts: list[str]) -> str:
 
 
 def values_of(state) -> str:
-    """Return the hash of all values in nested dicts and lists, without their names; what is empty does not count."""
+    """Return the hash of all values in nested dicts and lists, without their names; what is empty
+    does not count.
+    """
     values = [value for _, value in leaves_of(state)]
-    kept = [value for value in values if value is not None and getattr(value, "size", 1) != 0 and not _is_empty(value)]
+    kept = [
+        value
+        for value in values
+        if value is not None and getattr(value, "size", 1) != 0 and not _is_empty(value)
+    ]
     return digest([text_of(value) for value in kept])
 
 
@@ -94,7 +139,9 @@ def of_checkpoint(folder: Path) -> dict[str, str]:
     """Return the hashes of the newest checkpoint of a run, by part."""
     state = checkpoint.load(checkpoint.steps(folder / "checkpoints")[-1])
     agent, replay = state["agent"], state["replay"]
-    parts = {name: agent[name] for name in agent} | {name: state[name] for name in ("clocks", "episodes", "random")}
+    parts = {name: agent[name] for name in agent} | {
+        name: state[name] for name in ("clocks", "episodes", "random")
+    }
     parts |= {"rows": replay["tail"], "sampler": replay["manifest"]["generator"]}
     parts |= {f"rollout {name}": value for name, value in state["rollout"].items()}
     return {name: values_of(value) for name, value in parts.items()}
@@ -103,7 +150,12 @@ def of_checkpoint(folder: Path) -> dict[str, str]:
 def of_metrics(folder: Path) -> str:
     """Return the hash of all metrics that learning and evaluation gave."""
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    kept = [f"{row['step']} {key} {row[key]!r}" for row in rows for key in row if key.startswith(LEARNED)]
+    kept = [
+        f"{row['step']} {key} {row[key]!r}"
+        for row in rows
+        for key in row
+        if key.startswith(LEARNED)
+    ]
     return digest(kept)
 
 
@@ -112,14 +164,27 @@ def of_evaluation(folder: Path) -> dict[str, str]:
     found = {}
     for name, key in WRITTEN.items():
         if (folder / name).exists():
-            found[name] = digest([json.dumps(json.loads((folder / name).read_text())[key], sort_keys=True)])
+            found[name] = digest(
+                [json.dumps(json.loads((folder / name).read_text())[key], sort_keys=True)]
+            )
     return found
 
 
 def words_of(agent: str, place: Path, frames: int) -> list[str]:
     """Return the command line of train.py for one of RUNS in a folder of runs."""
-    words = [*COMMON.split(), *RUNS[agent], "--agent", agent, "--folder", str(place / agent), "--total_frames", str(frames)]
-    return words + (["--init_from", str(place / SKILLS_OF_ANOTHER)] if agent == "hierarchical" else [])
+    words = [
+        *COMMON.split(),
+        *RUNS[agent],
+        "--agent",
+        agent,
+        "--folder",
+        str(place / agent),
+        "--total_frames",
+        str(frames),
+    ]
+    return words + (
+        ["--init_from", str(place / SKILLS_OF_ANOTHER)] if agent == "hierarchical" else []
+    )
 
 
 def gather(
@@ -148,13 +213,30 @@ def gather(
             shutil.copytree(run, place / SKILLS_OF_ANOTHER)
         parts = {f"at {CUT}": of_checkpoint(run)}
         call("train", words_of(agent, place, END))
-        parts |= {f"at {END}": of_checkpoint(run), "metrics": {"all": of_metrics(run)}, "evaluation": of_evaluation(run)}
+        parts |= {
+            f"at {END}": of_checkpoint(run),
+            "metrics": {"all": of_metrics(run)},
+            "evaluation": of_evaluation(run),
+        }
         if agent in EVALUATIONS:
             output = place / f"{agent}-evaluation"
-            words = ["--episodes", "2", "--background", "clean,heldout", "--device", "cpu", "--threads", "1"]
+            words = [
+                "--episodes",
+                "2",
+                "--background",
+                "clean,heldout",
+                "--device",
+                "cpu",
+                "--threads",
+                "1",
+            ]
             call("eval", [str(run), *words, *EVALUATIONS[agent].split(), "--output", str(output)])
             parts |= {"eval.py": of_evaluation(output)}
-        found |= {f"{agent}: {part}: {name}": value for part, row in parts.items() for name, value in row.items()}
+        found |= {
+            f"{agent}: {part}: {name}": value
+            for part, row in parts.items()
+            for name, value in row.items()
+        }
         report(f"{agent}: ", found)
     return found
 
@@ -166,11 +248,19 @@ def differing(wanted: dict[str, str], found: dict[str, str], prefix: str = "") -
 
 
 def main(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("verb", choices=("write", "compare"))
     parser.add_argument("file", type=Path)
-    parser.add_argument("--keep", type=Path, help="folder in which the runs stay, as they stood before they were resumed")
-    parser.add_argument("--start", type=Path, help="folder of such runs, to be resumed in place of new ones")
+    parser.add_argument(
+        "--keep",
+        type=Path,
+        help="folder in which the runs stay, as they stood before they were resumed",
+    )
+    parser.add_argument(
+        "--start", type=Path, help="folder of such runs, to be resumed in place of new ones"
+    )
     given = parser.parse_args(argv)
     wanted = json.loads(given.file.read_text()) if given.verb == "compare" else {}
 

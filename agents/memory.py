@@ -33,12 +33,12 @@ class Memory(NamedTuple):
         """
         return self._replace(action=action.to(self.action.device))
 
-    def with_fields(self, told: Mapping[str, np.ndarray]) -> "Memory":
+    def with_fields(self, fields: Mapping[str, np.ndarray]) -> "Memory":
         """Return the memory with values of the environments, (N, ...) by name, in the fields that
         it has.
         """
         known = {
-            name: value for name, value in told.items() if getattr(self, name, None) is not None
+            name: value for name, value in fields.items() if getattr(self, name, None) is not None
         }
         device = self.action.device
         return self._replace(

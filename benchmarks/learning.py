@@ -92,7 +92,7 @@ class Dot(gymnasium.Env):
         self.signals, self.games, self.game = signals, games, games[0] if games else (0.0,)
         self.place = 0.0
         told = {name: (value.shape, np.float32) for name, value in self._told(0.0, 0.0).items()}
-        self.metadata = {**self.metadata, "told": told}
+        self.metadata = {**self.metadata, "info_fields": told}
 
     @property
     def snapshot(self) -> dict:

@@ -31,8 +31,8 @@ class DMCEnv(gymnasium.Env):
     physics diverges, the episode is truncated with ``info["diverged"]``, and the observation is the
     last valid one.
 
-    ``metadata["told"]`` names the fields of ``info`` that are stored with each image, name ->
-    (shape, type). ``info`` holds `env_frames` (frames of this step, 0 after a reset), `discount`
+    ``metadata["info_fields"]`` names the fields of ``info`` that are stored with each image,
+    name -> (shape, type). ``info`` holds `env_frames` (frames of this step, 0 after a reset), `discount`
     and `diverged`. It holds the `signals` that were asked for, (K,), each summed over the repeated
     frames, zero after a reset. In a family of games (envs/families.py) it holds `game` (D,), the
     descriptor of the current game.
@@ -103,9 +103,11 @@ class DMCEnv(gymnasium.Env):
         self.signals = rewards or (
             Signals(self._physics, domain, tuple(signals)) if signals else None
         )
-        told = {name: (value.shape, value.dtype.type) for name, value in self._extras(0.0).items()}
+        fields = {
+            name: (value.shape, value.dtype.type) for name, value in self._extras(0.0).items()
+        }
         fps = 1 / (environment.control_timestep() * action_repeat)
-        self.metadata = {**self.metadata, "render_fps": fps, "told": told}
+        self.metadata = {**self.metadata, "render_fps": fps, "info_fields": fields}
         self._frame, self._over, self._restarts = 0, False, False
         self._observation = np.zeros(self.observation_space.shape, np.uint8)
         self._snapshots = Snapshots(environment)
@@ -145,10 +147,11 @@ class DMCEnv(gymnasium.Env):
 
     @property
     def snapshot(self) -> dict:
-        """All of a started episode as nested plain values, arrays copied; assigned to another such
-        environment it goes on there. Where the episode is over the next step is a reset, as vector
-        environments have it (`AutoresetMode.NEXT_STEP`), which cannot be told of it. Errors on
-        assignment: ValueError when another MuJoCo took it.
+        """The whole state of a started episode, as nested plain values with arrays copied.
+
+        Assigned to another such environment, the episode continues there. After the end of an
+        episode the next step is a reset, since a vector environment (`AutoresetMode.NEXT_STEP`)
+        would reset there too. Assignment raises ValueError for a snapshot of another version of MuJoCo.
         """
         simulator = self._snapshots.take()
         parts = {

@@ -91,8 +91,8 @@ def refusal(root: Path, damaged: dict[str, Damaged]) -> UserError:
     names = [f"{name} ({error.reason})" for name, error in list(damaged.items())[:SHOWN]]
     more = f", and {len(damaged) - SHOWN} more" if len(damaged) > SHOWN else ""
     remedy = "remove them, put whole copies there, or use --background.skip_damaged true"
-    told = f"{remedy}: {', '.join(names)}{more}"
-    return UserError(f"{len(damaged)} clips cannot be played", str(root), told)
+    where = f"{remedy}: {', '.join(names)}{more}"
+    return UserError(f"{len(damaged)} clips cannot be played", str(root), where)
 
 
 def told_of_cut(cut: list[Clip]) -> str:

@@ -79,8 +79,8 @@ def _are_both(sides: Iterable[str]) -> bool:
 
 
 def _unclear(names: list[str], root) -> UserError:
-    told = ", ".join(names[:4])
-    what = f"which folder is the training side, and which is held out, is not clear ({told})"
+    shown = ", ".join(names[:4])
+    what = f"which folder is the training side, and which is held out, is not clear ({shown})"
     return UserError(what, str(root), REMEDY)
 
 

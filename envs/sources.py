@@ -90,8 +90,8 @@ class Source(NamedTuple):
         """Return how many clips of how many recordings there are, for the first lines of a run."""
         clips = len(self.clips)
         recordings = len({clip.recording for clip in self.clips})
-        told = f"{clips} clip{'s' * (clips != 1)}"
-        return f"{told} of {recordings} recording{'s' * (recordings != 1)}"
+        number = f"{clips} clip{'s' * (clips != 1)}"
+        return f"{number} of {recordings} recording{'s' * (recordings != 1)}"
 
 
 def sum_of_text(text: str) -> str:

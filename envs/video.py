@@ -301,8 +301,8 @@ def _declared_seconds(container, stream) -> float:
     """Return the duration in the header; 0 where there is none, and FFmpeg would guess one."""
     if container.format.name == "avi":  # counts time in frames; FFmpeg shortens a short file's
         return float(stream.frames * stream.time_base)
-    told = container.format.name.startswith(WITH_DURATION)
-    return (container.duration or 0) / av.time_base if told else 0.0
+    declared = container.format.name.startswith(WITH_DURATION)
+    return (container.duration or 0) / av.time_base if declared else 0.0
 
 
 def _own_seconds(container, stream) -> float:

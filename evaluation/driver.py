@@ -103,7 +103,7 @@ def policy_of(agent, commander: Commander | None = None) -> Policy:
 
 def memory_of(agent, number: int) -> Callable[[dict[str, np.ndarray]], Memory]:
     """Return a function that gives an agent's memory before the first image, after the resets."""
-    return lambda told: agent.initial_state(number).with_fields(told)
+    return lambda fields: agent.initial_state(number).with_fields(fields)
 
 
 class Driver:
@@ -138,11 +138,11 @@ class Driver:
         action = np.zeros((number, *self.envs[0].action_space.shape), np.float32)
         going = np.ones(number, bool)
         reward = np.zeros(number)
-        told = {
+        fields = {
             name: np.stack([info[name] for info in infos])
-            for name in self.envs[0].metadata.get("told", {})
+            for name in self.envs[0].metadata.get("info_fields", {})
         }
-        now = Moment(self.envs, self.begin(told), np.stack(images), reward, action, going)
+        now = Moment(self.envs, self.begin(fields), np.stack(images), reward, action, going)
         first = torch.ones(number, dtype=torch.bool)
         step = 0
         over = np.zeros(number, bool)

@@ -73,14 +73,14 @@ def information(agent: WorldModelAgent, batch: Batch) -> dict[str, float]:
     seen = (batch[name].to(agent.device) for name in ("image", "action", "is_first"))
     with torch.no_grad():
         feature = agent.world_model.observe(*seen)[1].state.feature.flatten(0, 1)
-        action, told = agent.modes.information(
+        action, game = agent.modes.information(
             agent.actor, feature, batch["game"].to(agent.device).flatten(0, 1)
         )
     caps = {
         "action_cap": np.log(agent.config.modes.num_modes),
         "game_cap": np.log(len(agent.modes.games)),
     }
-    return {"action": float(action.mean()), "game": float(told.mean())} | {
+    return {"action": float(action.mean()), "game": float(game.mean())} | {
         key: float(value) for key, value in caps.items()
     }
 

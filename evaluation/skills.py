@@ -148,8 +148,8 @@ class Looks(Callback):
         number = len(moment.envs)
         violations = np.array([list(reader.violations(one).values()) for reader, one in pairs])
         self.violations.append(violations.reshape(number, -1))
-        told = np.array([reader.read(one) for reader, one in pairs], np.float32)
-        self.signals.append(told.reshape(number, -1))
+        read = np.array([reader.read(one) for reader, one in pairs], np.float32)
+        self.signals.append(read.reshape(number, -1))
 
 
 def _play(
@@ -306,8 +306,10 @@ def returns(record: SkillRecord) -> dict[str, float]:
     """Return mean sums over a rollout: of the discovery reward where there is one, of use and of
     safety.
     """
-    told = ("use", "safety")[: record.signal.shape[-1]]
-    row = {name: float(record.signal[..., index].sum(-1).mean()) for index, name in enumerate(told)}
+    names = ("use", "safety")[: record.signal.shape[-1]]
+    row = {
+        name: float(record.signal[..., index].sum(-1).mean()) for index, name in enumerate(names)
+    }
     if record.direction.shape[-1]:
         row["discovery"] = float(record.reward.sum(-1).mean())
     return row

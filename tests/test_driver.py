@@ -16,7 +16,7 @@ class Count(gymnasium.Env):
 
     observation_space = gymnasium.spaces.Box(0, 255, (1, 2, 1), np.uint8)
     action_space = gymnasium.spaces.Box(-1, 1, (1,), np.float32)
-    metadata = {"told": {"game": ((1,), np.float32)}}  # noqa: RUF012
+    metadata = {"info_fields": {"game": ((1,), np.float32)}}  # noqa: RUF012
 
     def reset(self, *, seed=None, options=None):
         self.length, self.now = seed, 0

@@ -207,7 +207,7 @@ class Told:
     num_envs, single_action_space = 2, gym_spaces.Box(-1, 1, (2,))
     action_space = gym_spaces.Box(-1, 1, (2, 2))
     single_observation_space = observation_space = gym_spaces.Box(0, 255, (32, 32, 3), np.uint8)
-    metadata: ClassVar[dict] = {"told": {"game": ((1,), np.float32)}}
+    metadata: ClassVar[dict] = {"info_fields": {"game": ((1,), np.float32)}}
 
     def __init__(self):
         self.number = 0

@@ -90,7 +90,7 @@ class Generous(Diary):
     def __init__(self, name: str, value: float):
         self.name, self.value = name, value
         self.metadata = self.metadata | {
-            "told": {"signals": ((1,), np.float32), "game": ((1,), np.float32)}
+            "info_fields": {"signals": ((1,), np.float32), "game": ((1,), np.float32)}
         }
 
     def reset(self, *, seed=None, options=None):

@@ -5,8 +5,8 @@ set an episode begins, and action and reward are zero. Gymnasium's NEXT_STEP aut
 such rows.
 
 A row holds the fields of a layout, name -> (shape, type). The environment gives image, action,
-reward, is_first, is_terminal, and the fields of `info` that its `metadata["told"]` names. The
-policy's fields are read from its memory after it has acted. A memory with a field of the
+reward, is_first, is_terminal, and the fields of `info` that its `metadata["info_fields"]` names.
+The policy's fields are read from its memory after it has acted. A memory with a field of the
 environment receives it before the policy acts.
 
 Shapes: N environments, A action.
@@ -103,7 +103,7 @@ def layout_of(envs: VectorEnv | gymnasium.Env) -> Layout:
         "reward": ((), np.float32),
         "is_first": ((), np.bool_),
         "is_terminal": ((), np.bool_),
-    } | dict(envs.metadata.get("told", {}))
+    } | dict(envs.metadata.get("info_fields", {}))
 
 
 class Rollout:
@@ -121,7 +121,7 @@ class Rollout:
         self.seed = seed
         given = layout_of(envs)
         self.layout = given if layout is None else layout
-        self._told = envs.metadata.get("told", {})
+        self._info_fields = envs.metadata.get("info_fields", {})
         self._held = {name: field for name, field in self.layout.items() if name not in given}
         self.number = envs.num_envs
         self.row: dict[str, np.ndarray] | None = None
@@ -191,15 +191,17 @@ class Rollout:
 
     def _extras(self, info: dict) -> dict[str, np.ndarray]:
         """Return the other fields of a row, of the environments and of the policy's memory."""
-        told = {name: _narrowed(name, info[name], kind) for name, (_, kind) in self._told.items()}
-        if told and hasattr(self.memory, "with_fields"):
-            self.memory = self.memory.with_fields(told)
+        fields = {
+            name: _narrowed(name, info[name], kind) for name, (_, kind) in self._info_fields.items()
+        }
+        if fields and hasattr(self.memory, "with_fields"):
+            self.memory = self.memory.with_fields(fields)
         held = {name: getattr(self.memory, name) for name in self._held}
         held = {
             name: value.detach().cpu().numpy().astype(self._held[name][1])
             for name, value in held.items()
         }
-        return {name: value for name, value in told.items() if name in self.layout} | held
+        return {name: value for name, value in fields.items() if name in self.layout} | held
 
     def _account(self, done: np.ndarray) -> None:
         acted = ~self.row["is_first"]

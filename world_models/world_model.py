@@ -222,13 +222,13 @@ class WorldModel(nn.Module):
         embedding, states = self.observe(image, batch["action"], batch["is_first"])
         names = "image", "action", "reward", "is_first"
         seen = image, *(batch[name] for name in names[1:])
-        told = {name: value for name, value in batch.items() if name not in names}
+        extra = {name: value for name, value in batch.items() if name not in names}
         known = (
             known_rows(batch["is_first"], self.config.context).float()
             if self.config.context
             else None
         )
-        sequence = terms.TrainSequence(*seen, embedding, states, told, known)
+        sequence = terms.TrainSequence(*seen, embedding, states, extra, known)
         values: dict[str, Tensor] = {}
         metrics: dict[str, Tensor] = {}
         for name, term in self.terms.items():

@@ -76,7 +76,7 @@ def places_of(made: Learner) -> list[tuple[str, str]]:
     Images are integers, which are finite.
     """
     weights = [name for name, _ in learned(made.agent)]
-    fields = "action", "reward", *made.rollout.envs.metadata["told"]
+    fields = "action", "reward", *made.rollout.envs.metadata["info_fields"]
     places = [("row", name) for name in fields] + [("loss", name) for name in made.agent.optimisers]
     return places + [(kind, name) for kind in ("gradient", "weight") for name in weights]
 

@@ -8,8 +8,8 @@ process per core. An agent passes when its deterministic policy closes most of t
 random and the optimal policy. An agent with skills passes when most of the variance of the square's
 final place is between skills. An agent for a family of games plays two, given as a number: near the
 left, near the right. Prints a line per agent and one JSON line last; exit code 1 when one of them
-does not learn. Options go to every agent, so that a fault can be planted: ``--optimiser.actor_lr
-1e-9``.
+does not learn. Options go to every agent, so that a fault can be planted:
+``--optimiser.actor_lr 1e-9``.
 """
 
 import io

@@ -1,5 +1,6 @@
-"""Compare runs with published curves, frame by frame: ``python -m benchmarks.published
-results/SUITE OUTPUT.png``.
+"""Compare runs with published curves, frame by frame.
+
+    python -m benchmarks.published results/SUITE OUTPUT.png
 
 A panel a task. Solid: mean over seeds of the held-out returns of the deterministic policy during
 training, in a band from the lowest seed to the highest. Dashed: published means

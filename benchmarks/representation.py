@@ -1,10 +1,11 @@
-"""What another objective would have kept of the same experience: ``python -m
-benchmarks.representation RUN --agent repo``.
+"""The representation that another objective learns from the same experience.
 
-Trains a fresh world model, without a policy, on the replay of a finished run, and reads its latent
-on fresh episodes with held-out clips. Options are those of train.py and go over the run's own;
-RUN's task, background, frames and sizes stay. So objectives can be compared on one set of episodes,
-where returns would also tell of the policy's luck. One JSON line.
+    python -m benchmarks.representation RUN --agent repo
+
+Trains a new world model, without a policy, on the replay of a finished run, and probes its latent
+on new episodes with held-out clips. Options are those of train.py and replace the run's own. RUN's
+task, background, frames and sizes stay. So objectives are compared on one set of episodes; returns
+would also depend on the policy's luck. Prints one JSON line.
 """
 
 import argparse

@@ -31,8 +31,8 @@ class DMCEnv(gymnasium.Env):
     physics diverges, the episode is truncated with ``info["diverged"]``, and the observation is the
     last valid one.
 
-    ``metadata["info_fields"]`` names the fields of ``info`` that are stored with each image,
-    name -> (shape, type). ``info`` holds `env_frames` (frames of this step, 0 after a reset), `discount`
+    ``metadata["info_fields"]`` names the fields of ``info`` that are stored with each image, name
+    -> (shape, type). ``info`` holds `env_frames` (frames of this step, 0 after a reset), `discount`
     and `diverged`. It holds the `signals` that were asked for, (K,), each summed over the repeated
     frames, zero after a reset. In a family of games (envs/families.py) it holds `game` (D,), the
     descriptor of the current game.
@@ -151,7 +151,8 @@ class DMCEnv(gymnasium.Env):
 
         Assigned to another such environment, the episode continues there. After the end of an
         episode the next step is a reset, since a vector environment (`AutoresetMode.NEXT_STEP`)
-        would reset there too. Assignment raises ValueError for a snapshot of another version of MuJoCo.
+        would reset there too. Assignment raises ValueError for a snapshot of another version of
+        MuJoCo.
         """
         simulator = self._snapshots.take()
         parts = {

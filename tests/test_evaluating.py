@@ -89,7 +89,7 @@ def test_what_the_latent_holds_is_read_when_asked_for(tmp_path):
     shutil.copytree(folder, other)
     text = (other / "config.yaml").read_text()
     (other / "config.yaml").write_text(text.replace("  action_repeat: ", "  action_repeat: 1"))
-    for actor, what in ((other, "environment.action_repeat is 1"), (tmp_path / "nowhere", "no run folder")):
+    for actor, what in ((other, "environment.action_repeat is 1"), (tmp_path / "nowhere", "not a run folder")):
         result = run("eval.py", folder, "--latent", "--latent_actors", f"{folder},{actor}")
         assert result.returncode == 2
         assert what in result.stderr

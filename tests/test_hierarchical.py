@@ -276,7 +276,7 @@ def test_a_skill_run_that_does_not_fit_is_refused(skill_run, words, parts):
 def test_without_a_run_to_begin_with_it_is_said(tmp_path):
     with pytest.raises(UserError, match="with which run finetune begins"):
         runs.read(["--agent", "finetune"], cuda=False)
-    with pytest.raises(UserError, match="no run folder"):
+    with pytest.raises(UserError, match="not a run folder"):
         runs.read(["--agent", "hierarchical", "--init_from", str(tmp_path)], cuda=False)
     with pytest.raises(UserError, match="infopower has no hierarchy"):
         runs.read(["--agent", "infopower", "--hierarchy.duration", "5"], cuda=False)

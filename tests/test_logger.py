@@ -102,7 +102,7 @@ def test_image_and_text(tmp_path):
     ],
 )
 def test_what_is_no_video_is_refused(tmp_path, frames):
-    with Logger(tmp_path) as logger, pytest.raises(ValueError, match="a picture is uint8"):
+    with Logger(tmp_path) as logger, pytest.raises(ValueError, match="an image is uint8"):
         logger.video(0, "x", frames, 10)
 
 

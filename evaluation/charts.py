@@ -25,7 +25,7 @@ def bars(
             places, values, 0.9 * height, color=COLOURS[index % len(COLOURS)], label=name
         )
         numbers = ["" if np.isnan(value) else f"{value:.2f}" for value in values]
-        box = {"facecolor": "white", "lw": 0, "pad": 0.5}  # over the line of the most that there is
+        box = {"facecolor": "white", "lw": 0, "pad": 0.5}  # covers the line of the upper bound
         axes.bar_label(drawn, numbers, padding=3, fontsize=7, bbox=box, zorder=3)
     axes.set_yticks(range(len(groups)), groups, fontsize=8)
     axes.set_ylim(len(groups) - 0.5, -0.5)
@@ -36,7 +36,7 @@ def bars(
 
 
 def marks(axes, places: Sequence[float], values: Sequence[float], label: str, style: str) -> None:
-    """Draw a short upright line at each group of bars: chance, or the most that there is."""
+    """Draw a short upright line at each group of bars: chance, or the upper bound."""
     for place, value in zip(places, values):
         if np.isfinite(value):
             axes.plot([value, value], [place - 0.42, place + 0.42], style, lw=1.4, label=label)

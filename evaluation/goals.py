@@ -68,11 +68,11 @@ def reach(
     steps: int,
     seed: int,
 ) -> dict[str, float]:
-    """Return the shares of goals hit at some step and held at the end, and of steps at the goal, by
+    """Return shares of goals hit at some step and held at the end, and of steps at the goal, by
     radius.
 
-    Each goal has its own start, other than the goal's; `distance` is the mean smallest distance, in
-    bins.
+    Each goal has its own start, which differs from the goal's. `distance` is the mean smallest
+    distance, in bins.
     """
 
     def wave(envs: list[gymnasium.Env], rows: slice) -> np.ndarray:

@@ -96,7 +96,7 @@ def in_bins(body: Body, state: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _within_a_turn(angle: np.ndarray) -> np.ndarray:
-    """Return angles in [-pi, pi): a robot that rolled over once is where it was."""
+    """Return angles in [-pi, pi): a robot that rolled over once has its old angle."""
     return (angle + np.pi) % (2 * np.pi) - np.pi
 
 

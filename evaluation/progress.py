@@ -43,7 +43,7 @@ class Stage:
         self.show()
 
     def show(self) -> None:
-        """Show how far it is, where it is time to."""
+        """Show the progress, if an update is due."""
         if not self.display.due():
             return
         words = [self.left()]
@@ -65,7 +65,7 @@ _stages: list[Stage] = []  # the current ones; the last one is shown
 
 @contextlib.contextmanager
 def stage(name: str, total: int, unit: str = "episode", steps: int = 0) -> Iterator[Stage]:
-    """Show how far what is played inside of it is."""
+    """Show the progress of what is played within a `with` block."""
     one = Stage(name, max(total, 1), unit, steps)
     _stages.append(one)
     try:

@@ -67,11 +67,10 @@ def play(
     steps: int,
     seed: int,
 ) -> SkillRecord:
-    """Hold each of `skills` (K, C) for `steps` agent steps with the deterministic policy, from
-    `repeats` starts.
+    """Hold each of `skills` (K, C) for `steps` agent steps with the deterministic policy.
 
-    All skills share the starts; a skill that stands there a second time has others, else it would
-    do the same again.
+    Each is played from the same `repeats` starts. A skill that is listed twice has other starts the
+    second time; otherwise its rollouts would be the same.
     """
     copy = _copies(skills)
     seeds = [seed + repeat + repeats * one for repeat in range(repeats) for one in copy]

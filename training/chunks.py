@@ -35,14 +35,15 @@ class Chunks:
         self.written: list[dict] = []
 
     def save(self, replay: "Replay", folder: Path) -> tuple[dict, dict[str, torch.Tensor]]:
-        """Write every full chunk that is not on disk yet; return (manifest, tail) for the
-        checkpoint to carry.
+        """Write every full chunk that is not on disk; return (manifest, tail) for the checkpoint.
 
-        manifest  plain types: sizes, counters, the sampler's state, and name, bytes and SHA-256 of
-                  each chunk
-        tail      field -> (N, rows, ...): the rows after the last full chunk Call it before
-                  `checkpoint.save`. Raise NotSaved when the disk refuses; the next call tries
-                  again.
+        manifest   plain types: sizes, counters, the sampler's state, and name, bytes and SHA-256 of
+                   each chunk
+        tail       field -> (N, rows, ...): the rows after the last full chunk
+
+        Call it before `checkpoint.save`.
+
+        Raises: NotSaved when the disk refuses; the next call tries again.
         """
         first = replay.first_row
         self.written = [chunk for chunk in self.written if chunk["stop"] > first]
@@ -76,12 +77,14 @@ class Chunks:
     def load(
         self, replay: "Replay", folder: Path, manifest: dict, tail: dict, salvage: bool = False
     ) -> list[str]:
-        """Take back what `save` gave: same rows, same counters, same sampler. Return sentences
-        about lost rows.
+        """Load what `save` returned: rows, counters and the sampler's state. Return sentences about
+        lost rows.
 
-        A damaged chunk raises Damaged; with `salvage` the rows up to its end are given up instead
-        and a sentence says so. A replay of other sizes raises UserError; another capacity is
-        welcome. After an error the replay is empty.
+        With `salvage` the rows up to the end of a damaged chunk are dropped, and a sentence says
+        so. Another capacity is accepted. After an error the replay is empty.
+
+        Raises: Damaged for a damaged chunk without `salvage`, UserError for a replay of other
+        sizes.
         """
         self._forget(replay)
         try:
@@ -127,8 +130,9 @@ class Chunks:
 
 
 def _write(replay: "Replay", folder: Path, start: int, stop: int) -> dict:
-    """Rows start to stop of every stream, one file each, named by its content too: never written
-    over.
+    """Write rows start to stop of every stream, a file each.
+
+    The content is part of the name, so that no file is overwritten.
     """
     listings = []
     for stream in range(replay.num_envs):
@@ -142,7 +146,7 @@ def _layout_text(replay: "Replay") -> dict[str, str]:
 
 
 def _check(replay: "Replay", manifest: dict) -> None:
-    """Raise UserError for a replay of other sizes, Damaged for rows that cannot be."""
+    """Raises: UserError for a replay of other sizes, Damaged for impossible rows."""
     wanted = {"layout": _layout_text(replay), "num_envs": replay.num_envs, "version": VERSION}
     saved = {"layout": _without_empty(manifest["layout"])} | {
         key: manifest.get(key) for key in ("num_envs", "version")
@@ -178,11 +182,13 @@ def _without_empty(layout: dict[str, str]) -> dict[str, str]:
 
 
 def damaged_chunks(folder: Path | str, manifest: dict) -> list[tuple[int, str]]:
-    """(row where the chunk stops, a sentence) for each chunk file that is missing or altered; empty
-    when all is well.
+    """Return (row where the chunk stops, a sentence) for each chunk file that is missing or
+    altered.
 
-    Give its sentences to `checkpoint.latest` as the extra check: then a checkpoint counts only with
-    its replay. Raises Unreadable where one cannot be read this time.
+    Its sentences are the extra check of `checkpoint.latest`: a checkpoint counts only with its
+    replay.
+
+    Raises: Unreadable where a file cannot be read now.
     """
     found = []
     for chunk in manifest["chunks"]:
@@ -195,10 +201,11 @@ def damaged_chunks(folder: Path | str, manifest: dict) -> list[tuple[int, str]]:
 
 
 def remove_unlisted(folder: Path | str, manifests: list[dict]) -> int:
-    """Delete chunk files that none of the given manifests (those of all kept checkpoints) lists;
-    return how many.
+    """Delete chunk files that no given manifest lists; return how many.
 
-    Raises NotSaved when the file system refuses.
+    Give the manifests of all kept checkpoints.
+
+    Raises: NotSaved when the file system refuses.
     """
     folder = Path(folder)
     listed = {

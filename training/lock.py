@@ -48,7 +48,9 @@ class Lock:
         return descriptor
 
     def take(self) -> None:
-        """Raises: UserError where another process holds the folder (exit code 6), or a link in it
+        """Take the lock.
+
+        Raises: UserError where another process holds the folder (exit code 6), or a link in it
         leads into another run.
         """
         file = self._lock_file()
@@ -83,7 +85,7 @@ class Lock:
         return descriptor
 
     def _exclusive_file(self) -> None:
-        """Take the place of a lock by a file that one process alone can create."""
+        """Replace the lock by a file that only one process can create."""
         path = self.folder / ".lock-exclusive"
         with contextlib.suppress(OSError, ValueError):
             _remove_left_over(path)

@@ -134,9 +134,10 @@ class Replay:
     ) -> dict[str, torch.Tensor]:
         """Draw B sequences of T rows before row `stop`, uniformly over every start of every stream.
 
-        Returns field -> (B, T, ...). Rows of a sequence follow each other in one stream, never over
-        the write head; they may cross episodes (is_first marks where). Raises ValueError when no
-        stream holds T rows.
+        Returns field -> (B, T, ...). Rows of a sequence are consecutive in one stream, and never
+        cross the write head. They may cross episodes; is_first marks the borders.
+
+        Raises: ValueError when no stream holds T rows.
         """
         starts = self._stop(stop) - self.first_row - length + 1
         if starts < 1:
@@ -149,11 +150,12 @@ class Replay:
         return self._sequences(stream, self.first_row + start, length)
 
     def peek(self, count: int, length: int) -> dict[str, torch.Tensor]:
-        """The newest sequences of T rows, `count` of them over all streams, as `sample` gives them;
-        for pictures.
+        """Return the newest sequences of T rows, `count` of them over all streams, in the form of
+        `sample`.
 
-        The sampler's generator is left alone, so that looking changes no run. Raises ValueError
-        like `sample`.
+        They are for images. The sampler's generator is not used, so that a run stays the same.
+
+        Raises: ValueError like `sample`.
         """
         if not self.can_sample(length):
             raise ValueError(
@@ -198,7 +200,7 @@ class Replay:
         return dict(self._rng.bit_generator.state)
 
     def set_generator_state(self, state: dict) -> None:
-        """Take back what `generator_state` gave."""
+        """Load a state that `generator_state` returned."""
         self._rng.bit_generator.state = state
 
     # ---------------------------------------------------------------------------- save and load
@@ -210,11 +212,11 @@ class Replay:
     def load(
         self, folder: Path | str, manifest: dict, tail: dict, salvage: bool = False
     ) -> list[str]:
-        """Take back what `save` gave. Return sentences about lost rows. See `Chunks.load`."""
+        """Load what `save` returned; return sentences about lost rows. See `Chunks.load`."""
         return self.chunks.load(self, Path(folder), manifest, tail, salvage)
 
     def restart(self, count: int = 0, oldest: int = 0) -> None:
-        """Set how many rows were ever added, and the number of the oldest one that there is."""
+        """Set how many rows were ever added, and the number of the oldest existing row."""
         self._count = count
         self._oldest = oldest
 
@@ -228,9 +230,9 @@ class Replay:
     def place(
         self, stream: int, start: int, stop: int, first: int, rows: dict[str, torch.Tensor]
     ) -> None:
-        """Put rows start to stop of a stream into their slots, leaving out those before `first`.
+        """Put rows start to stop of a stream into their slots, except those before `first`.
 
-        Raise Damaged where they are not of this layout.
+        Raises: Damaged where they do not have this layout.
         """
         for name, (shape, dtype) in self.layout.items():
             if (

@@ -50,7 +50,7 @@ def evaluated(row: dict) -> tuple[np.ndarray, np.ndarray] | None:
 def read(folder: Path) -> dict[tuple[str, str], Curves]:
     """Return the curves of a folder of results by (task, background).
 
-    Raise UserError where there are none.
+    Raises: UserError where there are none.
     """
     panels: dict[tuple[str, str], Curves] = defaultdict(lambda: defaultdict(list))
     for row in result_files.read_all(folder):

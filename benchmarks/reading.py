@@ -97,7 +97,7 @@ def keep(
 
 
 def finish(row: dict) -> None:
-    """Print the JSON line of a program. Raise SystemExit(1) when something failed."""
+    """Print the JSON line of a program. Raises: SystemExit(1) when something failed."""
     print(json.dumps(row))
     if row["failed"]:
         raise SystemExit(1)

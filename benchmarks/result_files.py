@@ -27,7 +27,7 @@ def write(path: Path, row: dict) -> None:
 def read(path: Path) -> dict:
     """Return a result.
 
-    Raise UserError for a file that is not a JSON object, such as a partial one.
+    Raises: UserError for a file that is not a JSON object, such as a partial one.
     """
     try:
         row = json.loads(path.read_text(encoding="utf-8"))

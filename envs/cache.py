@@ -175,7 +175,7 @@ def _sum(digest, clips: Sequence[Clip], told: Told) -> str:
 
 
 def _contents(index) -> Written:
-    """Return what an index holds. Raise ValueError where it is not as `_write` makes it."""
+    """Return what an index holds. Raises: ValueError where it is not as `_write` makes it."""
     lists = ("clips", *Told._fields)
     if not isinstance(index, dict) or set(index) != {*lists, "sha256"}:
         raise ValueError("not an index")

@@ -118,7 +118,7 @@ def over_black(frame: np.ndarray) -> np.ndarray:
 def _header(data: np.ndarray) -> tuple[bool, tuple[int, int]]:
     """Return whether it has transparency, and width and height.
 
-    Raise OSError or SyntaxError where it has no header.
+    Raises: OSError or SyntaxError where it has no header.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # ours is the stricter

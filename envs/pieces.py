@@ -55,7 +55,7 @@ class Pieces:
                 break
 
     def _decoded(self, clip: Found, sums: Sums) -> tuple[str, Frames]:
-        """Return the sum and the frames of a clip. Raise Damaged where it has none."""
+        """Return the sum and the frames of a clip. Raises: Damaged where it has none."""
         try:
             digest = sums.of(files(clip.path))
             frames = self._kept(digest, clip)

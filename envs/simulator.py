@@ -31,7 +31,7 @@ PLATFORM = "PYOPENGL_PLATFORM"
 def check_variables() -> None:
     """Check the environment variables of MuJoCo and PyOpenGL.
 
-    Raise UserError that names the wrong one.
+    Raises: UserError that names the wrong one.
     """
     backend = os.environ.get("MUJOCO_GL", "").lower()
     platform = os.environ.get(PLATFORM)

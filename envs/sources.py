@@ -29,7 +29,7 @@ class Clip(NamedTuple):
 
     @classmethod
     def of(cls, plain) -> "Clip":
-        """Return the clip whose `_asdict()` is given. Raise ValueError for anything else."""
+        """Return the clip whose `_asdict()` is given. Raises: ValueError for anything else."""
         if not isinstance(plain, dict) or set(plain) != CLIP_KEYS:
             raise ValueError("not a clip")
         clip = cls(**plain)
@@ -67,7 +67,7 @@ class Source(NamedTuple):
 
     @classmethod
     def of(cls, plain) -> "Source":
-        """Return what `plain` was made from. Raise ValueError for anything else."""
+        """Return what `plain` was made from. Raises: ValueError for anything else."""
         if not isinstance(plain, dict) or set(plain) != SOURCE_KEYS:
             raise ValueError("not a source of clips")
         clips = plain["clips"]

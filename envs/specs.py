@@ -19,7 +19,7 @@ from foreground.errors import NEAR, UserError
 def load_module(name: str) -> None:
     """Import the module that registers environments, from the installed ones or the current folder.
 
-    Raise UserError where that fails.
+    Raises: UserError where that fails.
     """
     if not name:
         return
@@ -37,7 +37,7 @@ def load_module(name: str) -> None:
 
 
 def spec_of(task: str, module: str) -> EnvSpec:
-    """Return what Gymnasium knows of a task. Raise UserError where it is not registered."""
+    """Return what Gymnasium knows of a task. Raises: UserError where it is not registered."""
     load_module(module)
     name = gymnasium_id(task)
     try:
@@ -57,7 +57,7 @@ def spec_of(task: str, module: str) -> EnvSpec:
 def time_limit_of(task: str, module: str, arguments: dict[str, str]) -> int | None:
     """Return the steps after which an environment truncates an episode; None: it says none.
 
-    Raise UserError as `spec_of`, and for a limit that is not a whole number.
+    Raises: UserError as `spec_of`, and for a limit that is not a whole number.
     """
     spec = spec_of(task, module)
     limit = (

@@ -39,7 +39,7 @@ class Sums:
     def of(self, files: list[Path]) -> str:
         """Return the SHA-256 of one file, or that of several files in their order.
 
-        Raise OSError where one cannot be read, or changes meanwhile.
+        Raises: OSError where one cannot be read, or changes meanwhile.
         """
         state = _state(files)
         key = os.path.realpath(files[0])

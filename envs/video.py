@@ -47,7 +47,7 @@ def decode(clip: Path, size: int, note: Callable[[], object] = _nothing) -> Iter
 
     note  called where the clip has more frames than play
 
-    Raise Damaged where the clip is not a regular file, not a video, damaged, too large, too slow,
+    Raises: Damaged where the clip is not a regular file, not a video, damaged, too large, too slow,
     or shorter than two frames.
     """
     deadline = Deadline(MAX_SECONDS, clip)
@@ -121,7 +121,7 @@ def _check_file(path: Path) -> None:
 def _video_frames(path: Path, deadline: Deadline) -> Iterator[np.ndarray]:
     """Yield the frames of a video file, BGR (H, W, 3), turned as its metadata say.
 
-    Raise Damaged where it is not whole, or takes too long.
+    Raises: Damaged where it is not whole, or takes too long.
     """
     _check_file(path)
     with contextlib.closing(_opened(path)) as container:

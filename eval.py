@@ -14,7 +14,7 @@ import difflib
 import os
 import signal
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from foreground.training import system
@@ -34,7 +34,7 @@ from foreground.envs.families import Game
 from foreground.errors import UserError, run_main, say
 from foreground.evaluation import downstream, game_report, output, probes, progress, report, skill_report
 from foreground.evaluation.subject import Subject
-from foreground.option import option
+from foreground.option import config_class, option
 from foreground.training import checkpoint, identity, options
 from foreground.training.option_help import Manual
 
@@ -48,7 +48,7 @@ ADAPT = "with --adapt", lambda config: config.adapt
 META = "with --adapt and --meta", lambda config: config.adapt and config.meta != "none"
 
 
-@dataclass(frozen=True)
+@config_class
 class EvalConfig:
     """Foreground: evaluate a run, with the deterministic policy."""
 
@@ -121,7 +121,7 @@ MANUAL = Manual(usage="python eval.py RUN", elsewhere={"config": "leave it out: 
 
 
 def main(argv: list[str]) -> None:
-    config, _ = options.parse(EvalConfig, argv, None, "run", EvalConfig.__doc__, manual=MANUAL)
+    config = options.parse(EvalConfig, argv, None, "run", EvalConfig.__doc__, manual=MANUAL)
     torch.set_num_threads(config.threads or torch.get_num_threads())
     folder = saved.run_of(Path(config.run))
     own = runs.load(folder)

@@ -74,7 +74,7 @@ def ended(number: int, _) -> None:
 
 def prepare(argv: list[str]) -> tuple[runs.RunConfig, Path]:
     """What is asked for, and where. Errors: UserError, before a file is made."""
-    config, _ = runs.read(argv, torch.cuda.is_available())
+    config = runs.read(argv, torch.cuda.is_available())
     config = replace(config, background=backgrounds.resolved(config.background))
     build.check_task(config)
     build.check_agent(config)

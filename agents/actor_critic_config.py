@@ -1,9 +1,7 @@
 """The options of actor and critics."""
 
-from dataclasses import dataclass
-
 from foreground.errors import UserError
-from foreground.option import option
+from foreground.option import config_class, option
 
 ALONG_PATH = (
     "where --actor_critic.actor_grad is dynamics",
@@ -14,7 +12,7 @@ TARGETED = "where --actor_critic.target_std is given", lambda config: config.tar
 NORMALISED = "where --actor_critic.reward_norm is true", lambda config: config.reward_norm
 
 
-@dataclass(frozen=True)
+@config_class
 class ActorCriticConfig:
     rewards: dict[str, float] = option(
         {"task": 1.0}, "Named rewards, and the weights of their normalised advantages.", ge=0.0

@@ -33,7 +33,7 @@ class WorldModelAgent(nn.Module):
 
     def __init__(self, config: AgentConfig, spaces: Spaces, device: torch.device | str = "cpu"):
         super().__init__()
-        kind = registry.find_commander(config.commander)
+        kind = registry.commanders()[config.commander]
         kind.check(config, spaces)
         self.config = config
         self.spaces = spaces
@@ -46,7 +46,7 @@ class WorldModelAgent(nn.Module):
         self._add(self.commander.modules)
         self.learners: dict[str, Learner] = {}
         for name in config.learners:
-            self.learners[name] = registry.find_learner(name)(self)
+            self.learners[name] = registry.learners()[name](self)
             self._add(self.learners[name].modules)
         self.to(self.device)
         self._begin()

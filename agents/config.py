@@ -1,15 +1,14 @@
 """All options of an agent."""
 
-from dataclasses import dataclass
-
+from foreground.agents import registry
 from foreground.agents.actor_critic_config import ActorCriticConfig
 from foreground.agents.discovery import DiscoveryConfig
 from foreground.agents.skills import SkillConfig
-from foreground.option import option
+from foreground.option import config_class, option
 from foreground.world_models.world_model import WorldModelConfig
 
 
-@dataclass(frozen=True)
+@config_class
 class OptimiserConfig:
     model_lr: float = option(1e-3, "Learning rate of the world model.", gt=0.0)
     actor_lr: float = option(3e-4, "Learning rate of the actor.", gt=0.0)
@@ -41,7 +40,7 @@ HIERARCHICAL = "by agent hierarchical", lambda hierarchy: hierarchy.duration
 MODAL = "by agents with modes, such as mra", lambda modes: modes.num_modes
 
 
-@dataclass(frozen=True)
+@config_class
 class HierarchyConfig:
     duration: int = option(
         0,
@@ -58,7 +57,7 @@ class HierarchyConfig:
     )
 
 
-@dataclass(frozen=True)
+@config_class
 class ModesConfig:
     num_modes: int = option(
         0, "Number K of modes of a policy for a family of games; 0: no modes.", ge=0, le=4096
@@ -127,7 +126,7 @@ LEARNERS = "Learners of an update, in order, by their names in agents/; a preset
 FLAT_LEARNERS = "model", "imagination"
 
 
-@dataclass(frozen=True)
+@config_class
 class AgentConfig:
     world_model: WorldModelConfig = option(WorldModelConfig, "World model")
     actor_critic: ActorCriticConfig = option(ActorCriticConfig, "Actor and critics")
@@ -148,5 +147,5 @@ class AgentConfig:
         "Record the gradients of an update as CUDA graphs; auto: on CUDA.",
         choices=("auto", "false"),
     )
-    commander: str = option("skill_prior", COMMANDER)
-    learners: tuple[str, ...] = option(FLAT_LEARNERS, LEARNERS)
+    commander: str = option("skill_prior", COMMANDER, choices=registry.commanders)
+    learners: tuple[str, ...] = option(FLAT_LEARNERS, LEARNERS, choices=registry.learners)

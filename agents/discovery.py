@@ -9,7 +9,6 @@ Shapes: N any leading axes, F features, C skill, M draws of the prior.
 
 import itertools
 import math
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -17,8 +16,8 @@ from torch.nn import functional as F
 from torch.nn.utils.parametrizations import spectral_norm
 
 from foreground.agents.skills import Skills
-from foreground.errors import UserError, nearest
-from foreground.option import option
+from foreground.errors import UserError
+from foreground.option import config_class, option
 from foreground.world_models.networks import MLP
 
 PRIOR_DRAWS = 128  # M, samples of the prior in log-ratios of skills on the sphere
@@ -31,13 +30,13 @@ SCORED = (
 )
 
 
-@dataclass(frozen=True)
+@config_class
 class DiscoveryConfig:
     kind: str = option(
         "wasserstein",
         "Objective of the map: wasserstein (METRA), lipschitz (LSD), contrastive (CSF) or "
         "classifier (DIAYN).",
-        choices=("wasserstein", "lipschitz", "contrastive", "classifier"),
+        choices=lambda: KINDS,
     )
     units: int = option(256, "Units of the map.", ge=8, le=65536)
     layers: int = option(2, "Layers of the map.", ge=1, le=100)
@@ -250,9 +249,5 @@ def make_discovery(config: DiscoveryConfig, feature: int, skills: Skills) -> nn.
             "the reward 'discovery' needs skills, and their size is 0",
             "skill.size",
             "choose 2 or more",
-        )
-    if config.kind not in KINDS:
-        raise UserError(
-            f"unknown kind {config.kind!r}", "discovery.kind", nearest(config.kind, KINDS)
         )
     return KINDS[config.kind](config, feature, skills)

@@ -14,8 +14,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from foreground.errors import UserError, nearest
-
 COMMANDERS: dict[str, type[Any]] = {}
 LEARNERS: dict[str, type[Any]] = {}
 
@@ -47,24 +45,13 @@ def _import_all() -> None:
         importlib.import_module(f"{__package__}.{module.name}")
 
 
-def find_commander(name: str) -> type[Any]:
-    """Return the class of a name.
-
-    Raises: UserError for an unknown one.
-    """
-    return _find(COMMANDERS, name, "commander")
-
-
-def find_learner(name: str) -> type[Any]:
-    """Return the class of a name.
-
-    Raises: UserError for an unknown one.
-    """
-    return _find(LEARNERS, name, "learners")
-
-
-def _find(table: dict[str, type[Any]], name: str, option: str) -> type[Any]:
+def commanders() -> dict[str, type[Any]]:
+    """Return the classes of all commanders by name."""
     _import_all()
-    if name not in table:
-        raise UserError(f"unknown name {name!r}", f"--{option}", nearest(name, table))
-    return table[name]
+    return COMMANDERS
+
+
+def learners() -> dict[str, type[Any]]:
+    """Return the classes of all learners by name."""
+    _import_all()
+    return LEARNERS

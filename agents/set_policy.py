@@ -9,8 +9,6 @@ Source: MRA, arXiv 2108.12988.
 Shapes: N agents, H steps, F state, A action, K modes, D descriptor.
 """
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor, nn
 
@@ -20,11 +18,11 @@ from foreground.agents.config import ModesConfig, OptimiserConfig
 from foreground.agents.modes import Modes
 from foreground.agents.optimiser import Optimiser, descend
 from foreground.agents.relation import CriticInputs, RelationActor, SetSlots
-from foreground.option import option
+from foreground.option import config_class, option
 from foreground.world_models.rssm import State
 
 
-@dataclass(frozen=True)
+@config_class
 class SetPolicyConfig:
     actor_critic: ActorCriticConfig = option(ActorCriticConfig, "Actor and critics")
     modes: ModesConfig = option(ModesConfig, "Modes")

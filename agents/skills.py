@@ -3,18 +3,16 @@
 Shapes: N environments or states, C condition.
 """
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from foreground.option import option
+from foreground.option import config_class, option
 
 SKILLED = "by agents with skills, such as slim, metra and diayn", lambda skill: skill.size
 
 
-@dataclass(frozen=True)
+@config_class
 class SkillConfig:
     size: int = option(0, "Size C of a skill; 0: the policy has no skills.", ge=0, le=4096)
     kind: str = option(

@@ -19,18 +19,17 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 
 from benchmarks import result_files
 from foreground import envs
 from foreground.errors import UserError, run_main
-from foreground.option import option
+from foreground.option import config_class, option
 from foreground.training import options
 
 
-@dataclass(frozen=True)
+@config_class
 class SpeedConfig:
     """Foreground: speed of the video environment."""
 
@@ -69,7 +68,7 @@ def stepper(environment) -> Callable[[], None]:
 
 
 def main(argv: list[str]) -> None:
-    arguments, _ = options.parse(SpeedConfig, argv, None, description=SpeedConfig.__doc__)
+    arguments = options.parse(SpeedConfig, argv, None, description=SpeedConfig.__doc__)
     if arguments.source == "none":
         raise UserError(
             "without a video there is nothing to composite",

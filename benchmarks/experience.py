@@ -71,7 +71,7 @@ def of_run(folder: Path, words: list[str]) -> Experience:
         value = options.value_of(own, key)
         before += [f"--{key}", str(value).lower() if isinstance(value, bool) else str(value)]
     given = {word.partition("=")[0] for word in words}
-    config, _ = runs.read(
+    config = runs.read(
         [*(() if "--agent" in given else before[:2]), *before[2:], *words], cuda=False
     )
     newest, _ = checkpoint.latest(folder / "checkpoints")

@@ -9,7 +9,6 @@ steps with more than half of the largest reward.
 
 import json
 import sys
-from dataclasses import dataclass
 
 from foreground.training import system
 
@@ -22,7 +21,7 @@ import torch
 from benchmarks import result_files
 from foreground.agents.memory import next_noise
 from foreground.errors import run_main
-from foreground.option import option
+from foreground.option import config_class, option
 from foreground.training import options
 
 TASKS = (
@@ -38,7 +37,7 @@ CORRELATIONS = (0.0, 0.5, 0.8, 0.95)
 REPEAT, STEPS = 4, 250  # frames an action, actions an episode
 
 
-@dataclass(frozen=True)
+@config_class
 class ExplorationConfig:
     """Foreground: what noise alone comes upon."""
 
@@ -63,7 +62,7 @@ def rewards(task: str, correlation: float, episodes: int) -> np.ndarray:
 
 
 def main(argv: list[str]) -> None:
-    config, _ = options.parse(ExplorationConfig, argv, None, description=ExplorationConfig.__doc__)
+    config = options.parse(ExplorationConfig, argv, None, description=ExplorationConfig.__doc__)
     table: dict[str, dict] = {}
     for task in TASKS:
         for correlation in CORRELATIONS:

@@ -16,7 +16,6 @@ import sys
 import tempfile
 import time
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 
 from foreground.training import system
@@ -39,7 +38,7 @@ from benchmarks.fault import (
     world,
 )
 from foreground.errors import UserError, nearest, run_main
-from foreground.option import option
+from foreground.option import config_class, option
 from foreground.training import options
 from foreground.training.option_help import Manual
 
@@ -62,7 +61,7 @@ FAULTS: dict[str, Fault] = {
 }
 
 
-@dataclass(frozen=True)
+@config_class
 class FaultsConfig:
     """Foreground: fault-tolerance tests."""
 
@@ -104,9 +103,7 @@ def measure(name: str, config: FaultsConfig) -> dict:
 
 
 def main(argv: list[str]) -> None:
-    config, _ = options.parse(
-        FaultsConfig, argv, None, "fault", FaultsConfig.__doc__, manual=MANUAL
-    )
+    config = options.parse(FaultsConfig, argv, None, "fault", FaultsConfig.__doc__, manual=MANUAL)
     if config.fault not in (*FAULTS, "all"):
         raise UserError(
             f"unknown fault {config.fault!r}", "fault", nearest(config.fault, (*FAULTS, "all"))

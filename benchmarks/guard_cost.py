@@ -14,7 +14,6 @@ import statistics
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -32,7 +31,7 @@ from foreground.configs import run as runs
 from foreground.envs import backgrounds
 from foreground.errors import run_main
 from foreground.evaluation import report
-from foreground.option import option
+from foreground.option import config_class, option
 from foreground.training import options, rollout
 from foreground.training.logger import Logger
 from foreground.training.rollout import Rollout, layout_of
@@ -46,7 +45,7 @@ WATCHED = (
 )
 
 
-@dataclass(frozen=True)
+@config_class
 class CostConfig:
     """Foreground: what saving, guarding and evaluating cost of a training hour."""
 
@@ -92,7 +91,7 @@ def make(config: CostConfig, folder: Path) -> tuple[runs.RunConfig, Trainer]:
         "--folder",
         str(folder),
     ]
-    run, _ = runs.read(words, cuda=False)
+    run = runs.read(words, cuda=False)
     envs = build.training_environments(run)
     agent = build.make_agent(run, envs.single_action_space, torch.device("cpu"))
     layout = layout_of(envs) | agent.spec.layout
@@ -180,7 +179,7 @@ def trained(trainer: Trainer, updates: int, logger) -> None:
 
 
 def main(argv: list[str]) -> None:
-    config, _ = options.parse(CostConfig, argv, None, description=CostConfig.__doc__)
+    config = options.parse(CostConfig, argv, None, description=CostConfig.__doc__)
     with tempfile.TemporaryDirectory() as folder:
         measured = measure(config, Path(folder))
     print(json.dumps(measured | result_files.origin("guard_cost", argv)))

@@ -35,7 +35,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from benchmarks import pool
 from foreground.agents.agent import WorldModelAgent
 from foreground.agents.commanders import Fixed
-from foreground.agents.registry import find_commander
+from foreground.agents.registry import commanders
 from foreground.configs import run as runs
 from foreground.errors import UserError, nearest, run_main
 from foreground.evaluation.driver import Driver, memory_of, policy_of
@@ -184,7 +184,7 @@ def decided(agent: WorldModelAgent, starts: int = 4) -> float:
 def learn(name: str, words: list[str]) -> dict:
     """Train one agent; its returns."""
     torch.set_num_threads(1)
-    config, _ = runs.read(
+    config = runs.read(
         ["--agent", name, *words], cuda=False, ours=[*SMALL.split(), "--total_frames", str(FRAMES)]
     )
     began = time.process_time()
@@ -192,7 +192,7 @@ def learn(name: str, words: list[str]) -> dict:
     signals = ("left", "right") if games else config.signals
     envs = SyncVectorEnv([partial(Dot, signals, games)], autoreset_mode=AutoresetMode.NEXT_STEP)
     torch.manual_seed(config.seed)
-    condition = find_commander(config.commander).size(config.agent_config)
+    condition = commanders()[config.commander].size(config.agent_config)
     agent = WorldModelAgent(config.agent_config, Spaces(SIZE, 1, condition, signals, games))
     layout = layout_of(envs) | agent.spec.layout
     rollout = Rollout(envs, agent.initial_state(1), config.seed, layout)

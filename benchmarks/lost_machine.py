@@ -14,7 +14,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
@@ -22,7 +21,7 @@ import psutil
 from benchmarks import loopback, result_files
 from benchmarks.fault.runs import PLAIN
 from foreground.errors import UserError, run_main
-from foreground.option import option
+from foreground.option import config_class, option
 from foreground.training import checkpoint, options
 
 ROOT = Path(__file__).parents[1]
@@ -32,7 +31,7 @@ LONGEST = 900.0  # seconds for the suite
 OTHERWISE = ("--task", "--background.source", "--threads", "--training.checkpoint_every")
 
 
-@dataclass(frozen=True)
+@config_class
 class LostConfig:
     """Options of this program."""
 
@@ -175,7 +174,7 @@ def measure(folder: Path, frames: int, log: Path) -> dict:
 
 
 def main(argv: list[str]) -> None:
-    config, _ = options.parse(LostConfig, argv, None, description=(__doc__ or "").strip())
+    config = options.parse(LostConfig, argv, None, description=(__doc__ or "").strip())
     output = Path(config.output)
     output.mkdir(parents=True, exist_ok=True)
     log = output / "lost_machine.log"

@@ -94,7 +94,7 @@ def main(argv: list[str]) -> None:
             "command line",
             "python -m benchmarks.peer_speed CHECKOUT --size 12m",
         )
-    config, _ = runs.read(argv[1:], False)
+    config = runs.read(argv[1:], False)
     torch.set_num_threads(config.threads or 1)
     torch.manual_seed(0)
     batch = random_batch(config, torch.device("cpu"))

@@ -14,7 +14,6 @@ have it (benchmarks/latent.py), and one JSON line last.
 
 import json
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib
@@ -44,7 +43,7 @@ from benchmarks.plot_tables import (
 )
 from foreground.errors import UserError, run_main
 from foreground.evaluation.aggregate import interquartile_mean
-from foreground.option import option
+from foreground.option import config_class, option
 from foreground.training import options
 from foreground.training.option_help import Manual
 
@@ -62,7 +61,7 @@ STYLES = {  # what is drawn -> how the legend shows it
 SUFFIXES = (".png", ".pdf", ".svg", ".jpg")
 
 
-@dataclass(frozen=True)
+@config_class
 class PlotConfig:
     """Options of the program."""
 
@@ -80,7 +79,7 @@ def arguments(argv: list[str], description: str | None) -> tuple[list[str], str]
     Errors: UserError for a command line without both.
     """
     manual = Manual(usage=f"python -m benchmarks.{Path(sys.argv[0]).stem} PLACE OUTPUT.png")
-    config, _ = options.parse(
+    config = options.parse(
         PlotConfig, argv, None, "places", (description or "").strip(), manual=manual
     )
     *places, picture = config.places

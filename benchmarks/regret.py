@@ -11,18 +11,17 @@ expert.
 
 import json
 import sys
-from dataclasses import dataclass
 
 from benchmarks import result_files, returns
 from foreground.errors import UserError, run_main
-from foreground.option import option
+from foreground.option import config_class, option
 from foreground.training import options
 from foreground.training.option_help import Manual
 
 Returns = dict[str, dict[str, list[float]]]  # agent -> game -> one a seed
 
 
-@dataclass(frozen=True)
+@config_class
 class RegretConfig:
     """Options of the program."""
 
@@ -70,7 +69,7 @@ def mean(values: list[float]) -> float:
 
 def main(argv: list[str]) -> None:
     manual = Manual(usage="python -m benchmarks.regret SUITE.yaml EXPERTS.yaml")
-    config, _ = options.parse(
+    config = options.parse(
         RegretConfig, argv, None, "suites", (__doc__ or "").strip(), manual=manual
     )
     if len(config.suites) != 2:

@@ -18,7 +18,6 @@ import os
 import re
 import shlex
 import sys
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from reprlib import repr as short
@@ -32,7 +31,7 @@ from foreground.configs import run as runs
 from foreground.envs import backgrounds
 from foreground.errors import UserError, run_main
 from foreground.evaluation import plane
-from foreground.option import option
+from foreground.option import config_class, option
 from foreground.training import options
 from foreground.training.files import valid_name
 from foreground.training.option_help import Manual
@@ -149,7 +148,7 @@ def outdated(kept: dict, words: list[str], cuda: bool) -> list[str]:
         return ["command"]
     if "settings" not in kept:
         return ["settings"]
-    now = settings(runs.read(words, cuda)[0])
+    now = settings(runs.read(words, cuda))
     before = renamed.of_today(kept["settings"])
     return sorted(
         key for key, value in before.items() if key not in PLACE and now.get(key) != value
@@ -261,7 +260,7 @@ def results_option():
     return option("", text, path=True)
 
 
-@dataclass(frozen=True)
+@config_class
 class SuiteConfig:
     """Options of the programs that work on a suite."""
 
@@ -269,7 +268,7 @@ class SuiteConfig:
     results: str = results_option()
 
 
-@dataclass(frozen=True)
+@config_class
 class ReturnsConfig:
     """Options of this program."""
 
@@ -298,7 +297,7 @@ def opened(
     cls           the class of the options, with `suite` and `results` among them
     """
     manual = Manual(usage=f"python -m benchmarks.{Path(sys.argv[0]).stem} SUITE.yaml")
-    config, _ = options.parse(cls, argv, None, "suite", (description or "").strip(), manual=manual)
+    config = options.parse(cls, argv, None, "suite", (description or "").strip(), manual=manual)
     suite = read_suite(config.suite)
     return (
         config,

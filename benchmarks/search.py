@@ -23,7 +23,7 @@ from benchmarks import engine as engines
 from benchmarks import pool, ranges, result_files, returns, suite_progress
 from foreground.configs import run as runs
 from foreground.errors import UserError, run_main
-from foreground.option import option
+from foreground.option import config_class, option
 from foreground.training.files import write_atomic
 
 ROOT = Path(__file__).parents[1]
@@ -37,7 +37,7 @@ SETTINGS = {  # of Ray Tune
 }
 
 
-@dataclass(frozen=True)
+@config_class
 class SearchConfig:
     """Options of this program."""
 
@@ -84,7 +84,7 @@ def trials_of(suite: dict, number: int, path: str, cuda: bool) -> dict[str, list
         found[name] = []
         for trial in range(number):
             own, values = ranges.drawn(words, trial)
-            config = runs.read(own, cuda)[0]
+            config = runs.read(own, cuda)
             every = config.training.evaluate_every
             if not 0 < every < config.total_frames:
                 what = (

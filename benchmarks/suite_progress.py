@@ -95,7 +95,7 @@ def _frames(words: list[str], cuda: bool) -> int:
     0 where its options are wrong, which the run itself will say.
     """
     with contextlib.suppress(UserError):
-        return runs.read(words, cuda)[0].total_frames
+        return runs.read(words, cuda).total_frames
     return 0
 
 

@@ -14,7 +14,7 @@ import json
 import subprocess
 import sys
 from contextlib import redirect_stdout
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
@@ -32,7 +32,7 @@ from foreground.agents.config import ModesConfig, OptimiserConfig
 from foreground.agents.set_policy import SetPolicy, SetPolicyConfig
 from foreground.envs import treasure
 from foreground.errors import UserError, nearest, run_main
-from foreground.option import option
+from foreground.option import config_class, option
 from foreground.training import options
 from foreground.training.replay import Replay
 
@@ -47,7 +47,7 @@ DECISIONS = -(-treasure.STEPS // REPEAT)
 RESULTS = ROOT / "results" / "treasure"
 
 
-@dataclass(frozen=True)
+@config_class
 class TreasureConfig:
     """Foreground: MRA on collect_treasure."""
 
@@ -348,7 +348,7 @@ def table(rows: list[dict]) -> str:
 
 def main(argv: list[str]) -> None:
     alone, words = argv[:1] == ["--alone"], argv[3:] if argv[:1] == ["--alone"] else argv
-    config, _ = options.parse(TreasureConfig, words, None, description=TreasureConfig.__doc__)
+    config = options.parse(TreasureConfig, words, None, description=TreasureConfig.__doc__)
     for arm in config.arms:
         if arm not in ARMS:
             raise UserError(f"unknown arm {arm!r}", "--arms", nearest(arm, ARMS))

@@ -76,7 +76,7 @@ def timed(
 
 def make(argv: list[str]) -> tuple[runs.RunConfig, WorldModelAgent, dict[str, torch.Tensor], bool]:
     """Return the run's config, its agent, a batch, and whether they are on CUDA."""
-    config, _ = runs.read(argv, torch.cuda.is_available())
+    config = runs.read(argv, torch.cuda.is_available())
     device = system.pick_device(config.device)
     torch.set_num_threads(config.threads or 1)
     if hasattr(config, "matmul"):  # an older checkout has no such option

@@ -5,10 +5,11 @@ NAME is configs/NAME.yaml, in that order, then each --config, then single option
 """
 
 import os
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from reprlib import repr as short
 
+from foreground.agents import registry as agent_parts
 from foreground.agents.actor_critic_config import ActorCriticConfig
 from foreground.agents.config import (
     COMMANDER,
@@ -27,7 +28,7 @@ from foreground.envs import SIGNALS, action_repeat_of, backgrounds, registry, sp
 from foreground.envs.backgrounds import BackgroundConfig
 from foreground.envs.families import Family, FamilyConfig, make_family
 from foreground.errors import UserError, nearest
-from foreground.option import option
+from foreground.option import choices_of, config_class, option
 from foreground.training import options
 from foreground.training.presets import load_yaml
 from foreground.training.trainer import TrainingConfig
@@ -72,7 +73,7 @@ UNCONDITIONED = (
 )
 
 
-@dataclass(frozen=True)
+@config_class
 class EnvironmentConfig:
     image_size: int = option(64, "Height and width of the observations in pixels.", ge=32, le=256)
     action_repeat: int = option(
@@ -95,7 +96,7 @@ class EnvironmentConfig:
 PROBED = "where --evaluation.latent is true", lambda evaluation: evaluation.latent
 
 
-@dataclass(frozen=True)
+@config_class
 class EvaluationConfig:
     episodes: int = option(10, "Episodes per background in the evaluation at the end.", ge=1)
     training_episodes: int = option(
@@ -107,7 +108,7 @@ class EvaluationConfig:
     latent_episodes: int = option(32, "Episodes for these probes, half to fit, half to score.", ge=4, read_if=PROBED)
 
 
-@dataclass(frozen=True)
+@config_class
 class RunConfig:
     """Foreground: train an agent that learns what it can control and ignores the rest of the picture."""
 
@@ -148,8 +149,8 @@ class RunConfig:
         "auto", "Compile the parts of an update; auto: where it is recorded.", choices=("auto", "true", "false")
     )
     cuda_graphs: str = option("auto", "Record an update's gradients as CUDA graphs; auto: on CUDA.", choices=("auto", "false"))
-    commander: str = option("skill_prior", COMMANDER)
-    learners: tuple[str, ...] = option(FLAT_LEARNERS, LEARNERS)
+    commander: str = option("skill_prior", COMMANDER, choices=agent_parts.commanders)
+    learners: tuple[str, ...] = option(FLAT_LEARNERS, LEARNERS, choices=agent_parts.learners)
     init_weights: str = option(
         "nothing",
         "What a new run takes from that of --init_from: its world model, or its skills as well; a preset sets it.",
@@ -250,60 +251,47 @@ def with_continuation(config: RunConfig) -> RunConfig:
     return replace(config, world_model=replace(config.world_model, objective=objective))
 
 
-def _given_text(argv: list[str], name: str) -> str:
-    """The text of --name on a command line; empty where it is not there."""
-    for index, word in enumerate(argv):
-        if word == f"--{name}" and index + 1 < len(argv) and not argv[index + 1].startswith("--"):
-            return argv[index + 1]
-        if word.startswith(f"--{name}="):
-            return word.partition("=")[2]
-    return ""
-
-
-def _given(argv: list[str], name: str, default: str, choices: tuple[str, ...]) -> str:
-    """The value of --name on a command line, before the whole line is parsed: it says which presets come first."""
-    value = _given_text(argv, name) or default
+def _chosen(flags: dict[str, str], key: str) -> str:
+    """Return the value of an option that says which presets come first. Errors: UserError for an unknown one."""
+    leaf = options.leaves(RunConfig)[key]
+    value, choices = flags.get(key, leaf.default), choices_of(leaf.metadata)
     if value not in choices:
-        raise UserError(f"unknown {name} {short(value)}", f"--{name}", nearest(value[:80], choices))
+        raise UserError(f"unknown {key} {short(value)}", f"--{key}", nearest(value[:80], choices))
     return value
 
 
-def read(argv: list[str], cuda: bool, ours: list[str] | tuple[str, ...] = ()) -> tuple[RunConfig, dict[str, str]]:
-    """A command line -> (config, where each value comes from).
+def read(argv: list[str], cuda: bool, ours: list[str] | tuple[str, ...] = ()) -> RunConfig:
+    """Return the config of a command line.
 
     cuda   whether there is a GPU, for --size auto
     ours   flags of a program's own, below those of argv; they may name options that the agent does not read
     Errors: UserError in one line for every mistake.
     """
-    every = [*argv, *ours]
-    agent = _given(every, "agent", "infopower", AGENTS)
-    size = _given(every, "size", "auto", SIZES)
-    if size == "auto":
-        size = "12m" if cuda and _given(every, "device", "auto", ("auto", "cpu", "cuda")) != "cpu" else "cpu"
-    given = os.path.expanduser(_given_text(argv, "init_from"))
+    words = options.Words(RunConfig, argv, PRESETS, manual=manual(PRESETS, AGENTS, by_rule))
+    common = options.Words(RunConfig, ours).flags
+    flags = common | words.flags
+    agent, size, device = (_chosen(flags, key) for key in ("agent", "size", "device"))
+    given = os.path.expanduser(words.flags.get("init_from", ""))
     there = shared(Path(given), agent) if given else {}
-    if registry.is_gymnasium(_given_text(every, "task") or there.get("task", "")):
-        ours = [*ours, "--background.source", "none"]  # unless the user gives one
-    size = there.get("size", size) if _given_text(every, "size") in ("", "auto") else size
-    # The size comes first: a method of another era (infopower_paper) brings its own.
-    words = ["--config", f"size_{size}", "--config", agent, *argv]
-    description = (RunConfig.__doc__ or "").strip()
-    after = {f"size_{size}": ("--init_from" if there else "--size", {"size": size} | there)}
-    book = manual(PRESETS, AGENTS, by_rule)
-    config, provenance = options.parse(RunConfig, words, PRESETS, None, description, after, book, ours)
-    for name, chosen in (("agent", agent), ("size", size)):
+    if size == "auto":
+        size = there.get("size", "12m" if cuda and device != "cpu" else "cpu")
+    if registry.is_gymnasium(flags.get("task") or there.get("task", "")):
+        common |= {"background.source": "none"}  # unless the user gives one
+    line = options.Line(RunConfig, PRESETS)
+    line.take_preset(f"size_{size}")  # the size comes first: a method of another era (infopower_paper) brings its own
+    line.take({"size": size} | there, "--init_from" if there else "--size", ours=True)
+    for name in (agent, *words.presets):
+        line.take_preset(name)
+    line.take_flags(common, ours=True)
+    line.take_flags(words.flags)
+    config = line.finish(words)
+    for name, chosen in (("agent", agent), ("size", size), ("init_from", given)):
         value = getattr(config, name)
-        if value not in (chosen, "auto"):
+        if value != chosen and (name, value) != ("size", "auto"):
             raise UserError(f"{name} {value} stands in a file", f"--config ({name})", f"give --{name} {value} instead")
-    if config.init_from != given:
-        raise UserError(
-            f"init_from {config.init_from} stands in a file",
-            "--config (init_from)",
-            f"give --init_from {config.init_from} instead",
-        )
     config = by_rule(replace(config, size=size))
     check_skills(config, there)
-    return config, provenance
+    return config
 
 
 def load(run: Path) -> RunConfig:

@@ -16,7 +16,7 @@ from foreground.envs import cache, folders, motion, pieces, procedural, starter,
 from foreground.envs.playback import Background, Frames
 from foreground.envs.sources import Source
 from foreground.errors import UserError
-from foreground.option import option
+from foreground.option import config_class, option
 
 SIDES = ("train", "heldout")
 NAMED = ("starter", "procedural", "none")  # sources that are no path
@@ -33,7 +33,7 @@ PLAYING = "where --background.source is not none", lambda background: background
 OF_A_PATH = "where --background.source is a path", lambda background: _is_path(background.source)
 
 
-@dataclasses.dataclass(frozen=True)
+@config_class
 class BackgroundConfig:
     """Which clips play behind the robot, and how."""
 
@@ -74,19 +74,6 @@ class BackgroundConfig:
     def __post_init__(self):
         if not self.source:  # as a path it would be the current folder
             raise UserError("source is empty", "background.source", "choose starter, procedural, none or a path")
-        ranges = {
-            "redraw_every": (0, 1_000_000),
-            "window": (0, 64),
-            "max_frames": (2, 10_000_000),
-            "max_bytes": (1, 1 << 40),
-        }
-        for name, (low, high) in ranges.items():
-            if not low <= getattr(self, name) <= high:
-                raise UserError(f"{name} is {getattr(self, name)}", f"background.{name}", f"choose {low} to {high}")
-        if not 0 < self.heldout_fraction < 1:
-            raise UserError(
-                f"heldout_fraction is {self.heldout_fraction}", "background.heldout_fraction", "choose between 0 and 1"
-            )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,7 +17,7 @@ import numpy as np
 
 from foreground.envs import registry
 from foreground.errors import UserError, nearest
-from foreground.option import Rule, option
+from foreground.option import Rule, config_class, option
 
 SPEEDS = (0.0, 10.0)  # m/s, the range of the family of speeds
 ALIKE = ("walker", "hopper", "humanoid")  # domains whose tasks differ in their reward only
@@ -29,7 +29,7 @@ def _of(kind: str) -> Rule:
     return f"where --family.kind is {kind}", lambda family: family.kind == kind
 
 
-@dataclass(frozen=True)
+@config_class
 class FamilyConfig:
     kind: str = option(
         "none",

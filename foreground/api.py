@@ -123,7 +123,7 @@ def make_env(
     """
     words = ["--task", task, "--background.source", clips, "--environment.image_size", str(size)]
     words += ["--environment.action_repeat", str(action_repeat), "--size", "cpu"]
-    config, _ = runs.read(words, cuda=False)
+    config = runs.read(words, cuda=False)
     return build.environment_maker(config, "clean" if clips == "none" else side)()
 
 

@@ -14,7 +14,7 @@ from foreground import envs
 from foreground.agents.agent import WorldModelAgent
 from foreground.agents.base import Layout
 from foreground.agents.config import AgentConfig
-from foreground.agents.registry import find_commander
+from foreground.agents.registry import commanders
 from foreground.configs.run import RunConfig, folder_of
 from foreground.envs import registry, specs
 from foreground.envs.backgrounds import load_background
@@ -129,7 +129,7 @@ def check_background(config: RunConfig) -> None:
 
 def spaces_of(config: RunConfig, space: gymnasium.spaces.Box) -> Spaces:
     """Return the sizes that the networks depend on."""
-    condition = find_commander(config.commander).size(config.agent_config)
+    condition = commanders()[config.commander].size(config.agent_config)
     games = tuple(game.descriptor for game in config.games.train) if config.games else ()
     return Spaces(config.environment.image_size, space.shape[0], condition, config.signals, games)
 

@@ -1,50 +1,108 @@
-"""`option`, the one way to declare a field of a config dataclass. Knows only dataclasses, so every room may use it.
+"""Declare options: `config_class` makes a class of them, `option` is a field. pydantic checks every value.
 
-    @dataclass(frozen=True)
+    @config_class
     class ReplayConfig:
         capacity: int = option(100_000, help="Agent steps that the replay holds.", ge=1_000)
 
-`training/options.py` turns such classes into flags, YAML keys, checks and the text of --help.
+The constructor and `dataclasses.replace` check too: they raise pydantic.ValidationError. `training/options.py` turns such
+classes into flags, YAML keys and the text of --help, and each refused value into one line.
 """
 
 import dataclasses
-from collections.abc import Callable
-from typing import Any
+import os
+import typing
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from typing import Annotated, Any
+
+from annotated_types import Interval, Predicate
+from pydantic import AfterValidator, ConfigDict
+from pydantic.dataclasses import dataclass
+from pydantic_core import PydanticCustomError
 
 REQUIRED = dataclasses.MISSING
 Rule = tuple[str, Callable[[Any], Any]]
+Choices = Iterable[Any] | Callable[[], Iterable[Any]]
+
+# What counters and float32 tensors can hold; options with bounds of their own have narrower ones.
+LARGEST = {int: 2**53, float: 3.4e38}
+STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
+UNKNOWN = "unknown_name"  # the type of pydantic's error for a value that is none of the choices
+
+Class = typing.TypeVar("Class", bound=type)
 
 
 def option(
     default: Any = REQUIRED,
     help: str = "",
     *,
-    ge=None,
-    le=None,
-    gt=None,
-    lt=None,
-    choices=None,
+    choices: Choices = (),
     path: bool = False,
     read_if: Rule | dict[str, Rule] | None = None,
+    **bounds: float,
 ) -> Any:
-    """A dataclass field with a sentence of help and the values it may take.
+    """Return a dataclass field with a sentence of help and the values that it may take.
 
     default   a plain value; a dict or list (copied for each object); or a class, for a section of options.
               Left out, the user must give the option.
     help      one sentence, as the user reads it in --help
-    ge, gt    the value is at least, more than (each element of a tuple, each value of a dict)
-    le, lt    the value is at most, less than
-    choices   the values it may take; a sequence of strings or numbers
+    choices   the values it may take, or a function that returns them, for a registry that is filled later; each element
+              of a tuple is one of them
     path      the value is a path, or each element is one: a leading ~ stands for the home folder
     read_if   (when, test): the option, or the whole section, has an effect only where the test holds. `when` says so in
               words, as in "read ..."; the test gets the object that holds the field. {key below the section: (when, test)}
               says so of some options of a section. Left out: all always have an effect.
+    bounds    ge, gt, le, lt: the value is at least, more than, at most, less than; so is each element of a tuple and each
+              value of a dict
     """
     rules = {"": read_if} if isinstance(read_if, tuple) else read_if
-    metadata = {"help": help, "ge": ge, "le": le, "gt": gt, "lt": lt, "choices": tuple(choices) if choices else None}
-    metadata |= {"path": path, "read_if": rules}
+    metadata = {"help": help, "bounds": bounds, "choices": choices, "path": path, "read_if": rules or {}}
     if isinstance(default, type):
         return dataclasses.field(default_factory=default, metadata=metadata)
     if isinstance(default, dict | list):
         return dataclasses.field(default_factory=default.copy, metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
+
+
+@typing.dataclass_transform(frozen_default=True)
+def config_class(cls: Class) -> Class:
+    """Make a frozen dataclass of a class whose fields are declared with `option`."""
+    for name, kind in typing.get_type_hints(cls).items():
+        cls.__annotations__[name] = _checked(kind, vars(cls)[name].metadata)
+    made: Any = dataclass(cls, frozen=True, config=STRICT)
+    return made
+
+
+def _checked(kind: Any, metadata: Mapping) -> Any:
+    """Return a type with the checks of its option, within a tuple or a dict on each element."""
+    origin, inner = typing.get_origin(kind), typing.get_args(kind)
+    if origin is tuple:
+        return origin[_checked(inner[0], metadata), ...]
+    if origin is dict:
+        return origin[inner[0], _checked(inner[1], metadata)]
+    if inner:  # X | None
+        return _checked(inner[0], metadata) | None
+    checks: list[Any] = []
+    if largest := LARGEST.get(kind):
+        low = {} if "gt" in metadata["bounds"] else {"ge": -largest}
+        high = {} if "lt" in metadata["bounds"] else {"le": largest}
+        checks += [Interval(**low | high | metadata["bounds"])]
+    if kind is str:
+        checks += [Predicate(str.isprintable)]
+    if metadata["path"]:
+        checks += [AfterValidator(os.path.expanduser)]
+    if metadata["choices"]:
+        checks += [AfterValidator(partial(_chosen, metadata))]
+    return Annotated[kind, *checks] if checks else kind
+
+
+def _chosen(metadata: Mapping, value: Any) -> Any:
+    if value not in (names := choices_of(metadata)):
+        raise PydanticCustomError(UNKNOWN, "Input should be one of {names}", {"names": ", ".join(map(str, names))})
+    return value
+
+
+def choices_of(metadata: Mapping) -> tuple:
+    """Return the values that an option may take; none where any may be."""
+    choices = metadata["choices"]
+    return tuple(choices() if callable(choices) else choices)

@@ -10,6 +10,7 @@ exit code is 1 if a page is stale. `tests/test_docs.py` calls the same functions
 also fills the tables of `BUILT`: they are in the site alone.
 """
 
+import itertools
 import re
 import sys
 import typing
@@ -22,9 +23,10 @@ import numpy as np
 
 from benchmarks import plot_tables, result_files
 from foreground.configs import run as runs
+from foreground.option import REQUIRED
 from foreground.training import described, option_help, options
-from foreground.training.presets import first_comment, load_yaml, preset_names
-from foreground.training.values import allowed, describe, shown
+from foreground.training.presets import first_comment, preset_names
+from foreground.training.values import describe, shown
 
 ROOT = Path(__file__).resolve().parents[1]
 BLOCK = re.compile(r"(<!-- table: (?P<words>[^>]*?) -->\n).*?(<!-- /table -->)", re.DOTALL)
@@ -67,26 +69,21 @@ def escaped(cell: str) -> str:
 
 
 def code(names: Iterable[Any]) -> str:
-    return ", ".join(f"`{name}`" for name in names)
+    return ", ".join(map(quoted, names))
+
+
+def quoted(name: Any) -> str:
+    return f"`{name}`"
 
 
 # ------------------------------------------------------------------------------------------------- agents and presets
 
 
 def preset(name: str) -> dict:
-    """Return the values of a preset file and of the files that its `base` names, one mapping in another."""
-    values = load_yaml(runs.PRESETS / f"{name}.yaml")
-    base = values.pop("base", None)
-    return merged(preset(base), values) if base else values
-
-
-def merged(below: dict, above: dict) -> dict:
-    """Return `below` with the values of `above`; sections are merged, tables of values are replaced."""
-    result = dict(below)
-    for key, value in above.items():
-        is_section = isinstance(value, dict) and isinstance(result.get(key), dict) and key not in ("terms", "rewards")
-        result[key] = merged(result[key], value) if is_section else value
-    return result
+    """Return the values of a preset file and of the files that its `base` names, by their dotted keys."""
+    line = options.Line(runs.RunConfig, runs.PRESETS)
+    line.take_preset(name)
+    return line.values
 
 
 def agents() -> str:
@@ -94,12 +91,11 @@ def agents() -> str:
     rows = []
     for name in runs.AGENTS:
         values = preset(name)
-        objective = values.get("world_model", {}).get("objective", {})
-        constraint = objective.get("constraint", [])
+        terms, constraint = (values.get(f"world_model.objective.{key}", ()) for key in ("terms", "constraint"))
         rule = f"multiplier on {', '.join(constraint)}" if constraint else "fixed weights"
-        rewards = values.get("actor_critic", {}).get("rewards", {"task": 1.0})
+        rewards = values.get("actor_critic.rewards", ["task"])
         what = first_comment(runs.PRESETS / f"{name}.yaml")
-        rows.append((code([name]), what, ", ".join(objective.get("terms", {})), rule, ", ".join(rewards)))
+        rows.append((code([name]), what, ", ".join(terms), rule, ", ".join(rewards)))
     return table(("agent", "what it is", "information terms", "rule", "rewards of the policy"), rows)
 
 
@@ -108,15 +104,14 @@ def sizes() -> str:
     rows = []
     for name in runs.SIZES[1:]:
         values = preset(f"size_{name}")
-        rssm, training = values["world_model"]["rssm"], values["training"]
-        starts = values["actor_critic"]["imag_starts"]
+        starts = values["actor_critic.imag_starts"]
         rows.append(
             (
                 code([name]),
-                f"{training['batch_size']}x{training['batch_length']}",
-                str(rssm["deterministic"]),
-                f"{rssm['groups']}x{rssm['classes']}",
-                str(values["world_model"]["units"]),
+                f"{values['training.batch_size']}x{values['training.batch_length']}",
+                str(values["world_model.rssm.deterministic"]),
+                f"{values['world_model.rssm.groups']}x{values['world_model.rssm.classes']}",
+                str(values["world_model.units"]),
                 f"{starts} states" if starts else "all",
                 first_comment(runs.PRESETS / f"size_{name}.yaml"),
             )
@@ -135,38 +130,18 @@ def presets() -> str:
 
 def all_options() -> str:
     """Return every option of train.py, a heading and a table for each section."""
-    leaves, conditions = options.leaves(runs.RunConfig), option_help._conditions(runs.RunConfig)
-    sections: dict[str, list] = {}
-    for key, leaf in leaves.items():
-        sections.setdefault(key.rpartition(".")[0], []).append((key, leaf))
     parts = []
-    for section, rows in sections.items():
-        heading = option_help._heading(runs.RunConfig, section, conditions)
-        title = f"`{section}`" if section else "General"
-        words = heading.partition(": ")[2] if section else ""
-        lines = [
-            (f"`--{key}`", describe(leaf.kind), value(leaf), sentence(leaf, conditions.get(key, ""))) for key, leaf in rows
-        ]
-        parts.append(
-            "\n\n".join(filter(None, [f"## {title}", words, table(("option", "type", "default", "what it does"), lines)]))
-        )
+    for section, group in itertools.groupby(options.leaves(runs.RunConfig).items(), lambda item: item[0].rpartition(".")[0]):
+        rows = list(group)
+        title = f"## `{section}`" if section else "## General"
+        lines = [(f"`--{key}`", describe(leaf.kind), value(leaf), option_help.sentences(leaf, quoted)) for key, leaf in rows]
+        described_by = rows[0][1].heading
+        parts += filter(None, [title, described_by, table(("option", "type", "default", "what it does"), lines)])
     return "\n\n".join(parts)
 
 
 def value(leaf: Any) -> str:
-    return "must be given" if leaf.default is option_help.REQUIRED else f"`{shown(leaf.default) or '(empty)'}`"
-
-
-def sentence(leaf: Any, when: str) -> str:
-    """Return help, choices, range and condition of an option."""
-    parts = [leaf.metadata.get("help") or ""]
-    if leaf.metadata.get("choices"):
-        parts.append(f"One of {code(leaf.metadata['choices'])}.")
-    if allowed(leaf.metadata):
-        parts.append(f"Must be {allowed(leaf.metadata)}.")
-    if when:
-        parts.append(f"Read {when}.")
-    return " ".join(filter(None, parts))
+    return "must be given" if leaf.default is REQUIRED else f"`{shown(leaf.default) or '(empty)'}`"
 
 
 # ------------------------------------------------------------------------------------------------------------ metrics

@@ -123,7 +123,7 @@ def test_actions_are_off_the_mean_by_the_noise_that_is_remembered():
 
 @pytest.mark.parametrize("name", sorted(set(runs.AGENTS) - set(runs.FOLLOWING)))
 def test_parameters_are_counted_without_making_them(name):
-    run, _ = runs.read(["--agent", name, "--size", "cpu"], cuda=False)
+    run = runs.read(["--agent", name, "--size", "cpu"], cuda=False)
     config, space = run.agent_config, Box(-1, 1, (2,))
     random = torch.get_rng_state()
     number = preflight.number_of_parameters(config, build.spaces_of(run, space))
@@ -146,14 +146,14 @@ def test_what_does_not_fit_is_refused_before_it_is_made(monkeypatch):
         (["--actor_critic.imag_starts", "100000", "--actor_critic.horizon", "50"], ""),  # there are 256 states to start from
         (["--actor_critic.units", "16384"], "parameters need"),
     ):
-        run, _ = runs.read(["--agent", "infopower", "--size", "cpu", *words], cuda=False)
+        run = runs.read(["--agent", "infopower", "--size", "cpu", *words], cuda=False)
         with pytest.raises(UserError, match=said) if said else contextlib.nullcontext():
             preflight.check_model(run, Box(-1, 1, (2,)), "cpu")
 
 
 def test_the_replay_leaves_room_for_an_update(monkeypatch):
     monkeypatch.setattr(build, "free_memory", lambda: 2 << 30)
-    run, _ = runs.read(["--size", "cpu", "--total_frames", "60000", "--environment.action_repeat", "2"], cuda=False)
+    run = runs.read(["--size", "cpu", "--total_frames", "60000", "--environment.action_repeat", "2"], cuda=False)
     layout = row_layout((64, 64, 3), 2)
     bytes_of_images = 30_000 * 64 * 64 * 3
     build.make_replay(run, layout, "cpu", (2 << 30) - bytes_of_images * 2)
@@ -163,7 +163,7 @@ def test_the_replay_leaves_room_for_an_update(monkeypatch):
 
 def test_what_an_image_keeps_is_what_the_encoder_saves():
     """Against the real thing."""
-    run, _ = runs.read(["--agent", "infopower", "--size", "cpu"], cuda=False)
+    run = runs.read(["--agent", "infopower", "--size", "cpu"], cuda=False)
     config, kept = run.agent_config, {}
     spaces = build.spaces_of(run, Box(-1, 1, (2,)))
     agent = build.make_agent(run, Box(-1, 1, (2,)), "cpu")
@@ -180,7 +180,7 @@ def test_what_an_image_keeps_is_what_the_encoder_saves():
 def test_what_imagination_keeps_is_what_its_loss_saves(name, gradient):
     """Against the real thing."""
     words = ["--agent", name, "--size", "cpu", "--actor_critic.actor_grad", gradient, "--actor_critic.imag_starts", "0"]
-    run, _ = runs.read(words, cuda=False)
+    run = runs.read(words, cuda=False)
     spaces, found = build.spaces_of(run, Box(-1, 1, (2,))), {}
     agent = build.make_agent(run, Box(-1, 1, (2,)), "cpu")
     weights = {parameter.data_ptr() for parameter in agent.parameters()}
@@ -342,7 +342,7 @@ def test_a_picture_of_every_image():
     ],
 )
 def test_a_method_is_a_preset(name, rule, reads, rewards):
-    config, _ = runs.read(["--agent", name], cuda=False)
+    config = runs.read(["--agent", name], cuda=False)
     agent = WorldModelAgent(config.agent_config, Spaces(64, 2, config.skill.size, config.signals))
     assert isinstance(agent.world_model.rule, rule)
     assert set(agent.world_model.terms) == reads
@@ -354,7 +354,7 @@ def test_a_method_is_a_preset(name, rule, reads, rewards):
     [("cpu", 1.5e6, 3.2e6), ("12m", 10e6, 15e6), ("25m", 20e6, 30e6), ("50m", 40e6, 60e6), ("100m", 80e6, 120e6)],
 )
 def test_sizes_hold_what_their_names_say(size, low, high):
-    config, _ = runs.read(["--size", size, "--agent", "infopower"], cuda=False)
+    config = runs.read(["--size", size, "--agent", "infopower"], cuda=False)
     with torch.device("meta"):  # shapes alone
         agent = WorldModelAgent(replace(config.agent_config, compile="false"), Spaces(64, 6), "meta")
     # as DreamerV3 counts them: what is trained, the decoder for pictures included

@@ -92,7 +92,7 @@ def test_every_chart_is_of_keys_that_there_are():
 
 
 def test_options_and_results_are_hparams(tmp_path):
-    config, _ = runs.read(["--task", "cheetah-run", "--seed", "7"], cuda=False)
+    config = runs.read(["--task", "cheetah-run", "--seed", "7"], cuda=False)
     with Logger(tmp_path / "one") as logger:
         logger.options({key: options.value_of(config, key) for key in board.OPTIONS}, skills=False)
     events = read(tmp_path / "one")

@@ -187,7 +187,7 @@ def test_replayed_values_end_with_a_terminal_row():
 )
 def test_continuation_is_learned_where_an_environment_can_terminate(words, learned):
     for agent in ("infopower", "dreamer"):
-        config, _ = runs.read(["--agent", agent, *words], cuda=False)
+        config = runs.read(["--agent", agent, *words], cuda=False)
         objective = config.world_model.objective
         assert ("continuation" in objective.terms) == learned
         assert ("continuation" in objective.constraint) == (learned and "reward" in objective.constraint)

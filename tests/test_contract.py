@@ -39,7 +39,7 @@ def make(name: str, monkeypatch, *words: str) -> tuple[WorldModelAgent, dict[str
     if name in runs.FOLLOWING:  # only the command line asks for the run that it begins with
         monkeypatch.setattr(runs, "check_skills", lambda config, there: None)
         words = (*words, *(["--skill.size", "2"] if name == "hierarchical" else []))
-    config, _ = runs.read(["--agent", name, *words], cuda=False, ours=SIZES)
+    config = runs.read(["--agent", name, *words], cuda=False, ours=SIZES)
     agent = build.make_agent(config, Box(-1, 1, (2,)), "cpu")
     spaces = agent.spaces
     batch = make_batch(condition=spaces.condition, signals=len(spaces.signals), games=spaces.games)

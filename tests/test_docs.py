@@ -80,7 +80,7 @@ SMALL = """--environment.image_size 32 --world_model.depth 4 --world_model.embed
 @pytest.mark.parametrize("name", sorted(set(runs.AGENTS) - set(runs.FOLLOWING)))
 def test_every_key_that_an_update_logs_is_on_the_page(name, gradient):
     words = ["--agent", name, "--size", "cpu", "--actor_critic.actor_grad", gradient]
-    config, _ = runs.read(words, cuda=False, ours=SMALL.split())
+    config = runs.read(words, cuda=False, ours=SMALL.split())
     spaces = build.spaces_of(config, Box(-1, 1, (2,)))
     agent = build.make_agent(config, Box(-1, 1, (2,)), "cpu")
     batch = make_batch(condition=spaces.condition, signals=len(spaces.signals), games=spaces.games)
@@ -96,7 +96,7 @@ def test_every_agent_is_in_the_table_with_its_terms_and_rewards():
     found = {row[0].strip("| `"): row[2:] for row in rows}
     assert set(runs.AGENTS) <= set(found)
     for name in set(runs.AGENTS) - set(runs.FOLLOWING):
-        config, _ = runs.read(["--agent", name], cuda=False)
+        config = runs.read(["--agent", name], cuda=False)
         objective = config.world_model.objective
         terms, rule, rewards = found[name]
         assert terms == ", ".join(objective.terms), name

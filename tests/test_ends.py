@@ -19,7 +19,7 @@ def trainer(frame: int, update: int = 0) -> SimpleNamespace:
 
 @pytest.fixture
 def config():
-    return runs.read(["--total_frames", "3000", "--environment.action_repeat", "2"], cuda=False)[0]
+    return runs.read(["--total_frames", "3000", "--environment.action_repeat", "2"], cuda=False)
 
 
 def test_totals_of_the_run_stand_apart_from_what_this_process_did(config):
@@ -47,7 +47,7 @@ def test_a_stop_says_what_is_there_and_what_is_missing(config):
 
 
 def test_a_run_of_skills_says_what_it_learned(tmp_path):
-    slim, _ = runs.read(["--agent", "slim"], cuda=False)
+    slim = runs.read(["--agent", "slim"], cuda=False)
     evaluator = Evaluator(slim, None, tmp_path)
     size = slim.skill.size
     assert evaluator.learned() == f"learned skills, the directions of a sphere of {size} dimensions; they were not measured"
@@ -65,10 +65,10 @@ def test_a_run_of_skills_says_what_it_learned(tmp_path):
     seldom = Evaluator(few, None, tmp_path)
     seldom.measured = evaluator.measured
     assert "too few to tell: 12 rollouts" in seldom.learned()
-    diayn, _ = runs.read(["--agent", "diayn"], cuda=False)
+    diayn = runs.read(["--agent", "diayn"], cuda=False)
     assert Evaluator(diayn, None, tmp_path).learned().startswith(f"learned {diayn.skill.size} skills; ")
     for agent in ("infopower", "mra"):
-        task = Evaluator(runs.read(["--agent", agent], cuda=False)[0], None, tmp_path)
+        task = Evaluator(runs.read(["--agent", agent], cuda=False), None, tmp_path)
         assert (task.learned(), task.lead) == ("", "")
 
 

@@ -24,7 +24,7 @@ def trained(folder: Path, words: list[str], evaluate=None) -> dict[str, str]:
     torch.set_num_threads(1)
     trainer = checkpoint_ablation.make(folder, words)
     if evaluate is None:
-        config, _ = runs.read([*checkpoint_ablation.SMALL, *words], cuda=False)
+        config = runs.read([*checkpoint_ablation.SMALL, *words], cuda=False)
         evaluate = Evaluator(config, trainer.agent, folder).during_training
     trainer.evaluate = evaluate
     return checkpoint_ablation.run_to(trainer, checkpoint_ablation.END)
@@ -53,10 +53,10 @@ def test_the_best_evaluation_is_kept_while_older_checkpoints_go(tmp_path):
 
 
 def test_a_run_shorter_than_the_default_period_is_evaluated_at_its_end_only():
-    config, _ = runs.read(["--total_frames", "20000"], cuda=False)
+    config = runs.read(["--total_frames", "20000"], cuda=False)
     assert config.training.evaluate_every == 25_000
     for agent in ("slim", "metra", "diayn", "slim_sum"):  # there an evaluation measures skills, too
-        assert runs.read(["--agent", agent], cuda=False)[0].training.evaluate_every == 100_000
+        assert runs.read(["--agent", agent], cuda=False).training.evaluate_every == 100_000
 
 
 def test_what_the_latent_holds_is_read_when_asked_for(tmp_path):

@@ -63,7 +63,7 @@ def test_another_method_begins_with_its_world_model(games_run, tmp_path):
         "300",
     ]
     words += ["--agent", "finetune", "--init_from", games_run, "--task", "cartpole-balance", "--folder", tmp_path / "run"]
-    config, _ = runs.read([str(word) for word in words], cuda=False)
+    config = runs.read([str(word) for word in words], cuda=False)
     agent = build.make_agent(config, build.action_space(config), "cpu")
     saved.load_pretrained(agent, config)
     there = checkpoint.load(checkpoint.latest(games_run / "checkpoints")[0])["agent"]["weights"]
@@ -130,7 +130,7 @@ def test_steps_without_frames_and_skills_of_modes_are_refused(games_run):
 
 
 def test_a_run_of_one_game_has_no_games():
-    config, _ = runs.read(["--agent", "infopower"], cuda=False)
+    config = runs.read(["--agent", "infopower"], cuda=False)
     with pytest.raises(UserError, match="has no modes"):
         game_report.check(config, "games")
 

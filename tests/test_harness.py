@@ -141,7 +141,7 @@ def test_worth_of_skills_as_a_table():
 
 def test_a_result_is_outdated_when_a_setting_behind_its_command_is_another():
     words = ["--agent", "infopower", "--task", "walker-stand", "--device", "cpu"]
-    now = returns.settings(runs.read(words, cuda=False)[0])
+    now = returns.settings(runs.read(words, cuda=False))
     kept = {"command": returns.command_of(words), "settings": now}
     assert returns.outdated(kept, words, cuda=False) == []
     assert returns.outdated(kept, [*words, "--seed", "1"], cuda=False) == ["command"]

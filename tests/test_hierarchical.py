@@ -229,7 +229,7 @@ def test_a_run_begins_with_the_world_model_of_a_skill_run(skill_run, tmp_path, a
 
 def test_the_weights_of_the_other_run_are_where_learning_starts(skill_run):
     words = ["--agent", "finetune", "--init_from", str(skill_run), "--background.source", "none", "--task", "cartpole-swingup"]
-    config, _ = runs.read(words, cuda=False)
+    config = runs.read(words, cuda=False)
     assert config.skill.size == 0
     agent = build.make_agent(config, build.action_space(config), "cpu")
     fresh = {name: value.clone() for name, value in agent.state_dict().items()}
@@ -244,7 +244,7 @@ def test_the_weights_of_the_other_run_are_where_learning_starts(skill_run):
 
 def test_a_run_may_begin_with_a_checkpoint(skill_run):
     newest = checkpoint.latest(skill_run / "checkpoints")[0]
-    config, _ = runs.read(["--agent", "hierarchical", "--init_from", str(newest)], cuda=False)
+    config = runs.read(["--agent", "hierarchical", "--init_from", str(newest)], cuda=False)
     assert (config.skill.size, config.hierarchy.duration, config.hierarchy.units) == (2, 25, 32)
     assert saved.find_run(newest) == (skill_run, newest)
 
@@ -304,7 +304,7 @@ def test_skills_of_skills_are_refused(skill_run, tmp_path):
 
 def test_actions_of_another_number_are_refused(skill_run, monkeypatch):
     """Swimmers of 6 and of 15 links are one domain."""
-    config, _ = runs.read(["--agent", "hierarchical", "--init_from", str(skill_run), "--task", "cartpole-swingup"], cuda=False)
+    config = runs.read(["--agent", "hierarchical", "--init_from", str(skill_run), "--task", "cartpole-swingup"], cuda=False)
     sizes = {"cartpole-swingup": 14, "cartpole-balance": 5}
     monkeypatch.setattr(build, "action_space", lambda one: SimpleNamespace(shape=(sizes[one.task],)))
     agent = SimpleNamespace(spaces=SimpleNamespace(action=14))

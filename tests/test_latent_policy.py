@@ -277,7 +277,7 @@ def test_what_does_not_go_together_is_refused(words, part):
 
 
 def test_the_reward_of_a_game_needs_modes():
-    config, _ = runs.read(["--agent", "mra", "--modes.num_modes", "0"], cuda=False)
+    config = runs.read(["--agent", "mra", "--modes.num_modes", "0"], cuda=False)
     with pytest.raises(UserError, match="0 modes"):
         build.make_agent(config, gym_spaces.Box(-1, 1, (6,)), "cpu")
 

@@ -46,7 +46,7 @@ def test_the_actor_critic_swings_up_and_balances(monkeypatch):
     Measured: 874 and 879 with 15 imagined steps after 1,200 updates (two seeds); with 10 steps 346 and 375.
     """
     torch.manual_seed(0)
-    config, _ = runs.read(["--size", "cpu", "--actor_critic.rewards", "task=1"], cuda=False)
+    config = runs.read(["--size", "cpu", "--actor_critic.rewards", "task=1"], cuda=False)
     monkeypatch.setattr(ActorCritic, "inputs", staticmethod(lambda state, condition: state.stochastic))
     agent, model, rates = ActorCritic(config.actor_critic, feature=5, action=1), Cartpole(), config.optimiser
     optimisers = {

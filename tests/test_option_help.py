@@ -28,7 +28,7 @@ def test_help(presets, capsys):
         "Train an agent.",
         "Options of world_model: The world model.\n",
         "--world_model.strides  whole numbers like 1,2,3",
-        "Size of the deterministic state. Must be at least 1 and at most 4096. Default: 64.",
+        "Size of the deterministic state. Must be at least 1 and at most 4096. Default: 128.",
         "One of infopower, dreamer. Default: infopower.",
         "Default: task=1.0.",
         "Default: none.",
@@ -59,7 +59,7 @@ def test_help_shows_what_this_command_line_would_use(capsys):
 
 def test_help_shows_values_that_follow_from_others(capsys):
     words = ["--size", "cpu", "--task", "cartpole-swingup"]
-    repeat = runs.read(words, cuda=False)[0].environment.action_repeat
+    repeat = runs.read(words, cuda=False).environment.action_repeat
     assert repeat > 0
     assert re.search(rf"--environment\.action_repeat .{{,150}} Value: {repeat}, by the other options\.", helped(capsys, *words))
     text = helped(capsys, *words, "--environment.action_repeat", str(repeat + 3))

@@ -9,8 +9,8 @@ from foreground.errors import UserError
 
 
 def test_the_prefix_of_the_suite_changes_nothing(tmp_path):
-    short, _ = runs.read(["--task", "cartpole-swingup"], cuda=False)
-    long, _ = runs.read(["--task", "dmc:cartpole-swingup"], cuda=False)
+    short = runs.read(["--task", "cartpole-swingup"], cuda=False)
+    long = runs.read(["--task", "dmc:cartpole-swingup"], cuda=False)
     assert short == long
     assert short.task == "cartpole-swingup"
     assert build.run_folder(short) == build.run_folder(long)

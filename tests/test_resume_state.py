@@ -159,7 +159,7 @@ def test_another_run_that_came_and_went_before_the_lock_is_noticed(tmp_path, mon
 
     def late(folder):
         held = real(folder)
-        config, _ = train.runs.read([*words, "--seed", "7"], cuda=False)
+        config = train.runs.read([*words, "--seed", "7"], cuda=False)
         (folder / "config.yaml").write_text(train.options.to_yaml(config))
         return held
 

@@ -49,7 +49,7 @@ def test_an_option_that_the_agent_does_not_read_is_refused(tmp_path, agent, key,
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(nested))
     with pytest.raises(UserError, match=f"mine.yaml: {key}: leave it out"):
         runs.read([*words, "--config", str(tmp_path / "mine.yaml")], cuda=False)
-    assert value_of(runs.read(words, cuda=False, ours=[f"--{key}", value])[0], key) is not None
+    assert value_of(runs.read(words, cuda=False, ours=[f"--{key}", value]), key) is not None
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_what_needs_clips_is_refused_where_none_play(key, value):
     with pytest.raises(UserError, match=f"{key} is not read.*leave it out; it is read where --background.source is not none"):
         runs.read([*words, "none"], cuda=False)
     for source in ("starter", "procedural", "agent:walker-walk", "/some/folder"):
-        assert shown(value_of(runs.read([*words, source], cuda=False)[0], key)) == value
+        assert shown(value_of(runs.read([*words, source], cuda=False), key)) == value
     runs.read(["--config", "protocol_infopower", "--background.source", "none"], cuda=False)  # a preset is no choice
 
 
@@ -77,7 +77,7 @@ def test_a_split_is_asked_for_where_there_is_a_folder(source):
     words = ["--background.heldout_fraction", "0.5", "--background.source"]
     with pytest.raises(UserError, match=r"heldout_fraction is not read.*--background\.source is a path"):
         runs.read([*words, source], cuda=False)
-    assert runs.read([*words, "videos"], cuda=False)[0].background.heldout_fraction == 0.5
+    assert runs.read([*words, "videos"], cuda=False).background.heldout_fraction == 0.5
 
 
 def test_a_value_that_is_there_anyway_is_no_choice():
@@ -161,20 +161,20 @@ def test_presets_keep_within_the_bounds(preset):
 
 
 def test_size_follows_the_device():
-    assert runs.read([], cuda=True)[0].size == "12m"
-    assert runs.read(["--device", "cpu"], cuda=True)[0].size == "cpu"
-    assert runs.read([], cuda=False)[0].size == "cpu"
+    assert runs.read([], cuda=True).size == "12m"
+    assert runs.read(["--device", "cpu"], cuda=True).size == "cpu"
+    assert runs.read([], cuda=False).size == "cpu"
 
 
 @pytest.mark.parametrize(
     ("task", "repeat"), [("cheetah-run", 4), ("cartpole-swingup", 4), ("walker-run", 2), ("reacher-easy", 2), ("fish-swim", 2)]
 )
 def test_action_repeat_and_train_ratio_follow_from_the_control_interval(task, repeat):
-    config, _ = runs.read(["--size", "cpu", "--task", task], cuda=False)
+    config = runs.read(["--size", "cpu", "--task", task], cuda=False)
     assert config.environment.action_repeat == repeat
     assert config.training.train_ratio == 8 * repeat
-    chosen, _ = runs.read(["--size", "cpu", "--task", task, "--environment.action_repeat", "3"], cuda=False)
+    chosen = runs.read(["--size", "cpu", "--task", task, "--environment.action_repeat", "3"], cuda=False)
     assert (chosen.environment.action_repeat, chosen.training.train_ratio) == (3, 24)
-    chosen, _ = runs.read(["--size", "cpu", "--task", task, "--training.train_ratio", "5"], cuda=False)
+    chosen = runs.read(["--size", "cpu", "--task", task, "--training.train_ratio", "5"], cuda=False)
     assert (chosen.environment.action_repeat, chosen.training.train_ratio) == (repeat, 5)
     assert runs.by_rule(config) == config

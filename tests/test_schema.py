@@ -21,7 +21,7 @@ CLOCKS = {"agent_step": 0, "update": 0, "owed": 0.0}
 def old_config(agent: str, path) -> runs.RunConfig:
     """The config that a run of an agent wrote, without what earlier versions did not name, read back."""
     words = ["--agent", agent, *(["--task", "walker-walk"] if agent in ("mra", "unimodal", "task_conditioned") else [])]
-    config, _ = runs.read(words, cuda=False)
+    config = runs.read(words, cuda=False)
     mapping = yaml.safe_load(options.to_yaml(config))
     del mapping["commander"], mapping["learners"], mapping["init_weights"]
     path.write_text(yaml.safe_dump(mapping))
@@ -70,7 +70,7 @@ def with_old_names(mapping: dict, prefix: str = "") -> dict:
 
 @pytest.mark.parametrize("agent", ["infopower", "infopower_paper", "slim", "mra"])
 def test_a_config_with_the_old_names_is_the_same(agent, tmp_path):
-    config, _ = runs.read(["--agent", agent, "--task", "walker-walk"], cuda=False)
+    config = runs.read(["--agent", agent, "--task", "walker-walk"], cuda=False)
     old = with_old_names(options.to_dict(config))
     assert {"frames", "skills", "begin"} <= set(old)
     assert {"entropy", "gradient", "starts", "closed_loop"} - set(old["actor_critic"]) == {"closed_loop"}

@@ -113,7 +113,7 @@ def test_the_best_trial_ends_others_are_stopped_and_the_same_command_starts_noth
 
     def job(name, words, folder):
         (folder / name).mkdir(exist_ok=True)
-        (folder / name / "config.yaml").write_text(options.to_yaml(runs.read(words, cuda=False)[0]))
+        (folder / name / "config.yaml").write_text(options.to_yaml(runs.read(words, cuda=False)))
         rate = words[words.index(f"--{RATE}") + 1]
         return Job(name, [str(program), str(folder / name), rate], folder / f"{name}.log")
 

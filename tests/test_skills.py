@@ -332,7 +332,7 @@ def test_names_joined_by_a_plus_are_one_reward_and_factors_reach_inside():
 def test_discovery_without_skills_is_refused():
     with pytest.raises(UserError, match=r"skill\.size"):
         skill_agent(skills=SkillConfig())
-    with pytest.raises(ValueError, match="single skill"):
+    with pytest.raises(UserError, match="single skill"):
         SkillConfig(size=1, kind="one_hot")
 
 

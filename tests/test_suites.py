@@ -84,13 +84,13 @@ def test_the_suites_of_the_project_are_right(tmp_path, monkeypatch):
         words = ["--agent", "slim", "--size", "cpu", "--environment.action_repeat", "4", "--seed", str(seed)]
         run = skilled / f"walker-stand-slim-video-seed{seed}"
         run.mkdir(parents=True)
-        (run / "config.yaml").write_text(options.to_yaml(runs.read(words, cuda=False)[0]))
+        (run / "config.yaml").write_text(options.to_yaml(runs.read(words, cuda=False)))
     monkeypatch.chdir(tmp_path)  # where the runs of skills are that others begin with
     assert len(suites()) > 8
     for path in suites():
         for name, words in returns.jobs(returns.read_suite(str(path))):
             assert name.endswith(f"seed{words[words.index('--seed') + 1]}")
-            assert runs.read(words, cuda=False)[0].task in name
+            assert runs.read(words, cuda=False).task in name
 
 
 def test_results_of_a_suite_of_ones_own_are_kept_in_its_folder(tmp_path, monkeypatch):
@@ -109,7 +109,7 @@ def write_run(folder: Path, **scores) -> Path:
     """A run folder as train.py leaves it: config, metrics and scores."""
     folder.mkdir(parents=True)
     words = ["--agent", "dreamer", "--task", "walker-walk", "--size", "cpu", "--background.source", "procedural"]
-    (folder / "config.yaml").write_text(options.to_yaml(runs.read(words, cuda=False)[0]))
+    (folder / "config.yaml").write_text(options.to_yaml(runs.read(words, cuda=False)))
     lines = [
         {"step": 400, "episode/return": 10.0},
         {"step": 500, "evaluation/return_heldout": 1.0, "evaluation/latent/similarity": None},
@@ -184,7 +184,7 @@ def test_a_variable_that_is_not_set_is_named_before_runs_begin(tmp_path, monkeyp
 
 def test_a_result_from_before_an_option_is_what_was_measured_then():
     words = ["--agent", "infopower", "--task", "walker-walk", "--size", "cpu"]
-    now = returns.settings(runs.read(words, cuda=False)[0])
+    now = returns.settings(runs.read(words, cuda=False))
     kept = {
         "command": returns.command_of(words),
         "settings": {key: value for key, value in now.items() if key not in renamed.BEFORE},

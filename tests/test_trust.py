@@ -108,7 +108,7 @@ def test_what_a_full_disk_left_in_pieces_is_found(trainer, what):
 @pytest.mark.parametrize(("agent", "differ"), [("infopower", True), ("slim", False)])
 def test_a_run_from_before_an_option_goes_on_as_it_was_or_not_at_all(tmp_path, agent, differ):
     words = ["--agent", agent, "--size", "cpu", "--background.source", "none", "--folder", str(tmp_path)]
-    config, _ = run_configs.read(words, cuda=False)
+    config = run_configs.read(words, cuda=False)
     mapping = options.to_dict(config)
     for key in ("tanh_entropy_coef", "noise_correlation"):
         del mapping["actor_critic"][key]
@@ -119,7 +119,7 @@ def test_a_run_from_before_an_option_goes_on_as_it_was_or_not_at_all(tmp_path, a
         with pytest.raises(UserError, match=r"actor_critic.tanh_entropy_coef is 0.0 there"):
             train.check_same(config, tmp_path)
         again = [*words, "--actor_critic.tanh_entropy_coef", "0", "--actor_critic.noise_correlation", "0"]
-        train.check_same(run_configs.read(again, cuda=False)[0], tmp_path)
+        train.check_same(run_configs.read(again, cuda=False), tmp_path)
     else:
         train.check_same(config, tmp_path)
 
@@ -211,13 +211,13 @@ def test_indices_of_a_simulator_are_not_taken(name):
 @pytest.mark.parametrize("place", ["/agent/weights", "/agent", "/clocks"])
 def test_a_foreign_checkpoint_is_one_line_for_those_who_only_read(trainer, tmp_path, place):
     words = [*runs.SMALL, *checkpoint_ablation.WORDS]
-    config, _ = run_configs.read(words, cuda=False)
+    config = run_configs.read(words, cuda=False)
     (trainer.folder / "config.yaml").write_text(program.options.to_yaml(config))
     path = checkpoint.save(trainer.folder / "checkpoints", 9999, put(checkpoint_ablation.state_of(trainer.folder), place, [1]))
     with pytest.raises(UserError, match="whole and does not fit"):
         program.load(config, saved.load_run(path), torch.device("cpu"))
     if place != "/clocks":
-        begun, _ = run_configs.read([*words, "--agent", "finetune", "--init_from", str(trainer.folder)], cuda=False)
+        begun = run_configs.read([*words, "--agent", "finetune", "--init_from", str(trainer.folder)], cuda=False)
         with pytest.raises(UserError, match="whole and does not fit"):
             saved.load_pretrained(trainer.agent, begun)
 

@@ -1,23 +1,22 @@
 """A small config for tests of options, and ways to read it."""
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from foreground.errors import UserError
-from foreground.option import option
+from foreground.option import config_class, option
 from foreground.training.options import parse
 
 
-@dataclass(frozen=True)
+@config_class
 class Model:
     deterministic: int = option(128, help="Size of the deterministic state.", ge=1, le=4096)
     strides: tuple[int, ...] = option((2, 2), help="Strides of the encoder.", ge=1)
     learning_rate: float = option(1e-4, help="Step size.", gt=0, lt=1)
 
 
-@dataclass(frozen=True)
+@config_class
 class Train:
     """Train an agent."""
 
@@ -30,15 +29,15 @@ class Train:
     offset: int = option(0, help="Any whole number.")
     scale: float = option(1.0, help="Any number.")
     world_model: Model = option(Model, help="The world model.")
-    critic: Model = option(Model(deterministic=64), help="A section with defaults of its own.")
+    critic: Model = option(Model, help="Another section of that class.")
 
     def __post_init__(self):
         if self.limit is not None and self.limit > self.frames:
-            raise ValueError("limit is larger than frames")
+            raise UserError("limit is larger than frames", "limit", "choose less")
 
 
 def read(presets: Path, *argv: str) -> Train:
-    return parse(Train, list(argv), presets)[0]
+    return parse(Train, list(argv), presets)
 
 
 def error(presets: Path, *argv: str) -> str:

@@ -1,15 +1,15 @@
 """The text of --help, and the answer to an option that does not exist."""
 
 import dataclasses
+import difflib
 import os
 import textwrap
-import typing
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from foreground.errors import nearest
-from foreground.option import REQUIRED
+from foreground.errors import NEAR
+from foreground.option import REQUIRED, choices_of
 from foreground.training.presets import first_comment, preset_names
 from foreground.training.values import allowed, describe, shown
 
@@ -33,33 +33,29 @@ class Manual:
 
 
 NO_MANUAL = Manual()
+RULE = "rule"  # the origin of a value that follows from others
 INDENT = " " * 6
+MOST = 12  # options of a section that an error lists
 
 
-def text(cls: type, line: Any, positional: str | None, description: str, manual: Manual, everything: bool) -> str:
+def text(line: Any, words: Any, description: str) -> str:
     """Return every option by section with its sentence, range and value; then the lists and the presets.
 
-    line         the command line that --help stood in (`training/options.py`): it shows the values that this one would use
-    everything   all options, where the manual names those that come first
+    line    what the command line said (`options.Line`): the values are those that it would use
+    words   its words (`options.Words`), with the kind of help that they ask for
     """
-    everything = everything or not manual.first
-    chosen = [key for key in line.known if everything or key in manual.first]
-    conditions = _conditions(cls)
+    manual, everything = words.manual, words.help == "all" or not words.manual.first
+    chosen = {key: leaf for key, leaf in line.known.items() if everything or key in manual.first}
     usage = ["", f"Usage: {manual.usage} [--option value ...]"] if manual.usage else []
-    lines, section = [description or (cls.__doc__ or "").strip(), *usage, ""], None
-    for key in chosen:
-        leaf, here = line.known[key], key.rpartition(".")[0]
-        if here != section and everything:
-            lines += ["", _heading(cls, here, conditions)]
-        elif section is None:
-            lines += ["", "Options"]
+    lines, section = [description or (line.cls.__doc__ or "").strip(), *usage, ""], None
+    for key, leaf in chosen.items():
+        here = key.rpartition(".")[0]
+        if section is None or (here != section and everything):
+            lines += ["", f"Options of {here}: {leaf.heading}".rstrip(": ") if here and everything else "Options"]
         section = here
-        plain = ", or without the flag" if key == positional else ""
-        value = _value(line.values[key], line.provenance[key])
+        plain = ", or without the flag" if key == words.positional else ""
         lines += [f"  --{key}  {describe(leaf.kind)}{plain}"]
-        lines += textwrap.wrap(
-            f"{_sentences(leaf, conditions.get(key, ''))} {value}", 110, initial_indent=INDENT, subsequent_indent=INDENT
-        )
+        lines += textwrap.wrap(f"{sentences(leaf)} {_value(line, key)}", 110, initial_indent=INDENT, subsequent_indent=INDENT)
     if len(chosen) < len(line.known):
         lines += ["", f"{len(line.known) - len(chosen)} more with --help all."]
     for title, names in manual.lists().items():
@@ -75,57 +71,54 @@ def described(folder: Path | str, presets: Iterable[str]) -> list[str]:
     return [f"{name:<24} {first_comment(Path(folder) / f'{name}.yaml')}" for name in presets]
 
 
-def _conditions(cls: type, prefix: str = "") -> dict[str, str]:
-    """Return when an option or a section is read, of those that are not always: dotted key -> words."""
-    found, hints = {}, typing.get_type_hints(cls)
-    for field in dataclasses.fields(cls):
-        key = prefix + field.name
-        for below, (when, _) in (field.metadata.get("read_if") or {}).items():
-            found[f"{key}.{below}".rstrip(".")] = when
-        if dataclasses.is_dataclass(hints[field.name]):
-            found |= _conditions(hints[field.name], key + ".")
-    return found
+def sentences(leaf: Any, name: Callable[[Any], str] = str) -> str:
+    """Return help, choices, range and condition of an option.
 
-
-def _heading(cls: type, section: str, conditions: dict[str, str]) -> str:
-    """Return the line above a section's options: its name, the help that its declaration gives, and when it is read."""
-    words = ""
-    for name in section.split(".") if section else ():
-        field = next(field for field in dataclasses.fields(cls) if field.name == name)
-        cls, words = typing.get_type_hints(cls)[name], field.metadata.get("help", "")
-    when = f" (read {conditions[section]})" if section in conditions else ""
-    return f"Options of {section}: {words}".rstrip(": ") + when if section else "Options"
-
-
-def _sentences(leaf: Any, when: str) -> str:
-    """Return help, choices, range and condition of an option."""
-    parts = [leaf.metadata.get("help") or "No description."]
-    if leaf.metadata.get("choices"):
-        parts.append(f"One of {', '.join(map(str, leaf.metadata['choices']))}.")
-    if allowed(leaf.metadata):
-        parts.append(f"Must be {allowed(leaf.metadata)}.")
-    if when:
-        parts.append(f"Read {when}.")
+    name   how a choice is written
+    """
+    parts = [leaf.metadata["help"] or "No description."]
+    if choices := choices_of(leaf.metadata):
+        parts.append(f"One of {', '.join(map(name, choices))}.")
+    if leaf.metadata["bounds"]:
+        parts.append(f"Must be {allowed(leaf.metadata['bounds'])}.")
+    if leaf.when:
+        parts.append(f"Read {leaf.when}.")
     return " ".join(parts)
 
 
-def _value(value: Any, origin: str) -> str:
+def _value(line: Any, key: str) -> str:
     """Return the value that an option has, and what gave it where that is not the default."""
+    value = line.values.get(key, line.known[key].default)
     if value is REQUIRED:
         return "Must be given."
-    if origin == "default":
+    if key not in line.origins:
         return "Not set by default." if value in ("", (), {}) else f"Default: {shown(value)}."
+    origin = line.origins[key]
     name = origin if origin.startswith("--") else os.path.basename(origin)
-    name = "the other options" if origin == "rule" else name
-    return f"Value: {shown(value)}, by {name}."
+    return f"Value: {shown(value)}, by {'the other options' if origin == RULE else name}."
 
 
 def remedy_for(name: str, named: list[str], manual: Manual) -> str:
-    """Return what to do about an option that does not exist: the one that is meant where that is clear."""
-    plain = name.replace("-", "_")
-    if answer := manual.elsewhere.get(plain.lower()):
+    """Return what to do about an option that does not exist: the one that is meant where that is clear.
+
+    It is sought among the names of other programs, within its section, by its last word, and by likeness.
+    """
+    plain = name[:80].replace("-", "_").strip("_.").lower()
+    section, _, last = plain.rpartition(".")
+    full = {key: f"did you mean --{key}?" for key in named}
+    short = {key.rpartition(".")[2]: answer for key, answer in reversed(full.items())}  # the first key counts
+    beside = {key.rpartition(".")[2]: answer for key, answer in full.items() if section and key.rpartition(".")[0] == section}
+    below = [key for key in named if key.startswith(f"{plain}.")]
+    answer = manual.elsewhere.get(plain) or (f"name an option of it, like --{below[0]}" if below else _closest(last, beside))
+    same = {key: full[key] for key in named if key.rpartition(".")[2] == last}
+    answer = answer or (_closest(plain, same, cutoff=0) if section else short.get(last, ""))
+    if answer or not beside:
+        return answer or _closest(plain, manual.elsewhere | short | full) or "see --help all"
+    if answer := manual.elsewhere.get(last):
         return answer
-    if ends := [key for key in named if key.rpartition(".")[2] == plain]:
-        return f"did you mean --{ends[0]}?"
-    remedy = nearest(name[:80], named)
-    return remedy.replace("did you mean ", "did you mean --") if "did you mean" in remedy else "see --help all"
+    return "choose one of " + ", ".join(f"--{section}.{each}" for each in beside) if len(beside) <= MOST else "see --help all"
+
+
+def _closest(name: str, answers: dict[str, str], cutoff: float = NEAR) -> str:
+    """Return the answer of the name that is most like this one; empty where none is like it."""
+    return "".join(answers[each] for each in difflib.get_close_matches(name, answers, n=1, cutoff=cutoff))

@@ -5,7 +5,6 @@ Three clocks: agent_step (one action), env_frame (= agent_step * action_repeat; 
 
 import contextlib
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ import torch
 from foreground.agents.base import Agent
 from foreground.agents.optimiser import Divergence, not_finite
 from foreground.errors import UserError, unforeseen
-from foreground.option import option
+from foreground.option import config_class, option
 from foreground.training import board, checkpoint, pictures, system
 from foreground.training import chunks as replay_chunks
 from foreground.training.best import Best
@@ -28,7 +27,7 @@ from foreground.training.rollout import Policy, Rollout
 from foreground.training.state import SCHEMA, completed, moved
 
 
-@dataclass(frozen=True)
+@config_class
 class TrainingConfig:
     batch_size: int = option(16, "Sequences B in a batch.", ge=1, le=100_000)
     batch_length: int = option(32, "Steps T of a sequence.", ge=2, le=100_000)

@@ -1,109 +1,111 @@
-"""Values of options: from text or YAML to the declared type, checked; and back to text.
-
-A mistake is a `UserError` of one line with the place and what may stand there.
-"""
+"""Values of options: from text or YAML to the declared type, and back to text. The classes check them (`option.py`)."""
 
 import math
-import os
 import re
 import types
 import typing
+from collections.abc import Callable, Mapping
 from reprlib import repr as short
 from typing import Any
 
+from pydantic import ValidationError
+
 from foreground.errors import UserError, nearest
+from foreground.option import UNKNOWN, choices_of
 
-# What counters and float32 tensors can hold; options with bounds of their own have narrower ones.
-LARGEST = {int: 2**53, float: 3.4e38}
+DIGITS = 30  # of a number in a text; the largest values have 16
+SWITCH = {"true": True, "True": True, "false": False, "False": False}
+OUTSIDE = ("greater_than_equal", "greater_than", "less_than_equal", "less_than")
 
 
-def convert(value: Any, kind: Any, metadata: typing.Mapping, where: str) -> Any:
-    """A value of YAML, JSON or a flag (a string) as the declared type, checked against range and choices.
+def read(value: Any, kind: Any) -> Any:
+    """Return a value of YAML, JSON or a flag (a string) as the declared type; as it is where it cannot be read so.
 
-    Types: bool, int, float, str, tuple[X, ...], dict[str, X], and X | None. Raises UserError.
+    Types: bool, int, float, str, tuple[X, ...], dict[str, X], and X | None.
     """
     origin, inner = typing.get_origin(kind), typing.get_args(kind)
     if origin in (typing.Union, types.UnionType):
-        if value is None or value in ("none", "null", ""):
-            return None
-        return convert(value, next(each for each in inner if each is not type(None)), metadata, where)
+        return None if value in (None, "none", "null", "") else read(value, inner[0])
     if origin is tuple:
-        return tuple(convert(each, inner[0], metadata, where) for each in _elements(value, kind, where))
+        elements = _elements(value)
+        return tuple(read(each, inner[0]) for each in elements) if isinstance(elements, list | tuple) else value
     if origin is dict:
-        return {name: convert(each, inner[1], metadata, where) for name, each in _pairs(value, kind, where).items()}
-    try:
-        converted = _SCALARS[kind](value)
-    except (ValueError, TypeError, OverflowError):
-        raise UserError(f"{short(value)} is not {describe(kind)}", where, f"give {describe(kind)}") from None
-    if metadata.get("path"):
-        converted = os.path.expanduser(converted)
-    _check(converted, metadata, where)
-    if kind in LARGEST and abs(converted) > LARGEST[kind]:
-        remedy = f"give a value at most {LARGEST[kind]}" if converted > 0 else f"give a value at least -{LARGEST[kind]}"
-        raise UserError(f"{short(converted)} is out of range", where, remedy)
-    return converted
+        pairs = _pairs(value) if isinstance(value, str) else value
+        return {name: read(each, inner[1]) for name, each in pairs.items()} if isinstance(pairs, dict) else value
+    return _SCALARS[kind](value)
 
 
-def _elements(value: Any, kind: Any, where: str) -> list:
+def _elements(value: Any) -> Any:
     if isinstance(value, str):
         parts = re.split(r"(?<!\\),", value)  # a comma behind a backslash belongs to its element, as in a path
         return [part.strip().replace("\\,", ",") for part in parts] if value.strip() else []
-    if isinstance(value, list | tuple):
-        return list(value)
-    if isinstance(value, int | float):
-        return [value]
-    raise UserError(f"{short(value)} is not {describe(kind)}", where, f"give {describe(kind)}")
+    return [value] if isinstance(value, int | float) else value
 
 
-def _pairs(value: Any, kind: Any, where: str) -> dict:
-    if isinstance(value, str):
-        pairs = [part.partition("=") for part in value.split(",") if part.strip()]
-        if all(equals and name.strip() for name, equals, _ in pairs):
-            return {name.strip(): each.strip() for name, _, each in pairs}
-    elif isinstance(value, dict) and all(isinstance(name, str) for name in value):
-        return value
-    raise UserError(f"{short(value)} is not {describe(kind)}", where, f"give {describe(kind)}")
+def _pairs(text: str) -> dict[str, str] | str:
+    pairs = [part.partition("=") for part in text.split(",") if part.strip()]
+    if all(equals and name.strip() for name, equals, _ in pairs):
+        return {name.strip(): each.strip() for name, _, each in pairs}
+    return text
 
 
-def _bool(value: Any) -> bool:
-    if isinstance(value, bool):
-        return value
-    return {"true": True, "false": False}[value.lower()] if value in ("true", "false", "True", "False") else _refuse()
+def _bool(value: Any) -> Any:
+    return SWITCH.get(value, value) if isinstance(value, str) else value
 
 
-def _int(value: Any) -> int:
+def _int(value: Any) -> Any:
     if type(value) is int:
         return value
-    if isinstance(value, str) and re.fullmatch(r"[+-]?[0-9_]{1,30}", value):
+    if isinstance(value, str) and len(value) <= DIGITS and re.fullmatch(r"[+-]?[0-9]+(_[0-9]+)*", value):
         return int(value)
     number = _float(value)  # 1e6 and 500_000.0 are whole numbers too
-    return int(number) if number.is_integer() else _refuse()
+    return int(number) if isinstance(number, float) and number.is_integer() else value
 
 
-def _float(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        _refuse()
-    number = float(value)
-    return number if math.isfinite(number) else _refuse()
-
-
-def _str(value: Any) -> str:
-    if isinstance(value, str) and value.isprintable():
+def _float(value: Any) -> Any:
+    if type(value) not in (int, str):
         return value
-    return str(value) if type(value) in (int, float) else _refuse()
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        return value
+    return number if math.isfinite(number) else value
 
 
-def _refuse() -> typing.NoReturn:
-    raise ValueError
+def _str(value: Any) -> Any:
+    return str(value) if type(value) in (int, float) else value
 
 
 _SCALARS = {bool: _bool, int: _int, float: _float, str: _str}
 
 
+def refusal(error: ValidationError, leaves: Mapping[str, Any], prefix: str, place: Callable[[str], str]) -> UserError:
+    """Return one line for the first value that a class of options refused.
+
+    leaves   all options by their keys (`options.leaves`)
+    prefix   what stands before the names of this class in a key
+    place    key -> where its value stands
+    """
+    first = error.errors(include_url=False)[0]
+    problem, value, key = first["type"], first["input"], f"{prefix}{first['loc'][0]}"
+    kind, metadata = leaves[key].kind, leaves[key].metadata
+    if problem == "missing":
+        return UserError("an option that must be given is missing", place(key), f"add --{key} VALUE")
+    if problem == UNKNOWN:
+        return UserError(f"unknown value {short(value)}", place(key), nearest(str(value), map(str, choices_of(metadata))))
+    if problem in OUTSIDE:
+        remedy = f"give a value {allowed(first['ctx'] | metadata['bounds'])}"
+        return UserError(f"{short(value)} is out of range", place(key), remedy)
+    is_element = len(first["loc"]) == 2
+    words = describe(typing.get_args(kind)[typing.get_origin(kind) is dict] if is_element else kind)
+    return UserError(f"{short(value)} is not {words}", place(key), f"give {words}")
+
+
 def describe(kind: Any) -> str:
+    """Return what a type takes, in words."""
     origin, inner = typing.get_origin(kind), typing.get_args(kind)
     if origin in (typing.Union, types.UnionType):
-        return f"{describe(next(each for each in inner if each is not type(None)))}, or none"
+        return f"{describe(inner[0])}, or none"
     if origin is tuple:
         return {int: "whole numbers like 1,2,3", float: "numbers like 0.1,0.2"}.get(inner[0], "names like one,two")
     if origin is dict:
@@ -111,28 +113,14 @@ def describe(kind: Any) -> str:
     return {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}[kind]
 
 
-def _check(value: Any, metadata: typing.Mapping, where: str) -> None:
-    if metadata.get("choices") and value not in metadata["choices"]:
-        raise UserError(f"unknown value {short(value)}", where, nearest(str(value), map(str, metadata["choices"])))
-    tests = {
-        "ge": lambda bound: value >= bound,
-        "gt": lambda bound: value > bound,
-        "le": lambda bound: value <= bound,
-        "lt": lambda bound: value < bound,
-    }
-    for name, test in tests.items():
-        if metadata.get(name) is not None and not test(metadata[name]):
-            raise UserError(f"{short(value)} is out of range", where, f"give a value {allowed(metadata)}")
-
-
-def allowed(metadata: typing.Mapping) -> str:
-    """The range of an option in words: "at least 1 and less than 2"; empty when there is none."""
+def allowed(bounds: Mapping[str, float]) -> str:
+    """Return a range in words: "at least 1 and less than 2"; empty where there is none."""
     words = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less than"}
-    return " and ".join(f"{word} {metadata[name]}" for name, word in words.items() if metadata.get(name) is not None)
+    return " and ".join(f"{word} {bounds[name]}" for name, word in words.items() if name in bounds)
 
 
 def shown(value: Any) -> str:
-    """A value as one would write it behind its flag."""
+    """Return a value as one would write it behind its flag."""
     if isinstance(value, dict):
         return ",".join(f"{name}={shown(each)}" for name, each in value.items()) or "empty"
     if isinstance(value, tuple):

@@ -7,17 +7,15 @@ image shows.
 Shapes: N any leading axes, Z stochastic state, A action.
 """
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor, nn
 
-from foreground.option import option
+from foreground.option import config_class, option
 from foreground.world_models.distributions import clipped_normal_log_prob
 from foreground.world_models.networks import MLP
 
 
-@dataclass(frozen=True)
+@config_class
 class EmpowermentConfig:
     units: int = option(256, "Units of the inverse model.", ge=8, le=65536)
     layers: int = option(2, "Layers of the inverse model.", ge=1, le=100)

@@ -12,14 +12,13 @@ float32, since the differences would be lost in mixed precision.
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import spectral_norm
 
-from foreground.option import option
+from foreground.option import config_class, option
 from foreground.world_models.networks import image_to_float, linear
 
 
@@ -175,12 +174,12 @@ PROJECTING = (
 )
 
 
-@dataclass(frozen=True)
+@config_class
 class ContrastiveConfig:
     estimator: str = option(
         "nce",
         "Estimate of I(O; Z) without a decoder.",
-        choices=("nce", "nwj", "wasserstein", "redundancy_reduction"),
+        choices=lambda: BOUNDS,
     )
     negatives: str = option("batch", "Where negatives come from.", choices=("batch", "sequence"))
     anchor: str = option(

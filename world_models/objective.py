@@ -7,13 +7,12 @@ new episodes (`Progress`).
 """
 
 import math
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from foreground.errors import UserError, nearest
-from foreground.option import option
+from foreground.option import config_class, option
 
 CONSTRAINED = (
     "where --world_model.objective.constraint names terms",
@@ -32,7 +31,7 @@ STEP = 0.15  # of ln lambda per episode, per deviation of slack
 LEAK = 0.02  # share of the way back to lambda_0 per episode
 
 
-@dataclass(frozen=True)
+@config_class
 class ObjectiveConfig:
     terms: dict[str, float] = option(
         {"contrastive": 1.0, "predictability": 1.0, "reward": 1.0, "empowerment": 1.0},

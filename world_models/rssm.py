@@ -5,7 +5,6 @@ Shapes: B batch, T time, N any leading axis, A action, E embedding, D determinis
 """
 
 import math
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -13,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from foreground.errors import UserError
-from foreground.option import Rule, option
+from foreground.option import Rule, config_class, option
 from foreground.world_models.distributions import Categorical, Gaussian
 from foreground.world_models.networks import MLP, BlockLinear, linear
 from foreground.world_models.unrolled import Unrolled
@@ -24,7 +23,7 @@ def _of(latent: str) -> Rule:
     return f"where --world_model.rssm.latent is {latent}", lambda config: config.latent == latent
 
 
-@dataclass(frozen=True)
+@config_class
 class RSSMConfig:
     deterministic: int = option(256, "Size D of the recurrent state.", ge=8, le=65536)
     hidden: int = option(256, "Units of the layers inside the recurrent model.", ge=8, le=65536)

@@ -6,14 +6,13 @@ Shapes: B batch, T time, N any leading axes, A action, E embedding, F features.
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from foreground.errors import UserError, nearest
-from foreground.option import Rule, option
+from foreground.option import Rule, config_class, option
 from foreground.world_models import terms
 from foreground.world_models.empowerment import EmpowermentConfig
 from foreground.world_models.information import ContrastiveConfig
@@ -38,7 +37,7 @@ DRAWING = (
 HEADS = ("reward", "games", "use", "safety", "continuation")
 
 
-@dataclass(frozen=True)
+@config_class
 class WorldModelConfig:
     depth: int = option(
         16,

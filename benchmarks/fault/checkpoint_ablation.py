@@ -45,7 +45,7 @@ CORRELATED = ["--actor_critic.noise_correlation", "0.5"]
 
 def make(folder: Path, words: list[str], seed: int = 0) -> Trainer:
     """Return a new trainer of a small run, in this process."""
-    config, _ = runs.read([*words, "--seed", str(seed)], cuda=False, ours=SMALL)
+    config = runs.read([*words, "--seed", str(seed)], cuda=False, ours=SMALL)
     torch.manual_seed(seed)
     envs = build.training_environments(config)
     agent = build.make_agent(config, envs.single_action_space, torch.device("cpu"))
@@ -129,7 +129,7 @@ def ablate(folder: Path, chance: random.Random) -> Tries:
         agent = AGENTS[number % len(AGENTS)]
         number += 1
         words = options_of(agent, folder, *WORDS)
-        config = runs.read(words, cuda=False, ours=SMALL)[0].actor_critic
+        config = runs.read(words, cuda=False, ours=SMALL).actor_critic
         words += TARGET_UPDATES if config.target_update_every > 1 else []
         words += [] if config.noise_correlation else CORRELATED
         if agent not in stretches:

@@ -15,6 +15,7 @@ from foreground import preflight, train
 from foreground.configs import run as runs
 from foreground.envs import TASKS
 from foreground.errors import run_main
+from foreground.option import choices_of
 from foreground.training import options, values
 
 TEXTS = [
@@ -121,13 +122,13 @@ def right(key: str, leaf: options.Leaf, clips: list[str], chance: random.Random)
         "init_from": clips,
         "folder": clips,
     }
-    if key in named or leaf.metadata.get("choices"):
-        return str(chance.choice(list(named.get(key) or leaf.metadata["choices"])))
+    if names := named.get(key) or choices_of(leaf.metadata):
+        return str(chance.choice(list(names)))
     if leaf.kind is bool:
         return chance.choice(("true", "false"))
     if leaf.kind not in (int, float) or not leaf.default:
         return values.shown(leaf.default)
-    low, high = (leaf.metadata.get(name) for name in ("ge", "le"))
+    low, high = (leaf.metadata["bounds"].get(name) for name in ("ge", "le"))
     value = chance.choice(
         [
             leaf.default * 2,
@@ -166,7 +167,7 @@ def value_for(leaf, folder: Path, chance: random.Random) -> str:
     kind = chance.random()
     if leaf is None or kind < 0.5:
         return chance.choice(TEXTS)
-    choices = leaf.metadata.get("choices")
+    choices = choices_of(leaf.metadata)
     if choices and kind < 0.8:
         return str(chance.choice(list(choices)))
     if kind < 0.85:

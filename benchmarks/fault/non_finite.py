@@ -154,7 +154,7 @@ def learner(name: str, folder: Path) -> Learner:
                 skills, "--task", "walker-walk", "--agent", "slim", "--evaluation.num_skills", "0"
             )
         words += ["--init_from", str(skills)]
-    config, _ = runs.read(words, cuda=False, ours=SMALL)
+    config = runs.read(words, cuda=False, ours=SMALL)
     envs = build.training_environments(config)
     agent = build.make_agent(config, envs.single_action_space, torch.device("cpu"))
     if config.init_from:

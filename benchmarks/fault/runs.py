@@ -76,7 +76,7 @@ def command(run: Path, *words: str) -> list[str]:
 def small(words: list[str] | tuple[str, ...]) -> list[str]:
     """Return the options of a small job that the agent in the words reads."""
     agent = words[words.index("--agent") + 1] if "--agent" in words else "infopower"
-    config, _ = options.parse(run_configs.RunConfig, ["--config", agent], run_configs.PRESETS)
+    config = options.parse(run_configs.RunConfig, ["--config", agent], run_configs.PRESETS)
     objective = config.world_model.objective
     return [*PLAIN, *(PILOT if objective.constraint and objective.threshold is None else [])]
 

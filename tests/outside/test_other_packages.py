@@ -15,7 +15,7 @@ pytestmark = pytest.mark.outside
 def test_an_environment_of_others_shows_moves_and_ends(name):
     door = DOORS[name]
     pytest.importorskip(door.module, reason="make outside installs it, but for gym-pusht")
-    config, _ = runs.read(["--agent", "dreamer", *door.words.split()], cuda=False)
+    config = runs.read(["--agent", "dreamer", *door.words.split()], cuda=False)
     env = adapter.make_pixels(config.task, config.env_module, config.env_arguments, action_repeat=4)
     check_env(env, skip_render_check=True)
     first, _ = env.reset(seed=0)

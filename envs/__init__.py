@@ -50,7 +50,7 @@ VIOLATIONS = ("fall", "limit", "saturation", "contact")  # safety is minus their
 _HOME_OF = {
     "DMCEnv": "foreground.envs.dmc",
     "make": "foreground.envs.dmc",
-    "make_video": "foreground.envs.dmc",
+    "make_video": "foreground.envs.dmc_video",
     "make_pixels": "foreground.envs.adapter",
     "Background": "foreground.envs.backgrounds",
     "BackgroundConfig": "foreground.envs.backgrounds",
@@ -87,6 +87,6 @@ for _task in SUITE:
     )
     gymnasium.register(
         f"dmc_video/{_task}-v0",
-        entry_point="foreground.envs.dmc:make_video",
+        entry_point="foreground.envs.dmc_video:make_video",
         kwargs={"task": _task},
     )

@@ -15,8 +15,8 @@ import gymnasium
 import numpy as np
 from gymnasium.envs.registration import EnvSpec
 
-from foreground.envs.backgrounds import Background
 from foreground.envs.offers import Described, Simulated, Snapshotable, offered
+from foreground.envs.playback import Background
 from foreground.envs.simulation import Stage, simulation_of
 from foreground.envs.simulator import open_display
 from foreground.envs.specs import literal, spec_of, time_limit_of

@@ -8,9 +8,9 @@ import numpy as np
 from gymnasium.utils import seeding
 
 from foreground.envs import registry, tasks
-from foreground.envs.backgrounds import Background, BackgroundConfig, load_background
 from foreground.envs.families import Family, Game
 from foreground.envs.games import Playing
+from foreground.envs.playback import Background
 from foreground.envs.rendering import Renderer
 from foreground.envs.scene import draw
 from foreground.envs.signals import Signals
@@ -297,15 +297,3 @@ def make(
 ) -> DMCEnv:
     """Return a DMCEnv; ``functools.partial(make, "walker-walk", ...)`` is a picklable factory."""
     return DMCEnv(task, seed, size, action_repeat, background, mask, time_limit, **rendering)
-
-
-def make_video(
-    task: str,
-    config: BackgroundConfig | None = None,
-    side: str = "train",
-    size: int = 64,
-    **arguments,
-) -> DMCEnv:
-    """Return a DMCEnv with clips of `side` ("train" or "heldout"), by default the bundled ones."""
-    background = load_background(config or BackgroundConfig(), side, size)
-    return make(task, size=size, background=background, **arguments)

@@ -44,7 +44,7 @@ def record_motion(task: str, seed: int, frames: int = CLIP_FRAMES, size: int = 6
 
 def _environment(task: str, size: int):
     # Imported here: dmc imports backgrounds, which imports this module.
-    from foreground.envs.dmc import DMCEnv
+    from foreground.envs.dmc import DMCEnv  # heavy: it imports MuJoCo
 
     return DMCEnv(task, size=size)
 

@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 
-from foreground.envs.backgrounds import Background
+from foreground.envs.playback import Background
 from foreground.envs.rendering import Renderer, colour_rule_mask, composite
 
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import gymnasium
 import numpy as np
 
-from foreground.envs.backgrounds import Background
+from foreground.envs.playback import Background
 from foreground.envs.rendering import Renderer, fixed_camera
 from foreground.envs.scene import draw
 from foreground.envs.simulator import mujoco

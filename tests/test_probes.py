@@ -13,7 +13,8 @@ from foreground.agents.actor_critic import ActorCriticConfig
 from foreground.agents.agent import WorldModelAgent
 from foreground.agents.config import AgentConfig
 from foreground.envs.backgrounds import BackgroundConfig
-from foreground.envs.dmc import make, make_video
+from foreground.envs.dmc import make
+from foreground.envs.dmc_video import make_video
 from foreground.evaluation import nats, probes
 from foreground.evaluation.record import Record, collect
 from foreground.evaluation.similarity import similarity

@@ -25,9 +25,8 @@ __all__ = [
 ]  # fmt: skip
 
 
-def _chosen(flags: dict[str, str], key: str) -> str:
+def _chosen(flags: dict[str, str], key: str, leaf: options.Leaf) -> str:
     """Return the value of an option that says which presets come first. Errors: UserError for an unknown one."""
-    leaf = options.leaves(RunConfig)[key]
     value, choices = flags.get(key, leaf.default), choices_of(leaf.metadata)
     if value not in choices:
         raise UserError(f"unknown {key} {short(value)}", f"--{key}", nearest(value[:80], choices))
@@ -44,7 +43,7 @@ def read(argv: list[str], cuda: bool, ours: list[str] | tuple[str, ...] = ()) ->
     words = options.Words(RunConfig, argv, PRESETS, manual=manual(PRESETS, AGENTS, by_rule))
     common = options.Words(RunConfig, ours).flags
     flags = common | words.flags
-    agent, size, device = (_chosen(flags, key) for key in ("agent", "size", "device"))
+    agent, size, device = (_chosen(flags, key, words.known[key]) for key in ("agent", "size", "device"))
     given = os.path.expanduser(words.flags.get("init_from", ""))
     there = shared(Path(given), agent) if given else {}
     if size == "auto":

@@ -160,6 +160,21 @@ def test_presets_keep_within_the_bounds(preset):
     parse(runs.RunConfig, ["--config", preset], runs.PRESETS)
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "answer"),
+    [
+        ("commander", "skil_prior", "did you mean skill_prior?"),
+        ("learners", "model,imaginatio", "did you mean imagination?"),
+        ("world_model.contrastive.estimator", "nwjj", "did you mean nwj?"),
+        ("discovery.kind", "metra", "choose one of classifier, contrastive, lipschitz, wasserstein"),
+    ],
+)
+def test_a_name_that_its_registry_lacks_is_refused_with_the_options(key, value, answer):
+    with pytest.raises(UserError, match=rf"unknown value .*: --{key}: ") as caught:
+        runs.read(["--agent", "slim", "--size", "cpu", f"--{key}", value], cuda=False)
+    assert answer in str(caught.value)
+
+
 def test_size_follows_the_device():
     assert runs.read([], cuda=True).size == "12m"
     assert runs.read(["--device", "cpu"], cuda=True).size == "cpu"

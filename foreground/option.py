@@ -1,11 +1,12 @@
-"""Declare options: `config_class` makes a class of them, `option` is a field. pydantic checks every value.
+"""Declare options: `config_class` makes a class of them, `option` is a field.
 
     @config_class
     class ReplayConfig:
         capacity: int = option(100_000, help="Agent steps that the replay holds.", ge=1_000)
 
-The constructor and `dataclasses.replace` check too: they raise pydantic.ValidationError. `training/options.py` turns such
-classes into flags, YAML keys and the text of --help, and each refused value into one line.
+pydantic checks every value, in the constructor and in `dataclasses.replace`. They raise
+`pydantic.ValidationError`. `training/options.py` turns such classes into flags, YAML keys and the
+text of --help. There a refused value is one line.
 """
 
 import dataclasses
@@ -43,20 +44,27 @@ def option(
 ) -> Any:
     """Return a dataclass field with a sentence of help and the values that it may take.
 
-    default   a plain value; a dict or list (copied for each object); or a class, for a section of options.
-              Left out, the user must give the option.
+    default   a plain value; a dict or list, copied for each object; or a class, for a section.
+              Left out: the user must give the option.
     help      one sentence, as the user reads it in --help
-    choices   the values it may take, or a function that returns them, for a registry that is filled later; each element
-              of a tuple is one of them
-    path      the value is a path, or each element is one: a leading ~ stands for the home folder
-    read_if   (when, test): the option, or the whole section, has an effect only where the test holds. `when` says so in
-              words, as in "read ..."; the test gets the object that holds the field. {key below the section: (when, test)}
-              says so of some options of a section. Left out: all always have an effect.
-    bounds    ge, gt, le, lt: the value is at least, more than, at most, less than; so is each element of a tuple and each
-              value of a dict
+    choices   the values that it may take, or a function that returns them, for a registry that is
+              filled later. They hold for each element of a tuple.
+    path      whether it is a path, or each element is: a leading ~ is the home folder
+    read_if   (when, test): the option or section has an effect only where the test of the object
+              that holds the field is true. `when` says so in words, as in "read ...". A dictionary
+              {key below the section: (when, test)} is for some options of a section.
+              Left out: they always have an effect.
+    bounds    ge, gt, le, lt: the value is at least, more than, at most, less than. They hold for
+              each element of a tuple and each value of a dict.
     """
     rules = {"": read_if} if isinstance(read_if, tuple) else read_if
-    metadata = {"help": help, "bounds": bounds, "choices": choices, "path": path, "read_if": rules or {}}
+    metadata = {
+        "help": help,
+        "bounds": bounds,
+        "choices": choices,
+        "path": path,
+        "read_if": rules or {},
+    }
     if isinstance(default, type):
         return dataclasses.field(default_factory=default, metadata=metadata)
     if isinstance(default, dict | list):
@@ -98,7 +106,9 @@ def _checked(kind: Any, metadata: Mapping) -> Any:
 
 def _chosen(metadata: Mapping, value: Any) -> Any:
     if value not in (names := choices_of(metadata)):
-        raise PydanticCustomError(UNKNOWN, "Input should be one of {names}", {"names": ", ".join(map(str, names))})
+        raise PydanticCustomError(
+            UNKNOWN, "Input should be one of {names}", {"names": ", ".join(map(str, names))}
+        )
     return value
 
 

@@ -18,8 +18,8 @@ from foreground.training.values import allowed, describe, shown
 class Manual:
     """What --help says besides the options themselves.
 
-    usage       how the program is called, as in "python eval.py RUN"; it is the remedy where its argument is missing
-    first       keys that --help shows; the others are left to --help all. Empty: it shows every option.
+    usage       how the program is called, as in "python eval.py RUN"
+    first       keys that --help shows; --help all shows the others too. Empty: --help shows all.
     lists       title -> names, shown below the options
     elsewhere   names of options in other programs -> what it is here
     settle      a config -> the config with values that follow from others, which --help shows
@@ -39,7 +39,7 @@ MOST = 12  # options of a section that an error lists
 
 
 def text(line: Any, words: Any, description: str) -> str:
-    """Return every option by section with its sentence, range and value; then the lists and the presets.
+    """Return the options by section, with help, range and value, then the lists and the presets.
 
     line    what the command line said (`options.Line`): the values are those that it would use
     words   its words (`options.Words`), with the kind of help that they ask for
@@ -51,17 +51,27 @@ def text(line: Any, words: Any, description: str) -> str:
     for key, leaf in chosen.items():
         here = key.rpartition(".")[0]
         if section is None or (here != section and everything):
-            lines += ["", f"Options of {here}: {leaf.heading}".rstrip(": ") if here and everything else "Options"]
+            lines += [
+                "",
+                f"Options of {here}: {leaf.heading}".rstrip(": ")
+                if here and everything
+                else "Options",
+            ]
         section = here
         plain = ", or without the flag" if key == words.positional else ""
         lines += [f"  --{key}  {describe(leaf.kind)}{plain}"]
-        lines += textwrap.wrap(f"{sentences(leaf)} {_value(line, key)}", 110, initial_indent=INDENT, subsequent_indent=INDENT)
+        lines += textwrap.wrap(
+            f"{sentences(leaf)} {_value(line, key)}",
+            110,
+            initial_indent=INDENT,
+            subsequent_indent=INDENT,
+        )
     if len(chosen) < len(line.known):
         lines += ["", f"{len(line.known) - len(chosen)} more with --help all."]
     for title, names in manual.lists().items():
         lines += ["", title, *(f"  {name}" for name in names)]
     if line.presets is not None and everything:
-        lines += ["", "Presets, given as --config NAME or --config PATH.yaml; later ones go over earlier ones:"]
+        lines += ["", "Presets: --config NAME or --config PATH.yaml; a later one overrides:"]
         lines += [f"  {row}" for row in described(line.presets, preset_names(line.presets))]
     return "\n".join(lines).strip() + "\n"
 
@@ -99,26 +109,40 @@ def _value(line: Any, key: str) -> str:
 
 
 def remedy_for(name: str, named: list[str], manual: Manual) -> str:
-    """Return what to do about an option that does not exist: the one that is meant where that is clear.
+    """Return what to do about an option that does not exist: name the one that is meant.
 
-    It is sought among the names of other programs, within its section, by its last word, and by likeness.
+    Search the names of other programs, the section, the last word, and then all names by likeness.
     """
     plain = name[:80].replace("-", "_").strip("_.").lower()
     section, _, last = plain.rpartition(".")
     full = {key: f"did you mean --{key}?" for key in named}
-    short = {key.rpartition(".")[2]: answer for key, answer in reversed(full.items())}  # the first key counts
-    beside = {key.rpartition(".")[2]: answer for key, answer in full.items() if section and key.rpartition(".")[0] == section}
+    short = {
+        key.rpartition(".")[2]: answer for key, answer in reversed(full.items())
+    }  # the first key counts
+    beside = {
+        key.rpartition(".")[2]: answer
+        for key, answer in full.items()
+        if section and key.rpartition(".")[0] == section
+    }
     below = [key for key in named if key.startswith(f"{plain}.")]
-    answer = manual.elsewhere.get(plain) or (f"name an option of it, like --{below[0]}" if below else _closest(last, beside))
+    answer = manual.elsewhere.get(plain) or (
+        f"name an option of it, like --{below[0]}" if below else _closest(last, beside)
+    )
     same = {key: full[key] for key in named if key.rpartition(".")[2] == last}
     answer = answer or (_closest(plain, same, cutoff=0) if section else short.get(last, ""))
     if answer or not beside:
         return answer or _closest(plain, manual.elsewhere | short | full) or "see --help all"
     if answer := manual.elsewhere.get(last):
         return answer
-    return "choose one of " + ", ".join(f"--{section}.{each}" for each in beside) if len(beside) <= MOST else "see --help all"
+    return (
+        "choose one of " + ", ".join(f"--{section}.{each}" for each in beside)
+        if len(beside) <= MOST
+        else "see --help all"
+    )
 
 
 def _closest(name: str, answers: dict[str, str], cutoff: float = NEAR) -> str:
     """Return the answer of the name that is most like this one; empty where none is like it."""
-    return "".join(answers[each] for each in difflib.get_close_matches(name, answers, n=1, cutoff=cutoff))
+    return "".join(
+        answers[each] for each in difflib.get_close_matches(name, answers, n=1, cutoff=cutoff)
+    )

@@ -1,7 +1,8 @@
-"""Options of a program: classes of options in (`option.py`); flags, YAML presets, checks and --help out.
+"""Options of a program: from classes of options (`option.py`) to flags, YAML presets and --help.
 
-Order of precedence: the classes' defaults < preset files (--config, in the order given) < flags. Every mistake is a
-`UserError` of one line that names the key's place and the nearest name that exists. Imports no torch: it must be quick.
+Order of precedence: defaults < preset files (--config, in the order given) < flags. Every mistake
+is a `UserError` of one line that names the place and the nearest name. Imports no torch: it must be
+quick.
 """
 
 import dataclasses
@@ -26,7 +27,7 @@ from foreground.training.values import describe, read, refusal
 Config = typing.TypeVar("Config")
 
 
-# ------------------------------------------------------------------------------------------------------- the classes
+# ---- the classes
 
 
 class Leaf(typing.NamedTuple):
@@ -45,10 +46,13 @@ class Leaf(typing.NamedTuple):
     heading: str = ""
 
 
-def leaves(cls: type, prefix: str = "", heading: str = "", conditions: typing.Mapping | None = None) -> dict[str, Leaf]:
+def leaves(
+    cls: type, prefix: str = "", heading: str = "", conditions: typing.Mapping | None = None
+) -> dict[str, Leaf]:
     """Return dotted key -> option, sections walked through, in the order of their declaration.
 
-    heading, conditions   what the declaration of this section says of it, and of options in it: name -> when it is read
+    heading      the help of this section
+    conditions   name of an option in it -> when it is read, as the section's declaration says
     """
     found, hints = {}, typing.get_type_hints(cls)
     for field in dataclasses.fields(cls):
@@ -59,7 +63,9 @@ def leaves(cls: type, prefix: str = "", heading: str = "", conditions: typing.Ma
             title = field.metadata["help"] + (f" (read {when})" if when else "")
             found |= leaves(kind, key + ".", title, below)
         else:
-            default = field.default if field.default_factory is REQUIRED else field.default_factory()
+            default = (
+                field.default if field.default_factory is REQUIRED else field.default_factory()
+            )
             found[key] = Leaf(kind, field.metadata, default, when, heading)
     return found
 
@@ -70,7 +76,7 @@ def to_dict(config: Any) -> dict:
 
 
 def to_yaml(config: Any) -> str:
-    """Return a config as the text of a YAML file that `load_yaml` and `from_dict` read back equal."""
+    """Return the text of a YAML file that `load_yaml` and `from_dict` read back equal."""
     return yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True)
 
 
@@ -78,7 +84,7 @@ def from_dict(cls: type[Config], mapping: dict, where: str = "config") -> Config
     """Return a config of nested dicts; what they leave out has its default.
 
     where   the file's name, for the message
-    Errors: UserError for unknown keys, wrong types and values out of range.
+    Raises: UserError for unknown keys, wrong types and values out of range.
     """
     return _built(cls, dict(_flat(cls, mapping, where)), lambda key: f"{where}: {key}")
 
@@ -96,10 +102,15 @@ def value_of(config: Any, key: str) -> Any:
 
 
 def _flat(cls: type, mapping: Any, where: str, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield (dotted key, value) of a mapping from a file. Errors: UserError for a key that does not exist."""
+    """Yield (dotted key, value) of a mapping from a file.
+
+    Raises: UserError for a key that does not exist.
+    """
     place = f"{where}: {prefix.rstrip('.')}" if prefix else where
     if not isinstance(mapping, dict):
-        raise UserError(f"{short(mapping)} is not a section", place, "write key: value lines below it")
+        raise UserError(
+            f"{short(mapping)} is not a section", place, "write key: value lines below it"
+        )
     hints = typing.get_type_hints(cls)
     for name, value in mapping.items():
         if name not in hints:
@@ -110,7 +121,9 @@ def _flat(cls: type, mapping: Any, where: str, prefix: str = "") -> Iterator[tup
             yield prefix + name, read(value, hints[name])
 
 
-def _built(cls: type[Config], values: dict[str, Any], place: Callable[[str], str], prefix: str = "") -> Config:
+def _built(
+    cls: type[Config], values: dict[str, Any], place: Callable[[str], str], prefix: str = ""
+) -> Config:
     """Return the config of values under their dotted keys; sections are built first.
 
     place   key -> where its value stands
@@ -129,14 +142,18 @@ def _built(cls: type[Config], values: dict[str, Any], place: Callable[[str], str
 
 
 def unread(config: Any, prefix: str = "", when: str = "") -> Iterator[tuple[str, str]]:
-    """Yield (dotted key, when it is read) of every option that has no effect in a config, by its `read_if`.
+    """Yield (dotted key, when it is read) of every option that has no effect, by its `read_if`.
 
     when   why the section above has no effect; empty: it has one
     """
     for field in dataclasses.fields(config):
         key, value = prefix + field.name, getattr(config, field.name)
         rules = field.metadata["read_if"].items()
-        failed = {f"{key}.{below}".rstrip("."): words for below, (words, test) in rules if not test(config)}
+        failed = {
+            f"{key}.{below}".rstrip("."): words
+            for below, (words, test) in rules
+            if not test(config)
+        }
         why = when or failed.pop(key, "")
         if dataclasses.is_dataclass(value):
             yield from unread(value, key + ".", why)
@@ -145,7 +162,7 @@ def unread(config: Any, prefix: str = "", when: str = "") -> Iterator[tuple[str,
         yield from failed.items()
 
 
-# ------------------------------------------------------------------------------------------------------ command line
+# ---- command line
 
 
 class Line:
@@ -169,17 +186,23 @@ class Line:
 
     def take_flags(self, flags: dict[str, str], ours: bool = False) -> None:
         """Put the values of flags over those before; `ours`: as in `take`."""
-        self._put({key: read(text, self.known[key].kind) for key, text in flags.items()}, lambda key: f"--{key}", ours)
+        self._put(
+            {key: read(text, self.known[key].kind) for key, text in flags.items()},
+            lambda key: f"--{key}",
+            ours,
+        )
 
     def take_preset(self, name: str, above: tuple[Path, ...] = ()) -> None:
-        """Put the values of a preset, a name or a path, over those before it; its `base` comes first."""
+        """Put the values of a preset (name or path) over those before; its `base` comes first."""
         path = find_preset(name, self.presets)
         if path.resolve() in above:
             raise UserError("presets that are each other's base", str(path), "remove one `base`")
         mapping = load_yaml(path)
         base = mapping.pop("base", None)
         if base is not None:
-            self.take_preset(base if isinstance(base, str) else short(base), (*above, path.resolve()))
+            self.take_preset(
+                base if isinstance(base, str) else short(base), (*above, path.resolve())
+            )
         self.take(mapping, str(path), path.parent == Path(self.presets))
 
     def _put(self, values: dict[str, Any], origin: Callable[[str], str], ours: bool) -> None:
@@ -194,11 +217,17 @@ class Line:
         return origin if origin.startswith("--") else f"{origin}: {key}"
 
     def config(self) -> Any:
-        """Return the config. Errors: UserError for values that are wrong, or do not go together."""
+        """Return the config.
+
+        Raises: UserError for values that are wrong, or do not go together.
+        """
         return _built(self.cls, self.values, self.place)
 
     def check_read(self, config: Any) -> None:
-        """Errors: UserError for a value of the user's that has no effect, unless it would be the same without it."""
+        """Check that every value of the user's has an effect, or would be the same without it.
+
+        Raises: UserError.
+        """
         for key, when in unread(config):
             default = self.known[key].default
             if self.values.get(key, default) != self.own.get(key, default):
@@ -206,8 +235,10 @@ class Line:
                 raise UserError(what, self.place(key), f"leave it out; it is read {when}")
 
     def settle(self, manual: Manual) -> None:
-        """Put in the values that follow from others; where an option that must be given is missing, none do."""
-        if any(leaf.default is REQUIRED and key not in self.values for key, leaf in self.known.items()):
+        """Put in the values that follow from others, if no required option is missing."""
+        if any(
+            leaf.default is REQUIRED and key not in self.values for key, leaf in self.known.items()
+        ):
             return
         before = self.config()
         config = manual.settle(before)
@@ -215,7 +246,7 @@ class Line:
         self._put(follow, lambda _: option_help.RULE, ours=True)
 
     def finish(self, words: "Words", description: str = "") -> Any:
-        """Return the config of this line; where the words ask for help, print it and raise SystemExit(0)."""
+        """Return the config. Where the words ask for help, print it and raise SystemExit(0)."""
         if words.help:
             self.settle(words.manual)
             say(option_help.text(self, words, description).rstrip(), sys.stdout)
@@ -238,7 +269,7 @@ def parse(
     cls          a class of options
     argv         the arguments after the program's name
     presets      folder of NAME.yaml files for --config NAME; none: the program has no --config
-    positional   the key that takes an argument without a flag; any number of them where it is a tuple
+    positional   the key that takes an argument without a flag, or any number where it is a tuple
     manual       what --help says besides the options
     Raises UserError for every mistake, SystemExit(0) after --help.
     """
@@ -246,9 +277,14 @@ def parse(
     for name in words.presets:
         line.take_preset(name)
     line.take_flags(words.flags)
-    missing = positional in line.known and line.values.get(positional, line.known[positional].default) is REQUIRED
+    missing = (
+        positional in line.known
+        and line.values.get(positional, line.known[positional].default) is REQUIRED
+    )
     if missing and manual.usage and not words.help:
-        raise UserError(f"{positional} is missing", "command line", f"write {manual.usage}, or see --help")
+        raise UserError(
+            f"{positional} is missing", "command line", f"write {manual.usage}, or see --help"
+        )
     return line.finish(words, description.strip())
 
 
@@ -258,7 +294,7 @@ class Words:
     presets   names after --config, in order
     flags     key -> text
     help      "", "short" or "all"
-    Errors: UserError for a word that belongs to no option, or an option without a value.
+    Raises: UserError for a word that belongs to no option, or an option without a value.
     """
 
     def __init__(
@@ -288,7 +324,9 @@ class Words:
             name, equals, text = word.removeprefix("--").partition("=")
             if name not in self.named:
                 what = f"unknown option --{short(name)[1:-1]}"
-                raise UserError(what, "command line", option_help.remedy_for(name, self.named, self.manual))
+                raise UserError(
+                    what, "command line", option_help.remedy_for(name, self.named, self.manual)
+                )
             text = text if equals else self._value(name, words)
             if name == "config":
                 self.presets.append(text)
@@ -300,7 +338,9 @@ class Words:
         key = self.positional
         several = key is not None and typing.get_origin(self.known[key].kind) is tuple
         if key is None or (key in self.flags and not several):
-            raise UserError(f"{short(word)} belongs to no option", "command line", "write --option value")
+            raise UserError(
+                f"{short(word)} belongs to no option", "command line", "write --option value"
+            )
         if several:
             word = word.replace(",", "\\,")
             word = f"{self.flags[key]},{word}" if key in self.flags else word

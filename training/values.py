@@ -1,4 +1,7 @@
-"""Values of options: from text or YAML to the declared type, and back to text. The classes check them (`option.py`)."""
+"""Values of options: from text or YAML to the declared type, and back to text.
+
+The classes of options check them (`option.py`).
+"""
 
 import math
 import re
@@ -19,7 +22,7 @@ OUTSIDE = ("greater_than_equal", "greater_than", "less_than_equal", "less_than")
 
 
 def read(value: Any, kind: Any) -> Any:
-    """Return a value of YAML, JSON or a flag (a string) as the declared type; as it is where it cannot be read so.
+    """Return a value of YAML, JSON or a flag as the declared type, or unchanged if it cannot be.
 
     Types: bool, int, float, str, tuple[X, ...], dict[str, X], and X | None.
     """
@@ -28,16 +31,26 @@ def read(value: Any, kind: Any) -> Any:
         return None if value in (None, "none", "null", "") else read(value, inner[0])
     if origin is tuple:
         elements = _elements(value)
-        return tuple(read(each, inner[0]) for each in elements) if isinstance(elements, list | tuple) else value
+        return (
+            tuple(read(each, inner[0]) for each in elements)
+            if isinstance(elements, list | tuple)
+            else value
+        )
     if origin is dict:
         pairs = _pairs(value) if isinstance(value, str) else value
-        return {name: read(each, inner[1]) for name, each in pairs.items()} if isinstance(pairs, dict) else value
+        return (
+            {name: read(each, inner[1]) for name, each in pairs.items()}
+            if isinstance(pairs, dict)
+            else value
+        )
     return _SCALARS[kind](value)
 
 
 def _elements(value: Any) -> Any:
     if isinstance(value, str):
-        parts = re.split(r"(?<!\\),", value)  # a comma behind a backslash belongs to its element, as in a path
+        parts = re.split(
+            r"(?<!\\),", value
+        )  # a comma behind a backslash belongs to its element, as in a path
         return [part.strip().replace("\\,", ",") for part in parts] if value.strip() else []
     return [value] if isinstance(value, int | float) else value
 
@@ -56,7 +69,11 @@ def _bool(value: Any) -> Any:
 def _int(value: Any) -> Any:
     if type(value) is int:
         return value
-    if isinstance(value, str) and len(value) <= DIGITS and re.fullmatch(r"[+-]?[0-9]+(_[0-9]+)*", value):
+    if (
+        isinstance(value, str)
+        and len(value) <= DIGITS
+        and re.fullmatch(r"[+-]?[0-9]+(_[0-9]+)*", value)
+    ):
         return int(value)
     number = _float(value)  # 1e6 and 500_000.0 are whole numbers too
     return int(number) if isinstance(number, float) and number.is_integer() else value
@@ -79,7 +96,9 @@ def _str(value: Any) -> Any:
 _SCALARS = {bool: _bool, int: _int, float: _float, str: _str}
 
 
-def refusal(error: ValidationError, leaves: Mapping[str, Any], prefix: str, place: Callable[[str], str]) -> UserError:
+def refusal(
+    error: ValidationError, leaves: Mapping[str, Any], prefix: str, place: Callable[[str], str]
+) -> UserError:
     """Return one line for the first value that a class of options refused.
 
     leaves   all options by their keys (`options.leaves`)
@@ -90,9 +109,15 @@ def refusal(error: ValidationError, leaves: Mapping[str, Any], prefix: str, plac
     problem, value, key = first["type"], first["input"], f"{prefix}{first['loc'][0]}"
     kind, metadata = leaves[key].kind, leaves[key].metadata
     if problem == "missing":
-        return UserError("an option that must be given is missing", place(key), f"add --{key} VALUE")
+        return UserError(
+            "an option that must be given is missing", place(key), f"add --{key} VALUE"
+        )
     if problem == UNKNOWN:
-        return UserError(f"unknown value {short(value)}", place(key), nearest(str(value), map(str, choices_of(metadata))))
+        return UserError(
+            f"unknown value {short(value)}",
+            place(key),
+            nearest(str(value), map(str, choices_of(metadata))),
+        )
     if problem in OUTSIDE:
         remedy = f"give a value {allowed(first['ctx'] | metadata['bounds'])}"
         return UserError(f"{short(value)} is out of range", place(key), remedy)
@@ -107,9 +132,15 @@ def describe(kind: Any) -> str:
     if origin in (typing.Union, types.UnionType):
         return f"{describe(inner[0])}, or none"
     if origin is tuple:
-        return {int: "whole numbers like 1,2,3", float: "numbers like 0.1,0.2"}.get(inner[0], "names like one,two")
+        return {int: "whole numbers like 1,2,3", float: "numbers like 0.1,0.2"}.get(
+            inner[0], "names like one,two"
+        )
     if origin is dict:
-        return "names with values like task=1,other=0.5" if inner[1] in (int, float) else "names with values like a=b"
+        return (
+            "names with values like task=1,other=0.5"
+            if inner[1] in (int, float)
+            else "names with values like a=b"
+        )
     return {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}[kind]
 
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from foreground.errors import UserError
 from foreground.option import config_class, option
 
 SKILLED = "by agents with skills, such as slim, metra and diayn", lambda skill: skill.size
@@ -31,9 +32,8 @@ class SkillConfig:
 
     def __post_init__(self):
         if self.kind == "one_hot" and self.size == 1:
-            raise ValueError(
-                "one_hot skills of size 1 are a single skill; size 2 or more is needed"
-            )
+            what = "one_hot skills of size 1 are a single skill"
+            raise UserError(what, "skill.size", "choose 2 or more")
 
 
 class Skills:

@@ -74,7 +74,10 @@ def option(
 
 @typing.dataclass_transform(frozen_default=True)
 def config_class(cls: Class) -> Class:
-    """Make a frozen dataclass of a class whose fields are declared with `option`."""
+    """Make a frozen dataclass of a class whose fields are declared with `option`.
+
+    Its `__post_init__` may raise a UserError for values that do not go together.
+    """
     for name, kind in typing.get_type_hints(cls).items():
         cls.__annotations__[name] = _checked(kind, vars(cls)[name].metadata)
     made: Any = dataclass(cls, frozen=True, config=STRICT)

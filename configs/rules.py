@@ -11,8 +11,8 @@ REPLAYED_PER_FRAME = 8.0  # steps, where the train ratio follows from the action
 def by_rule(config: RunConfig) -> RunConfig:
     """Return the config with numbers in place of each 0 that means "by the rule".
 
-    The action repeat follows from the task's control interval, the train ratio from the action repeat: the updates for
-    each environment frame are then the same on all tasks.
+    The action repeat follows from the task's control interval, and the train ratio from the action
+    repeat. So all tasks have the same number of updates for each environment frame.
     """
     repeat = config.environment.action_repeat or action_repeat_of(config.task)
     ratio = config.training.train_ratio or REPLAYED_PER_FRAME * repeat
@@ -21,14 +21,20 @@ def by_rule(config: RunConfig) -> RunConfig:
         limit = specs.time_limit_of(config.task, config.env_module, config.env_arguments)
         environment = replace(environment, time_limit=limit or environment.time_limit)
     training = replace(config.training, train_ratio=ratio)
-    config = replace(config, task=registry.canonical(config.task), environment=environment, training=training)
+    config = replace(
+        config, task=registry.canonical(config.task), environment=environment, training=training
+    )
     return with_continuation(config) if config.terminates else config
 
 
 def with_continuation(config: RunConfig) -> RunConfig:
-    """Return the config with the information term `continuation`, under the multiplier where the reward is."""
+    """Return the config with the information term `continuation`, constrained if the reward is."""
     objective = config.world_model.objective
-    terms = objective.terms if "continuation" in objective.terms else objective.terms | {"continuation": 1.0}
+    terms = (
+        objective.terms
+        if "continuation" in objective.terms
+        else objective.terms | {"continuation": 1.0}
+    )
     constraint = objective.constraint
     if "reward" in constraint and "continuation" not in constraint:
         constraint = (*constraint, "continuation")

@@ -1,7 +1,8 @@
 """The options of a run, by its command line (`read`) or by its folder (`load`).
 
-A size and an agent are presets: --size NAME is configs/size_NAME.yaml and --agent NAME is configs/NAME.yaml, in that
-order, then each --config, then single options. The tree of options is in `schema.py`.
+A size and an agent are presets: --size NAME is configs/size_NAME.yaml, --agent NAME is
+configs/NAME.yaml. The size comes first, then the agent, each --config, and single options. The tree
+of options is in `schema.py`.
 """
 
 import os
@@ -20,13 +21,16 @@ from foreground.option import choices_of
 from foreground.training import options
 
 __all__ = [
-    "AGENTS", "FOLLOWING", "PRESETS", "SIZES", "RunConfig", "by_rule", "check_skills", "folder_of", "load", "parts_of", "read",
-    "written",
+    "AGENTS", "FOLLOWING", "PRESETS", "SIZES", "RunConfig", "by_rule", "check_skills", "folder_of",
+    "load", "parts_of", "read", "written",
 ]  # fmt: skip
 
 
 def _chosen(flags: dict[str, str], key: str, leaf: options.Leaf) -> str:
-    """Return the value of an option that says which presets come first. Errors: UserError for an unknown one."""
+    """Return the value of an option that says which presets come first.
+
+    Raises: UserError for an unknown one.
+    """
     value, choices = flags.get(key, leaf.default), choices_of(leaf.metadata)
     if value not in choices:
         raise UserError(f"unknown {key} {short(value)}", f"--{key}", nearest(value[:80], choices))
@@ -37,13 +41,16 @@ def read(argv: list[str], cuda: bool, ours: list[str] | tuple[str, ...] = ()) ->
     """Return the config of a command line.
 
     cuda   whether there is a GPU, for --size auto
-    ours   flags of a program's own, below those of argv; they may name options that the agent does not read
-    Errors: UserError in one line for every mistake.
+    ours   flags of the program itself, overridden by those of argv; they may name options that the
+           agent does not read
+    Raises: UserError in one line for every mistake.
     """
     words = options.Words(RunConfig, argv, PRESETS, manual=manual(PRESETS, AGENTS, by_rule))
     common = options.Words(RunConfig, ours).flags
     flags = common | words.flags
-    agent, size, device = (_chosen(flags, key, words.known[key]) for key in ("agent", "size", "device"))
+    agent, size, device = (
+        _chosen(flags, key, words.known[key]) for key in ("agent", "size", "device")
+    )
     given = os.path.expanduser(words.flags.get("init_from", ""))
     there = shared(Path(given), agent) if given else {}
     if size == "auto":
@@ -51,7 +58,9 @@ def read(argv: list[str], cuda: bool, ours: list[str] | tuple[str, ...] = ()) ->
     if registry.is_gymnasium(flags.get("task") or there.get("task", "")):
         common |= {"background.source": "none"}  # unless the user gives one
     line = options.Line(RunConfig, PRESETS)
-    line.take_preset(f"size_{size}")  # the size comes first: a method of another era (infopower_paper) brings its own
+    line.take_preset(
+        f"size_{size}"
+    )  # the size comes first: a method of another era (infopower_paper) brings its own
     line.take({"size": size} | there, "--init_from" if there else "--size", ours=True)
     for name in (agent, *words.presets):
         line.take_preset(name)
@@ -61,7 +70,11 @@ def read(argv: list[str], cuda: bool, ours: list[str] | tuple[str, ...] = ()) ->
     for name, chosen in (("agent", agent), ("size", size), ("init_from", given)):
         value = getattr(config, name)
         if value != chosen and (name, value) != ("size", "auto"):
-            raise UserError(f"{name} {value} stands in a file", f"--config ({name})", f"give --{name} {value} instead")
+            raise UserError(
+                f"{name} {value} stands in a file",
+                f"--config ({name})",
+                f"give --{name} {value} instead",
+            )
     config = by_rule(replace(config, size=size))
     check_skills(config, there)
     return config

@@ -1,4 +1,4 @@
-"""All options of a run, in one frozen tree. Sizes found at run time are passed as arguments, never stored here."""
+"""All options of a run, in one frozen tree. It stores no sizes that are found at run time."""
 
 from pathlib import Path
 
@@ -29,17 +29,25 @@ PRESETS = Path(__file__).parent
 
 def agents_in(folder: Path) -> tuple[str, ...]:
     """The methods: presets that say `agent:` with their own name."""
-    return tuple(path.stem for path in sorted(folder.glob("*.yaml")) if load_yaml(path).get("agent") == path.stem)
+    return tuple(
+        path.stem
+        for path in sorted(folder.glob("*.yaml"))
+        if load_yaml(path).get("agent") == path.stem
+    )
 
 
 def begin_of(agent: str) -> str:
-    """Return what a run of an agent takes from that of --init_from, as its preset or the base of that says."""
+    """Return what a run of an agent takes from that of --init_from, by its preset or its base."""
     preset = load_yaml(PRESETS / f"{agent}.yaml")
-    return preset.get("init_weights") or (begin_of(preset["base"]) if "base" in preset else "nothing")
+    return preset.get("init_weights") or (
+        begin_of(preset["base"]) if "base" in preset else "nothing"
+    )
 
 
 AGENTS = agents_in(PRESETS)
-FOLLOWING = tuple(name for name in AGENTS if begin_of(name) != "nothing")  # those that begin with another run, --init_from
+FOLLOWING = tuple(
+    name for name in AGENTS if begin_of(name) != "nothing"
+)  # those that begin with another run, --init_from
 SIZES = ("auto", "cpu", "12m", "25m", "50m", "100m")
 
 
@@ -67,18 +75,27 @@ UNCONDITIONED = (
 class EnvironmentConfig:
     image_size: int = option(64, "Height and width of the observations in pixels.", ge=32, le=256)
     action_repeat: int = option(
-        0, "Env frames for which an action is held; 0: 40 ms of them, at least 2 (envs.action_repeat_of).", ge=0
+        0,
+        "Env frames for which an action is held; 0: 40 ms of them, at least 2"
+        " (envs.action_repeat_of).",
+        ge=0,
     )
-    num_envs: int = option(1, "Environments that run side by side; more than one get a process each.", ge=1, le=64)
+    num_envs: int = option(
+        1, "Environments that run side by side; more than one get a process each.", ge=1, le=64
+    )
     mask: str = option(
         "sky_and_floor",
-        "What the video replaces: sky and floor, the sky alone, or what the colour rule of older work takes for it.",
+        "What the video replaces: sky and floor, the sky alone, or what the colour rule of older"
+        " work takes for it.",
         choices=("sky_and_floor", "sky", "colour"),
     )
-    time_limit: int = option(1000, "Env frames of an episode; an environment of Gymnasium has its own.", ge=1)
+    time_limit: int = option(
+        1000, "Env frames of an episode; an environment of Gymnasium has its own.", ge=1
+    )
     terminates: str = option(
         "auto",
-        "Whether an episode may end in a terminal state, so that continuation is learned; auto: with gymnasium:ENV_ID.",
+        "Whether an episode may end in a terminal state, so that continuation is learned; auto:"
+        " with gymnasium:ENV_ID.",
         choices=("auto", "true", "false"),
     )
 
@@ -90,97 +107,161 @@ PROBED = "where --evaluation.latent is true", lambda evaluation: evaluation.late
 class EvaluationConfig:
     episodes: int = option(10, "Episodes per background in the evaluation at the end.", ge=1)
     training_episodes: int = option(
-        5, "Episodes of an evaluation during training, and at most those of the one at the end.", ge=1
+        5,
+        "Episodes of an evaluation during training, and at most those of the one at the end.",
+        ge=1,
     )
     seed: int = option(1000, "Seed of the first evaluation episode.", ge=0, le=2**31 - 1)
-    latent: bool = option(False, "At every evaluation also fit probes: what of state and background the latent holds.")
-    num_skills: int = option(48, "Skills that are measured at every evaluation, where a run has any; 0: none.", ge=0)
-    latent_episodes: int = option(32, "Episodes for these probes, half to fit, half to score.", ge=4, read_if=PROBED)
+    latent: bool = option(
+        False, "At every evaluation also fit probes: what of state and background the latent holds."
+    )
+    num_skills: int = option(
+        48, "Skills that are measured at every evaluation, where a run has any; 0: none.", ge=0
+    )
+    latent_episodes: int = option(
+        32, "Episodes for these probes, half to fit, half to score.", ge=4, read_if=PROBED
+    )
 
 
 @config_class
 class RunConfig:
-    """Foreground: train an agent that learns what it can control and ignores the rest of the picture."""
+    """Foreground: train an agent that learns what it can control.
+
+    It ignores the rest of the picture.
+    """
 
     agent: str = option("infopower", "The method, a preset.", choices=AGENTS)
-    task: str = option("walker-stand", "Task of dm_control's suite, <domain>-<task>, or gymnasium:ENV_ID.")
+    task: str = option(
+        "walker-stand", "Task of dm_control's suite, <domain>-<task>, or gymnasium:ENV_ID."
+    )
     env_module: str = option(
         "",
         "Module that registers the environment, installed or in the current folder.",
         read_if=OF_GYMNASIUM,
     )
     env_arguments: dict[str, str] = option(
-        {}, "Keyword arguments for that environment, such as camera_name=corner.", read_if=OF_GYMNASIUM
+        {},
+        "Keyword arguments for that environment, such as camera_name=corner.",
+        read_if=OF_GYMNASIUM,
     )
-    size: str = option("auto", "Sizes of the networks, a preset; auto: cpu, or 12m where there is CUDA.", choices=SIZES)
-    total_frames: int = option(30_000, "Env frames to train for (agent steps times action repeat).", ge=1)
+    size: str = option(
+        "auto",
+        "Sizes of the networks, a preset; auto: cpu, or 12m where there is CUDA.",
+        choices=SIZES,
+    )
+    total_frames: int = option(
+        30_000, "Env frames to train for (agent steps times action repeat).", ge=1
+    )
     seed: int = option(0, "Seed of networks, environments and sampling.", ge=0, le=2**31 - 1)
     init_from: str = option(
         "",
-        "Run to begin with: its world model, and for hierarchical its skills, frozen. Sizes and camera are those of that run.",
+        "Run to begin with: its world model, and for hierarchical its skills, frozen. Sizes and"
+        " camera are those of that run.",
         path=True,
     )
     folder: str = option(
         "",
-        "Run folder; without it runs/<task>-<agent>-<background>-seed<seed>, with the run of --init_from behind the agent.",
+        "Run folder; without it runs/<task>-<agent>-<background>-seed<seed>, with the run of"
+        " --init_from behind the agent.",
         path=True,
     )
     accept_changes: bool = option(
-        False, "Go on although clips or --init_from are not those that the run began with; what changed is written down."
+        False,
+        "Go on although clips or --init_from are not those that the run began with; what changed is"
+        " written down.",
     )
     device: str = option("auto", "Where to learn.", choices=("auto", "cpu", "cuda"))
     threads: int = option(0, "Threads of torch on the CPU; 0: one for each core.", ge=0, le=4096)
     matmul: str = option(
         "float32",
-        "Inputs of matrix products on the CPU: as they are, or rounded to bfloat16, which is faster and needs AMX.",
+        "Inputs of matrix products on the CPU: as they are, or rounded to bfloat16, which is faster"
+        " and needs AMX.",
         choices=("float32", "bfloat16"),
     )
     compile: str = option(
-        "auto", "Compile the parts of an update; auto: where it is recorded.", choices=("auto", "true", "false")
+        "auto",
+        "Compile the parts of an update; auto: where it is recorded.",
+        choices=("auto", "true", "false"),
     )
-    cuda_graphs: str = option("auto", "Record an update's gradients as CUDA graphs; auto: on CUDA.", choices=("auto", "false"))
+    cuda_graphs: str = option(
+        "auto",
+        "Record an update's gradients as CUDA graphs; auto: on CUDA.",
+        choices=("auto", "false"),
+    )
     commander: str = option("skill_prior", COMMANDER, choices=agent_parts.commanders)
     learners: tuple[str, ...] = option(FLAT_LEARNERS, LEARNERS, choices=agent_parts.learners)
     init_weights: str = option(
         "nothing",
-        "What a new run takes from that of --init_from: its world model, or its skills as well; a preset sets it.",
+        "What a new run takes from that of --init_from: its world model, or its skills as well; a"
+        " preset sets it.",
         choices=("nothing", "world_model", "skills"),
     )
-    environment: EnvironmentConfig = option(EnvironmentConfig, "Environment", read_if={"mask": PLAYING, "time_limit": OF_SUITE})
+    environment: EnvironmentConfig = option(
+        EnvironmentConfig, "Environment", read_if={"mask": PLAYING, "time_limit": OF_SUITE}
+    )
     background: BackgroundConfig = option(BackgroundConfig, "Background")
     family: FamilyConfig = option(FamilyConfig, "Family of games")
     training: TrainingConfig = option(TrainingConfig, "Training")
-    evaluation: EvaluationConfig = option(EvaluationConfig, "Evaluation", read_if={"num_skills": MEASURING})
-    world_model: WorldModelConfig = option(WorldModelConfig, "World model", read_if={"random_shift": FLAT, "context": FLAT})
+    evaluation: EvaluationConfig = option(
+        EvaluationConfig, "Evaluation", read_if={"num_skills": MEASURING}
+    )
+    world_model: WorldModelConfig = option(
+        WorldModelConfig, "World model", read_if={"random_shift": FLAT, "context": FLAT}
+    )
     actor_critic: ActorCriticConfig = option(
         ActorCriticConfig,
         "Actor and critics",
         read_if={"noise_correlation": FLAT, "replay_value_coef": UNCONDITIONED},
     )
-    optimiser: OptimiserConfig = option(OptimiserConfig, "Optimisers", read_if={"ema_decay": WHOLE, "lr_decay_after": FLAT})
+    optimiser: OptimiserConfig = option(
+        OptimiserConfig, "Optimisers", read_if={"ema_decay": WHOLE, "lr_decay_after": FLAT}
+    )
     skill: SkillConfig = option(SkillConfig, "Skills")
     discovery: DiscoveryConfig = option(DiscoveryConfig, "Discovery of skills", read_if=DISCOVERING)
-    hierarchy: HierarchyConfig = option(HierarchyConfig, "High-level policy over the skills of another run")
+    hierarchy: HierarchyConfig = option(
+        HierarchyConfig, "High-level policy over the skills of another run"
+    )
     modes: ModesConfig = option(ModesConfig, "Modes of a policy for a family of games")
 
     def __post_init__(self):
         repeat = self.environment.action_repeat or action_repeat_of(self.task)
         steps = self.total_frames // repeat // self.environment.num_envs
         if self.training.batch_length > steps:
-            what = f"sequences of {self.training.batch_length} steps are longer than the run, {steps} in each environment"
-            raise UserError(what, "training.batch_length", f"choose {max(steps, 2)} or less, or more --total_frames")
+            length = self.training.batch_length
+            what = (
+                f"sequences of {length} steps are longer than the run, {steps} in each environment"
+            )
+            raise UserError(
+                what,
+                "training.batch_length",
+                f"choose {max(steps, 2)} or less, or more --total_frames",
+            )
         if repeat > self.environment.time_limit:
             what = f"an action of {repeat} frames is longer than an episode"
-            raise UserError(what, "environment.action_repeat", f"choose {self.environment.time_limit} or less")
+            raise UserError(
+                what, "environment.action_repeat", f"choose {self.environment.time_limit} or less"
+            )
         if self.training.prefill >= self.total_frames:
             what = f"all {self.total_frames} frames would be noise, and nothing learned"
-            raise UserError(what, "training.prefill", f"choose less than {self.total_frames}, or more --total_frames")
+            raise UserError(
+                what,
+                "training.prefill",
+                f"choose less than {self.total_frames}, or more --total_frames",
+            )
         if self.modes.num_modes and (self.hierarchy.duration or self.skill.size):
-            raise UserError("modes go with neither skills nor a hierarchy", "modes.num_modes", "leave one of them out")
+            raise UserError(
+                "modes go with neither skills nor a hierarchy",
+                "modes.num_modes",
+                "leave one of them out",
+            )
         told = [name for name in SIGNALS if name in self.world_model.objective.terms]
         if told and registry.is_gymnasium(self.task):
             what = f"{self.task} does not tell {' and '.join(told)}"
-            raise UserError(what, "--task", "choose a task of dm_control's suite, or a method without them, such as metra")
+            raise UserError(
+                what,
+                "--task",
+                "choose a task of dm_control's suite, or a method without them, such as metra",
+            )
         if self.games and [name for name in SIGNALS if name in self.world_model.objective.terms]:
             what = "use and safety are not told where there is a family of games"
             raise UserError(what, "family.kind", "choose none, or a method without them")
@@ -188,12 +269,23 @@ class RunConfig:
     @property
     def agent_config(self) -> AgentConfig:
         """What the agent needs of it."""
-        parts = self.world_model, self.actor_critic, self.optimiser, self.skill, self.discovery, self.hierarchy, self.modes
+        parts = (
+            self.world_model,
+            self.actor_critic,
+            self.optimiser,
+            self.skill,
+            self.discovery,
+            self.hierarchy,
+            self.modes,
+        )
         return AgentConfig(*parts, self.compile, self.cuda_graphs, self.commander, self.learners)
 
     @property
     def games(self) -> Family | None:
-        """The family that is played, where there is one. Errors: UserError when the task is none of it."""
+        """Return the family that is played, where there is one.
+
+        Raises: UserError when the task is none of it.
+        """
         return make_family(self.family, self.task)
 
     @property
@@ -204,7 +296,10 @@ class RunConfig:
 
     @property
     def signals(self) -> tuple[str, ...]:
-        """What the environment must tell besides the reward: that of every game, or the information terms that are signals."""
+        """Return what the environment must tell besides the reward.
+
+        It is the reward of every game, or the information terms that are signals.
+        """
         if self.games and self.games.relabels:
             return tuple(game.name for game in self.games.train)
         return tuple(name for name in SIGNALS if name in self.world_model.objective.terms)

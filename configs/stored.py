@@ -10,16 +10,25 @@ from foreground.training.presets import load_yaml
 
 
 def load(run: Path) -> RunConfig:
-    """The config of a run folder, or of a checkpoint in one. Errors: UserError when it is neither."""
+    """Return the config of a run folder, or of a checkpoint in one.
+
+    Raises: UserError when it is neither.
+    """
     path = folder_of(run) / "config.yaml"
     if not path.is_file():
-        raise UserError("this is not a run folder", str(run), "give a folder that train.py wrote (it holds config.yaml)")
+        raise UserError(
+            "this is not a run folder",
+            str(run),
+            "give a folder that train.py wrote (it holds config.yaml)",
+        )
     return written(path)
 
 
 def parts_of(mapping: dict) -> dict:
-    """Return what a run is put together from, where its config is from before that had names: a preset has the same."""
-    hierarchy, modes, policy = (mapping.get(name) or {} for name in ("hierarchy", "modes", "actor_critic"))
+    """Return the parts of a run whose config is older than their names, as a preset has them."""
+    hierarchy, modes, policy = (
+        mapping.get(name) or {} for name in ("hierarchy", "modes", "actor_critic")
+    )
     discovers = any("discovery" in name.split("+") for name in policy.get("rewards") or {})
     like = (
         "hierarchical"
@@ -32,11 +41,16 @@ def parts_of(mapping: dict) -> dict:
     )
     preset = load_yaml(PRESETS / f"{like}.yaml")
     begin = begin_of(mapping["agent"]) if mapping.get("agent") in AGENTS else "nothing"
-    return {name: preset[name] for name in ("commander", "learners") if name in preset} | {"init_weights": begin}
+    return {name: preset[name] for name in ("commander", "learners") if name in preset} | {
+        "init_weights": begin
+    }
 
 
 def written(path: Path) -> RunConfig:
-    """Return the config.yaml of a run, in today's names. Options that came later have the value that the run had."""
+    """Return the config.yaml of a run, in today's names.
+
+    Options that came later have the value that the run had.
+    """
     mapping = mapping_of_today(load_yaml(path))
     mapping = mapping if "learners" in mapping else mapping | parts_of(mapping)
     return options.from_dict(RunConfig, mapping, str(path))
@@ -45,11 +59,15 @@ def written(path: Path) -> RunConfig:
 def folder_of(run: Path) -> Path:
     """Return the run folder of a run folder, of its `best` folder or of a checkpoint.
 
-    Errors: UserError for a path that leads nowhere.
+    Raises: UserError for a path that leads nowhere.
     """
     try:
         run = run.resolve()
-    except (OSError, RuntimeError, ValueError) as error:  # links in a circle, a folder that may not be read
+    except (
+        OSError,
+        RuntimeError,
+        ValueError,
+    ) as error:  # links in a circle, a folder that may not be read
         remedy = "give a folder that train.py wrote (it holds config.yaml)"
         raise UserError("this is not a run folder", str(run), remedy) from error
     if (run / "MANIFEST.json").exists():

@@ -43,8 +43,8 @@ def record_motion(task: str, seed: int, frames: int = CLIP_FRAMES, size: int = 6
 
 
 def _environment(task: str, size: int):
-    # Imported here: dmc imports backgrounds, which imports this module.
-    from foreground.envs.dmc import DMCEnv  # heavy: it imports MuJoCo
+    # Imported here: it imports MuJoCo, and this module is imported with the options.
+    from foreground.envs.dmc import DMCEnv
 
     return DMCEnv(task, size=size)
 

@@ -10,7 +10,9 @@ import pytest
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("agents", "configs", "envs", "evaluation", "foreground", "training", "world_models")
 FILES = {
-    f"foreground.{'' if folder == 'foreground' else folder + '.'}{path.stem}".removesuffix(".__init__"): path
+    f"foreground.{'' if folder == 'foreground' else folder + '.'}{path.stem}".removesuffix(
+        ".__init__"
+    ): path
     for folder in FOLDERS
     for path in (ROOT / folder).glob("*.py")
 }
@@ -32,7 +34,10 @@ def imports(node: ast.AST) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def graph() -> dict[str, set[str]]:
     found = {name: set(imports(ast.parse(path.read_text()))) for name, path in FILES.items()}
-    return {name: {other for other in others if other in FILES and other != name} for name, others in found.items()}
+    return {
+        name: {other for other in others if other in FILES and other != name}
+        for name, others in found.items()
+    }
 
 
 def test_no_modules_import_each_other(graph):

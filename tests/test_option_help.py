@@ -47,21 +47,29 @@ def helped(capsys, *argv: str) -> str:
 
 def test_help_shows_what_this_command_line_would_use(capsys):
     text = helped(capsys, "--size", "cpu", "--seed", "7")
-    assert re.search(r"--training\.batch_size a whole number .{,80} Value: 8, by size_cpu\.yaml\.", text)
+    assert re.search(
+        r"--training\.batch_size a whole number .{,80} Value: 8, by size_cpu\.yaml\.", text
+    )
     assert "Value: 7, by --seed." in text
     assert "--size a text" in text
     assert "Value: 12m, by after" not in text
     assert re.search(
-        r"--training\.batch_size a whole number .{,80} Value: 16, by size_12m\.yaml\.", helped(capsys, "--size", "12m")
+        r"--training\.batch_size a whole number .{,80} Value: 16, by size_12m\.yaml\.",
+        helped(capsys, "--size", "12m"),
     )
-    assert "Value: contrastive=1.0,predictability=1.0,reward=20.0, by c_dreamer.yaml" in helped(capsys, "--agent", "c_dreamer")
+    assert "Value: contrastive=1.0,predictability=1.0,reward=20.0, by c_dreamer.yaml" in helped(
+        capsys, "--agent", "c_dreamer"
+    )
 
 
 def test_help_shows_values_that_follow_from_others(capsys):
     words = ["--size", "cpu", "--task", "cartpole-swingup"]
     repeat = runs.read(words, cuda=False).environment.action_repeat
     assert repeat > 0
-    assert re.search(rf"--environment\.action_repeat .{{,150}} Value: {repeat}, by the other options\.", helped(capsys, *words))
+    assert re.search(
+        rf"--environment\.action_repeat .{{,150}} Value: {repeat}, by the other options\.",
+        helped(capsys, *words),
+    )
     text = helped(capsys, *words, "--environment.action_repeat", str(repeat + 3))
     assert f"Value: {repeat + 3}, by --environment.action_repeat." in text
 
@@ -78,7 +86,10 @@ def test_help_has_what_people_touch_first_and_all_when_asked(capsys):
         assert f" {agent} " in short.partition("Agents, for --agent:")[2]
     keys = leaves(runs.RunConfig)
     assert all(f"--{key} " in long for key in keys)
-    assert "Options of world_model.contrastive: Contrastive term (read with the information term contrastive)" in long
+    assert (
+        "Options of world_model.contrastive: Contrastive term"
+        " (read with the information term contrastive)" in long
+    )
     assert "Read where --world_model.contrastive.estimator is nce or nwj. Default: 0.1." in long
     assert "Read by every agent but hierarchical. Default: 0.5." in long
     assert set(FIRST) <= set(keys)
@@ -130,6 +141,14 @@ def test_help_for_a_reader_that_is_gone(presets):
     code += "from train_options import Train\nfrom training.options import parse\n"
     code += f"parse(Train, ['--help'], {str(presets)!r})"
     for stream in (">&-", "| true"):
-        shell = ["bash", "-c", f'set -o pipefail; "$0" -W ignore -c "$1" {stream}', sys.executable, code]
-        done = subprocess.run(shell, capture_output=True, text=True, cwd=Path(__file__).parent.parent)
+        shell = [
+            "bash",
+            "-c",
+            f'set -o pipefail; "$0" -W ignore -c "$1" {stream}',
+            sys.executable,
+            code,
+        ]
+        done = subprocess.run(
+            shell, capture_output=True, text=True, cwd=Path(__file__).parent.parent
+        )
         assert "Traceback" not in done.stderr

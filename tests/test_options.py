@@ -1,4 +1,4 @@
-"""Options: precedence, strictness in one line with the place and the nearest name, and the round trip."""
+"""Options: precedence, strictness in one line with place and nearest name, and the round trip."""
 
 import copy
 import dataclasses
@@ -61,7 +61,16 @@ def test_flags_of_every_type(presets):
 def test_precedence(presets):
     config = read(
         presets,
-        *("--world_model.deterministic", "8", "--config", "smaller", "--config", "rewards", "--critic.strides", "3"),
+        *(
+            "--world_model.deterministic",
+            "8",
+            "--config",
+            "smaller",
+            "--config",
+            "rewards",
+            "--critic.strides",
+            "3",
+        ),
     )
     assert config.world_model == Model(deterministic=8, strides=(4,))
     assert config.critic == Model(strides=(3,))
@@ -72,10 +81,15 @@ def test_precedence(presets):
 
 
 def test_positional(presets):
-    assert parse(Train, ["cup-catch", "--frames", "5"], presets, positional="task").task == "cup-catch"
+    assert (
+        parse(Train, ["cup-catch", "--frames", "5"], presets, positional="task").task == "cup-catch"
+    )
 
 
-@pytest.mark.parametrize("argv", [["--compile"], ["--compile", "--frames", "3"], ["--compile", "true"], ["--compile=true"]])
+@pytest.mark.parametrize(
+    "argv",
+    [["--compile"], ["--compile", "--frames", "3"], ["--compile", "true"], ["--compile=true"]],
+)
 def test_a_switch_may_stand_alone(presets, argv):
     assert read(presets, *argv).compile is True
 
@@ -115,7 +129,10 @@ def test_a_switch_may_stand_alone(presets, argv):
         (["--scale", "1e300"], ["--scale", "at most 3.4e+38"]),
         (["--scale", "-1e300"], ["--scale", "at least -3.4e+38"]),
         (["--rewards", "task=1,other=1e39"], ["--rewards", "at most 3.4e+38"]),
-        (["--world_model.strides", "1,1e20"], ["--world_model.strides", "at most 9007199254740992"]),
+        (
+            ["--world_model.strides", "1,1e20"],
+            ["--world_model.strides", "at most 9007199254740992"],
+        ),
     ],
 )
 def test_flag_mistakes(presets, argv, words):
@@ -128,7 +145,10 @@ def test_flag_mistakes(presets, argv, words):
     ("text", "words"),
     [
         ("world_modle: {}", ["bad.yaml", "world_model"]),
-        ("world_model:\n  determinstic: 3", ["bad.yaml: world_model", "did you mean deterministic?"]),
+        (
+            "world_model:\n  determinstic: 3",
+            ["bad.yaml: world_model", "did you mean deterministic?"],
+        ),
         ("world_model: 3", ["bad.yaml: world_model", "not a section"]),
         ("frames: -1", ["bad.yaml: frames", "at least 1"]),
         ("frames: [1]", ["bad.yaml: frames", "a whole number"]),
@@ -148,7 +168,10 @@ def test_flag_mistakes(presets, argv, words):
         ("task: " + "[" * 1500, ["bad.yaml"]),
         ("task: 2024-99-99", ["bad.yaml"]),
         ("frames: " + "9" * 6000, ["bad.yaml, line 1", "longer than"]),
-        ("frames: 0x" + "f" * 6000, ["bad.yaml, line 1", "longer than"]),  # Python reads it and does not print it
+        (
+            "frames: 0x" + "f" * 6000,
+            ["bad.yaml, line 1", "longer than"],
+        ),  # Python reads it and does not print it
         ("base: 0x" + "f" * 6000, ["bad.yaml, line 1", "longer than"]),
         ("frames: " + ":".join(["59"] * 400) + ".0", ["bad.yaml, line 1", "longer than"]),
         ("frames: 1_0" + "0" * 30, ["bad.yaml: frames", "at most 9007199254740992"]),
@@ -157,7 +180,10 @@ def test_flag_mistakes(presets, argv, words):
         ("x: !!float ''", ["bad.yaml, line 1", "'' is no float"]),
         ("x: !!timestamp foo", ["bad.yaml, line 1", "'foo' is no timestamp"]),
         ("!!map foo", ["bad.yaml, line 1", "expected a mapping"]),
-        ("world_model: &a {deterministic: 8}\ncritic: {<<: *a}", ["bad.yaml, line 2", "<< is not taken"]),
+        (
+            "world_model: &a {deterministic: 8}\ncritic: {<<: *a}",
+            ["bad.yaml, line 2", "<< is not taken"],
+        ),
         ("\udcff", ["bad.yaml"]),
     ],
 )
@@ -203,7 +229,9 @@ def test_round_trip_and_differences(presets):
     assert from_dict(Train, yaml.safe_load(to_yaml(config))) == config
     (presets / "saved.yaml").write_text(to_yaml(config))
     assert from_dict(Train, load_yaml(presets / "saved.yaml")) == config
-    other = dataclasses.replace(config, frames=77, world_model=dataclasses.replace(config.world_model, strides=(9,)))
+    other = dataclasses.replace(
+        config, frames=77, world_model=dataclasses.replace(config.world_model, strides=(9,))
+    )
     assert differences(config, other) == ["frames", "world_model.strides"]
     assert differences(config, config) == []
     with pytest.raises(UserError, match=r"config\.yaml: world_model: did you mean strides"):
@@ -236,7 +264,11 @@ def test_values_are_checked_in_python_too(change, problem):
 
 def test_a_config_is_copied_and_sent_to_other_processes():
     config = Train(rewards={"task": 2.0}, world_model=Model(strides=(3, 1)))
-    for made in (copy.deepcopy(config), pickle.loads(pickle.dumps(config)), dataclasses.replace(config)):
+    for made in (
+        copy.deepcopy(config),
+        pickle.loads(pickle.dumps(config)),
+        dataclasses.replace(config),
+    ):
         assert made == config
     with pytest.raises(dataclasses.FrozenInstanceError):
         config.frames = 3
@@ -260,7 +292,9 @@ def test_the_home_folder_is_known_in_every_path(presets, monkeypatch):
     assert read == Paths("/home/me/r", ("/home/me/a", "b", "/home/me/c"), "~/t")
     (presets / "mine.yaml").write_text("place: ~/x\nplaces: [~/y]\n")
     monkeypatch.setenv("HOME", str(presets))
-    assert parse(Paths, ["--config", "~/mine.yaml"], "nowhere") == Paths(f"{presets}/x", (f"{presets}/y",))
+    assert parse(Paths, ["--config", "~/mine.yaml"], "nowhere") == Paths(
+        f"{presets}/x", (f"{presets}/y",)
+    )
 
 
 def test_a_comma_behind_a_backslash_is_part_of_a_name(presets):
@@ -274,8 +308,34 @@ def test_a_comma_behind_a_backslash_is_part_of_a_name(presets):
 
 def test_any_command_line_gives_a_config_or_one_line(presets):
     rng = random.Random(0)
-    keys = ["task", "agent", "rewards", "compile", "frames", "limit", "world_model.strides", "config", "world_model"]
-    texts = ["", "1", "-1", "0.5", "nan", "true", "a=1", "a=b,", ",", "=", "1,2", "small", "none", "\0", "\udc80"]
+    keys = [
+        "task",
+        "agent",
+        "rewards",
+        "compile",
+        "frames",
+        "limit",
+        "world_model.strides",
+        "config",
+        "world_model",
+    ]
+    texts = [
+        "",
+        "1",
+        "-1",
+        "0.5",
+        "nan",
+        "true",
+        "a=1",
+        "a=b,",
+        ",",
+        "=",
+        "1,2",
+        "small",
+        "none",
+        "\0",
+        "\udc80",
+    ]
     outcomes = set()
     for _ in range(3000):
         argv = []

@@ -18,7 +18,12 @@ from foreground.training.values import shown
         ("dreamer", "world_model.contrastive.estimator", "nwj", "the information term contrastive"),
         ("dreamer", "world_model.objective.multiplier_min", "2", "constraint names terms"),
         ("dreamer", "world_model.empowerment.units", "64", "the information term empowerment"),
-        ("dreamer", "world_model.decoder_frames", "7", "without the information term reconstruction"),
+        (
+            "dreamer",
+            "world_model.decoder_frames",
+            "7",
+            "without the information term reconstruction",
+        ),
         ("infopower", "discovery.units", "64", "discovery is among --actor_critic.rewards"),
         ("infopower", "modes.update_every", "3", "agents with modes"),
         ("infopower", "skill.duration", "10", "agents with skills"),
@@ -27,7 +32,12 @@ from foreground.training.values import shown
         ("mra", "family.num_games", "3", "--family.kind is dynamics"),
         ("infopower", "evaluation.latent_episodes", "8", "--evaluation.latent is true"),
         ("infopower", "evaluation.num_skills", "0", "agents with skills"),
-        ("infopower_redundancy", "world_model.contrastive.temperature", "1", "estimator is nce or nwj"),
+        (
+            "infopower_redundancy",
+            "world_model.contrastive.temperature",
+            "1",
+            "estimator is nce or nwj",
+        ),
         ("diayn", "discovery.multiplier_init", "2", "--discovery.kind is wasserstein"),
         ("infopower", "world_model.rssm.gaussian_size", "8", "latent is gaussian"),
         ("infopower_paper", "world_model.rssm.groups", "8", "latent is categorical"),
@@ -41,7 +51,9 @@ def test_an_option_that_the_agent_does_not_read_is_refused(tmp_path, agent, key,
     words = ["--agent", agent, "--size", "cpu"]
     with pytest.raises(UserError) as caught:
         runs.read([*words, f"--{key}", value], cuda=False)
-    assert f"{key} is not read with these options: --{key}: leave it out; it is read" in str(caught.value)
+    assert f"{key} is not read with these options: --{key}: leave it out; it is read" in str(
+        caught.value
+    )
     assert when in str(caught.value)
     nested = value
     for name in reversed(key.split(".")):
@@ -65,27 +77,45 @@ def test_an_option_that_the_agent_does_not_read_is_refused(tmp_path, agent, key,
 )
 def test_what_needs_clips_is_refused_where_none_play(key, value):
     words = [f"--{key}", value, "--size", "cpu", "--background.source"]
-    with pytest.raises(UserError, match=f"{key} is not read.*leave it out; it is read where --background.source is not none"):
+    with pytest.raises(
+        UserError,
+        match=f"{key} is not read.*leave it out; it is read where --background.source is not none",
+    ):
         runs.read([*words, "none"], cuda=False)
     for source in ("starter", "procedural", "agent:walker-walk", "/some/folder"):
         assert shown(value_of(runs.read([*words, source], cuda=False), key)) == value
-    runs.read(["--config", "protocol_infopower", "--background.source", "none"], cuda=False)  # a preset is no choice
+    runs.read(
+        ["--config", "protocol_infopower", "--background.source", "none"], cuda=False
+    )  # a preset is no choice
 
 
 @pytest.mark.parametrize("source", ["none", "procedural", "agent:walker-walk"])
 def test_a_split_is_asked_for_where_there_is_a_folder(source):
     words = ["--background.heldout_fraction", "0.5", "--background.source"]
-    with pytest.raises(UserError, match=r"heldout_fraction is not read.*--background\.source is a path"):
+    with pytest.raises(
+        UserError, match=r"heldout_fraction is not read.*--background\.source is a path"
+    ):
         runs.read([*words, source], cuda=False)
     assert runs.read([*words, "videos"], cuda=False).background.heldout_fraction == 0.5
 
 
 def test_a_value_that_is_there_anyway_is_no_choice():
-    runs.read(["--agent", "dreamer", "--size", "cpu", "--world_model.contrastive.estimator", "nce"], cuda=False)
-    runs.read(["--agent", "infopower", "--size", "cpu", "--actor_critic.actor_grad", "dynamics"], cuda=False)
+    runs.read(
+        ["--agent", "dreamer", "--size", "cpu", "--world_model.contrastive.estimator", "nce"],
+        cuda=False,
+    )
+    runs.read(
+        ["--agent", "infopower", "--size", "cpu", "--actor_critic.actor_grad", "dynamics"],
+        cuda=False,
+    )
     with pytest.raises(UserError, match="policy_input_grad is not read"):
-        runs.read(["--actor_critic.actor_grad", "reinforce", "--actor_critic.policy_input_grad", "0"], cuda=False)
-    runs.read(["--size", "cpu", "--actor_critic.policy_input_grad", "0"], cuda=False)  # the size's gradient is the path's
+        runs.read(
+            ["--actor_critic.actor_grad", "reinforce", "--actor_critic.policy_input_grad", "0"],
+            cuda=False,
+        )
+    runs.read(
+        ["--size", "cpu", "--actor_critic.policy_input_grad", "0"], cuda=False
+    )  # the size's gradient is the path's
 
 
 def test_a_config_that_was_written_with_options_that_nothing_reads_is_loaded(tmp_path):
@@ -104,20 +134,40 @@ def test_the_paths_of_a_run_are_paths(key):
 @pytest.mark.parametrize(
     ("argv", "words"),
     [
-        (["--world_model.rssm.blocks", "3"], ["256 is not a multiple of blocks 3", "world_model.rssm.blocks"]),
+        (
+            ["--world_model.rssm.blocks", "3"],
+            ["256 is not a multiple of blocks 3", "world_model.rssm.blocks"],
+        ),
         (["--actor_critic.min_std", "2"], ["actor_critic.min_std", "less than 0.6"]),
-        (["--actor_critic.max_std", "0.05"], ["actor_critic.min_std", "max_std 0.05", "less than 0.0495"]),
+        (
+            ["--actor_critic.max_std", "0.05"],
+            ["actor_critic.min_std", "max_std 0.05", "less than 0.0495"],
+        ),
         (["--actor_critic.initial_std", "0.1"], ["actor_critic.min_std", "initial_std 0.1"]),
         (["--actor_critic.rewards", ""], ["actor_critic.rewards", "like task=1"]),
         (["--actor_critic.rewards", "task=-1"], ["--actor_critic.rewards", "at least 0"]),
         (
-            ["--world_model.objective.multiplier_min", "10", "--world_model.objective.multiplier_max", "1"],
+            [
+                "--world_model.objective.multiplier_min",
+                "10",
+                "--world_model.objective.multiplier_max",
+                "1",
+            ],
             ["objective.multiplier_min", "1.0 or"],
         ),
-        (["--total_frames", "600", "--training.batch_length", "301"], ["training.batch_length", "300 or less"]),
-        (["--total_frames", "600", "--environment.num_envs", "20"], ["training.batch_length", "15 or less"]),
+        (
+            ["--total_frames", "600", "--training.batch_length", "301"],
+            ["training.batch_length", "300 or less"],
+        ),
+        (
+            ["--total_frames", "600", "--environment.num_envs", "20"],
+            ["training.batch_length", "15 or less"],
+        ),
         (["--total_frames", "2000"], ["training.prefill", "less than 2000"]),
-        (["--environment.action_repeat", "20", "--environment.time_limit", "10"], ["longer than an episode", "10 or less"]),
+        (
+            ["--environment.action_repeat", "20", "--environment.time_limit", "10"],
+            ["longer than an episode", "10 or less"],
+        ),
         (["--environment.num_envs", "65"], ["--environment.num_envs", "at most 64"]),
     ],
 )
@@ -151,7 +201,9 @@ def test_values_that_do_not_go_together(argv, words):
     ],
 )
 def test_a_size_that_no_machine_has_is_refused_with_its_bound(key, value, bound):
-    with pytest.raises(UserError, match=rf"--{key}: give a value (.* and )?at most {re.escape(bound)}$"):
+    with pytest.raises(
+        UserError, match=rf"--{key}: give a value (.* and )?at most {re.escape(bound)}$"
+    ):
         runs.read(["--size", "cpu", f"--{key}", value], cuda=False)
 
 
@@ -166,7 +218,11 @@ def test_presets_keep_within_the_bounds(preset):
         ("commander", "skil_prior", "did you mean skill_prior?"),
         ("learners", "model,imaginatio", "did you mean imagination?"),
         ("world_model.contrastive.estimator", "nwjj", "did you mean nwj?"),
-        ("discovery.kind", "metra", "choose one of classifier, contrastive, lipschitz, wasserstein"),
+        (
+            "discovery.kind",
+            "metra",
+            "choose one of classifier, contrastive, lipschitz, wasserstein",
+        ),
     ],
 )
 def test_a_name_that_its_registry_lacks_is_refused_with_the_options(key, value, answer):
@@ -182,13 +238,22 @@ def test_size_follows_the_device():
 
 
 @pytest.mark.parametrize(
-    ("task", "repeat"), [("cheetah-run", 4), ("cartpole-swingup", 4), ("walker-run", 2), ("reacher-easy", 2), ("fish-swim", 2)]
+    ("task", "repeat"),
+    [
+        ("cheetah-run", 4),
+        ("cartpole-swingup", 4),
+        ("walker-run", 2),
+        ("reacher-easy", 2),
+        ("fish-swim", 2),
+    ],
 )
 def test_action_repeat_and_train_ratio_follow_from_the_control_interval(task, repeat):
     config = runs.read(["--size", "cpu", "--task", task], cuda=False)
     assert config.environment.action_repeat == repeat
     assert config.training.train_ratio == 8 * repeat
-    chosen = runs.read(["--size", "cpu", "--task", task, "--environment.action_repeat", "3"], cuda=False)
+    chosen = runs.read(
+        ["--size", "cpu", "--task", task, "--environment.action_repeat", "3"], cuda=False
+    )
     assert (chosen.environment.action_repeat, chosen.training.train_ratio) == (3, 24)
     chosen = runs.read(["--size", "cpu", "--task", task, "--training.train_ratio", "5"], cuda=False)
     assert (chosen.environment.action_repeat, chosen.training.train_ratio) == (repeat, 5)

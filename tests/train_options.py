@@ -52,7 +52,11 @@ def error(presets: Path, *argv: str) -> str:
 
 def write_presets(folder: Path) -> Path:
     """Three presets, one of them on another one's base."""
-    (folder / "small.yaml").write_text("# A small world model.\nworld_model:\n  deterministic: 32\n  strides: [4]\n")
-    (folder / "smaller.yaml").write_text("base: small\nworld_model:\n  deterministic: 16\nframes: 1e3\n")
+    (folder / "small.yaml").write_text(
+        "# A small world model.\nworld_model:\n  deterministic: 32\n  strides: [4]\n"
+    )
+    (folder / "smaller.yaml").write_text(
+        "base: small\nworld_model:\n  deterministic: 16\nframes: 1e3\n"
+    )
     (folder / "rewards.yaml").write_text("rewards:\n  task: 1\n  empowerment: 1e-1\nlimit: 7\n")
     return folder

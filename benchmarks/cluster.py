@@ -122,7 +122,7 @@ class Ray:
     def start(self, job: Job, slot: int) -> Remote:
         return Remote(job, self._run.remote(job, self.here, self.meeting))
 
-    def going(self, names: Iterable[str]) -> int:
+    def running(self, names: Iterable[str]) -> int:
         """A job leaves a mark with its machine while it runs.
 
         That of a lost machine does not count.

@@ -32,8 +32,8 @@ class Engine(Protocol):
     def start(self, job: Job, slot: int) -> pool.Process:
         """Start a job, or queue it. `slot` is the lowest free one of the places."""
 
-    def going(self, names: Iterable[str]) -> int:
-        """Return how many of these started jobs are going on; the others wait for a place."""
+    def running(self, names: Iterable[str]) -> int:
+        """Return how many of these started jobs are running; the others wait for a place."""
 
     def close(self) -> None:
         """Release what the engine holds, after all programs have ended."""
@@ -49,7 +49,7 @@ class Local:
     def start(self, job: Job, slot: int) -> pool.Process:
         return Program(Job(job.name, job.words, job.log, job.variables | pool.own_device(slot)))
 
-    def going(self, names: Iterable[str]) -> int:
+    def running(self, names: Iterable[str]) -> int:
         return len(list(names))
 
     def close(self) -> None:

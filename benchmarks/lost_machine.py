@@ -121,7 +121,7 @@ def lose(path: Path, machines: list[loopback.Machine], log: Path) -> tuple[int, 
     with log.open("a") as file:
         file.write(
             f"--- machine {machines[1].address} is killed; {lost.name if lost else 'nothing'} "
-            "was going on there\n"
+            "ran there\n"
         )
     return ended(process), lost
 

@@ -57,12 +57,12 @@ class SuiteProgress:
             while now - self._speed[0][0] > progress.WINDOW:
                 self._speed.popleft()
         if self.display.due():
-            self.display.show(self.done, self.text(self.engine.going(started)))
+            self.display.show(self.done, self.text(self.engine.running(started)))
 
-    def text(self, going: int) -> str:
+    def text(self, running: int) -> str:
         """Return the line behind "run 12/54"."""
-        waiting = self.total - self.done - going
-        return f"{going} going, {waiting} waiting, {self._rate()}"
+        waiting = self.total - self.done - running
+        return f"{running} running, {waiting} waiting, {self._rate()}"
 
     def _rate(self) -> str:
         (since, first), (now, last) = self._speed[0], self._speed[-1]

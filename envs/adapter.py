@@ -208,7 +208,7 @@ class PixelEnv(gymnasium.Env):
         self._frame, self._over, self._restarts = taken["frame"], taken["over"], taken["over"]
         self.np_random.bit_generator.state = taken["random"]
         if self.background is not None:
-            self.background.go_on(taken["background"], self.np_random)
+            self.background.continue_at(taken["background"], self.np_random)
 
     def _picture(self, observation: Any) -> np.ndarray:
         """Return the current image, uint8 (size, size, 3); store the other observed numbers."""

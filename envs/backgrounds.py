@@ -228,7 +228,7 @@ def _load(config: BackgroundConfig, side: str, size: int) -> Clips:
         more = f" and {len(told.left_out) - pieces.SHOWN} more" if len(told.left_out) > pieces.SHOWN else ""
         warnings.warn(f"clips that cannot be played are left out of the {side} side: {shown}{more}", stacklevel=2)
     if cut := [clip for clip in played if clip.path in told.cut]:
-        warnings.warn(f"{root}: {pieces.told_of_cut(cut)}", stacklevel=2)
+        warnings.warn(f"{root}: {pieces.cut_warning(cut)}", stacklevel=2)
     return Clips(str(path), size, side, Source(source, root, played, told.left_out), config)
 
 
@@ -253,7 +253,7 @@ def _clips_of(source: str, config: BackgroundConfig, side: str, size: int, limit
         """Return what is left out of this side, and what is cut; raise UserError for what is damaged on both."""
         if taken.damaged and not config.skip_damaged:
             other = pieces.Pieces(sides[SIDES[1 - SIDES.index(side)]], size)
-            other.look_through(limit)
+            other.decode_all(limit)
             raise pieces.refusal(root, {**taken.damaged, **other.damaged})
         if len(taken.damaged) == len(taken.clips):
             raise pieces.refusal(root, taken.damaged)

@@ -172,7 +172,7 @@ class DMCEnv(gymnasium.Env):
         self.np_random.bit_generator.state = taken["random"]
         self._frame, self._over, self._restarts = taken["frame"], taken["over"], taken["over"]
         if self.background is not None:
-            self.background.go_on(taken["background"], self.np_random)
+            self.background.continue_at(taken["background"], self.np_random)
         if self.playing:
             self.playing.game = self.playing.games[taken["game"]]
         if not self._over:  # what a step that diverges gives again

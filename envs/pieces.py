@@ -47,7 +47,7 @@ class Pieces:
         finally:
             sums.keep()
 
-    def look_through(self, max_frames: int) -> None:
+    def decode_all(self, max_frames: int) -> None:
         """Decode what would play of at most `max_frames` frames: `damaged` is known then."""
         for *_, frames in self:
             max_frames -= len(frames)
@@ -95,7 +95,7 @@ def refusal(root: Path, damaged: dict[str, Damaged]) -> UserError:
     return UserError(f"{len(damaged)} clips cannot be played", str(root), where)
 
 
-def told_of_cut(cut: list[Clip]) -> str:
+def cut_warning(cut: list[Clip]) -> str:
     """Return one line for the clips that play in part."""
     shown = [f"{clip.path} ({clip.frames} frames)" for clip in cut[:SHOWN]]
     more = f" and {len(cut) - SHOWN} more" if len(cut) > SHOWN else ""

@@ -78,7 +78,7 @@ class Background:
 
     @property
     def playback(self) -> dict[str, int]:
-        """Where it is; see `go_on`."""
+        """Where it is; see `continue_at`."""
         return {
             "first": self._first,
             "length": self._length,
@@ -86,7 +86,7 @@ class Background:
             "steps": self._steps,
         }
 
-    def go_on(self, playback: dict[str, int], random: np.random.Generator) -> None:
+    def continue_at(self, playback: dict[str, int], random: np.random.Generator) -> None:
         """Continue at a stored position; where its clip no longer exists, draw another."""
         self._random = random
         self._steps = playback["steps"]

@@ -76,11 +76,10 @@ def recording_of(clip: PurePosixPath, frames: bool) -> str:
     return (clip.parent / _without_numbers(stem)).as_posix()
 
 
-def is_told(recording: str) -> bool:
-    """Return whether a recording is an upload's id or a group of UCF, which mean the same in every
-    folder.
+def is_global(recording: str) -> bool:
+    """Return whether a recording is an upload's id or a UCF group: the same in every folder.
 
-    Other names are paths below the root of their source, and mean something there alone.
+    Other names are paths below the root of their source, and have a meaning only there.
     """
     is_id = re.fullmatch(ID, recording) and _is_mixed(recording)
     return bool(is_id or re.fullmatch(r"v_[^/]+_g\d+", recording, re.IGNORECASE))

@@ -29,7 +29,7 @@ class Moment:
     image: np.ndarray  # (N, H, W, 3), input of the policy
     reward: np.ndarray  # (N,), of this image
     action: np.ndarray  # float32 (N, A)
-    going: np.ndarray  # bool (N,), where the episode continues; others stay unchanged
+    active: np.ndarray  # bool (N,), where the episode continues; others stay unchanged
 
 
 class Callback:
@@ -87,7 +87,7 @@ class Returns(Callback):
         self.total = np.zeros(number)
 
     def on_step(self, moment: Moment) -> None:
-        self.total += np.where(moment.going, moment.reward, 0.0)
+        self.total += np.where(moment.active, moment.reward, 0.0)
 
 
 def policy_of(agent, commander: Commander | None = None) -> Policy:
@@ -136,17 +136,17 @@ class Driver:
             *(env.reset(seed=int(seed)) for env, seed in zip(self.envs, seeds, strict=True))
         )
         action = np.zeros((number, *self.envs[0].action_space.shape), np.float32)
-        going = np.ones(number, bool)
+        active = np.ones(number, bool)
         reward = np.zeros(number)
         fields = {
             name: np.stack([info[name] for info in infos])
             for name in self.envs[0].metadata.get("info_fields", {})
         }
-        now = Moment(self.envs, self.begin(fields), np.stack(images), reward, action, going)
+        now = Moment(self.envs, self.begin(fields), np.stack(images), reward, action, active)
         first = torch.ones(number, dtype=torch.bool)
         step = 0
         over = np.zeros(number, bool)
-        while now.going.any() and (not steps or step < steps):
+        while now.active.any() and (not steps or step < steps):
             action, now.memory = self.policy(now.memory, torch.from_numpy(now.image), first)
             now.action = action.detach().cpu().numpy().astype(np.float32, copy=False)
             for callback in self.callbacks:
@@ -154,7 +154,7 @@ class Driver:
             over = self._move(now)
             for callback in self.callbacks:
                 callback.on_step(now)
-            now.going = now.going & ~over
+            now.active = now.active & ~over
             first = torch.zeros_like(first)
             step = step + 1
         return now
@@ -164,7 +164,7 @@ class Driver:
         now.image = now.image.copy()
         now.reward = np.zeros(len(self.envs))
         over = np.zeros(len(self.envs), bool)
-        for index in np.flatnonzero(now.going):
+        for index in np.flatnonzero(now.active):
             now.image[index], now.reward[index], terminated, truncated, _ = self.envs[index].step(
                 now.action[index]
             )

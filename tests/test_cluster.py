@@ -179,7 +179,7 @@ def test_runs_of_a_killed_machine_go_on_elsewhere_and_no_run_ends_twice(
         starts = [(each.name, partial(cluster.start, each)) for each in jobs]
 
         def watch(started: list[str]) -> None:
-            going.append(cluster.going(started))
+            going.append(cluster.running(started))
             running = [each for each in lost.programs() if str(count) in each.cmdline()]
             if (
                 "short" in dict(ended)
@@ -269,19 +269,19 @@ def test_the_line_of_a_suite(tmp_path, monkeypatch):
     )
     line.tick(["a", "b"])
     write_metrics(tmp_path / "a", '{"step": 1000, "x": 1}', '{"step": 3000}', '{"step": 40')
-    assert line.text(2) == "2 going, 1 waiting, time left: measuring"
+    assert line.text(2) == "2 running, 1 waiting, time left: measuring"
     now[0] += 30
     line.tick(["a", "b"])
-    assert line.text(2) == "2 going, 1 waiting, 100 frames/s, 14 min left"  # 87,000 frames left
+    assert line.text(2) == "2 running, 1 waiting, 100 frames/s, 14 min left"  # 87,000 frames left
     assert line.display.stream.getvalue() == (
-        "run 4/7, 2 going, 1 waiting, 100 frames/s, 14 min left\n"
+        "run 4/7, 2 running, 1 waiting, 100 frames/s, 14 min left\n"
     )
     write_metrics(tmp_path / "a", '{"step": 3000}')
     line.end("a")
     now[0] += 30
     line.tick(["b", "c"])
     assert line.display.stream.getvalue().splitlines()[1] == (
-        "run 5/7, 2 going, 0 waiting, 500 frames/s, 2 min left"  # 30,000 frames in a minute
+        "run 5/7, 2 running, 0 waiting, 500 frames/s, 2 min left"  # 30,000 frames in a minute
     )
 
 

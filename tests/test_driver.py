@@ -52,7 +52,7 @@ class Notes(Callback):
                 "moved",
                 moment.image[:, 0, 1, 0].tolist(),
                 moment.reward.round(6).tolist(),
-                moment.going.tolist(),
+                moment.active.tolist(),
             )
         )
 
@@ -74,7 +74,7 @@ def test_every_environment_plays_one_episode_from_its_seed():
     ]
     assert returns.total.tolist() == pytest.approx([0.3, 0.6])
     assert [images[:, 0, 1, 0].tolist() for images in film.images] == [[1, 1], [2, 2], [2, 3]]
-    assert not end.going.any()
+    assert not end.active.any()
     assert [first.tolist() for _, first in end.memory] == [
         [True, True],
         [False, False],
@@ -87,7 +87,7 @@ def test_every_environment_plays_one_episode_from_its_seed():
 def test_it_stops_after_so_many_steps():
     end = Driver([Count()], counting, lambda _: []).run([9], steps=4)
     assert end.image[0, 0].ravel().tolist() == [9, 4]
-    assert end.going.tolist() == [True]
+    assert end.active.tolist() == [True]
     assert len(end.memory) == 4
 
 

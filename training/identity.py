@@ -61,7 +61,7 @@ class Trained:
     def on(cls, clips: Iterable[Clip]) -> "Trained":
         """Return it for clips."""
         clips = tuple(clips)
-        uploads = frozenset(clip.recording for clip in clips if recordings.is_told(clip.recording))
+        uploads = frozenset(clip.recording for clip in clips if recordings.is_global(clip.recording))
         return cls(frozenset(clip.sha256 for clip in clips), uploads)
 
     def same(self, source: Source) -> list[str]:

@@ -167,8 +167,8 @@ class RunConfig:
     )
     accept_changes: bool = option(
         False,
-        "Go on although clips or --init_from are not those that the run began with; what changed is"
-        " written down.",
+        "Continue although clips or --init_from are not those that the run began with; the change"
+        " is recorded.",
     )
     device: str = option("auto", "Where to learn.", choices=("auto", "cpu", "cuda"))
     threads: int = option(0, "Threads of torch on the CPU; 0: one for each core.", ge=0, le=4096)

@@ -25,10 +25,10 @@ REQUIRED = dataclasses.MISSING
 Rule = tuple[str, Callable[[Any], Any]]
 Choices = Iterable[Any] | Callable[[], Iterable[Any]]
 
-# What counters and float32 tensors can hold; options with bounds of their own have narrower ones.
+# What counters and float32 tensors can hold; bounds of single options are narrower.
 LARGEST = {int: 2**53, float: 3.4e38}
 STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
-UNKNOWN = "unknown_name"  # the type of pydantic's error for a value that is none of the choices
+UNKNOWN = "unknown_name"  # the type of pydantic's error for a value outside the choices
 
 Class = typing.TypeVar("Class", bound=type)
 

@@ -1,13 +1,15 @@
-"""Write the tables of the documentation that a program can know: ``python -m scripts.doc_tables`` from the repository.
+"""Write the tables of the documentation that a program can know: ``python -m scripts.doc_tables``
+from the repository.
 
 A page marks the place of a table by two comments, and the lines between them are replaced:
 
     <!-- table: agents -->
     <!-- /table -->
 
-Words behind the name are arguments, as in ``<!-- table: results video -->``. With ``--check`` nothing is written; the
-exit code is 1 if a page is stale. `tests/test_docs.py` calls the same functions. MkDocs calls `on_page_markdown`, which
-also fills the tables of `BUILT`: they are in the site alone.
+Words behind the name are arguments, as in ``<!-- table: results video -->``. With ``--check``
+nothing is written; the exit code is 1 if a page is stale. `tests/test_docs.py` calls the same
+functions. MkDocs calls `on_page_markdown`, which also fills the tables of `BUILT`: they are in the
+site alone.
 """
 
 import itertools
@@ -45,7 +47,10 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
 
 
 def updated(text: str, left_empty: tuple[str, ...] = BUILT) -> str:
-    """Return a page with the tables of today's program. Errors: KeyError for a table that does not exist."""
+    """Return a page with the tables of today's program.
+
+    Errors: KeyError for a table that does not exist.
+    """
 
     def block(match: re.Match) -> str:
         name, *arguments = match["words"].split()
@@ -65,7 +70,9 @@ def table(heads: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 def escaped(cell: str) -> str:
     """Return a cell with its bars escaped, and outside of code also what would pass for HTML."""
     parts = cell.replace("|", "\\|").split("`")
-    return "`".join(part if index % 2 else part.replace("<", "&lt;") for index, part in enumerate(parts))
+    return "`".join(
+        part if index % 2 else part.replace("<", "&lt;") for index, part in enumerate(parts)
+    )
 
 
 def code(names: Iterable[Any]) -> str:
@@ -76,11 +83,13 @@ def quoted(name: Any) -> str:
     return f"`{name}`"
 
 
-# ------------------------------------------------------------------------------------------------- agents and presets
+# ------------------------------------------------------------------------------- agents and presets
 
 
 def preset(name: str) -> dict:
-    """Return the values of a preset file and of the files that its `base` names, by their dotted keys."""
+    """Return the values of a preset file and of the files that its `base` names, by their dotted
+    keys.
+    """
     line = options.Line(runs.RunConfig, runs.PRESETS)
     line.take_preset(name)
     return line.values
@@ -91,12 +100,16 @@ def agents() -> str:
     rows = []
     for name in runs.AGENTS:
         values = preset(name)
-        terms, constraint = (values.get(f"world_model.objective.{key}", ()) for key in ("terms", "constraint"))
+        terms, constraint = (
+            values.get(f"world_model.objective.{key}", ()) for key in ("terms", "constraint")
+        )
         rule = f"multiplier on {', '.join(constraint)}" if constraint else "fixed weights"
         rewards = values.get("actor_critic.rewards", ["task"])
         what = first_comment(runs.PRESETS / f"{name}.yaml")
         rows.append((code([name]), what, ", ".join(terms), rule, ", ".join(rewards)))
-    return table(("agent", "what it is", "information terms", "rule", "rewards of the policy"), rows)
+    return table(
+        ("agent", "what it is", "information terms", "rule", "rewards of the policy"), rows
+    )
 
 
 def sizes() -> str:
@@ -121,22 +134,36 @@ def sizes() -> str:
 
 def presets() -> str:
     """Return the presets that are neither an agent nor a size."""
-    others = [name for name in preset_names(runs.PRESETS) if name not in runs.AGENTS and not name.startswith("size_")]
-    return table(("preset", "what it is"), [(code([name]), first_comment(runs.PRESETS / f"{name}.yaml")) for name in others])
+    others = [
+        name
+        for name in preset_names(runs.PRESETS)
+        if name not in runs.AGENTS and not name.startswith("size_")
+    ]
+    return table(
+        ("preset", "what it is"),
+        [(code([name]), first_comment(runs.PRESETS / f"{name}.yaml")) for name in others],
+    )
 
 
-# ------------------------------------------------------------------------------------------------------------ options
+# ------------------------------------------------------------------------------------------ options
 
 
 def all_options() -> str:
     """Return every option of train.py, a heading and a table for each section."""
     parts = []
-    for section, group in itertools.groupby(options.leaves(runs.RunConfig).items(), lambda item: item[0].rpartition(".")[0]):
+    for section, group in itertools.groupby(
+        options.leaves(runs.RunConfig).items(), lambda item: item[0].rpartition(".")[0]
+    ):
         rows = list(group)
         title = f"## `{section}`" if section else "## General"
-        lines = [(f"`--{key}`", describe(leaf.kind), value(leaf), option_help.sentences(leaf, quoted)) for key, leaf in rows]
+        lines = [
+            (f"`--{key}`", describe(leaf.kind), value(leaf), option_help.sentences(leaf, quoted))
+            for key, leaf in rows
+        ]
         described_by = rows[0][1].heading
-        parts += filter(None, [title, described_by, table(("option", "type", "default", "what it does"), lines)])
+        parts += filter(
+            None, [title, described_by, table(("option", "type", "default", "what it does"), lines)]
+        )
     return "\n\n".join(parts)
 
 
@@ -144,46 +171,73 @@ def value(leaf: Any) -> str:
     return "must be given" if leaf.default is REQUIRED else f"`{shown(leaf.default) or '(empty)'}`"
 
 
-# ------------------------------------------------------------------------------------------------------------ metrics
+# ------------------------------------------------------------------------------------------ metrics
 
 
 def metrics(which: str) -> str:
-    """Return the rows of training/metrics.yaml: `numbers`, or `pictures`, which TensorBoard alone has."""
+    """Return the rows of training/metrics.yaml: `numbers`, or `pictures`, which TensorBoard alone
+    has.
+    """
     rows = [row for row in described.rows() if bool(row.shown) == (which == "pictures")]
-    heads = ("TensorBoard only", "what it shows") if which == "pictures" else ("key", "unit", "what it is", "trivial, or alarm")
-    return "\n".join(["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|", *(row.in_the_docs for row in rows)])
+    heads = (
+        ("TensorBoard only", "what it shows")
+        if which == "pictures"
+        else ("key", "unit", "what it is", "trivial, or alarm")
+    )
+    return "\n".join(
+        [
+            "| " + " | ".join(heads) + " |",
+            "|---" * len(heads) + "|",
+            *(row.in_the_docs for row in rows),
+        ]
+    )
 
 
-# ------------------------------------------------------------------------------------------------------------ results
+# ------------------------------------------------------------------------------------------ results
 
 
 def results(folder: str) -> str:
-    """Return the version of a folder of result files, its returns by task and agent, and over all tasks."""
+    """Return the version of a folder of result files, its returns by task and agent, and over all
+    tasks.
+    """
     place = ROOT / "results" / folder
     panels = plot_tables.finished(plot_tables.read(place))
     parts = [version(result_files.read_all(place)), plot_tables.table(panels)]
-    parts += [plot_tables.aggregate_table(group) for group in plot_tables.by_background(panels).values() if has_seeds(group)]
+    parts += [
+        plot_tables.aggregate_table(group)
+        for group in plot_tables.by_background(panels).values()
+        if has_seeds(group)
+    ]
     return "\n\n".join(filter(None, parts))
 
 
 def has_seeds(panels: plot_tables.Panels) -> bool:
-    """Return whether an agent has several seeds on a task: of one seed each there is no interval over seeds."""
+    """Return whether an agent has several seeds on a task: of one seed each there is no interval
+    over seeds.
+    """
     return any(len(runs_of) > 1 for panel in panels.values() for runs_of in panel.values())
 
 
 def summary(folder: str) -> str:
-    """Return a row for each agent that every task has: its held-out returns by task, and over all tasks."""
+    """Return a row for each agent that every task has: its held-out returns by task, and over all
+    tasks.
+    """
     panels = plot_tables.finished(plot_tables.read(ROOT / "results" / folder))
     most = max(len(runs_of) for panel in panels.values() for runs_of in panel.values())
     agents = [
-        agent for agent in plot_tables.shared_agents(panels) if all(len(panel[agent]) == most for panel in panels.values())
+        agent
+        for agent in plot_tables.shared_agents(panels)
+        if all(len(panel[agent]) == most for panel in panels.values())
     ]
     rows = []
     for agent in agents:
         middle, low, high = plot_tables.estimate(plot_tables.last_scores(panels, agent))
         by_task = [plot_tables.interval_text(panel[agent], "heldout") for panel in panels.values()]
         rows.append((code([agent]), *by_task, f"{middle:.3f} [{low:.3f}, {high:.3f}]"))
-    random = [f"{np.mean(plot_tables.seed_means(panel[agents[0]])['random policy']):.0f}" for panel in panels.values()]
+    random = [
+        f"{np.mean(plot_tables.seed_means(panel[agents[0]])['random policy']):.0f}"
+        for panel in panels.values()
+    ]
     rows.append(("random policy", *random, ""))
     return table(("agent", *(task for task, _ in panels), "IQM [95 %]"), rows)
 
@@ -196,7 +250,9 @@ def version(rows: list[dict]) -> str:
 
 
 def short_commit(commit: str) -> str:
-    """Return the first letters of a commit, and whether there were changes that were committed later."""
+    """Return the first letters of a commit, and whether there were changes that were committed
+    later.
+    """
     return commit[:7] + ("+changes" if commit.endswith("+changes") else "")
 
 
@@ -206,7 +262,10 @@ def machine(hardware: dict) -> str:
 
 
 def counted(names: typing.Counter[str]) -> str:
-    return ", ".join(f"`{name}` ({number} runs)" if len(names) > 1 else f"`{name}`" for name, number in names.most_common())
+    return ", ".join(
+        f"`{name}` ({number} runs)" if len(names) > 1 else f"`{name}`"
+        for name, number in names.most_common()
+    )
 
 
 TABLES: dict[str, Callable[..., str]] = {

@@ -1,4 +1,6 @@
-"""What TensorBoard is given: sentences beside curves, what it opens on, layout, options; and that the docs say the same."""
+"""What TensorBoard is given: sentences beside curves, what it opens on, layout, options; and that
+the docs say the same.
+"""
 
 from pathlib import Path
 
@@ -23,7 +25,9 @@ def test_the_docs_hold_the_rows_of_the_table():
     lines = PAGE.splitlines()
     first = lines.index("| key | unit | what it is | trivial, or alarm |") + 2
     rows = [row.in_the_docs for row in described.rows() if not row.shown]
-    assert lines[first : first + len(rows)] == rows, "write the rows of training/metrics.yaml into docs/reference/metrics.md"
+    assert lines[first : first + len(rows)] == rows, (
+        "write the rows of training/metrics.yaml into docs/reference/metrics.md"
+    )
     assert lines[first + len(rows)] == ""
     pictures = [row.in_the_docs for row in described.rows() if row.shown]
     assert [line for line in lines if "(GIF) |" in line or "(picture) |" in line] == pictures
@@ -37,8 +41,12 @@ def test_every_key_has_the_sentence_of_its_row():
 
 
 def test_a_word_in_capitals_stands_for_any():
-    assert described.sentence("policy/discovery+use/return").startswith("Mean lambda-return in imagination.")
-    assert described.sentence("evaluation/latent/ahead/10/state").startswith("The same 1, 5 and 10 imagined steps ahead")
+    assert described.sentence("policy/discovery+use/return").startswith(
+        "Mean lambda-return in imagination."
+    )
+    assert described.sentence("evaluation/latent/ahead/10/state").startswith(
+        "The same 1, 5 and 10 imagined steps ahead"
+    )
     assert described.sentence("policy/task/elsewhere") == ""
 
 
@@ -49,7 +57,10 @@ def test_a_curve_has_its_sentence_and_the_first_ones_a_second_name(tmp_path):
             logger.scalars(step, {"model/predictability/kl": 3.0, "of_tomorrow": 1.0})
     events = read(tmp_path)
     for tag in ("evaluation/return_heldout", "at_a_glance/return_heldout"):
-        assert [(event.step, event.value) for event in events.Scalars(tag)] == [(10, 10.0), (20, 20.0)]
+        assert [(event.step, event.value) for event in events.Scalars(tag)] == [
+            (10, 10.0),
+            (20, 20.0),
+        ]
         told = events.SummaryMetadata(tag)
         assert told.summary_description == described.sentence("evaluation/return_heldout")
         # The data server keeps a sentence only where these two are given.
@@ -66,9 +77,12 @@ def test_a_picture_has_its_sentence(tmp_path):
         for step in (1, 2):
             logger.video(step, "evaluation/heldout", np.zeros((2, 8, 8, 3), np.uint8), 20.0)
     events = read(tmp_path)
-    for tag in ("evaluation/heldout", "at_a_glance/film_heldout"):  # short runs have no other picture at first sight
+    # Short runs have no other picture at first sight.
+    for tag in ("evaluation/heldout", "at_a_glance/film_heldout"):
         assert [event.step for event in events.Images(tag)] == [1, 2]
-        assert events.SummaryMetadata(tag).summary_description.startswith("The first 64 steps of the first")
+        assert events.SummaryMetadata(tag).summary_description.startswith(
+            "The first 64 steps of the first"
+        )
 
 
 @pytest.mark.parametrize("skills", [True, False])
@@ -77,13 +91,23 @@ def test_return_and_latent_are_laid_out_first(tmp_path, skills):
         logger.options({"agent": "infopower"}, skills)
     (tensor,) = read(tmp_path).Tensors("custom_scalars__config__")
     layout = layout_pb2.Layout.FromString(tensor.tensor_proto.string_val[0])
-    assert [page.title for page in layout.category] == ["return", "latent", *["skills"] * skills, "policy"]
+    assert [page.title for page in layout.category] == [
+        "return",
+        "latent",
+        *["skills"] * skills,
+        "policy",
+    ]
     chart = layout.category[0].chart[0]
     assert list(chart.multiline.tag) == ["^evaluation/return_.*$"]
 
 
 def test_every_chart_is_of_keys_that_there_are():
-    keys = [described.ANY.sub("task", key) for row in described.rows() if not row.shown for key in row.keys]
+    keys = [
+        described.ANY.sub("task", key)
+        for row in described.rows()
+        if not row.shown
+        for key in row.keys
+    ]
     for charts in board.LAYOUT.values():
         for patterns in charts.values():
             for pattern in patterns:

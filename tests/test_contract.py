@@ -1,4 +1,6 @@
-"""Every agent keeps the contract of agents/base.py; a new skill method or high-level policy is one short file and a preset."""
+"""Every agent keeps the contract of agents/base.py; a new skill method or high-level policy is one
+short file and a preset.
+"""
 
 from collections.abc import Callable
 
@@ -56,7 +58,8 @@ def test_every_agent_keeps_the_contract(name, monkeypatch):
     image, first = batch["image"][:, 0], torch.ones(4, dtype=torch.bool)
     memory = agent.initial_state(4)
 
-    # It acts: in range, the same twice where nothing but the skill is drawn, and its layout is what its memory holds.
+    # It acts: in range, the same twice where nothing but the skill is drawn, and its layout is what
+    # its memory holds.
     acted = []
     for _ in range(2):
         torch.manual_seed(1)
@@ -79,15 +82,27 @@ def test_every_agent_keeps_the_contract(name, monkeypatch):
     # It learns: finite metrics without gradient, and every learner's weights move.
     before = weights(agent)
     for seed in range(3):
-        metrics = agent.update(make_batch(seed=seed) | {k: v for k, v in batch.items() if k not in ("image", "action")})
-    assert all(torch.isfinite(value).all() and not value.requires_grad for value in metrics.values())
+        metrics = agent.update(
+            make_batch(seed=seed) | {k: v for k, v in batch.items() if k not in ("image", "action")}
+        )
+    assert all(
+        torch.isfinite(value).all() and not value.requires_grad for value in metrics.values()
+    )
     names = {id(parameter): key for key, parameter in agent.named_parameters()}
     for optimiser in agent.optimisers.values():
         if optimiser.steps:
-            moved = [names[id(p)] for p in optimiser.parameters if not torch.equal(p, before[names[id(p)]])]
+            moved = [
+                names[id(p)]
+                for p in optimiser.parameters
+                if not torch.equal(p, before[names[id(p)]])
+            ]
             assert moved, optimiser.name
-    trained = {names[id(p)] for optimiser in agent.optimisers.values() for p in optimiser.parameters}
-    still = [key for key in before if key in names.values() and key not in trained and "slow" not in key]
+    trained = {
+        names[id(p)] for optimiser in agent.optimisers.values() for p in optimiser.parameters
+    }
+    still = [
+        key for key in before if key in names.values() and key not in trained and "slow" not in key
+    ]
     assert all(torch.equal(before[key], agent.state_dict()[key]) for key in still)
 
     # It renders, and goes on from its state: weights, moments and all.
@@ -118,11 +133,11 @@ def test_a_name_means_one_thing():
     assert registry.commander("skill_prior")(SkillPrior) is SkillPrior
 
 
-# -------------------------------------------------------------------------------------- what a new method takes: a file
+# ------------------------------------------------------------------ what a new method takes: a file
 
 
 class ByProjection(Part):
-    """A learner with a network of its own: a linear map that is fitted to the skill that was held."""
+    """A learner with its own network: a linear map that is fitted to the current skill."""
 
     def __init__(self, agent: WorldModelAgent):
         super().__init__(agent)
@@ -139,7 +154,9 @@ class ByProjection(Part):
 
 
 class Greedy(SkillPrior):
-    """A high-level policy of one's own: of 16 skills the one whose action is the largest, every 3 steps."""
+    """A high-level policy of one's own: of 16 skills the one whose action is the largest, every 3
+    steps.
+    """
 
     def __call__(self, memory, see: Callable, is_first: torch.Tensor, explore: bool) -> Held:
         skills = Skills(self.config.skill).grid(16)  # (16, C)
@@ -168,7 +185,9 @@ def test_a_new_method_is_a_file_and_a_preset(monkeypatch, tmp_path):
     assert "projection" in agent.training_state()["optimisers"]
     memory, conditions = agent.initial_state(2), []
     for step in range(4):
-        _, memory = agent.act(memory, batch["image"][:2, step], torch.tensor([step == 0] * 2), explore=False)
+        _, memory = agent.act(
+            memory, batch["image"][:2, step], torch.tensor([step == 0] * 2), explore=False
+        )
         conditions.append(memory.condition)
     assert torch.equal(conditions[0], conditions[2])
     assert memory.age.tolist() == [1, 1]  # chosen anew at the fourth step

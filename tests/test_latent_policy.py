@@ -1,4 +1,6 @@
-"""The latent policy: the alternation, the constraint, starts, acting; what it has nothing to do with."""
+"""The latent policy: the alternation, the constraint, starts, acting; what it has nothing to do
+with.
+"""
 
 import math
 from dataclasses import replace
@@ -22,7 +24,7 @@ from foreground.errors import UserError
 from foreground.training.rollout import Rollout, layout_of
 from foreground.world_models.world_model import Spaces
 
-# ---------------------------------------------------------------------------------------------------------- learning
+# ----------------------------------------------------------------------------------------- learning
 
 
 @pytest.mark.parametrize("gradient", ["dynamics", "reinforce"])
@@ -31,7 +33,9 @@ def test_relation_modes_and_classifier_move_once_a_round(gradient):
     for number in range(1, 7):
         moved = parts_of(changed(agent, lambda n=number: agent.update(batch_of(agent, n))))
         always = {"actor.policy", "critics", "world_model"}
-        assert moved == (always | {"actor.relation", "modes.choice", "classifier"} if number % 3 == 0 else always), number
+        assert moved == (
+            always | {"actor.relation", "modes.choice", "classifier"} if number % 3 == 0 else always
+        ), number
 
 
 def test_targets_are_hard_copies_once_a_round():
@@ -39,7 +43,10 @@ def test_targets_are_hard_copies_once_a_round():
     critic = agent.actor_critic.critics["game"]
 
     def alike() -> bool:
-        return all(torch.equal(one, other) for one, other in zip(critic.slow.parameters(), critic.network.parameters()))
+        return all(
+            torch.equal(one, other)
+            for one, other in zip(critic.slow.parameters(), critic.network.parameters())
+        )
 
     seen = []
     for number in range(6):
@@ -54,7 +61,10 @@ def test_all_terms_multipliers_and_slacks_are_told():
         metrics = agent.update(batch_of(agent, number))
     assert all(torch.isfinite(value).all() for value in metrics.values())
     for game in range(3):
-        assert {f"modes/game_{game}/{key}" for key in ("slack", "multiplier", "best", "return_0", "return_2")} <= set(metrics)
+        assert {
+            f"modes/game_{game}/{key}"
+            for key in ("slack", "multiplier", "best", "return_0", "return_2")
+        } <= set(metrics)
     assert metrics["modes/information/action_cap"] == pytest.approx(math.log(3))
     assert -1e-3 <= float(metrics["modes/information/action"]) <= math.log(3)
     assert float(metrics["modes/information/game"]) <= math.log(3)
@@ -69,7 +79,9 @@ def told(agent, values: torch.Tensor, rounds=40) -> dict:
 
 
 def test_a_multiplier_rises_where_modes_lack_and_falls_where_none_does():
-    """Uniform modes: 10 of 10 lacks nothing, (10, 10, 5) lacks a sixth in the mean, within the fifth; (10, 4, 4) two fifths."""
+    """Uniform modes: 10 of 10 lacks nothing, (10, 10, 5) lacks a sixth in the mean, within the
+    fifth; (10, 4, 4) two fifths.
+    """
     agent = make_agent()
     for parameter in agent.modes.choice.parameters():
         torch.nn.init.zeros_(parameter)
@@ -78,7 +90,9 @@ def test_a_multiplier_rises_where_modes_lack_and_falls_where_none_does():
     assert slack == pytest.approx([0.2, 0.2 - 1 / 6, 0.2 - 0.4], abs=1e-5)
     multiplier = [float(metrics[f"game_{m}/multiplier"]) for m in range(3)]
     assert multiplier[0] == multiplier[1] == 1 < multiplier[2]  # 1 is the least
-    again = [float(told(agent, torch.full((3, 3), 10.0), 5)[f"game_{m}/multiplier"]) for m in range(3)]
+    again = [
+        float(told(agent, torch.full((3, 3), 10.0), 5)[f"game_{m}/multiplier"]) for m in range(3)
+    ]
     assert 1 < again[2] < multiplier[2]
 
 
@@ -87,7 +101,9 @@ def test_returns_below_zero_have_a_slack_too():
     for parameter in agent.modes.choice.parameters():
         torch.nn.init.zeros_(parameter)
     metrics = told(agent, torch.tensor([[-10.0, -10, -10], [-10, -13, -13], [-10, -11, -11]]))
-    assert [float(metrics[f"game_{m}/slack"]) for m in range(3)] == pytest.approx([0.2, 0.0, 0.2 - 2 / 30], abs=1e-5)
+    assert [float(metrics[f"game_{m}/slack"]) for m in range(3)] == pytest.approx(
+        [0.2, 0.0, 0.2 - 2 / 30], abs=1e-5
+    )
 
 
 def test_the_best_seen_is_kept_but_not_for_ever():
@@ -152,7 +168,11 @@ def test_one_loss_weighs_roll_outs():
 def test_rounds_raise_the_information_that_they_are_for(game):
     """At the least multiplier, on fixed states; the policy stays as it is."""
     agent = make_agent(
-        multiplier_min=1e-2, lr=1e-2, action_info_coef=float(not game), game_info_coef=float(game), uniform_prob=0.0
+        multiplier_min=1e-2,
+        lr=1e-2,
+        action_info_coef=float(not game),
+        game_info_coef=float(game),
+        uniform_prob=0.0,
     )
     feature = states(agent, 96)
     games = agent.modes.games[torch.arange(96) % 3]
@@ -166,7 +186,9 @@ def test_rounds_raise_the_information_that_they_are_for(game):
         agent.actor.policy.network[-1].weight.normal_(0, 1)
     before = informed()
     for _ in range(120):
-        agent.modes.round(agent.actor_critic, feature, games, lambda share: feature.sum() * 0, agent.optimisers)
+        agent.modes.round(
+            agent.actor_critic, feature, games, lambda share: feature.sum() * 0, agent.optimisers
+        )
     assert informed() > before + 0.15
 
 
@@ -176,7 +198,13 @@ def test_rounds_give_a_game_the_mode_that_returns_most():
     games = agent.modes.games[torch.arange(24) % 3]
     agent.modes.values = lambda critic, feature, game: 5 * torch.eye(3)[agent.modes.nearest(game)]
     for _ in range(200):
-        agent.modes.round(agent.actor_critic, states(agent, 24), games, lambda share: torch.zeros(()), agent.optimisers)
+        agent.modes.round(
+            agent.actor_critic,
+            states(agent, 24),
+            games,
+            lambda share: torch.zeros(()),
+            agent.optimisers,
+        )
     assert agent.modes(agent.modes.games).argmax(-1).tolist() == [0, 1, 2]
 
 
@@ -195,10 +223,12 @@ def test_a_classifier_that_looks_at_nothing_tells_nothing():
     for counts in ((12, 0, 0), (9, 3, 0), (4, 4, 4)):
         games = agent.modes.games.repeat_interleave(torch.tensor(counts), 0)
         told = agent.modes.information(agent.actor, states(agent, 12), games)[1]
-        assert float((told * agent.modes._balance(agent.modes.nearest(games))).mean().detach()) <= 1e-6
+        assert (
+            float((told * agent.modes._balance(agent.modes.nearest(games))).mean().detach()) <= 1e-6
+        )
 
 
-# ------------------------------------------------------------------------------------------------------------ acting
+# ------------------------------------------------------------------------------------------- acting
 
 
 class Told:
@@ -221,14 +251,22 @@ class Told:
     def step(self, action):
         self.number += 1
         done = np.full(2, self.number % 4 == 3)
-        return np.zeros((2, 32, 32, 3), np.uint8), np.zeros(2), np.zeros(2, bool), done, self._told()
+        return (
+            np.zeros((2, 32, 32, 3), np.uint8),
+            np.zeros(2),
+            np.zeros(2, bool),
+            done,
+            self._told(),
+        )
 
 
 def test_the_mode_is_drawn_for_the_game_at_resets_and_kept():
     """Episodes of three steps; the row of a reset is the first that tells the new game."""
     agent = make_agent(uniform_prob=0.0)
     asked = []
-    agent.modes.draw = lambda game: asked.append(game.clone()) or agent.modes.one_hot((game[:, 0] + 1).round().long())
+    agent.modes.draw = lambda game: (
+        asked.append(game.clone()) or agent.modes.one_hot((game[:, 0] + 1).round().long())
+    )
     envs = Told()
     rollout = Rollout(envs, agent.initial_state(2), 0, layout_of(envs) | agent.spec.layout)
     rows = [rollout.step(agent.act) for _ in range(12)]
@@ -242,7 +280,9 @@ def test_the_mode_is_drawn_for_the_game_at_resets_and_kept():
 
 def test_evaluation_plays_the_likeliest_mode():
     agent = make_agent()
-    agent.modes.choice.forward = lambda game: torch.log_softmax(torch.tensor([[0.0, 3.0, 0.0]]).expand(len(game), -1), -1)
+    agent.modes.choice.forward = lambda game: torch.log_softmax(
+        torch.tensor([[0.0, 3.0, 0.0]]).expand(len(game), -1), -1
+    )
     image, first = torch.zeros(4, 32, 32, 3, dtype=torch.uint8), torch.ones(4, dtype=torch.bool)
     _, memory = agent.act(agent.initial_state(4), image, first, explore=False)
     assert memory.condition.argmax(-1).tolist() == [1] * 4
@@ -254,7 +294,10 @@ def test_what_a_latent_policy_has_nothing_to_do_with_is_refused():
     agent = make_agent()
     for config, spaces in (
         (agent.config, Spaces(32, 2, 3)),
-        (AgentConfig(agent.config.world_model, modes=ModesConfig(num_modes=3), **MODAL), agent.spaces),
+        (
+            AgentConfig(agent.config.world_model, modes=ModesConfig(num_modes=3), **MODAL),
+            agent.spaces,
+        ),
         (
             replace(agent.config, skill=SkillConfig(2)),
             agent.spaces,
@@ -283,7 +326,14 @@ def test_the_reward_of_a_game_needs_modes():
 
 
 def test_a_run_knows_its_family_before_anything_heavy_starts():
-    words = ["--agent", "mra", "--family.kind", "tasks", "--family.tasks", "walker-walk,cheetah-run"]
+    words = [
+        "--agent",
+        "mra",
+        "--family.kind",
+        "tasks",
+        "--family.tasks",
+        "walker-walk,cheetah-run",
+    ]
     with pytest.raises(UserError, match="different bodies"):
         runs.read([*words, "--task", "walker-walk"], cuda=False)
     with pytest.raises(UserError, match="a walker's"):
@@ -295,7 +345,9 @@ def test_parameters_of_the_critic_are_untouched_by_values():
     value = agent.modes.values(agent.actor_critic, states(agent), torch.zeros(6, 1))
     assert value.shape == (6, 3)
     assert not value.requires_grad
-    alone = functional_call(agent.actor_critic.critics["game"], {}, (inputs(agent, states(agent), 1),))[1]
+    alone = functional_call(
+        agent.actor_critic.critics["game"], {}, (inputs(agent, states(agent), 1),)
+    )[1]
     torch.testing.assert_close(value[:, 1], alone)
 
 

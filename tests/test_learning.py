@@ -1,4 +1,6 @@
-"""The actor-critic alone must solve a task whose dynamics are known: what it cannot learn there no world model teaches it."""
+"""The actor-critic alone must solve a task whose dynamics are known: what it cannot learn there no
+world model teaches it.
+"""
 
 import numpy as np
 import pytest
@@ -22,12 +24,17 @@ def test_the_closed_form_is_the_simulator():
         reward = env.step(np.array([action])).reward
         reached = np.concatenate([env.physics.data.qpos, env.physics.data.qvel])
         predicted = substep(torch.tensor(physics), torch.tensor(action))
-        assert predicted.numpy() == pytest.approx(reached, abs=1e-2)  # it integrates by Runge-Kutta, we do not
-        assert float(swingup_reward(torch.tensor(reached), torch.tensor(action))) == pytest.approx(reward, abs=1e-5)
+        # It integrates by Runge-Kutta, we do not.
+        assert predicted.numpy() == pytest.approx(reached, abs=1e-2)
+        assert float(swingup_reward(torch.tensor(reached), torch.tensor(action))) == pytest.approx(
+            reward, abs=1e-5
+        )
 
 
 @torch.no_grad()
-def play(agent: ActorCritic, model: Cartpole, number: int, explore: bool) -> tuple[torch.Tensor, float]:
+def play(
+    agent: ActorCritic, model: Cartpole, number: int, explore: bool
+) -> tuple[torch.Tensor, float]:
     """Whole episodes: states (number * steps, 4) and the mean return."""
     state, rows, score = model.state(hanging(number)), [], 0.0
     for _ in range(1000 // model.action_repeat):
@@ -35,7 +42,9 @@ def play(agent: ActorCritic, model: Cartpole, number: int, explore: bool) -> tup
         action = (policy.sample() if explore else policy.mean).clamp(-1, 1)
         state = model.imagine(state, action)
         rows.append(state.deterministic)
-        score += float(swingup_reward(state.deterministic, action[:, 0]).mean()) * model.action_repeat
+        score += (
+            float(swingup_reward(state.deterministic, action[:, 0]).mean()) * model.action_repeat
+        )
     return torch.cat(rows), score
 
 
@@ -43,15 +52,26 @@ def play(agent: ActorCritic, model: Cartpole, number: int, explore: bool) -> tup
 def test_the_actor_critic_swings_up_and_balances(monkeypatch):
     """At the rates and sizes of the cpu preset, as many updates as half a run of `make train` has.
 
-    Measured: 874 and 879 with 15 imagined steps after 1,200 updates (two seeds); with 10 steps 346 and 375.
+    Measured: 874 and 879 with 15 imagined steps after 1,200 updates (two seeds); with 10 steps 346
+    and 375.
     """
     torch.manual_seed(0)
     config = runs.read(["--size", "cpu", "--actor_critic.rewards", "task=1"], cuda=False)
-    monkeypatch.setattr(ActorCritic, "inputs", staticmethod(lambda state, condition: state.stochastic))
-    agent, model, rates = ActorCritic(config.actor_critic, feature=5, action=1), Cartpole(), config.optimiser
+    monkeypatch.setattr(
+        ActorCritic, "inputs", staticmethod(lambda state, condition: state.stochastic)
+    )
+    agent, model, rates = (
+        ActorCritic(config.actor_critic, feature=5, action=1),
+        Cartpole(),
+        config.optimiser,
+    )
     optimisers = {
-        "actor": Optimiser("actor", list(agent.actor.parameters()), rates.actor_lr, 100.0, 1e-8, rates.warmup),
-        "critic": Optimiser("critic", list(agent.critics.parameters()), rates.critic_lr, 100.0, 1e-8, rates.warmup),
+        "actor": Optimiser(
+            "actor", list(agent.actor.parameters()), rates.actor_lr, 100.0, 1e-8, rates.warmup
+        ),
+        "critic": Optimiser(
+            "critic", list(agent.critics.parameters()), rates.critic_lr, 100.0, 1e-8, rates.warmup
+        ),
     }
     seen = [play(agent, model, 2, explore=True)[0]]
     for update in range(1200):

@@ -1,4 +1,6 @@
-"""Probes must find what a latent holds and nothing else: latents that copy the state, the background, or neither."""
+"""Probes must find what a latent holds and nothing else: latents that copy the state, the
+background, or neither.
+"""
 
 import functools
 import random
@@ -23,23 +25,44 @@ from foreground.world_models.world_model import Spaces
 
 
 def record(latent: str, episodes: int = 8, length: int = 120, seed: int = 0) -> Record:
-    """Episodes of a made-up pendulum before one of three clips; the latent is a fixed mixture of what it is to hold."""
+    """Episodes of a made-up pendulum before one of three clips; the latent is a fixed mixture of
+    what it is to hold.
+    """
     random = np.random.default_rng(seed)
     number = np.repeat(np.arange(episodes), length)
     time = np.tile(np.arange(length), episodes)
-    angle = time * random.uniform(0.05, 0.3, episodes)[number] + random.uniform(0, 6, episodes)[number]
+    angle = (
+        time * random.uniform(0.05, 0.3, episodes)[number] + random.uniform(0, 6, episodes)[number]
+    )
     state = np.stack([np.sin(angle), np.cos(angle), random.normal(size=len(angle))], 1)
     clip = (number + number // 4) % 3  # all three in both halves
     phase = (time + 37 * number) % length / length
     base = random.normal(size=(3, 2, 12))
     pixels = base[clip, 0] * np.sin(6.28 * phase)[:, None] + base[clip, 1]
     background = np.concatenate([np.eye(3)[clip], pixels], 1)
-    held = {"state": state, "background": background, "nothing": random.normal(size=(len(angle), 5))}[latent]
-    mixed = held @ random.normal(size=(held.shape[1], 32)) + 0.01 * random.normal(size=(len(angle), 32))
+    held = {
+        "state": state,
+        "background": background,
+        "nothing": random.normal(size=(len(angle), 5)),
+    }[latent]
+    mixed = held @ random.normal(size=(held.shape[1], 32)) + 0.01 * random.normal(
+        size=(len(angle), 32)
+    )
     names = ("sin", "cos", "noise")
     reward = state[:, 1]
     action = np.zeros((len(angle), 1), np.float32)
-    return Record(mixed, state, names, action, reward, reward if latent == "state" else 0 * reward, clip, phase, pixels, number)
+    return Record(
+        mixed,
+        state,
+        names,
+        action,
+        reward,
+        reward if latent == "state" else 0 * reward,
+        clip,
+        phase,
+        pixels,
+        number,
+    )
 
 
 def test_a_latent_that_copies_the_state():
@@ -47,11 +70,18 @@ def test_a_latent_that_copies_the_state():
     for kind in ("linear", "network"):
         assert reading[f"state/{kind}/mean"] > 0.95
         assert reading[f"background/{kind}/pixels"] < 0.15
-        assert reading[f"background/{kind}/clip_accuracy"] < reading["background/clip_chance"] + 0.25
+        assert (
+            reading[f"background/{kind}/clip_accuracy"] < reading["background/clip_chance"] + 0.25
+        )
     assert reading["reward_explained"] == pytest.approx(1.0)
     assert reading["similarity"] > 0.5  # a mixture turns and stretches
     for estimator in ("knn", "diffusion"):
-        assert reading[f"state/nats/{estimator}"] > 1.0 > 0.25 > reading[f"background/nats/{estimator}"]
+        assert (
+            reading[f"state/nats/{estimator}"]
+            > 1.0
+            > 0.25
+            > reading[f"background/nats/{estimator}"]
+        )
 
 
 def test_a_latent_that_copies_the_background():
@@ -64,7 +94,12 @@ def test_a_latent_that_copies_the_background():
     assert reading["similarity"] < 0.35
     assert reading["background/nats/clip"] > 0.9 * np.log(3)
     for estimator in ("knn", "diffusion"):
-        assert reading[f"background/nats/{estimator}"] > 1.0 > 0.25 > reading[f"state/nats/{estimator}"]
+        assert (
+            reading[f"background/nats/{estimator}"]
+            > 1.0
+            > 0.25
+            > reading[f"state/nats/{estimator}"]
+        )
 
 
 def test_a_latent_that_holds_nothing():
@@ -91,7 +126,10 @@ def test_nats_of_correlated_gaussians(rho):
 
 def test_nats_leave_pythons_generator_alone_and_count_labels():
     before = random.getstate()
-    nats.of_columns(np.random.default_rng(0).normal(size=(200, 1)), np.random.default_rng(1).normal(size=(200, 1)))
+    nats.of_columns(
+        np.random.default_rng(0).normal(size=(200, 1)),
+        np.random.default_rng(1).normal(size=(200, 1)),
+    )
     assert random.getstate() == before
     labels = np.arange(300) % 3
     assert nats.of_labels(2 - labels, labels) == pytest.approx(np.log(3))
@@ -99,13 +137,19 @@ def test_nats_leave_pythons_generator_alone_and_count_labels():
 
 
 def test_similarity_is_the_share_of_pairs_in_the_same_fifth():
-    """By hand: of six pairs only the farthest is in the same fifth. The rest: what grakel 0.1.11 gives on these graphs."""
+    """By hand: of six pairs only the farthest is in the same fifth.
+
+    The rest: what grakel 0.1.11 gives on these graphs.
+    """
     one, other = np.array([[0.0], [1], [3], [7]]), np.array([[0.0], [5], [1], [7]])
     assert similarity(one, other) == 1 / 6
     rng = np.random.default_rng(0)
     latent, noise = rng.standard_normal((200, 8)), rng.standard_normal((200, 3))
     state = latent[:, :3] + 0.5 * noise
-    assert [similarity(latent, state, seed) for seed in (0, 1)] == [0.30961968680089486, 0.29109619686800897]
+    assert [similarity(latent, state, seed) for seed in (0, 1)] == [
+        0.30961968680089486,
+        0.29109619686800897,
+    ]
     assert similarity(latent[:40], state[:40]) == 0.258974358974359
 
 
@@ -117,7 +161,9 @@ def test_similarity_of_latents_whose_answer_is_known():
     noise = random.normal(size=(400, 16))
     assert similarity(state, state) == pytest.approx(1.0)
     assert similarity(3 * state @ turn + 1, state) == pytest.approx(1.0)  # distances are kept
-    assert similarity(state * [1, 9, 1, 1], 2 * state * [1, 5, 1, 1]) == pytest.approx(similarity(state * [1, 9, 1, 1], state))
+    assert similarity(state * [1, 9, 1, 1], 2 * state * [1, 5, 1, 1]) == pytest.approx(
+        similarity(state * [1, 9, 1, 1], state)
+    )
     found = [similarity(np.hstack([state, noise[:, :extra]]), state) for extra in (0, 1, 4, 16)]
     assert found == sorted(found, reverse=True)  # the more of something else, the less alike
     assert 0.35 < similarity(state[:, :2], state) < 0.6
@@ -136,7 +182,9 @@ def test_what_does_not_vary_is_left_out():
 @pytest.fixture(scope="module")
 def agent() -> WorldModelAgent:
     torch.manual_seed(0)
-    return WorldModelAgent(AgentConfig(world_config(), ActorCriticConfig(units=32, layers=1)), Spaces(32, 1))
+    return WorldModelAgent(
+        AgentConfig(world_config(), ActorCriticConfig(units=32, layers=1)), Spaces(32, 1)
+    )
 
 
 @pytest.mark.parametrize("video", [True, False])
@@ -144,7 +192,9 @@ def test_episodes_are_collected_with_what_was_true(agent, video):
     arguments = {"size": 32, "action_repeat": 4, "time_limit": 160}
     maker = functools.partial(make, "cartpole-swingup", **arguments)
     if video:
-        maker = functools.partial(make_video, "cartpole-swingup", BackgroundConfig("procedural"), "heldout", **arguments)
+        maker = functools.partial(
+            make_video, "cartpole-swingup", BackgroundConfig("procedural"), "heldout", **arguments
+        )
     torch.manual_seed(3)
     before = torch.get_rng_state()
     one, two = (collect(agent, maker, 4, 7) for _ in range(2))
@@ -163,7 +213,9 @@ def test_episodes_are_collected_with_what_was_true(agent, video):
     assert all(np.isfinite(value) for value in probes.read(one).values())
     ahead = probes.foresee(agent, one, (1, 3))
     assert torch.equal(before, torch.get_rng_state())
-    assert set(ahead) == {f"ahead/{step}/{what}" for step in (1, 3) for what in ("reward_explained", "state")}
+    assert set(ahead) == {
+        f"ahead/{step}/{what}" for step in (1, 3) for what in ("reward_explained", "state")
+    }
 
 
 def test_agents_that_read_the_episodes_of_one_list_of_actors_read_the_same(agent):
@@ -183,32 +235,57 @@ def test_agents_that_read_the_episodes_of_one_list_of_actors_read_the_same(agent
     for name in ("state", "action", "reward", "episode"):
         assert np.array_equal(getattr(one, name), getattr(two, name)), name
     assert one.latent.shape != two.latent.shape
-    same = [np.array_equal(own.part(own.episode == k).action, one.part(one.episode == k).action) for k in range(8)]
-    assert same == [True, True, True, True, False, True, False, True]  # the other acts in 4 and 6; 5 and 7 are walks
+    same = [
+        np.array_equal(own.part(own.episode == k).action, one.part(one.episode == k).action)
+        for k in range(8)
+    ]
+    # The other acts in 4 and 6; 5 and 7 are walks.
+    assert same == [True, True, True, True, False, True, False, True]
     for half in probes.halves(one):
         assert set(np.unique(half.episode) // 4) == {0, 1}  # both actors in both halves
 
 
 def test_a_model_that_knows_the_dynamics_foresees_them():
-    """A latent that is a rotating vector, and a model that turns it: all ahead is explained; standing still is not it."""
+    """A latent that is a rotating vector, and a model that turns it: all ahead is explained;
+    standing still is not it.
+    """
     random = np.random.default_rng(0)
     episode = np.repeat(np.arange(4), 50)
     angle = 0.4 * np.tile(np.arange(50), 4) + random.uniform(0, 6, 4)[episode]
     state = np.stack([np.cos(angle), np.sin(angle)], 1).astype(np.float32)
     zero = np.zeros(200, np.float32)
-    record = Record(state, state, ("cos", "sin"), zero[:, None], state[:, 0], zero, zero - 1, zero, zero, episode)
-    turn = torch.tensor([[np.cos(0.4), -np.sin(0.4)], [np.sin(0.4), np.cos(0.4)]], dtype=torch.float32)
+    record = Record(
+        state,
+        state,
+        ("cos", "sin"),
+        zero[:, None],
+        state[:, 0],
+        zero,
+        zero - 1,
+        zero,
+        zero,
+        episode,
+    )
+    turn = torch.tensor(
+        [[np.cos(0.4), -np.sin(0.4)], [np.sin(0.4), np.cos(0.4)]], dtype=torch.float32
+    )
 
     def fake(matrix):
-        rssm = SimpleNamespace(config=SimpleNamespace(deterministic=1), latent=SimpleNamespace(size=1))
+        rssm = SimpleNamespace(
+            config=SimpleNamespace(deterministic=1), latent=SimpleNamespace(size=1)
+        )
 
         def imagine(now, action):
             return State(*(now.feature @ matrix.T).split([1, 1], -1))
 
-        model = SimpleNamespace(rssm=rssm, imagine=imagine, reward=lambda feature: feature[:, 0], rewarded=True)
+        model = SimpleNamespace(
+            rssm=rssm, imagine=imagine, reward=lambda feature: feature[:, 0], rewarded=True
+        )
         return SimpleNamespace(world_model=model, device=torch.device("cpu"))
 
-    right, still = (probes.foresee(fake(matrix), record, (1, 5), 2) for matrix in (turn, torch.eye(2)))
+    right, still = (
+        probes.foresee(fake(matrix), record, (1, 5), 2) for matrix in (turn, torch.eye(2))
+    )
     for key, value in right.items():
         assert value > 0.98, key
     assert right["ahead/5/reward_explained"] > 0.999

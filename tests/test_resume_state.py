@@ -1,4 +1,6 @@
-"""What a checkpoint keeps: clocks and provenance, held against each other; passing faults at a resume."""
+"""What a checkpoint keeps: clocks and provenance, held against each other; passing faults at a
+resume.
+"""
 
 import os
 from pathlib import Path
@@ -57,7 +59,9 @@ def test_counters_are_held_against_each_other(trainer, forged):
         checkpoint_ablation.make(trainer.folder, OFTEN).resume()
 
 
-@pytest.mark.parametrize("forged", [{"count": 10**6}, {"count": -1}, {"diverged": 2.5}, {"score": "x"}], ids=str)
+@pytest.mark.parametrize(
+    "forged", [{"count": 10**6}, {"count": -1}, {"diverged": 2.5}, {"score": "x"}], ids=str
+)
 def test_numbers_of_episodes_are_those_of_a_run(trainer, forged):
     run(trainer, 80)
     state = checkpoint_ablation.state_of(trainer.folder)
@@ -84,7 +88,17 @@ def test_a_resume_elsewhere_is_told(trainer):
 
 def test_provenance_names_what_numbers_depend_on():
     facts = system.provenance("cpu")
-    assert {"CPU", "CPU instructions", "device", "threads", "commit", "torch", "numpy", "mujoco", "dm_control"} <= set(facts)
+    assert {
+        "CPU",
+        "CPU instructions",
+        "device",
+        "threads",
+        "commit",
+        "torch",
+        "numpy",
+        "mujoco",
+        "dm_control",
+    } <= set(facts)
     assert facts["torch"].split("+")[0] == torch.__version__.split("+")[0]
     assert all(isinstance(value, str) and value for value in facts.values())
 
@@ -143,7 +157,9 @@ def test_a_folder_that_moved_is_not_made_again(locked, tmp_path):
 
 def test_a_run_whose_folder_stays_away_ends_at_the_second_save(locked, tmp_path):
     moved = locked.folder.rename(tmp_path / "moved")
-    with pytest.raises(UserError, match=f"2 saves in a row failed.*it is now {moved}.*move it back") as error:
+    with pytest.raises(
+        UserError, match=f"2 saves in a row failed.*it is now {moved}.*move it back"
+    ) as error:
         run(locked, 400)
     assert error.value.exit_code == 2
     assert locked.env_frame == 120
@@ -154,7 +170,15 @@ def test_a_run_whose_folder_stays_away_ends_at_the_second_save(locked, tmp_path)
 
 def test_another_run_that_came_and_went_before_the_lock_is_noticed(tmp_path, monkeypatch):
     """The config is compared under the lock."""
-    words = [*runs.SMALL, "--total_frames", "200", "--background.source", "none", "--folder", str(tmp_path / "run")]
+    words = [
+        *runs.SMALL,
+        "--total_frames",
+        "200",
+        "--background.source",
+        "none",
+        "--folder",
+        str(tmp_path / "run"),
+    ]
     real = train.lock.lock
 
     def late(folder):

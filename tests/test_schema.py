@@ -1,4 +1,4 @@
-"""Runs of earlier versions load: what their config and checkpoint did not name, or named otherwise."""
+"""Runs of earlier versions load, with missing and renamed parts of config and checkpoint."""
 
 import json
 from pathlib import Path
@@ -19,8 +19,14 @@ CLOCKS = {"agent_step": 0, "update": 0, "owed": 0.0}
 
 
 def old_config(agent: str, path) -> runs.RunConfig:
-    """The config that a run of an agent wrote, without what earlier versions did not name, read back."""
-    words = ["--agent", agent, *(["--task", "walker-walk"] if agent in ("mra", "unimodal", "task_conditioned") else [])]
+    """The config that a run of an agent wrote, without what earlier versions did not name, read
+    back.
+    """
+    words = [
+        "--agent",
+        agent,
+        *(["--task", "walker-walk"] if agent in ("mra", "unimodal", "task_conditioned") else []),
+    ]
     config = runs.read(words, cuda=False)
     mapping = yaml.safe_load(options.to_yaml(config))
     del mapping["commander"], mapping["learners"], mapping["init_weights"]
@@ -35,9 +41,19 @@ def test_a_config_from_before_commanders_and_learners_had_names(agent, tmp_path)
 
 
 def test_what_earlier_configs_did_not_name_is_what_a_preset_has():
-    parts = runs.parts_of({"agent": "hierarchical", "hierarchy": {"duration": 25}, "actor_critic": {"rewards": {"task": 1.0}}})
+    parts = runs.parts_of(
+        {
+            "agent": "hierarchical",
+            "hierarchy": {"duration": 25},
+            "actor_critic": {"rewards": {"task": 1.0}},
+        }
+    )
     learners = ["frozen_model", "decisions"]
-    assert parts == {"init_weights": "skills", "commander": "high_level_policy", "learners": learners}
+    assert parts == {
+        "init_weights": "skills",
+        "commander": "high_level_policy",
+        "learners": learners,
+    }
     parts = runs.parts_of({"actor_critic": {"rewards": {"discovery+use": 1.0}}})
     assert parts == {"init_weights": "nothing", "learners": ["model", "discovery", "imagination"]}
     assert runs.parts_of({"agent": "finetune"}) == {"init_weights": "world_model"}
@@ -45,7 +61,12 @@ def test_what_earlier_configs_did_not_name_is_what_a_preset_has():
 
 def test_weights_of_modes_lay_in_a_base_before():
     weights = {"base.world_model.x": torch.zeros(1), "modes.choice": torch.ones(1)}
-    state = {"agent": {"weights": weights, "optimisers": {}}, "clocks": CLOCKS, "episodes": {}, "random": {}}
+    state = {
+        "agent": {"weights": weights, "optimisers": {}},
+        "clocks": CLOCKS,
+        "episodes": {},
+        "random": {},
+    }
     assert set(completed(state)["agent"]["weights"]) == {"world_model.x", "modes.choice"}
     kept = completed(state | {"schema": SCHEMA})["agent"]["weights"]
     assert set(kept) == set(weights)  # of today: nothing is renamed
@@ -73,7 +94,9 @@ def test_a_config_with_the_old_names_is_the_same(agent, tmp_path):
     config = runs.read(["--agent", agent, "--task", "walker-walk"], cuda=False)
     old = with_old_names(options.to_dict(config))
     assert {"frames", "skills", "begin"} <= set(old)
-    assert {"entropy", "gradient", "starts", "closed_loop"} - set(old["actor_critic"]) == {"closed_loop"}
+    assert {"entropy", "gradient", "starts", "closed_loop"} - set(old["actor_critic"]) == {
+        "closed_loop"
+    }
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(old))
     assert runs.load(tmp_path) == config
 
@@ -83,7 +106,8 @@ def test_every_old_name_leads_to_an_option():
     for old, new in renamed.RENAMED.items():
         assert old not in known
         assert new in known
-        assert old.rpartition(".")[0] == new.rpartition(".")[0]  # `mapping_of_today` keeps to the section
+        # `mapping_of_today` keeps to the section.
+        assert old.rpartition(".")[0] == new.rpartition(".")[0]
 
 
 @pytest.mark.parametrize(
@@ -101,7 +125,10 @@ def test_an_old_option_has_its_name_and_value_of_today(old, value, today):
 
 
 def test_a_command_of_before_is_the_same_in_todays_names():
-    old = "python train.py --skills runs/frames --actor_critic.gradient path --optimiser.model_rate=1e-3 --frames 9"
+    old = (
+        "python train.py --skills runs/frames --actor_critic.gradient path "
+        "--optimiser.model_rate=1e-3 --frames 9"
+    )
     now = "python train.py --init_from runs/frames --actor_critic.actor_grad dynamics "
     now += "--optimiser.model_lr=1e-3 --total_frames 9"
     assert renamed.command_of_today(old) == now
@@ -115,7 +142,9 @@ def test_results_name_options_of_today():
         row = json.loads(path.read_text())
         if isinstance(row, dict) and str(row.get("command", "")).startswith("python train.py"):
             words = renamed.command_of_today(row["command"]).split()
-            assert {word[2:] for word in words if word.startswith("--")} - {"config"} <= set(known), path
+            assert {word[2:] for word in words if word.startswith("--")} - {"config"} <= set(
+                known
+            ), path
             assert set(renamed.of_today(row.get("settings", {}))) - GONE <= set(known), path
             seen += 1
     assert seen > 100
@@ -127,7 +156,10 @@ def test_results_name_options_of_today():
         (["--frames", "9"], "unknown option --frames: command line: write --total_frames"),
         (["--skills=runs/x"], "write --init_from"),
         (["--actor_critic.entropy", "0.1"], "write --actor_critic.entropy_coef"),
-        (["--actor_critic.gradient", "path"], r"write --actor_critic.actor_grad \(reinforce for score, dynamics for path\)"),
+        (
+            ["--actor_critic.gradient", "path"],
+            r"write --actor_critic.actor_grad \(reinforce for score, dynamics for path\)",
+        ),
     ],
 )
 def test_an_old_option_on_a_command_line_is_answered_with_the_new_one(words, answer):

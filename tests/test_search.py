@@ -43,7 +43,8 @@ while frame < 9000:
     with open(os.path.join(run, "metrics.jsonl"), "a") as file:
         file.write(json.dumps({"step": frame, "evaluation/return_clean": rate * frame}) + "\\n")
     open(place, "w").write(str(frame))
-row = {"task": "walker-stand", "agent": "dreamer", "seed": 0, "env_frame": frame, "background": "none"}
+row = {"task": "walker-stand", "agent": "dreamer", "seed": 0, "env_frame": frame}
+row["background"] = "none"
 with open(os.path.join(run, "scores.json"), "w") as file:
     json.dump(row | {"scores": {"clean": {"mean": rate * frame}}}, file)
 """
@@ -80,13 +81,23 @@ def test_numbers_that_are_drawn():
 
 
 def test_a_trial_draws_the_same_for_an_option_in_all_runs():
-    words = ["--agent", "slim", "--actor_critic.reward_scales", "use=1..100", "--skill.duration", "4|8", "--seed=0"]
+    words = [
+        "--agent",
+        "slim",
+        "--actor_critic.reward_scales",
+        "use=1..100",
+        "--skill.duration",
+        "4|8",
+        "--seed=0",
+    ]
     drawn, values = ranges.drawn(words, 3)
     assert list(values) == ["actor_critic.reward_scales use", "skill.duration"]
     assert drawn[3] == f"use={values['actor_critic.reward_scales use']}"
     assert (drawn[5], drawn[6]) == (values["skill.duration"], "--seed=0")
     assert ranges.drawn(words, 3)[1] == values
-    assert ranges.drawn(["--skill.duration=4|8"], 3)[0] == [f"--skill.duration={values['skill.duration']}"]
+    assert ranges.drawn(["--skill.duration=4|8"], 3)[0] == [
+        f"--skill.duration={values['skill.duration']}"
+    ]
     assert len({ranges.drawn(words, trial)[0][3] for trial in range(20)}) > 5
     names = {ranges.named("run", 3, each) for each in (values, values | {"skill.duration": "5"})}
     assert len(names) == 2
@@ -96,8 +107,14 @@ def test_a_trial_draws_the_same_for_an_option_in_all_runs():
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"options": "--size cpu"}, r"there is no range in the options of walker-stand-dreamer-clean-seed0"),
-        ({"options": f"--total_frames 9000 --{RATE} 1e-5..1e-3"}, r"training\.evaluate_every: choose 1000 or so"),
+        (
+            {"options": "--size cpu"},
+            r"there is no range in the options of walker-stand-dreamer-clean-seed0",
+        ),
+        (
+            {"options": f"--total_frames 9000 --{RATE} 1e-5..1e-3"},
+            r"training\.evaluate_every: choose 1000 or so",
+        ),
         ({"options": f"--training.evaluate_every 1000 --{RATE} -1..0"}, r"out of range"),
     ],
 )
@@ -106,7 +123,9 @@ def test_a_suite_that_cannot_be_searched_is_one_line(tmp_path, changes, words):
         search.main([written(tmp_path, **changes)])
 
 
-def test_the_best_trial_ends_others_are_stopped_and_the_same_command_starts_nothing(tmp_path, monkeypatch, capsys):
+def test_the_best_trial_ends_others_are_stopped_and_the_same_command_starts_nothing(
+    tmp_path, monkeypatch, capsys
+):
     pytest.importorskip("ray", reason="ray is not installed: pip install -e .[cluster]")
     program = tmp_path / "program.py"
     program.write_text(PROGRAM)
@@ -118,7 +137,15 @@ def test_the_best_trial_ends_others_are_stopped_and_the_same_command_starts_noth
         return Job(name, [str(program), str(folder / name), rate], folder / f"{name}.log")
 
     monkeypatch.setattr(returns, "job", job)
-    words = [written(tmp_path), "--trials", "6", "--address", "local", "--results", str(tmp_path / "kept")]
+    words = [
+        written(tmp_path),
+        "--trials",
+        "6",
+        "--address",
+        "local",
+        "--results",
+        str(tmp_path / "kept"),
+    ]
     search.main(words)
     said = capsys.readouterr().out
     row = json.loads(said.splitlines()[-1])
@@ -143,6 +170,8 @@ def test_the_best_trial_ends_others_are_stopped_and_the_same_command_starts_noth
     before = sorted((path.name, path.read_text()) for path in (tmp_path / "runs").glob("*.log"))
     finished = [name for name, log in before if "saved at" not in log]
     search.main(words)
-    after = dict(sorted((path.name, path.read_text()) for path in (tmp_path / "runs").glob("*.log")))
+    after = dict(
+        sorted((path.name, path.read_text()) for path in (tmp_path / "runs").glob("*.log"))
+    )
     assert [name for name, log in before if name in finished and after[name] != log] == []
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["best"][run] == best

@@ -1,4 +1,6 @@
-"""Suites and the files of their results: what is wrong with one is a line, and a stopped program leaves none by halves."""
+"""Suites and the files of their results: what is wrong with one is a line, and a stopped program
+leaves none by halves.
+"""
 
 import json
 from pathlib import Path
@@ -6,7 +8,18 @@ from pathlib import Path
 import pytest
 import yaml
 
-from benchmarks import downstream, games, latent, plane, plot, reading, regret, result_files, returns, skills
+from benchmarks import (
+    downstream,
+    games,
+    latent,
+    plane,
+    plot,
+    reading,
+    regret,
+    result_files,
+    returns,
+    skills,
+)
 from foreground.configs import renamed
 from foreground.configs import run as runs
 from foreground.errors import UserError
@@ -74,14 +87,27 @@ def test_keys_of_any_type_that_are_unknown_are_named(tmp_path):
 
 
 def suites() -> list[Path]:
-    return [path for path in sorted(Path(returns.__file__).parent.glob("*.yaml")) if "tasks:" in path.read_text()]
+    return [
+        path
+        for path in sorted(Path(returns.__file__).parent.glob("*.yaml"))
+        if "tasks:" in path.read_text()
+    ]
 
 
 def test_the_suites_of_the_project_are_right(tmp_path, monkeypatch):
-    """Every command of every suite gives a config: none has an option that its agent does not read."""
+    """Every command of every suite gives a config, without options that its agent does not read."""
     skilled = tmp_path / "runs" / "skills"
     for seed in range(3):
-        words = ["--agent", "slim", "--size", "cpu", "--environment.action_repeat", "4", "--seed", str(seed)]
+        words = [
+            "--agent",
+            "slim",
+            "--size",
+            "cpu",
+            "--environment.action_repeat",
+            "4",
+            "--seed",
+            str(seed),
+        ]
         run = skilled / f"walker-stand-slim-video-seed{seed}"
         run.mkdir(parents=True)
         (run / "config.yaml").write_text(options.to_yaml(runs.read(words, cuda=False)))
@@ -108,7 +134,16 @@ def test_results_of_a_suite_of_ones_own_are_kept_in_its_folder(tmp_path, monkeyp
 def write_run(folder: Path, **scores) -> Path:
     """A run folder as train.py leaves it: config, metrics and scores."""
     folder.mkdir(parents=True)
-    words = ["--agent", "dreamer", "--task", "walker-walk", "--size", "cpu", "--background.source", "procedural"]
+    words = [
+        "--agent",
+        "dreamer",
+        "--task",
+        "walker-walk",
+        "--size",
+        "cpu",
+        "--background.source",
+        "procedural",
+    ]
     (folder / "config.yaml").write_text(options.to_yaml(runs.read(words, cuda=False)))
     lines = [
         {"step": 400, "episode/return": 10.0},
@@ -119,7 +154,13 @@ def write_run(folder: Path, **scores) -> Path:
     ]
     (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     if scores:
-        row = {"task": "walker-walk", "agent": "dreamer", "seed": 0, "env_frame": 1000, "background": "procedural"}
+        row = {
+            "task": "walker-walk",
+            "agent": "dreamer",
+            "seed": 0,
+            "env_frame": 1000,
+            "background": "procedural",
+        }
         (folder / "scores.json").write_text(json.dumps(row | scores))
     return folder
 
@@ -145,7 +186,12 @@ def test_a_result_has_the_evaluations_of_its_run_and_the_sums_of_its_clips(tmp_p
 
 def test_a_run_that_is_not_finished_has_curves_and_no_scores(tmp_path):
     row = result_files.of_run(write_run(tmp_path / "run"))
-    assert (row["task"], row["method"], row["seed"], row["env_frame"]) == ("walker-walk", "dreamer", 0, 1000)
+    assert (row["task"], row["method"], row["seed"], row["env_frame"]) == (
+        "walker-walk",
+        "dreamer",
+        0,
+        1000,
+    )
     assert row["scores"] == {}
     assert row["clips"] == {}
     assert row["ys"] == [10.0, 20.0]
@@ -175,10 +221,12 @@ def test_help_of_a_program_for_results(program, capsys):
 def test_a_variable_that_is_not_set_is_named_before_runs_begin(tmp_path, monkeypatch):
     suite = written(tmp_path, backgrounds={"video": "$FOREGROUND_CLIPS"})
     for value in (None, ""):
-        monkeypatch.delenv("FOREGROUND_CLIPS", raising=False) if value is None else monkeypatch.setenv(
-            "FOREGROUND_CLIPS", value
-        )
-        with pytest.raises(UserError, match=r"FOREGROUND_CLIPS is not set.*FOREGROUND_CLIPS=FOLDER python"):
+        monkeypatch.delenv(
+            "FOREGROUND_CLIPS", raising=False
+        ) if value is None else monkeypatch.setenv("FOREGROUND_CLIPS", value)
+        with pytest.raises(
+            UserError, match=r"FOREGROUND_CLIPS is not set.*FOREGROUND_CLIPS=FOLDER python"
+        ):
             returns.main([suite])
 
 
@@ -216,7 +264,9 @@ def test_a_result_appears_whole_and_what_a_stopped_program_left_is_not_read(tmp_
     assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
     (tmp_path / ".tmp-b.json").write_text('{"x"')
     assert result_files.read_all(tmp_path) == [{"x": 1}]
-    monkeypatch.setattr("os.write", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    monkeypatch.setattr(
+        "os.write", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device"))
+    )
     with pytest.raises(OSError, match="No space"):
         result_files.write(tmp_path / "a.json", {"x": 2})
     assert json.loads((tmp_path / "a.json").read_text()) == {"x": 1}

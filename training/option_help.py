@@ -21,7 +21,7 @@ class Manual:
     usage       how the program is called, as in "python eval.py RUN"
     first       keys that --help shows; --help all shows the others too. Empty: --help shows all.
     lists       title -> names, shown below the options
-    elsewhere   names of options in other programs -> what it is here
+    elsewhere   name of an option in other programs -> the option here
     settle      a config -> the config with values that follow from others, which --help shows
     """
 

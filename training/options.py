@@ -181,7 +181,7 @@ class Line:
         self.own: dict[str, Any] = {}
 
     def take(self, mapping: dict, where: str, ours: bool) -> None:
-        """Put the values of a mapping over those before; `ours`: it is no choice of the user's."""
+        """Put the values of a mapping over those before; `ours`: the user did not choose them."""
         self._put(dict(_flat(self.cls, mapping, where)), lambda _: where, ours)
 
     def take_flags(self, flags: dict[str, str], ours: bool = False) -> None:

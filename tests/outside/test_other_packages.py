@@ -1,4 +1,6 @@
-"""Environments that others wrote, behind the adapter: Gymnasium's checker, and a learner's view of them."""
+"""Environments that others wrote, behind the adapter: Gymnasium's checker, and a learner's view of
+them.
+"""
 
 import numpy as np
 import pytest

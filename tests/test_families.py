@@ -224,7 +224,7 @@ def test_families_that_are_none(config, task, part):
         (SPEED, "sped=2", "no 'sped'"),
         (DYNAMICS, "mass=0.6,mass=1.5", "given twice"),
         (DYNAMICS, "mass=5", "choose 0.5 to 2"),
-        (DYNAMICS, "mass=heavy", "no number"),
+        (DYNAMICS, "mass=heavy", "not a number"),
         (
             make_family(
                 FamilyConfig(kind="tasks", tasks=("walker-walk", "walker-run")), "walker-run"

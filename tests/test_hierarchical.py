@@ -401,7 +401,7 @@ def test_without_a_run_to_begin_with_it_is_said(tmp_path):
         runs.read(["--agent", "hierarchical", "--init_from", str(tmp_path)], cuda=False)
     with pytest.raises(UserError, match="infopower has no hierarchy"):
         runs.read(["--agent", "infopower", "--hierarchy.duration", "5"], cuda=False)
-    (tmp_path / "mine.yaml").write_text(f"skills: {tmp_path}\n")
+    (tmp_path / "mine.yaml").write_text(f"init_from: {tmp_path}\n")
     with pytest.raises(UserError, match="stands in a file"):
         runs.read(["--agent", "infopower", "--config", str(tmp_path / "mine.yaml")], cuda=False)
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from foreground.agents.agent import WorldModelAgent
+from foreground.agents.base import to_device
 from foreground.agents.memory import some_of
 from foreground.agents.optimiser import Optimiser, descend
 from foreground.world_models.rssm import State
@@ -72,9 +73,9 @@ class Adaptation:
         Each holds what its sequence shows of the physics.
         """
         agent = self.agent
-        seen = (batch[name].to(agent.device) for name in ("image", "action", "is_first"))
         with torch.no_grad():
-            state = agent.world_model.observe(*seen)[1].state.map(lambda x: x.flatten(0, 1))
+            _, states = agent.world_model.observe(to_device(batch, agent.device))
+            state = states.state.map(lambda x: x.flatten(0, 1))
         own = (batch["game"].to(agent.device).flatten(0, 1) - game).abs().amax(-1) < 1e-4
         state = state.map(lambda x: x[own] if own.any() else x)
         return some_of(state.map(lambda x: x.unsqueeze(1)), agent.config.actor_critic.imag_starts)
@@ -173,12 +174,17 @@ def fit_reward(agent: WorldModelAgent, batches: Iterator[Batch], steps: int, rat
     term = agent.world_model.terms["games"]
     optimiser = {"reward": Optimiser("reward", list(term.parameters()), rate, CLIP, EPSILON)}
     for _ in range(steps):
-        batch = {name: tensor.to(agent.device) for name, tensor in next(batches).items()}
-        seen = batch["image"], batch["action"], batch["is_first"]
+        batch = to_device(next(batches), agent.device)
         with torch.no_grad():
-            embedding, states = agent.world_model.observe(*seen)
+            embedding, states = agent.world_model.observe(batch)
         extra = {"game": batch["game"]}
         sequence = TrainSequence(
-            *seen[:2], batch["reward"], batch["is_first"], embedding, states, extra
+            batch["image"],
+            batch["action"],
+            batch["reward"],
+            batch["is_first"],
+            embedding,
+            states,
+            extra,
         )
         descend(optimiser, {"reward": -term(sequence)[0]})

@@ -17,7 +17,16 @@ from torch import Tensor, nn
 from foreground.agents import registry
 from foreground.agents.actor_critic import ActorCritic
 from foreground.agents.average import WeightAverage
-from foreground.agents.base import AgentSpec, Batch, Commander, Learner, Metrics, OwnCommander, Step
+from foreground.agents.base import (
+    AgentSpec,
+    Batch,
+    Commander,
+    Learner,
+    Metrics,
+    OwnCommander,
+    Step,
+    to_device,
+)
 from foreground.agents.config import AgentConfig
 from foreground.agents.learners import detached
 from foreground.agents.memory import Memory, next_noise
@@ -118,6 +127,7 @@ class WorldModelAgent(nn.Module):
             image=torch.zeros(number, side, side, 3, dtype=torch.uint8, device=self.device),
             age=torch.zeros(number, dtype=torch.long, device=self.device),
             noise=torch.randn(size, device=self.device) if self.commander.explores else None,
+            proprioception=self.world_model.no_proprioception(number, self.device),
             **held,
         )
 
@@ -151,7 +161,8 @@ class WorldModelAgent(nn.Module):
             held.condition if memory.game is None else torch.cat([held.condition, memory.game], -1)
         )
         action = self.select_action(state, condition, noise if explore else None)
-        return action, Memory(state, action, image, held.condition, held.age, memory.game, noise)
+        kept = memory.game, noise, memory.proprioception
+        return action, Memory(state, action, image, held.condition, held.age, *kept)
 
     def noise(self, memory: Memory, explore: bool) -> Tensor | None:
         """Return the noise (N, A) of the next action, in standard deviations of the policy.
@@ -166,7 +177,9 @@ class WorldModelAgent(nn.Module):
     def observe_step(self, memory: Memory, image: Tensor, is_first: Tensor, sample: bool) -> State:
         """Return the state after an image; without `sample` its mode."""
         seen = image.to(self.device), memory.action, is_first.to(self.device)
-        return self.world_model.filter(memory.state, memory.image, *seen, sample=sample)
+        return self.world_model.filter(
+            memory.state, memory.image, *seen, sample=sample, proprioception=memory.proprioception
+        )
 
     @uncompiled
     def select_action(self, state: State, condition: Tensor, noise: Tensor | None = None) -> Tensor:
@@ -185,9 +198,7 @@ class WorldModelAgent(nn.Module):
         Raises: Divergence when a loss or a gradient is not finite. The weights of that module are
         then unchanged.
         """
-        step = Step(
-            {name: tensor.to(self.device, non_blocking=True) for name, tensor in batch.items()}
-        )
+        step = Step(to_device(batch, self.device))
         metrics: Metrics = {}
         for learner in self.learners.values():
             metrics |= learner(step)
@@ -197,15 +208,14 @@ class WorldModelAgent(nn.Module):
     @uncompiled
     def witness(self, episode: Batch) -> Metrics:
         """Show the world model's rule an episode (1, T, ...) that no update has seen."""
-        seen = {name: tensor.to(self.device) for name, tensor in episode.items()}
-        return {f"model/{name}": value for name, value in self.world_model.witness(seen).items()}
+        metrics = self.world_model.witness(to_device(episode, self.device))
+        return {f"model/{name}": value for name, value in metrics.items()}
 
     @uncompiled
     @torch.no_grad()
     def render(self, batch: Batch) -> Tensor:
         """Return images decoded from the latent: batch (B, T, ...) -> uint8 (B, T, H, W, C)."""
-        seen = (batch[name].to(self.device) for name in ("image", "action", "is_first"))
-        _, states = self.world_model.observe(*seen)
+        _, states = self.world_model.observe(to_device(batch, self.device))
         return self.world_model.decode(states.state.feature)
 
     def parameters_by_module(self) -> dict[str, int]:

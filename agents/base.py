@@ -26,6 +26,11 @@ Batch = dict[str, Tensor]
 Metrics = dict[str, Tensor]
 
 
+def to_device(batch: Batch, device: torch.device) -> Batch:
+    """Return the same batch on a device."""
+    return {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
+
+
 @dataclass(frozen=True)
 class AgentSpec:
     """What training and evaluation need to know of an agent before it acts.

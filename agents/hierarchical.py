@@ -106,10 +106,11 @@ class FrozenModel(Part):
 
     def __call__(self, update: Step) -> Metrics:
         batch = update.batch
-        seen = batch["image"], batch["action"], batch["is_first"]
         with torch.no_grad():
-            embedding, states = self.model.observe(*seen)
-        sequence = TrainSequence(*seen[:2], batch["reward"], batch["is_first"], embedding, states)
+            embedding, states = self.model.observe(batch)
+        sequence = TrainSequence(
+            batch["image"], batch["action"], batch["reward"], batch["is_first"], embedding, states
+        )
         value, found = self.model.terms["reward"](sequence)
         norms = descend(self.optimisers, {"reward": -value})
         update.state = states.state

@@ -1,6 +1,6 @@
 """The memory that acting keeps between steps, and the choice of start states for imagination.
 
-Shapes: N environments or starts, A action, C condition, D descriptor.
+Shapes: N environments or starts, A action, C condition, D descriptor, P proprioception.
 """
 
 import math
@@ -25,6 +25,8 @@ class Memory(NamedTuple):
     game: Tensor | None = None  # (N, D), descriptor of the current game, where there are games
     # (N, A), where actions explore: noise of the last action, in standard deviations of the policy.
     noise: Tensor | None = None
+    # (N, P), numbers observed with the image that comes next, where there are any.
+    proprioception: Tensor | None = None
 
     def with_action(self, action: Tensor) -> "Memory":
         """Return the memory after an action (N, A) that is not the agent's own.

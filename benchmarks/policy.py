@@ -45,9 +45,7 @@ def learn(
     for update in range(updates):
         batch = replay.sample(config.training.batch_size, config.training.batch_length)
         with torch.no_grad():
-            _, states = agent.world_model.observe(
-                batch["image"], batch["action"], batch["is_first"]
-            )
+            _, states = agent.world_model.observe(batch)
         metrics = agent.learners["imagination"](Step(batch, states.state))
         if update >= updates - 10:
             rows.append([float(metrics[f"policy/{key}"]) for key in SHOWN])

@@ -98,6 +98,10 @@ class EnvironmentConfig:
         " with gymnasium:ENV_ID.",
         choices=("auto", "true", "false"),
     )
+    proprioception: bool = option(
+        False,
+        "Observe the task's own numbers (joint positions, velocities) beside the image.",
+    )
 
 
 PROBED = "where --evaluation.latent is true", lambda evaluation: evaluation.latent

@@ -34,6 +34,7 @@ def make_pixels(
     action_repeat: int = 1,
     background: Background | None = None,
     mask: str = "",
+    proprioception: bool = False,
 ) -> "PixelEnv":
     """Return the environment of a task as one of pictures.
 
@@ -43,6 +44,7 @@ def make_pixels(
     background  what plays behind the robot; None: its own sky and floor
     mask        what the background replaces, as in envs.dmc; empty: the environment draws its own
                 picture
+    proprioception  whether `info` shall hold the numbers that the environment observes
 
     Raises: UserError where it cannot be made, or no agent here can learn in it.
     """
@@ -61,7 +63,7 @@ def make_pixels(
         ) from error
     try:
         stage = Stage(env, task, size, copy.copy(background), mask) if mask else None
-        return PixelEnv(env, task, size, action_repeat, limit, stage)
+        return PixelEnv(env, task, size, action_repeat, limit, stage, proprioception)
     except BaseException:
         env.close()
         raise
@@ -103,11 +105,15 @@ class PixelEnv(gymnasium.Env):
         action_repeat: int = 1,
         time_limit: int | None = None,
         stage: Stage | None = None,
+        proprioception: bool = False,
     ):
         """
         time_limit   steps of the environment after which an episode is truncated; None: the
                      environment ends it
         stage        draws the picture in place of the environment
+        proprioception  `info` holds the observed numbers as one vector (P,), float32
+
+        Raises: UserError where there are no such numbers.
         """
         self.env, self.task, self.size = env, task, size
         self.action_repeat, self.time_limit = action_repeat, time_limit
@@ -120,7 +126,9 @@ class PixelEnv(gymnasium.Env):
         self._see = (lambda _: stage.picture()) if stage else _eye(env, task)
         self._offer()
         fps = float(env.metadata.get("render_fps") or 20)
-        self.metadata = {**self.metadata, "render_fps": fps / action_repeat}
+        fields = {"proprioception": ((self._size_of(task),), np.float32)} if proprioception else {}
+        self._proprioception = proprioception
+        self.metadata = {**self.metadata, "render_fps": fps / action_repeat, "info_fields": fields}
         self.render_mode = "rgb_array"
         self._image = np.zeros(self.observation_space.shape, np.uint8)
         self._frame, self._over, self._restarts, self._began = 0, False, False, False
@@ -135,6 +143,23 @@ class PixelEnv(gymnasium.Env):
         if simulation is not None and offered(self.env, Simulated) is None:
             self.physics, self.simulator_state = simulation, simulation.state
 
+    def _size_of(self, task: str) -> int:
+        """Return how many numbers the environment observes beside pictures."""
+        if self._numbers is None:
+            what = f"{task} observes {str(self.env.observation_space)[:100]}, which has no numbers"
+            remedy = "leave it out, or choose an environment that observes a Box of numbers"
+            raise UserError(what, "--environment.proprioception", remedy)
+        return sum(
+            value.size for value in self._numbers(self.env.observation_space.sample()).values()
+        )
+
+    def _info_fields(self) -> dict[str, np.ndarray]:
+        """Return the fields of `info` that are stored."""
+        if not self._proprioception:
+            return {}
+        parts = [np.ravel(value) for value in self._observed.values()]
+        return {"proprioception": np.concatenate(parts).astype(np.float32)}
+
     def reset(
         self, *, seed: int | None = None, options: dict | None = None
     ) -> tuple[np.ndarray, dict]:
@@ -144,7 +169,7 @@ class PixelEnv(gymnasium.Env):
         if self.background is not None:
             self.background.reset(self.np_random)
         self._image = self._picture(observation)
-        return self._image.copy(), {"env_frames": 0}
+        return self._image.copy(), {"env_frames": 0} | self._info_fields()
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict]:
         if self._restarts:
@@ -174,7 +199,7 @@ class PixelEnv(gymnasium.Env):
             reward,
             terminated,
             truncated and not terminated,
-            {"env_frames": frames},
+            {"env_frames": frames} | self._info_fields(),
         )
 
     def render(self) -> np.ndarray:

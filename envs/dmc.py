@@ -35,7 +35,8 @@ class DMCEnv(gymnasium.Env):
     -> (shape, type). ``info`` holds `env_frames` (frames of this step, 0 after a reset), `discount`
     and `diverged`. It holds the `signals` that were asked for, (K,), each summed over the repeated
     frames, zero after a reset. In a family of games (envs/families.py) it holds `game` (D,), the
-    descriptor of the current game.
+    descriptor of the current game. With `proprioception` it holds dm_control's state observation of
+    the task as one vector (P,), float32.
     """
 
     # render_fps differs between tasks and is set per instance.
@@ -55,6 +56,7 @@ class DMCEnv(gymnasium.Env):
         signals: tuple[str, ...] = (),
         family: Family | None = None,
         games: tuple[Game, ...] = (),
+        proprioception: bool = False,
     ):
         """task           "<domain>-<task>", such as "walker-walk"
         seed           of the first reset, unless reset(seed=...) is given
@@ -70,6 +72,7 @@ class DMCEnv(gymnasium.Env):
         family         that games are drawn from, one at each reset; the rewards of all are the
                        signals where they share physics
         games          that are played; none: those of training
+        proprioception whether `info` shall hold the state observation
         """
         _check_arguments(
             task, size, action_repeat, background, mask, time_limit, render_mode, render_size
@@ -103,6 +106,7 @@ class DMCEnv(gymnasium.Env):
         self.signals = rewards or (
             Signals(self._physics, domain, tuple(signals)) if signals else None
         )
+        self._joined = self._state_vector() if proprioception else None
         fields = {
             name: (value.shape, value.dtype.type) for name, value in self._extras(0.0).items()
         }
@@ -127,6 +131,11 @@ class DMCEnv(gymnasium.Env):
         """Return dm_control's state observation of this task, for evaluation only."""
         return dict(self._task.get_observation(self._physics))
 
+    def _state_vector(self) -> np.ndarray:
+        """Return the state observation as one vector, float32 (P,)."""
+        parts = [np.ravel(value) for value in self.state_observation().values()]
+        return np.concatenate(parts).astype(np.float32)
+
     def reset(
         self, *, seed: int | None = None, options: dict | None = None
     ) -> tuple[np.ndarray, dict]:
@@ -138,7 +147,7 @@ class DMCEnv(gymnasium.Env):
         self._frame, self._over, self._restarts = 0, False, False
         if self.background is not None:
             self.background.reset(self.np_random)
-        self._observation = self._draw(self.renderer)
+        self._observe()
         return self._observation.copy(), {
             "env_frames": 0,
             "discount": 1.0,
@@ -176,7 +185,7 @@ class DMCEnv(gymnasium.Env):
         if self.playing:
             self.playing.game = self.playing.games[taken["game"]]
         if not self._over:  # what a step that diverges gives again
-            self._observation = self._draw(self.renderer)
+            self._observe()
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict]:
         if self._restarts:
@@ -203,7 +212,7 @@ class DMCEnv(gymnasium.Env):
         self._over = terminated or truncated
         if self.background is not None:
             self.background.step()
-        self._observation = self._draw(self.renderer)
+        self._observe()
         info = {
             "env_frames": frames,
             "discount": 1.0 if discount is None else float(discount),
@@ -212,15 +221,25 @@ class DMCEnv(gymnasium.Env):
         return self._observation.copy(), reward, terminated, truncated, info | self._extras(signals)
 
     def _extras(self, signals: np.ndarray | float) -> dict[str, np.ndarray]:
-        """Return the signals of a step for `info`, and the descriptor of the game, where there are
-        any.
+        """Return the fields of `info` that are stored, where there are any: the signals of a step,
+        the descriptor of the game, the state observation.
         """
         extras = (
             {"signals": np.zeros(len(self.signals.names), np.float32) + signals}
             if self.signals
             else {}
         )
-        return extras | ({"game": self.playing.descriptor} if self.playing else {})
+        if self.playing:
+            extras["game"] = self.playing.descriptor
+        if self._joined is not None:
+            extras["proprioception"] = self._joined.copy()
+        return extras
+
+    def _observe(self) -> None:
+        """Take the current image, and the state observation where it is asked for."""
+        self._observation = self._draw(self.renderer)
+        if self._joined is not None:
+            self._joined = self._state_vector()
 
     def render(self) -> np.ndarray | None:
         """Return the image (R, R, 3), uint8, with R = render_size: the observation, enlarged."""

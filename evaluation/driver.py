@@ -106,6 +106,15 @@ def memory_of(agent, number: int) -> Callable[[dict[str, np.ndarray]], Memory]:
     return lambda fields: agent.initial_state(number).with_fields(fields)
 
 
+def with_fields(memory: Any, fields: dict[str, np.ndarray]) -> Any:
+    """Return a memory, or a tuple of several, with the fields that came with the new image."""
+    if hasattr(memory, "with_fields"):
+        return memory.with_fields(fields)
+    if type(memory) is not tuple:
+        return memory
+    return tuple(with_fields(one, fields) for one in memory)
+
+
 class Driver:
     """Acts with a policy in environments that it does not own.
 
@@ -138,10 +147,7 @@ class Driver:
         action = np.zeros((number, *self.envs[0].action_space.shape), np.float32)
         active = np.ones(number, bool)
         reward = np.zeros(number)
-        fields = {
-            name: np.stack([info[name] for info in infos])
-            for name in self.envs[0].metadata.get("info_fields", {})
-        }
+        fields = self._fields(infos)
         now = Moment(self.envs, self.begin(fields), np.stack(images), reward, action, active)
         first = torch.ones(number, dtype=torch.bool)
         step = 0
@@ -151,7 +157,8 @@ class Driver:
             now.action = action.detach().cpu().numpy().astype(np.float32, copy=False)
             for callback in self.callbacks:
                 callback.on_action(now)
-            over = self._move(now)
+            over, infos = self._move(now, infos)
+            now.memory = with_fields(now.memory, self._fields(infos))
             for callback in self.callbacks:
                 callback.on_step(now)
             now.active = now.active & ~over
@@ -159,14 +166,22 @@ class Driver:
             step = step + 1
         return now
 
-    def _move(self, now: Moment) -> np.ndarray:
-        """Step the environments whose episode continues; return where it ended, bool (N,)."""
+    def _fields(self, infos: Sequence[dict]) -> dict[str, np.ndarray]:
+        """Return the fields of `info` that are stored, (N, ...) by name."""
+        names = self.envs[0].metadata.get("info_fields", {})
+        return {name: np.stack([info[name] for info in infos]) for name in names}
+
+    def _move(self, now: Moment, infos: Sequence[dict]) -> tuple[np.ndarray, list[dict]]:
+        """Step the environments whose episode continues.
+
+        Return where it ended, bool (N,), and the newest `info` of each environment.
+        """
+        infos = list(infos)
         now.image = now.image.copy()
         now.reward = np.zeros(len(self.envs))
         over = np.zeros(len(self.envs), bool)
         for index in np.flatnonzero(now.active):
-            now.image[index], now.reward[index], terminated, truncated, _ = self.envs[index].step(
-                now.action[index]
-            )
+            image, reward, terminated, truncated, info = self.envs[index].step(now.action[index])
+            now.image[index], now.reward[index], infos[index] = image, reward, info
             over[index] = terminated or truncated
-        return over
+        return over, infos

@@ -16,6 +16,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from foreground.agents import adaptation
 from foreground.agents.adaptation import Adaptation, Batch
 from foreground.agents.agent import WorldModelAgent
+from foreground.agents.base import to_device
 from foreground.envs.families import Game
 from foreground.envs.workers import in_process
 from foreground.evaluation import progress
@@ -70,9 +71,9 @@ def information(agent: WorldModelAgent, batch: Batch) -> dict[str, float]:
 
     batch   equally many sequences of each training game, (B, T, ...)
     """
-    seen = (batch[name].to(agent.device) for name in ("image", "action", "is_first"))
     with torch.no_grad():
-        feature = agent.world_model.observe(*seen)[1].state.feature.flatten(0, 1)
+        _, states = agent.world_model.observe(to_device(batch, agent.device))
+        feature = states.state.feature.flatten(0, 1)
         action, game = agent.modes.information(
             agent.actor, feature, batch["game"].to(agent.device).flatten(0, 1)
         )

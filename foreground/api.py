@@ -44,10 +44,11 @@ class Player:
     """An agent that acts in one environment: `player(observation)` returns an action.
 
     It has the deterministic policy, and a memory of the episode. Call `reset` before each further
-    episode.
+    episode. An agent with proprioception also needs the environment's `info`.
     """
 
     def __init__(self, agent):
+        self._reads = agent.spaces.proprioception > 0
         self._act, self._initial = report.agent_policy(agent)(SimpleNamespace(num_envs=1))
         self.reset()
 
@@ -56,8 +57,19 @@ class Player:
         self._memory, self._first = self._initial, True
 
     @torch.no_grad()
-    def __call__(self, observation: np.ndarray) -> np.ndarray:
-        """Take an image (H, W, 3), uint8, and return an action (A,) in [-1, 1]."""
+    def __call__(self, observation: np.ndarray, info: dict | None = None) -> np.ndarray:
+        """Take an image (H, W, 3), uint8, and return an action (A,) in [-1, 1].
+
+        info   of the environment's `reset` or `step` that gave the image
+
+        Raises: UserError where the agent reads numbers beside the image and there are none.
+        """
+        if self._reads:
+            if not info or "proprioception" not in info:
+                what = "the agent reads numbers beside the image, and none are given"
+                raise UserError(what, "player(observation)", "call player(observation, info)")
+            numbers = np.asarray(info["proprioception"], np.float32)[None]
+            self._memory = self._memory.with_fields({"proprioception": numbers})
         image = torch.from_numpy(np.ascontiguousarray(observation)).unsqueeze(0)
         action, self._memory = self._act(self._memory, image, torch.tensor([self._first]))
         self._first = False

@@ -57,6 +57,7 @@ def environment_maker(config: RunConfig, side: str, background=None, games: tupl
             action_repeat=config.environment.action_repeat,
             background=clips,
             mask="" if source.source == "none" else config.environment.mask,
+            proprioception=config.environment.proprioception,
         )
     return functools.partial(
         envs.make,  # imports MuJoCo only now, so that a failure is an error like any other
@@ -69,6 +70,7 @@ def environment_maker(config: RunConfig, side: str, background=None, games: tupl
         signals=() if family and family.relabels else config.signals,
         family=family,
         games=games,
+        proprioception=config.environment.proprioception,
     )
 
 
@@ -115,6 +117,11 @@ def check_agent(config: RunConfig) -> None:
     """Raise UserError for terms, rewards or constraints that do not fit, before anything expensive
     starts.
     """
+    if config.environment.proprioception and "discovery" in config.learners:
+        what = "goals of skills are images, without the numbers that the agent would read with them"
+        raise UserError(
+            what, "--environment.proprioception", "leave it out, or choose an agent without skills"
+        )
     any_action = gymnasium.spaces.Box(-1, 1, (1,))
     of_shapes(config.agent_config, spaces_of(config, any_action))
 
@@ -131,7 +138,16 @@ def spaces_of(config: RunConfig, space: gymnasium.spaces.Box) -> Spaces:
     """Return the sizes that the networks depend on."""
     condition = commanders()[config.commander].size(config.agent_config)
     games = tuple(game.descriptor for game in config.games.train) if config.games else ()
-    return Spaces(config.environment.image_size, space.shape[0], condition, config.signals, games)
+    numbers = proprioception_size(config) if config.environment.proprioception else 0
+    size = config.environment.image_size
+    return Spaces(size, space.shape[0], condition, config.signals, games, numbers)
+
+
+def proprioception_size(config: RunConfig) -> int:
+    """Return how many numbers the run's task observes beside the image, P."""
+    env = environment_maker(config, "clean")()
+    env.close()
+    return env.metadata["info_fields"]["proprioception"][0][0]
 
 
 def of_shapes(config: AgentConfig, spaces: Spaces) -> WorldModelAgent:

@@ -11,7 +11,7 @@ TERMS = {"control": 1.0, "predictability": 1.0, "reward": 1.0}
 
 def value_of(model, batch) -> torch.Tensor:
     """Return the term's value on a batch: scalar, in nats."""
-    embedding, states = model.observe(batch["image"], batch["action"], batch["is_first"])
+    embedding, states = model.observe(batch)
     seen = batch["image"], batch["action"], batch["reward"], batch["is_first"]
     return model.terms["control"](TrainSequence(*seen, embedding, states))[0]
 

@@ -182,7 +182,7 @@ def test_an_update_moves_everything_and_discovery_leaves_the_model_alone(form):
     assert {"policy/discovery/return", "policy/use/return", "policy/safety/return", "discovery/gradient"} <= set(metrics)
     assert all(torch.isfinite(value) for value in metrics.values())
     before = {name: weight.clone() for name, weight in agent.world_model.state_dict().items()}
-    _, states = agent.world_model.observe(batch["image"], batch["action"], batch["is_first"])
+    _, states = agent.world_model.observe(batch)
     agent.learners["discovery"](Step(batch, states.state))
     assert all(torch.equal(weight, before[name]) for name, weight in agent.world_model.state_dict().items())
 
@@ -194,7 +194,7 @@ def test_steps_over_a_reset_teach_discovery_nothing():
         seen.append((previous, following, skill)),
         (sum(p.square().sum() for p in agent.discovery.parameters()), {}),
     )[1]
-    _, states = agent.world_model.observe(batch["image"], batch["action"], batch["is_first"])
+    _, states = agent.world_model.observe(batch)
     agent.learners["discovery"](Step(batch, states.state))
     [(previous, following, skill)] = seen
     rows, steps = batch["reward"].shape
@@ -345,7 +345,7 @@ def test_a_model_without_the_task_reward_is_read_without_it():
 def test_every_imagined_start_has_a_skill_of_its_own():
     """The skill that led to a state was followed to its end there: it would teach nothing more."""
     agent, batch = skill_agent(), skill_batch()
-    _, states = agent.world_model.observe(batch["image"], batch["action"], batch["is_first"])
+    _, states = agent.world_model.observe(batch)
     start, skill, *_ = agent.commander.starts(states.state, batch)
     assert skill.shape == (len(start.deterministic), SPHERE.size)
     torch.testing.assert_close(skill.norm(dim=-1), torch.ones(len(skill)))

@@ -48,11 +48,13 @@ def random_policy(envs: VectorEnv, generator: np.random.Generator) -> Policy:
 
 def _like(kept: Any, saved: Any) -> Any:
     """Return a loaded value with the structure and device of `kept`; checkpoints store named tuples
-    as tuples.
+    as tuples, those of older versions without the last fields.
 
     Raises: ValueError when structure, shape or type differ.
     """
     if isinstance(kept, tuple):
+        if hasattr(kept, "_fields"):
+            saved = (*saved, *[None] * (len(kept) - len(saved)))
         parts = [_like(one, other) for one, other in zip(kept, saved, strict=True)]
         return type(kept)(*parts) if hasattr(kept, "_fields") else tuple(parts)
     if kept is None and saved is None:

@@ -5,7 +5,7 @@ Shapes: B batch, T time, N any leading axes, A action, E embedding, F features.
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import torch
@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from foreground.errors import UserError, nearest
 from foreground.option import Rule, config_class, option
 from foreground.world_models import terms
+from foreground.world_models.distributions import symlog
 from foreground.world_models.empowerment import EmpowermentConfig
 from foreground.world_models.information import ContrastiveConfig
-from foreground.world_models.networks import Decoder, Encoder, float_to_image, image_to_float
+from foreground.world_models.networks import MLP, Decoder, Encoder, float_to_image, image_to_float
 from foreground.world_models.objective import ObjectiveConfig, make_rule
 from foreground.world_models.rssm import RSSM, ObserveOutput, RSSMConfig, State
 
@@ -117,6 +118,7 @@ class Spaces(NamedTuple):
     condition: int = 0  # C
     signals: tuple[str, ...] = ()  # names of the K signals
     games: tuple[tuple[float, ...], ...] = ()  # descriptor of each training game, (M, D)
+    proprioception: int = 0  # P, numbers that are observed beside the image
 
 
 class ModelLoss(NamedTuple):
@@ -175,6 +177,13 @@ class WorldModel(nn.Module):
         self.encoder = Encoder(
             spaces.image_size, config.depth, config.embedding, config.stem, config.frame_stack
         )
+        # Added to the embedding of the image: its size, and all that reads it, stay as they are.
+        self.proprioception = (
+            MLP(spaces.proprioception, config.units, 1, config.embedding)
+            if spaces.proprioception
+            else None
+        )
+        self.numbers = spaces.proprioception
         self.rssm = RSSM(config.rssm, config.embedding, spaces.action)
         self.decoder = Decoder(self.rssm.feature_size, spaces.image_size, config.depth)
         self.terms = nn.ModuleDict(
@@ -218,7 +227,7 @@ class WorldModel(nn.Module):
             if self.config.random_shift
             else batch["image"]
         )
-        embedding, states = self.observe(image, batch["action"], batch["is_first"])
+        embedding, states = self.observe(batch | {"image": image})
         names = "image", "action", "reward", "is_first"
         seen = image, *(batch[name] for name in names[1:])
         extra = {name: value for name, value in batch.items() if name not in names}
@@ -268,12 +277,28 @@ class WorldModel(nn.Module):
     def initial(self, batch: int, device: torch.device | str = "cpu") -> State:
         return self.rssm.initial(batch, device)
 
-    def observe(
-        self, image: Tensor, action: Tensor, is_first: Tensor
-    ) -> tuple[Tensor, ObserveOutput]:
-        """Filter a batch, image uint8 (B, T, H, W, C): return embeddings (B, T, E) and states."""
-        embedding = self.encoder(image, is_first)
-        return embedding, self.rssm.observe(embedding, action, is_first)
+    def no_proprioception(self, number: int, device: torch.device | str) -> Tensor | None:
+        """Return the numbers (N, P) before the first observation; None where none are observed."""
+        return torch.zeros(number, self.numbers, device=device) if self.numbers else None
+
+    def _joined(self, embedding: Tensor, proprioception: Tensor | None) -> Tensor:
+        """Return the embeddings (..., E) of images with the observed numbers (..., P) in them.
+
+        The numbers are of any unit: they enter by their symlog.
+        """
+        if self.proprioception is None:
+            return embedding
+        return embedding + self.proprioception(symlog(proprioception))
+
+    def observe(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, ObserveOutput]:
+        """Filter a batch (B, T, ...): return embeddings (B, T, E) and states.
+
+        It reads `image`, `action`, `is_first` and, where it is observed, `proprioception`.
+        """
+        is_first = batch["is_first"]
+        embedding = self.encoder(batch["image"], is_first)
+        embedding = self._joined(embedding, batch.get("proprioception"))
+        return embedding, self.rssm.observe(embedding, batch["action"], is_first)
 
     def filter(
         self,
@@ -283,16 +308,18 @@ class WorldModel(nn.Module):
         action: Tensor,
         is_first: Tensor,
         sample: bool = True,
+        proprioception: Tensor | None = None,
     ) -> State:
         """Take in one observation: the previous image and this one (N, H, W, C), action (N, A) that
-        led here.
+        led here, numbers (N, P).
         """
         seen = image.unsqueeze(1)  # (N, 1, H, W, C)
         first = is_first.unsqueeze(1)  # (N, 1)
         if self.config.frame_stack == 2:
             seen = torch.stack([before, image], 1)
             first = first.expand(-1, 2)
-        return self.rssm.filter(state, self.encoder(seen, first)[:, -1], action, is_first, sample)
+        embedding = self._joined(self.encoder(seen, first)[:, -1], proprioception)
+        return self.rssm.filter(state, embedding, action, is_first, sample)
 
     def imagine(self, state: State, action: Tensor) -> State:
         """Take one step without an image."""

@@ -133,7 +133,5 @@ def test_reward_heads_know_games_by_what_describes_them():
     for _ in range(400):
         agent.learners["model"](Step(batch))
     term = agent.world_model.terms["games"]
-    feature = agent.world_model.observe(batch["image"], batch["action"], batch["is_first"])[
-        1
-    ].state.feature[0, :3]
+    feature = agent.world_model.observe(batch)[1].state.feature[0, :3]
     assert torch.allclose(term.mean(feature, agent.modes.games), agent.modes.games[:, 0], atol=0.3)

@@ -265,7 +265,7 @@ def test_trap_1_the_inverse_model_learns_on_prior_samples_without_touching_the_d
     """What the prior is trained with: cut off the posterior's path, and the term must reach the inverse model alone."""
     agent = make_agent({"empowerment": 1.0, "reward": 1.0, "predictability": 1.0}, (), rewards={"task": 1.0})
     model, batch = agent.world_model, make_batch()
-    embedding, states = model.observe(batch["image"], batch["action"], batch["is_first"])
+    embedding, states = model.observe(batch)
     cut = states._replace(state=states.state.detach())
     rollout = TrainSequence(batch["image"], batch["action"], batch["reward"], batch["is_first"], embedding, cut)
     value, _ = model.terms["empowerment"](rollout)

@@ -81,7 +81,7 @@ def rollout_of(model: WorldModel, first: float) -> TrainSequence:
     batch["is_first"] = torch.rand(4, 8, generator=torch.Generator().manual_seed(1)) < first
     # At the clip, where a tail stands for the density.
     batch["action"][0, 1:3] = torch.tensor([1.0, -1.0])
-    embedding, states = model.observe(batch["image"], batch["action"], batch["is_first"])
+    embedding, states = model.observe(batch)
     return TrainSequence(
         batch["image"], batch["action"], batch["reward"], batch["is_first"], embedding, states
     )

@@ -132,7 +132,7 @@ def taught():
 def test_a_whole_agent_learns_where_episodes_end_and_what_that_is_worth(taught):
     agent, rows = taught
     model, batch = agent.world_model, countdown_batch(1000)
-    _, states = model.observe(batch["image"], batch["action"], batch["is_first"])
+    _, states = model.observe(batch)
     feature = states.state.feature
     with torch.no_grad():
         going, (_, value) = model.continuation(feature), agent.actor_critic.critics["task"](feature)

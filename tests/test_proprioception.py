@@ -1,6 +1,5 @@
 """Numbers that are observed beside the image, from the environment to the latent."""
 
-
 from itertools import pairwise
 
 import numpy as np
@@ -85,7 +84,10 @@ def test_agents_with_skills_refuse_it():
 
 def test_the_latent_depends_on_the_numbers_and_without_them_nothing_is_added():
     torch.manual_seed(0)
-    model, plain = WorldModel(world_config(), Spaces(32, 2, proprioception=3)), WorldModel(world_config(), Spaces(32, 2))
+    model, plain = (
+        WorldModel(world_config(), Spaces(32, 2, proprioception=3)),
+        WorldModel(world_config(), Spaces(32, 2)),
+    )
     added = set(model.state_dict()) - set(plain.state_dict())
     assert {name.split(".")[0] for name in added} == {"proprioception"}
     batch = make_batch() | {"proprioception": torch.randn(4, 8, 3)}
@@ -100,7 +102,9 @@ def test_large_numbers_do_not_drown_the_image():
     """They enter by their symlog: from 1 to 1,000,000 the input grows from 0.7 to 13.8."""
     model, batch = WorldModel(world_config(), Spaces(32, 2, proprioception=3)), make_batch()
     seen = []
-    model.proprioception.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0]))
+    model.proprioception.register_forward_hook(
+        lambda module, inputs, output: seen.append(inputs[0])
+    )
     model.observe(batch | {"proprioception": torch.full((4, 8, 3), 1e6)})
     assert float(seen[0].max()) == pytest.approx(13.8155, abs=1e-3)
 
@@ -139,7 +143,9 @@ def test_a_run_goes_on_to_the_bit_with_it(tmp_path):
 
 
 def test_a_memory_saved_before_there_was_such_a_field_loads():
-    agent = WorldModelAgent(AgentConfig(world_config(), ActorCriticConfig(units=32, layers=1)), Spaces(32, 2))
+    agent = WorldModelAgent(
+        AgentConfig(world_config(), ActorCriticConfig(units=32, layers=1)), Spaces(32, 2)
+    )
     memory = agent.initial_state(2)
     saved = tuple(tuple(part) if isinstance(part, tuple) else part for part in memory)[:-1]
     loaded = _like(memory, saved)
@@ -149,7 +155,8 @@ def test_a_memory_saved_before_there_was_such_a_field_loads():
 
 def test_a_player_asks_for_them():
     agent = WorldModelAgent(
-        AgentConfig(world_config(), ActorCriticConfig(units=32, layers=1)), Spaces(32, 2, proprioception=3)
+        AgentConfig(world_config(), ActorCriticConfig(units=32, layers=1)),
+        Spaces(32, 2, proprioception=3),
     )
     player, image = foreground.Player(agent), np.zeros((32, 32, 3), np.uint8)
     with pytest.raises(UserError, match="none are given"):

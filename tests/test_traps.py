@@ -42,9 +42,9 @@ def test_trap_1_the_stochastic_state_holds_no_action():
     model = make_agent().world_model
     batch = make_batch()
     torch.manual_seed(3)
-    before = model.observe(batch["image"], batch["action"], batch["is_first"])[1]
+    before = model.observe(batch)[1]
     torch.manual_seed(3)
-    after = model.observe(batch["image"], -batch["action"], batch["is_first"])[1]
+    after = model.observe(batch | {"action": -batch["action"]})[1]
     assert torch.equal(before.state.stochastic, after.state.stochastic)
     assert not torch.allclose(before.state.deterministic, after.state.deterministic)
 

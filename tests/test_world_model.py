@@ -212,7 +212,7 @@ def test_acting_sees_the_same_two_images_as_learning():
     model = make_agent().world_model
     model.rssm.latent.sample = model.rssm.latent.mode
     batch = make_batch()
-    _, seen = model.observe(batch["image"], batch["action"], batch["is_first"])
+    _, seen = model.observe(batch)
     state, before = model.initial(4), torch.zeros_like(batch["image"][:, 0])
     for t in range(8):
         first = torch.ones(4, dtype=torch.bool) if t == 0 else batch["is_first"][:, t]
@@ -348,7 +348,7 @@ def test_imagination_starts_from_rows_with_history():
     agent = make_agent(context=5)
     batch = make_batch()
     batch["is_first"][:] = False
-    state = agent.world_model.observe(batch["image"], batch["action"], batch["is_first"])[1].state
+    state = agent.world_model.observe(batch)[1].state
     start = agent.commander.starts(state, batch).state
     known = state.deterministic[:, 5:].flatten(0, 1)  # 12 of the 32 rows, and 16 are asked for
     found = (start.deterministic[:, None] == known[None]).all(-1).any(-1)

@@ -187,7 +187,7 @@ def test_a_replay_that_is_too_short_to_begin_from_is_one_line(games_run, tmp_pat
     shutil.copytree(games_run, run)
     config, _, _ = loaded(run)
     path = checkpoint.latest(run / "checkpoints")[0]
-    config = replace(config, frames=4000, training=replace(config.training, batch_length=1000))
+    config = replace(config, total_frames=4000, training=replace(config.training, batch_length=1000))
     with pytest.raises(UserError, match="no 1000 steps in a row") as refused:
         game_report.replay_of(config, saved.load_run(path))
     assert refused.value.exit_code == 2

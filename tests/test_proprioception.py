@@ -79,7 +79,7 @@ def test_one_that_observes_pictures_alone_is_refused():
 def test_agents_with_skills_refuse_it():
     words = ["--agent", "metra", "--size", "cpu", "--environment.proprioception", "true"]
     with pytest.raises(UserError, match="goals of skills are images"):
-        build.check_agent(runs.read(words, cuda=False)[0])
+        build.check_agent(runs.read(words, cuda=False))
 
 
 def test_the_latent_depends_on_the_numbers_and_without_them_nothing_is_added():

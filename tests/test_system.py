@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from foreground.errors import LONGEST, UserError
+from foreground.errors import MAX_FIELD_CHARS, UserError
 from foreground.training import system
 
 
@@ -122,7 +122,7 @@ def test_devices(monkeypatch):
 def test_a_line_stays_a_line_whatever_it_is_about():
     error = UserError("no " + "x\n\udc80" * 5000, "--a", "do this")
     assert str(error).isprintable()
-    assert len(str(error)) < LONGEST + 100
+    assert len(str(error)) < MAX_FIELD_CHARS + 100
     assert str(error).startswith("error: no x??x")
     assert str(error).endswith(": --a: do this")
 

@@ -16,13 +16,13 @@ if __name__ == "__main__":
 import numpy as np
 import torch
 
-from foreground import build, preflight, saved
+from foreground import build, preflight, ranks, saved
 from foreground.agents.optimiser import Divergence
 from foreground.configs import run as runs
 from foreground.envs import backgrounds
 from foreground.errors import UserError, run_main, say
 from foreground.evaluation import interrupt, output, report
-from foreground.training import board, checkpoint, identity, lock, options
+from foreground.training import board, checkpoint, common, identity, lock, options
 from foreground.training.files import remove_abandoned, write_atomic
 from foreground.training.logger import Logger
 from foreground.training.progress import Progress
@@ -50,18 +50,20 @@ SHOWN = 8  # options that differ, of which a line says both values
 
 
 def main(argv: list[str]) -> None:
-    config, folder = prepare(argv)
+    ranks.join()
+    config, folder = ranks.agreed(lambda: prepare(argv))
     for number in set(system.stop_signals()) - {signal.SIGINT}:  # which has a handler of Python's own
         signal.signal(number, ended)
-    device = system.pick_device(config.device)
+    device = ranks.agreed(lambda: system.pick_device(config.device))
     torch.set_num_threads(config.threads or torch.get_num_threads())
-    system.set_matmul(config.matmul)
+    ranks.agreed(lambda: system.set_matmul(config.matmul))
     system.git_commit()
-    with lock.lock(folder) as held, system.one_line_without_memory(lambda: str(folder)):
+    with ranks.agreed(lambda: lock.lock(ranks.folder(folder))) as held, system.one_line_without_memory(lambda: str(folder)):
         check_same(config, folder)  # again: another run may have begun and ended there since
         changes = check_made(config, folder)
-        for each in (folder, *(folder / "evaluation").glob("*/")):
-            remove_abandoned(each)
+        if not ranks.rank():
+            for each in (folder, *(folder / "evaluation").glob("*/")):
+                remove_abandoned(each)
         train(config, folder, device, held, changes)
 
 
@@ -75,7 +77,7 @@ def ended(number: int, _) -> None:
 def prepare(argv: list[str]) -> tuple[runs.RunConfig, Path]:
     """What is asked for, and where. Errors: UserError, before a file is made."""
     config = runs.read(argv, torch.cuda.is_available())
-    config = replace(config, background=backgrounds.resolved(config.background))
+    config = replace(config, background=backgrounds.resolved(config.background), ranks=ranks_of(config))
     build.check_task(config)
     build.check_agent(config)
     folder = build.run_folder(config)
@@ -86,6 +88,14 @@ def prepare(argv: list[str]) -> tuple[runs.RunConfig, Path]:
     build.check_background(config)  # last, since it may have clips to decode
     check_made(config, folder)
     return config, folder
+
+
+def ranks_of(config: runs.RunConfig) -> int:
+    """Return the number of ranks. Errors: UserError where another one is asked for."""
+    if config.ranks not in (1, ranks.number()):
+        what = f"{config.ranks} ranks are asked for, and {ranks.number()} started"
+        raise UserError(what, "--ranks", f"start train.py by torchrun --nproc-per-node {config.ranks}, or leave it out")
+    return ranks.number()
 
 
 def begins_with_another(config: runs.RunConfig, folder: Path) -> bool:
@@ -160,63 +170,92 @@ def write_down(config: runs.RunConfig, folder: Path, frame: int, changes: identi
 def train(config: runs.RunConfig, folder: Path, device, held: lock.Lock, changes: identity.Changes) -> None:
     envs = build.training_environments(config)
     try:
-        space = envs.single_action_space
-        needed = preflight.check_model(config, space, device)
-        agent = build.make_agent(config, space, device)
-        layout = layout_of(envs) | agent.spec.layout
-        replay, replay_text = build.make_replay(config, layout, device, needed)
-        rollout = Rollout(envs, agent.initial_state(envs.num_envs), config.seed, layout)
-        evaluator = report.Evaluator(config, agent, folder)
-        trainer = Trainer(
-            config.training,
-            config.total_frames,
-            config.environment.action_repeat,
-            agent,
-            rollout,
-            replay,
-            folder,
-            envs.metadata.get("render_fps", 20),
-            evaluator.during_training,
-            held.check,
-            system.provenance(device) | {"renderer": build.renderer()},
-        )
-        origin = begin_with(agent, config) if begins_with_another(config, folder) else None
-        for sentence in trainer.resume():
+        trainer, evaluator, replay_text = ranks.agreed(lambda: assemble(config, folder, device, held, envs))
+        sentences = trainer.resume()
+        origin = begin_with(trainer.agent, config) if config.init_from and trainer.saved is None else None
+        for sentence in sentences:
             say(f"warning: {sentence}")
-        done = write_down(config, folder, trainer.env_frame, changes, origin)
-        if not done:
-            output.reopen(folder)
-        if leak := evaluator.leak():
-            say(f"warning: {leak}")
-        for line in first_lines(config, agent, replay_text, device, folder, trainer):
-            say(line, sys.stdout)
-        with Logger(folder, resume_step=trainer.env_frame) as logger:
-            logger.text("config", f"```yaml\n{options.to_yaml(config)}```")
-            logger.options({key: options.value_of(config, key) for key in board.OPTIONS}, skills=config.skill.size > 0)
-            evaluator.logger = logger
-            progress = Progress(config.total_frames, trainer.env_frame, config.training.prefill)
-            listen(trainer)
-            began, first = time.monotonic(), (trainer.env_frame, trainer.update)
-            learn(trainer, logger, progress)
-            progress.close()
-            if trainer.saved_at != trainer.env_frame:
-                remedy = "see to it (make room); the same command goes on from the checkpoint before"
-                raise UserError(f"the last checkpoint could not be written ({trainer.not_saved})", str(folder), remedy)
-            if not trainer.stop_signal:
-                say(said_at_end(config, trainer, done, first, time.monotonic() - began), sys.stdout)
-                finish(evaluator, trainer, progress, folder)
-            if trainer.stop_signal:
-                say(said_when_stopped(config, trainer), sys.stdout)
-                raise SystemExit(128 + trainer.stop_signal)  # so that a script does not take it for done
+        if ranks.rank():
+            ranks.agreed(lambda: None)
+            work(trainer, common.Unwritten(), common.Unwritten())
+        else:
+            done = ranks.agreed(lambda: write_down(config, folder, trainer.env_frame, changes, origin))
+            if not done:
+                output.reopen(folder)
+            if leak := evaluator.leak():
+                say(f"warning: {leak}")
+            for line in first_lines(config, trainer.agent, replay_text, device, folder, trainer):
+                say(line, sys.stdout)
+            work_aloud(config, trainer, evaluator, folder, done)
+        if trainer.stop_signal:
+            raise SystemExit(128 + trainer.stop_signal)  # so that a script does not take it for done
     finally:
         envs.close()
+
+
+def assemble(config: runs.RunConfig, folder: Path, device, held: lock.Lock, envs) -> tuple[Trainer, report.Evaluator, str]:
+    """Return the trainer of this rank, the evaluator, and what is to be said of the replay.
+
+    The weights are drawn from the run's seed, all else from that of the rank.
+    """
+    own = replace(config, seed=ranks.seed(config.seed))
+    space = envs.single_action_space
+    needed = preflight.check_model(config, space, device)
+    agent = build.make_agent(config, space, device)
+    if ranks.rank():
+        torch.manual_seed(own.seed)
+    layout = layout_of(envs) | agent.spec.layout
+    replay, replay_text = build.make_replay(own, layout, device, needed)
+    evaluator = report.Evaluator(config, agent, ranks.folder(folder))
+    trainer = Trainer(
+        config.training,
+        config.total_frames,
+        config.environment.action_repeat,
+        agent,
+        Rollout(envs, agent.initial_state(envs.num_envs), own.seed, layout),
+        replay,
+        ranks.folder(folder),
+        envs.metadata.get("render_fps", 20),
+        evaluator.during_training,
+        held.check,
+        system.provenance(device) | {"renderer": build.renderer()},
+    )
+    return trainer, evaluator, replay_text
+
+
+def work(trainer: Trainer, logger: Logger, progress: Progress) -> None:
+    """Train, with the other ranks if there are any. Errors: UserError where the last checkpoint could not be written."""
+    listen(trainer)
+    learn(trainer, logger, progress)
+    ranks.leave()
+    progress.close()
+    if trainer.saved_at != trainer.env_frame:
+        remedy = "see to it (make room); the same command goes on from the checkpoint before"
+        raise UserError(f"the last checkpoint could not be written ({trainer.not_saved})", str(trainer.folder), remedy)
+
+
+def work_aloud(config: runs.RunConfig, trainer: Trainer, evaluator: report.Evaluator, folder: Path, done: bool) -> None:
+    """Train and evaluate, with metrics, progress and results."""
+    with Logger(folder, resume_step=trainer.env_frame) as logger:
+        logger.text("config", f"```yaml\n{options.to_yaml(config)}```")
+        logger.options({key: options.value_of(config, key) for key in board.OPTIONS}, skills=config.skill.size > 0)
+        evaluator.logger = logger
+        progress = Progress(config.total_frames, trainer.env_frame, config.training.prefill)
+        began, first = time.monotonic(), (trainer.env_frame, trainer.update)
+        work(trainer, logger, progress)
+        if not trainer.stop_signal:
+            say(said_at_end(config, trainer, done, first, time.monotonic() - began), sys.stdout)
+            finish(evaluator, trainer, progress, folder)
+        if trainer.stop_signal:
+            say(said_when_stopped(config, trainer), sys.stdout)
 
 
 def begin_with(agent, config: runs.RunConfig) -> identity.Origin:
     """Take the weights of --init_from, and say and return where they come from."""
     loaded = saved.load_pretrained(agent, config)
     other, folder, name = runs.load(loaded.folder), loaded.folder, loaded.path.name
-    say(f"begins with  {other.agent} on {other.task}, {folder.name}/{loaded.path.parent.name}/{name}", sys.stdout)
+    if not ranks.rank():
+        say(f"begins with  {other.agent} on {other.task}, {folder.name}/{loaded.path.parent.name}/{name}", sys.stdout)
     return identity.Origin(str(folder), name, loaded.sha256)
 
 
@@ -283,6 +322,8 @@ def learn(trainer: Trainer, logger: Logger, progress: Progress) -> None:
         with system.one_line_without_memory(where):
             trainer.run(logger, progress)
     except Divergence as error:
+        if ranks.rank():  # it is one on every rank, and rank 0 says so
+            raise SystemExit(3) from error
         remedy = "go on from the last checkpoint with a lower --optimiser.model_lr, or the rate of that module; "
         remedy += "should it end so again, that one was too late: delete it, and the one before is taken"
         raise UserError(str(error), where(), remedy, exit_code=3) from error
@@ -305,7 +346,8 @@ def first_lines(config, agent, replay_text, device, folder, trainer) -> list[str
         f"batch {config.training.batch_size}x{config.training.batch_length}",
         f"parameters   {sum(parts.values()):,}: " + ", ".join(f"{name} {number:,}" for name, number in parts.items()),
         f"replay       {replay_text}",
-        f"device       {device}, {torch.get_num_threads()} threads",
+        f"device       {device}, {torch.get_num_threads()} threads"
+        + (f", {config.ranks} ranks with a batch each" if config.ranks > 1 else ""),
         f"folder       {folder}",
         f"watch it     .venv/bin/tensorboard --logdir {shlex.quote(str(folder.parent))}",
     ]

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from foreground import ranks
 from foreground.agents.actor_critic_config import ActorCriticConfig
 from foreground.agents.policy import Policy
 from foreground.agents.regulariser import make_regulariser
@@ -355,11 +356,29 @@ class ActorCritic(nn.Module):
         loss = -(counts * critic.head.log_prob(logits[:-1], returns)).sum() / number
         return loss, (counts * (value[:-1] - returns)).sum() / number
 
+    @torch.no_grad()
+    def agree(self) -> None:
+        """Take the same scales, norms and weight of the entropy on every rank.
+
+        Each rank has moved them by its own returns. All are linear in what they see, so that this
+        is as if each had seen what all saw.
+        """
+        if ranks.number() == 1:
+            return
+        for scale in self.scales.values():
+            scale.agree()
+        parts = (self.units, self.regulariser)
+        moved = [b for part in parts for b in part.buffers() if b.is_floating_point()]
+        if moved:
+            for own, common in zip(moved, ranks.mean(moved)):
+                own.copy_(common)
+
     def update_target(self) -> None:
         """Move every target critic when it is due.
 
         Call it once per update, after the optimisers.
         """
+        self.agree()
         if self.config.target_update_every > 1:
             self.followed += 1
             if self.followed % self.config.target_update_every:

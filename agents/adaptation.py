@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from foreground.agents.agent import WorldModelAgent
 from foreground.agents.base import to_device
 from foreground.agents.memory import some_of
-from foreground.agents.optimiser import Optimiser, descend
+from foreground.agents.optimiser import Optimiser, descend, step
 from foreground.world_models.rssm import State
 from foreground.world_models.terms import TrainSequence
 
@@ -53,6 +53,7 @@ class Adaptation:
     def step(self, batch: Batch, game: Tensor) -> None:
         """Take one step from states of a batch (B, T, ...), all in the game (D,)."""
         descend(self.optimisers, self.losses(batch, game))
+        self.agent.actor_critic.agree()
         for critic in self.agent.actor_critic.critics.values():
             critic.update_target(1.0)  # too few steps for slow target networks
 
@@ -128,13 +129,10 @@ def fomaml(
     outer = Optimiser("outer", adaptation.parameters, rate, CLIP, EPSILON)
 
     def take(begin: list[Tensor], game: Tensor) -> None:
-        losses = adaptation.losses(next(batches), game)
-        gradients = torch.autograd.grad(losses["adapted"], adaptation.parameters, allow_unused=True)
+        loss = adaptation.losses(next(batches), game)["adapted"]
+        gradients = torch.autograd.grad(loss, adaptation.parameters, allow_unused=True)
         adaptation.restore(begin)
-        for parameter, gradient in zip(adaptation.parameters, gradients):
-            parameter.grad = gradient
-        outer.clip_gradient()
-        outer.step()
+        step({"outer": outer}, {"outer": loss}, {"outer": gradients})
 
     _rounds(adaptation, batches, games, rounds, steps, take)
 

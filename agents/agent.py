@@ -206,9 +206,12 @@ class WorldModelAgent(nn.Module):
         return detached(metrics)
 
     @uncompiled
-    def witness(self, episode: Batch) -> Metrics:
-        """Show the world model's rule an episode (1, T, ...) that no update has seen."""
-        metrics = self.world_model.witness(to_device(episode, self.device))
+    def witness(self, episode: Batch | None) -> Metrics:
+        """Show the world model's rule an episode (1, T, ...) that no update has seen.
+
+        None: another rank has one, and this one has not.
+        """
+        metrics = self.world_model.witness(episode and to_device(episode, self.device))
         return {f"model/{name}": value for name, value in metrics.items()}
 
     @uncompiled

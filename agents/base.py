@@ -80,8 +80,11 @@ class Agent(Protocol):
         Raises: Divergence when a loss or gradient is not finite.
         """
 
-    def witness(self, episode: Batch) -> Metrics:
-        """See a finished episode (1, T, ...) before any update does, if `spec.witnesses`."""
+    def witness(self, episode: Batch | None) -> Metrics:
+        """See a finished episode (1, T, ...) before any update does, if `spec.witnesses`.
+
+        Every rank sees the episodes of all. None: another rank has one, this one has none.
+        """
 
     def render(self, batch: Batch) -> Tensor:
         """Return images decoded from the latent: batch (B, T, ...) -> uint8 (B, T, H, W, 3)."""

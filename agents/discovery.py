@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import spectral_norm
 
+from foreground import ranks
 from foreground.agents.skills import Skills
 from foreground.errors import UserError
 from foreground.option import config_class, option
@@ -103,6 +104,7 @@ class WassersteinDiscovery(nn.Module):
         multiplier = self.log_multiplier.exp()
         loss = -(forward.mean() + multiplier * slack) / (1 + multiplier)
         with torch.no_grad():
+            (slack,) = ranks.mean([slack])
             self.log_multiplier.sub_(self.config.dual_rate * slack.clamp(-1, 1) / self._unit(slack))
             self.log_multiplier.clamp_(math.log(1e-2), math.log(1e4))
         return loss, {"along": forward.mean(), "length": length.mean(), "multiplier": multiplier}

@@ -6,6 +6,7 @@ Shapes: B batch, T time, N starts, C condition, M games, F features.
 import torch
 from torch import Tensor, nn
 
+from foreground import ranks
 from foreground.agents import registry
 from foreground.agents.base import Metrics, Starts, Step
 from foreground.agents.discovery import make_discovery
@@ -91,7 +92,7 @@ class ModelLearner(Part):
         """One step of the world model. On CUDA the next call may write over the states."""
         losses, found, update.state, values, metrics = self.gradients(update.batch)
         norms = step(self.optimisers, losses, found)
-        self.model.dual_step(values)
+        self.model.dual_step(ranks.mean_of(values))
         return named("model", metrics) | named("gradient", norms)
 
     def _gradients(self, batch: dict[str, Tensor]) -> tuple[dict, dict, State, dict, dict]:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from foreground import ranks
 from foreground.agents.actor_critic import ActorCritic
 from foreground.agents.config import ModesConfig, OptimiserConfig
 from foreground.agents.optimiser import Divergence, Optimiser, descend
@@ -126,6 +127,7 @@ class Modes(nn.Module):
             share = torch.ones_like(share)
         loss = actor_loss(share)
         own = share[index]
+        actor_critic.agree()  # on the scales, which the loss has moved
         action, game_information = self.information(actor, feature, game)
         gain = (1 - own) * (
             weights.action_info_coef * action
@@ -217,8 +219,11 @@ class Modes(nn.Module):
         """
         epsilon = self.config.epsilon
         member = F.one_hot(index, len(self.games)).float()  # (N, M)
-        present = member.sum(0) > 0
-        mean = member.T @ value / member.sum(0).clamp(min=1).unsqueeze(-1)  # (M, K)
+        # Over the states of all ranks, so that returns and multipliers move alike on each.
+        totals = ranks.summed(member.T @ value)  # (M, K)
+        counts = ranks.summed(member.sum(0))  # (M,)
+        present = counts > 0
+        mean = totals / counts.clamp(min=1).unsqueeze(-1)  # (M, K)
         rate = torch.where(self.seen == 0, 1.0, RETURN_RATE) * present
         self.returns.add_(rate.unsqueeze(-1) * (mean - self.returns))
         top = self.returns.max(-1).values

@@ -5,6 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from foreground import ranks
 from foreground.errors import UserError
 
 
@@ -115,8 +116,12 @@ def step(
 ) -> dict[str, Tensor]:
     """One step of each module along the `gradients` of its own loss; their norms before clipping.
 
-    Errors: Divergence, before any weight was changed, when a loss, a gradient or a weight is not finite.
+    With several ranks it is the step along the mean of their gradients, the same on each.
+
+    Errors: Divergence, before any weight was changed, when a loss, a gradient or a weight is not finite; on any rank it is one
+    on all.
     """
+    losses, found = over_ranks(losses, found)
     guard(losses)
     for name, own in found.items():
         for parameter, gradient in zip(optimisers[name].parameters, own):
@@ -125,6 +130,21 @@ def step(
     for name in losses:
         optimisers[name].step()
     return norms
+
+
+def over_ranks(
+    losses: dict[str, Tensor], found: dict[str, tuple[Tensor | None, ...]]
+) -> tuple[dict[str, Tensor], dict[str, tuple[Tensor | None, ...]]]:
+    """Return losses and gradients as means over the ranks, by one message; as they are where there is one rank.
+
+    Not within a recorded function: what comes out is memory of its own.
+    """
+    if ranks.number() == 1:
+        return losses, found
+    there = [gradient for own in found.values() for gradient in own if gradient is not None]
+    means = iter(ranks.mean([*losses.values(), *there]))
+    losses = {name: next(means) for name in losses}
+    return losses, {name: tuple(None if row is None else next(means) for row in own) for name, own in found.items()}
 
 
 def descend(optimisers: dict[str, Optimiser], losses: dict[str, Tensor]) -> dict[str, Tensor]:

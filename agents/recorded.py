@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
+from foreground import ranks
+
 PLAIN = 3  # calls of each sizes that run as they are: libraries set up what a recording must not
 
 
@@ -19,7 +21,9 @@ class Recording:
     def __init__(self, function: Callable, inputs: list[Tensor | None], tree: TreeSpec):
         self.inputs = [tensor if tensor is None else tensor.clone() for tensor in inputs]
         self.graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self.graph):
+        # With ranks another thread watches NCCL, and may ask the device for events meanwhile.
+        mode = "thread_local" if ranks.number() > 1 else "global"
+        with torch.cuda.graph(self.graph, capture_error_mode=mode):
             self.outputs, self.row = self.written(function, tree)
 
     def written(self, function: Callable, tree: TreeSpec) -> tuple[list[Tensor | None], Tensor | None]:

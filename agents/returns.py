@@ -6,6 +6,7 @@ Shapes: N starts, H horizon, M games.
 import torch
 from torch import Tensor, nn
 
+from foreground import ranks
 from foreground.agents.actor_critic_config import ActorCriticConfig
 
 
@@ -75,6 +76,18 @@ class ReturnScale(nn.Module):
         self.high.lerp_(high, rate)
         self.updates += seen
         return self.scale if member is None else self.scale[member.argmax(-1)]
+
+    @torch.no_grad()
+    def agree(self) -> None:
+        """Take the mean over the ranks; for a game, over the ranks that saw it since then."""
+        rows = torch.stack([self.low.double(), self.high.double(), self.updates.double()])
+        low, high, updates = ranks.gathered(rows).unbind(1)  # (R,) or (R, M)
+        fresh = updates - updates.min(0).values  # zero where all ranks saw the game as often
+        share = torch.where(fresh.sum(0) > 0, fresh, 1.0)
+        share = share / share.sum(0)
+        self.low.copy_((share * low).sum(0))
+        self.high.copy_((share * high).sum(0))
+        self.updates.copy_(updates.max(0).values)
 
 
 class RewardNorm(nn.Module):

@@ -174,6 +174,12 @@ class RunConfig:
         "Continue although clips or --init_from are not those that the run began with; the change"
         " is recorded.",
     )
+    ranks: int = option(
+        1,
+        "Processes that learn one run together, one for each GPU; torchrun sets it.",
+        ge=1,
+        le=4096,
+    )
     device: str = option("auto", "Where to learn.", choices=("auto", "cpu", "cuda"))
     threads: int = option(0, "Threads of torch on the CPU; 0: one for each core.", ge=0, le=4096)
     matmul: str = option(
@@ -229,7 +235,7 @@ class RunConfig:
 
     def __post_init__(self):
         repeat = self.environment.action_repeat or action_repeat_of(self.task)
-        steps = self.total_frames // repeat // self.environment.num_envs
+        steps = self.total_frames // repeat // self.environment.num_envs // self.ranks
         if self.training.batch_length > steps:
             length = self.training.batch_length
             what = (

@@ -23,6 +23,7 @@ from foreground.evaluation import progress
 from foreground.evaluation.driver import Driver, Features, Returns, memory_of, policy_of
 from foreground.evaluation.episodes import play
 from foreground.evaluation.skills import in_waves
+from foreground.training import system
 from foreground.world_models.rssm import State
 
 # Mean returns of the experts over 1000 frames, as URLB reports them.
@@ -88,7 +89,7 @@ def fit_reward(
     """
     seen, env = Features(), make_env()
     try:
-        with torch.random.fork_rng():
+        with system.random_kept(agent.device):
             torch.manual_seed(seed)
             for episode in range(episodes):
                 Driver([env], policy_of(agent), memory_of(agent, 1), [seen]).run([seed + episode])
@@ -161,7 +162,7 @@ def planned(
 ):
     """Return the scores of whole episodes under a Planner."""
     act = policy_of(agent, Planner(agent, reward, **options))
-    with torch.random.fork_rng(), torch.no_grad():
+    with system.random_kept(agent.device), torch.no_grad():
         torch.manual_seed(seed)
         return play(
             make_env, lambda envs: (act, agent.initial_state(envs.num_envs)), episodes, seed

@@ -24,6 +24,7 @@ from foreground.agents.recorded import uncompiled
 from foreground.evaluation import interrupt, nats, progress
 from foreground.evaluation.record import Record, collect
 from foreground.evaluation.similarity import similarity
+from foreground.training import system
 from foreground.world_models.rssm import State
 
 KINDS = ("linear", "network")  # ridge or logistic regression, and one hidden layer of 128
@@ -132,7 +133,7 @@ def foresee(
     latent = torch.as_tensor(record.latent[start], device=agent.device).repeat(samples, 1)
     state = State(*latent.split([rssm.config.deterministic, rssm.latent.size], -1))
     row: dict[str, float] = {}
-    with torch.random.fork_rng():  # looking must not change the run
+    with system.random_kept(agent.device):  # looking must not change the run
         torch.manual_seed(0)
         for step in range(1, longest + 1):
             action = torch.as_tensor(record.action[start + step - 1], device=agent.device).repeat(

@@ -18,6 +18,7 @@ from foreground.agents.memory import Memory
 from foreground.envs.offers import Backed, Described, offered
 from foreground.evaluation import progress
 from foreground.evaluation.driver import Callback, Driver, Moment
+from foreground.training import system
 
 GRID = 8  # background pixels are averaged to GRID x GRID
 
@@ -62,7 +63,7 @@ def collect(
     """
     env, rows, actors = make_env(), [], actors or (agent,)
     try:
-        with torch.random.fork_rng():
+        with system.random_kept(agent.device):
             for episode in range(episodes):
                 # Four at a time: the halves that fit and score (probes.halves) both see every
                 # actor.

@@ -82,7 +82,7 @@ class Evaluator:
         rounds = -(-episodes // min(SIDE_BY_SIDE, episodes))
         steps = rounds * (environment.time_limit // environment.action_repeat + 1)
         watched = progress.stage(name, episodes, "episode", steps)
-        with torch.random.fork_rng(), averaged(self.agent), watched:
+        with system.random_kept(self.agent.device), averaged(self.agent), watched:
             torch.manual_seed(self.config.evaluation.seed)  # of the skills that are drawn
             return play(maker, policy or agent_policy(self.agent), episodes, self.config.evaluation.seed)
 

@@ -14,7 +14,7 @@ from foreground.configs.run import RunConfig
 from foreground.envs import registry
 from foreground.errors import UserError
 from foreground.evaluation import charts, downstream, films, goals, progress, skills, verdicts
-from foreground.training import pictures
+from foreground.training import pictures, system
 from foreground.training.files import write_json
 
 TILES = 16
@@ -41,7 +41,7 @@ def looking(agent: WorldModelAgent) -> Iterator[None]:
     """Leaves the agent as it was: torch's random state, and the vectors of spectral norms, which move when they are used."""
     was = agent.training
     agent.eval()
-    with torch.random.fork_rng(), torch.no_grad():
+    with system.random_kept(agent.device), torch.no_grad():
         yield
     agent.train(was)
 

@@ -187,7 +187,7 @@ def make_replay(
 ) -> tuple[Replay, str]:
     """Return the replay and a sentence about its size.
 
-    It is on the device when it fits in half of the free memory there.
+    It is on the device when it fits in half of the free memory there. Each rank has its own.
 
     layout   of a row
     update   bytes that an update needs on the device; in RAM both must fit
@@ -195,7 +195,7 @@ def make_replay(
     Raises: UserError when it does not fit in free RAM.
     """
     number = config.environment.num_envs
-    steps = config.total_frames // config.environment.action_repeat
+    steps = config.total_frames // config.environment.action_repeat // config.ranks
     # Each episode has one more row, that of its reset.
     limit = (
         min(config.environment.time_limit, SHORT)

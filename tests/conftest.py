@@ -5,7 +5,8 @@ from xdist.scheduler import LoadScopeScheduling
 
 from benchmarks.fault import start
 
-SHARING = ("api", "cli", "cluster", "doors", "durability", "games", "hierarchical", "identity", "resume", "trouble")
+SHARING = ("api", "cli", "cluster", "doors", "durability", "games", "hierarchical", "identity", "ranks_runs")
+SHARING += ("resume", "trouble")
 
 
 class BySharedRun(LoadScopeScheduling):

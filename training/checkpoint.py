@@ -198,14 +198,17 @@ def verify(path: Path | str) -> None:
         files.verify_listed(Path(path), listing)
 
 
-def latest(root: Path | str, check: Callable[[Path], list[str]] | None = None) -> tuple[Path | None, list[str]]:
+def latest(
+    root: Path | str, check: Callable[[Path], list[str]] | None = None, most: int | None = None
+) -> tuple[Path | None, list[str]]:
     """The newest checkpoint that verifies, or None; and a sentence about each newer one that was passed over.
 
     check   more to hold against a checkpoint that verifies (its replay chunks): a list of what is wrong
+    most    step that it may have at most; None: any
     Raises Unreadable where one cannot be read this time: only what is proven is damage.
     """
     passed_over, chosen = [], None
-    for path in reversed(steps(root)):
+    for path in reversed([path for path in steps(root) if most is None or step_of(path) <= most]):
         try:
             verify(path)
             wrong = check(path) if check else []

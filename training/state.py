@@ -1,4 +1,10 @@
-"""What a checkpoint's state may lack, and whether it was saved under other conditions than it is resumed under."""
+"""What a checkpoint's state may lack, what it lists, and whether it was saved under other conditions than those of now."""
+
+import contextlib
+from pathlib import Path
+
+from foreground.training import checkpoint
+from foreground.training.files import Damaged
 
 SCHEMA = 1  # of what `Trainer.state` gives
 # Schema -> how the names of weights began in it, and how they begin in the next one.
@@ -37,3 +43,20 @@ def moved(kept: dict, here: dict) -> list[str]:
     return [
         f"the checkpoint was saved with {', '.join(differ)}: the run goes on, close to what it would have been, not to the bit"
     ]
+
+
+def manifest_of(path: Path) -> dict:
+    """Return the replay's manifest in a checkpoint, without its tensors."""
+    return checkpoint.peek(path, "replay", "manifest")
+
+
+def manifests_of_rejected(root: Path) -> list[dict]:
+    """Return the replay's manifests of checkpoints that were set aside.
+
+    A person may want to go back to one, with its chunks.
+    """
+    found = []
+    for path in checkpoint.rejected(root):
+        with contextlib.suppress(Damaged):  # one that cannot name its chunks needs none
+            found.append(manifest_of(path))
+    return found

@@ -47,8 +47,11 @@ def stop_signals() -> list[signal.Signals]:
 
 
 def free_memory() -> int:
-    """Bytes that this process may still take: what the machine has available, within the limits of its cgroups."""
-    return min([_available(), *_cgroup_room()])
+    """Bytes that this process may still take: what the machine has available, within the limits of its cgroups.
+
+    Ranks of one run share that (LOCAL_WORLD_SIZE is torchrun's).
+    """
+    return min([_available(), *_cgroup_room()]) // max(int(os.environ.get("LOCAL_WORLD_SIZE") or 1), 1)
 
 
 # What torch says in a plain RuntimeError when memory cannot be had on the CPU; the last: more bytes than can be counted.
@@ -184,6 +187,16 @@ def _git(folder: Path, *words: str) -> str:
     ).stdout.strip()
 
 
+def random_kept(device):
+    """Return a context after which torch's random state is as before, on the CPU and on this device.
+
+    torch's own would look at every GPU, and take memory there that is other ranks'.
+    """
+    import torch
+
+    return torch.random.fork_rng([device] if torch.device(device).type == "cuda" else [])
+
+
 def set_matmul(name: str) -> None:
     """Round the inputs of matrix products on the CPU to "bfloat16", or leave them "float32". Raises UserError."""
     import torch
@@ -194,11 +207,21 @@ def set_matmul(name: str) -> None:
 
 
 def pick_device(name: str):
-    """The torch.device for "auto" (CUDA when there is one), "cpu" or "cuda". Raises UserError."""
+    """The torch.device for "auto" (CUDA when there is one), "cpu" or "cuda"; each rank has its own GPU. Raises UserError."""
     import torch
+
+    from foreground import ranks
 
     if name not in ("auto", "cpu", "cuda"):
         raise UserError(f"unknown device {name!r}", "--device", "choose one of auto, cpu, cuda")
     if name == "cuda" and not torch.cuda.is_available():
         raise UserError("there is no CUDA device that torch can use", "--device", "give --device cpu or auto")
-    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+    if name == "cpu" or not torch.cuda.is_available():
+        return torch.device("cpu")
+    if ranks.number() == 1:
+        return torch.device("cuda")
+    if ranks.local_rank() >= torch.cuda.device_count():
+        what = f"rank {ranks.rank()} has no GPU: torch can use {torch.cuda.device_count()} on this machine"
+        raise UserError(what, "torchrun --nproc-per-node", "start as many ranks as there are GPUs, or give --device cpu")
+    torch.cuda.set_device(ranks.local_rank())
+    return torch.device("cuda", ranks.local_rank())

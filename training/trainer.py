@@ -3,7 +3,7 @@
 Three clocks: agent_step (one action), env_frame (= agent_step * action_repeat; the x axis of every plot), update.
 """
 
-import contextlib
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from foreground import ranks
 from foreground.agents.base import Agent
 from foreground.agents.optimiser import Divergence, not_finite
 from foreground.errors import UserError, unforeseen
 from foreground.option import config_class, option
-from foreground.training import board, checkpoint, pictures, system
+from foreground.training import board, checkpoint, common, pictures, system
 from foreground.training import chunks as replay_chunks
 from foreground.training.best import Best
 from foreground.training.files import Damaged, Displaced, NotSaved, Unreadable
@@ -24,7 +25,7 @@ from foreground.training.periodic import Every, Metrics
 from foreground.training.progress import Progress
 from foreground.training.replay import Replay
 from foreground.training.rollout import Policy, Rollout
-from foreground.training.state import SCHEMA, completed, moved
+from foreground.training.state import SCHEMA, completed, manifest_of, manifests_of_rejected, moved
 
 
 @config_class
@@ -42,20 +43,6 @@ class TrainingConfig:
     checkpoint_every: int = option(10_000, "Env frames between two checkpoints.", ge=1)
 
 
-def manifest_of(path: Path) -> dict:
-    """The replay's manifest in a checkpoint, without its tensors."""
-    return checkpoint.peek(path, "replay", "manifest")
-
-
-def manifests_of_rejected(root: Path) -> list[dict]:
-    """The replay's manifests of checkpoints that were set aside: a person may want to go back to one, with its chunks."""
-    found = []
-    for path in checkpoint.rejected(root):
-        with contextlib.suppress(Damaged):  # one that cannot name its chunks needs none
-            found.append(manifest_of(path))
-    return found
-
-
 FILM = 64  # rows
 WITHOUT_EPISODES = (
     "the checkpoint holds no episode under way (an environment offers no snapshot, or was lost at that moment): "
@@ -66,6 +53,8 @@ MOST_DISPLACED = 2  # saves in a row that fail by a displaced folder, before the
 
 class Trainer:
     """Trains an agent to `frames` env frames, and resumes from the newest good checkpoint of its folder.
+
+    With several ranks each has a trainer, whose clocks count the steps of all. They act, learn and save at the same steps.
 
     evaluate      called with the env frame when an evaluation is due: metrics, or None where it was broken off
     check_folder  called before each save; raises NotSaved where the run folder is not this run's any more
@@ -95,7 +84,7 @@ class Trainer:
         self.score = float("nan")  # return of the last episode
         self.metrics = Metrics()
         self.film: list[np.ndarray] = []  # the last rows of the running episode of environment 0
-        self.stop_signal = 0  # the signal that asked to stop
+        self.stop_signal = 0  # the signal that asked to stop, this rank or another
         self.saved_at = -1  # env frame of the last checkpoint
         self.saved: Path | None = None  # its folder
         self.best = Best(self.folder)
@@ -117,7 +106,7 @@ class Trainer:
         keep, evaluation = Every(config.checkpoint_every, now), Every(config.evaluate_every, self.evaluated)
         if evaluation.due(now) and now < self.frames:  # one that was broken off
             self.evaluate_now(evaluation, logger, progress)
-        while self.env_frame < self.frames and not self.stop_signal:
+        while self.env_frame < self.frames and not self.stops():
             filling = self.env_frame < config.prefill
             self.act(self.fill if filling else self.agent.act, logger)
             if not filling:
@@ -125,7 +114,7 @@ class Trainer:
             progress.tick(self.env_frame)
             if log(self.env_frame):
                 self.log(logger, progress)
-            if video(self.env_frame) and self.update:
+            if video(self.env_frame) and self.update and not ranks.rank():
                 self.look("the pictures", lambda: self.show(logger), progress)
             due = evaluation.due(self.env_frame) and self.env_frame < self.frames
             if keep(self.env_frame) or due:  # first: what only looks may fail, and the best one is a checkpoint
@@ -135,20 +124,29 @@ class Trainer:
         if self.saved_at != self.env_frame:
             self.save(progress)
 
-    def evaluate_now(self, evaluation: Every, logger: Logger, progress: Progress) -> None:
-        """Evaluate the agent as it was just saved, and keep the checkpoint where it is the best so far.
+    def stops(self) -> bool:
+        """Whether this rank or another was told to stop: all stop at the same step."""
+        stops = ranks.total(int(self.stop_signal > 0))[0] > 0
+        if stops and not self.stop_signal:
+            self.stop_signal = signal.SIGTERM
+        return stops
 
-        An evaluation that is broken off stays due.
-        """
+    def evaluate_now(self, evaluation: Every, logger: Logger, progress: Progress) -> None:
+        """Evaluate the agent as it was just saved, on rank 0. An evaluation that is broken off stays due."""
+        if ranks.alone(lambda: self.evaluate_here(logger, progress)):
+            self.evaluated = evaluation.done = self.env_frame
+
+    def evaluate_here(self, logger: Logger, progress: Progress) -> bool:
+        """Evaluate, and keep the checkpoint where it is the best so far; return whether it came to its end."""
         row = self.look("the evaluation", lambda: self.evaluate(self.env_frame), progress)
         if row is None:
-            return
-        self.evaluated = evaluation.done = self.env_frame
+            return False
         if row:
             logger.scalars(self.env_frame, row, "evaluation")
             shown = {f"evaluation/{key}": row[key] for key in row if key.startswith("return_")}
             progress.update(self.env_frame, shown)
             self.offer_best(row.get("return_heldout", row.get("return_clean", float("nan"))), progress)
+        return True
 
     def look(self, what: str, call: Callable[[], dict | None], progress: Progress) -> dict | None:
         """Call what looks at the agent and changes nothing: where that fails, a warning says so, and training goes on."""
@@ -175,17 +173,24 @@ class Trainer:
         """One agent step of every environment, into the replay."""
         row = self.rollout.step(policy)
         self.replay.add(row)
-        self.agent_step += self.rollout.agent_steps
+        steps = ranks.total(self.rollout.agent_steps)[0]
+        self.agent_step += steps
         if self.env_frame >= self.config.prefill:
-            self.owed += self.rollout.agent_steps * self.config.train_ratio
+            self.owed += steps * self.config.train_ratio
         self.film = [row["image"][0]] if row["is_first"][0] else [*self.film[1 - FILM :], row["image"][0]]
         for episode in self.rollout.finished:
             self.episodes += 1
             self.score = episode.score
             lengths = {"return": episode.score, "length": episode.length, "count": self.episodes}
             logger.scalars(self.env_frame, lengths, "episode")
-            if self.agent.spec.witnesses:
-                self.metrics.add(self.agent.witness(self.replay.newest(episode.index, episode.length + 1)))
+        if self.agent.spec.witnesses:
+            self.witness()
+
+    def witness(self) -> None:
+        """Show the agent the episodes that have ended, those of every rank one by one."""
+        ended = [self.replay.newest(each.index, each.length + 1) for each in self.rollout.finished]
+        for index in range(-ranks.least(-len(ended))):
+            self.metrics.add(self.agent.witness(ended[index] if index < len(ended) else None))
 
     def fill(self, memory: Any, image: torch.Tensor, is_first: torch.Tensor) -> tuple[torch.Tensor, Any]:
         """The policy's noise alone, of deviation 1; the agent looks on, so that its memory is right when it takes over.
@@ -199,11 +204,15 @@ class Trainer:
         return action, memory.with_action(action)
 
     def learn(self) -> None:
-        """The updates that are owed."""
-        size = self.config.batch_size * self.config.batch_length
+        """The updates that are owed, where every rank has a sequence: each takes a batch on every rank."""
+        size = self.config.batch_size * self.config.batch_length * ranks.number()
+        if self.owed < size:
+            return
         # What is under way stays unseen until it has been witnessed. Before the first episode ends there is nothing else.
         stop = self.replay.running() if self.agent.spec.witnesses and self.episodes else None
-        while self.owed >= size and self.replay.can_sample(self.config.batch_length, stop):
+        if ranks.total(int(not self.replay.can_sample(self.config.batch_length, stop)))[0]:
+            return
+        while self.owed >= size:
             self.owed -= size
             batch = self.replay.sample(self.config.batch_size, self.config.batch_length, stop)
             self.metrics.add(self.agent.update(batch))
@@ -224,7 +233,7 @@ class Trainer:
         """Videos: the last steps of training, and observation beside what the latent keeps."""
         length = min(64, self.replay.rows_per_stream)
         if self.replay.can_sample(length) and self.agent.spec.renders:
-            with torch.random.fork_rng():  # looking must not change the run
+            with system.random_kept(self.agent.device):  # looking must not change the run
                 batch = self.replay.peek(2, length)
                 kept = self.agent.render(batch)
             panels = pictures.latent_panels(batch["image"].cpu().numpy(), kept.cpu().numpy())  # three of (2, T, H, W, C)
@@ -240,23 +249,21 @@ class Trainer:
     def save(self, progress: Progress) -> None:
         """Save the replay, then the checkpoint. A full disk is a warning.
 
+        Older ones are deleted when every rank has saved, so that all have a step in common.
+
         Errors: Divergence for numbers that are none: a checkpoint that nothing can go on from would take a good one's place.
-        UserError where the folder was displaced at this save and at the one before.
+        UserError where the folder was displaced at this save and at the one before, or the ranks have other weights.
         """
-        broken = not_finite(self.agent.training_state())
-        if broken:
+        learned = self.agent.training_state()
+        if broken := not_finite(learned):
             raise Divergence(broken, "what would be saved")
-        try:
-            self.check_folder()
-            manifest, tail = self.replay.save(self.folder / "replay")
-            root = self.folder / "checkpoints"
-            self.saved = checkpoint.save(root, self.env_frame, self.state(manifest, tail))
-            self.saved_at, self.displaced = self.env_frame, 0
-        except NotSaved as error:
-            self.not_saved = str(error)
-            self._count_displaced(error)
-            progress.message(f"warning: {error}; training goes on, the next checkpoint tries again")
+        common.check_weights(learned["weights"], self.env_frame)
+        root = self.folder / "checkpoints"
+        path = self.write(root, progress)
+        if ranks.total(int(path is None))[0]:
+            self.not_saved = self.not_saved or "another rank could not save"
             return
+        self.saved, self.saved_at, self.not_saved = path, self.env_frame, ""
         try:
             kept = checkpoint.prune(root, keep=2)
             if kept == checkpoint.steps(root):  # one that cannot be read this moment may list any chunk
@@ -264,6 +271,20 @@ class Trainer:
                 replay_chunks.remove_unlisted(self.folder / "replay", manifests)
         except (NotSaved, Damaged, Unreadable, OSError) as error:
             progress.message(f"warning: what is old was not tidied away ({error}); training goes on")
+
+    def write(self, root: Path, progress: Progress) -> Path | None:
+        """Write replay and checkpoint; return the latter, or None where the disk refuses, which is a warning."""
+        try:
+            self.check_folder()
+            manifest, tail = self.replay.save(self.folder / "replay")
+            path = checkpoint.save(root, self.env_frame, self.state(manifest, tail))
+            self.displaced = 0
+            return path
+        except NotSaved as error:
+            self.not_saved = str(error)
+            self._count_displaced(error)
+            progress.message(f"warning: {error}; training goes on, the next checkpoint tries again")
+            return None
 
     def _count_displaced(self, error: NotSaved) -> None:
         """Errors: UserError where the folder was displaced at two saves in a row: all that follows would be lost."""
@@ -302,7 +323,7 @@ class Trainer:
         right = all(type(count) is int and 0 <= count <= replay_chunks.MOST_ROWS for count in counts)
         if not right or not 0 <= owed <= (agent_step + 1) * self.config.train_ratio:
             raise ValueError(f"agent step {agent_step}, update {update}, owed {owed}, evaluated {evaluated}"[:100])
-        rows = self.replay.row_count * self.replay.num_envs
+        rows = self.replay.row_count * self.replay.num_envs * ranks.number()
         if agent_step * self.action_repeat != step or evaluated > step or agent_step > rows:
             raise ValueError(f"agent step {agent_step} and evaluation {evaluated} at frame {step}, of {rows} rows")
         self.agent_step, self.update, self.owed, self.evaluated = agent_step, update, owed, evaluated
@@ -315,40 +336,51 @@ class Trainer:
         self.episodes, self.rollout.diverged, self.score = count, diverged, float(score)
 
     def _on_devices(self) -> dict[str, list[torch.Tensor]]:
-        """The generators of CUDA, where the agent is there."""
-        return {"cuda": torch.cuda.get_rng_state_all()} if self.agent.device.type == "cuda" else {}
+        """The generator of the CUDA device of the agent, if any; looking at the other GPUs would take memory there."""
+        device = self.agent.device
+        return {"cuda": [torch.cuda.get_rng_state(device)]} if device.type == "cuda" else {}
 
     def resume(self) -> list[str]:
         """Go on from the newest checkpoint that verifies, if there is one; sentences about what was passed over.
 
         Errors: UserError when none can be read, or it is none of this agent and version.
         """
-        where = self.folder / "checkpoints"
-        with system.one_line_without_memory(lambda: str(self.folder)), checkpoint.fits(where):
-            sentences = self._resume()
+        path, sentences = ranks.agreed(self._newest)
+        sentences += ranks.agreed(lambda: self._resume(path))  # once all ranks have found theirs: it sets others aside
+        if path:
+            common.check_weights(self.agent.training_state()["weights"], self.env_frame)
         self.best.forget_after(self.env_frame)
         return sentences
 
-    def _resume(self) -> list[str]:
+    def _newest(self) -> common.Found:
         root, chunks = self.folder / "checkpoints", self.folder / "replay"
 
         def damaged(path: Path) -> list[str]:
             return [sentence for _, sentence in replay_chunks.damaged_chunks(chunks, manifest_of(path))]
 
-        path, sentences = checkpoint.latest(root, damaged)
-        if path is None and sentences:
-            # A chunk that every checkpoint lists is damaged: the weights are worth more than those rows.
-            path, sentences = checkpoint.latest(root)
-        if path is None:
-            if sentences:
+        def find(most: int | None) -> common.Found:
+            path, sentences = checkpoint.latest(root, damaged, most)
+            if path is None and sentences:
+                # A chunk that every checkpoint lists is damaged: the weights are worth more than those rows.
+                path, sentences = checkpoint.latest(root, None, most)
+            if path is None and sentences:
                 remedy = "restore one of them, or move the whole folder away and begin anew"
                 raise UserError(f"no checkpoint can be read ({sentences[0]})", str(self.folder), remedy)
-            return []
-        if checkpoint.steps(root)[-1] != path:
+            return path, sentences
+
+        with system.one_line_without_memory(lambda: str(self.folder)), checkpoint.fits(root):
+            return common.newest(find)
+
+    def _resume(self, path: Path | None) -> list[str]:
+        root = self.folder / "checkpoints"
+        with system.one_line_without_memory(lambda: str(self.folder)), checkpoint.fits(root):
             checkpoint.set_aside_newer(root, path)
-        state = completed(checkpoint.load(path))
+            return self._take(path) if path else []
+
+    def _take(self, path: Path) -> list[str]:
+        chunks, state = self.folder / "replay", completed(checkpoint.load(path))
         self.agent.load_training_state(state["agent"])
-        sentences += self.replay.load(chunks, state["replay"]["manifest"], state["replay"]["tail"], salvage=True)
+        sentences = self.replay.load(chunks, state["replay"]["manifest"], state["replay"]["tail"], salvage=True)
         self.load_clocks(checkpoint.step_of(path), **state["clocks"])
         self.load_episodes(**state["episodes"])
         sentences += moved(state["provenance"], self.provenance)
@@ -362,6 +394,6 @@ class Trainer:
         except ValueError as error:
             sentences.append(f"the episode that was under way is not gone on with ({error}); a new one begins")
         torch.set_rng_state(state["random"]["torch"])
-        if self.agent.device.type == "cuda" and len(state["random"]["cuda"]) == torch.cuda.device_count():
-            torch.cuda.set_rng_state_all(state["random"]["cuda"])
+        if self.agent.device.type == "cuda" and state["random"]["cuda"]:
+            torch.cuda.set_rng_state(state["random"]["cuda"][0], self.agent.device)
         return sentences

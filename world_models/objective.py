@@ -11,6 +11,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from foreground import ranks
 from foreground.errors import UserError, nearest
 from foreground.option import config_class, option
 
@@ -237,13 +238,27 @@ class Progress(nn.Module):
         """Leave lambda as it is: replayed batches hold no information on new episodes."""
 
     @torch.no_grad()
-    def witness(self, values: dict[str, Tensor]) -> dict[str, Tensor]:
+    def witness(self, values: dict[str, Tensor] | None) -> dict[str, Tensor]:
         """Adapt lambda to the terms of a finished episode that no update has seen.
 
-        Returns metrics.
+        With several ranks it is adapted to the episode of each, in turn.
+
+        values   None: another rank has an episode, and this one has not
+
+        Returns metrics, of the last episode.
         """
+        none = self.past.new_full((), math.nan)
+        new = none if values is None else constraint_of(self.config, values).float()
+        is_there = torch.tensor(float(values is not None), device=new.device)
+        metrics: dict[str, Tensor] = {}
+        for there, each in ranks.gathered(torch.stack([is_there, new])):
+            if there:
+                metrics = self._adapt(each)
+        return metrics
+
+    def _adapt(self, new: Tensor) -> dict[str, Tensor]:
+        """Adapt lambda to C of a new episode; return metrics."""
         config = self.config
-        new = constraint_of(config, values).float()
         metrics = {"new_constraint": new}
         if self.episodes >= WINDOW:
             middle = self.past.median()

@@ -269,9 +269,12 @@ class WorldModel(nn.Module):
         self.rule.dual_step(values)
 
     @torch.no_grad()
-    def witness(self, episode: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Show the rule an episode (1, T, ...) that no update has seen; return metrics."""
-        metrics = self.rule.witness(self.loss(episode).values)
+    def witness(self, episode: dict[str, Tensor] | None) -> dict[str, Tensor]:
+        """Show the rule an episode (1, T, ...) that no update has seen; return metrics.
+
+        None: another rank has one, and this one has not.
+        """
+        metrics = self.rule.witness(self.loss(episode).values if episode else None)
         return {f"objective/{key}": value for key, value in metrics.items()}
 
     def initial(self, batch: int, device: torch.device | str = "cpu") -> State:

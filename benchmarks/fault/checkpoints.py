@@ -10,7 +10,7 @@ import torch
 from benchmarks.fault import Tries, checkpoint_ablation, runs
 from benchmarks.fault.states import described
 from foreground.errors import UserError
-from foreground.training import checkpoint, trainer
+from foreground.training import checkpoint, state, trainer
 from foreground.training.files import Damaged
 
 NAMES = ("tensors.safetensors", "state.json", "MANIFEST.json")
@@ -66,7 +66,7 @@ def stops_of(path: Path) -> dict[str, int]:
     """Return, of the chunks that a checkpoint lists, name -> row after the last one."""
     return {
         listing["name"]: chunk["stop"]
-        for chunk in trainer.manifest_of(path)["chunks"]
+        for chunk in state.manifest_of(path)["chunks"]
         for listing in chunk["files"]
     }
 

@@ -24,7 +24,7 @@ from benchmarks.fault.runs import (
 )
 from foreground.errors import UserError
 from foreground.evaluation import films
-from foreground.training import checkpoint, chunks, trainer
+from foreground.training import checkpoint, chunks, state
 
 SIZE = 32 << 20  # bytes of a disk
 FREE = (20_000, 8_000_000)  # range of its free bytes
@@ -106,7 +106,7 @@ def broken(run: Path, after: int) -> str:
     def damaged(path: Path) -> list[str]:
         return [
             sentence
-            for _, sentence in chunks.damaged_chunks(run / "replay", trainer.manifest_of(path))
+            for _, sentence in chunks.damaged_chunks(run / "replay", state.manifest_of(path))
         ]
 
     newest, sentences = checkpoint.latest(run / "checkpoints", damaged)

@@ -232,6 +232,33 @@ def test_ranks_stay_equal_while_they_adapt(meta):
     assert zero == one, differing(zero, one)
 
 
+def adapted_once() -> dict[str, str]:
+    agent = make_latent_agent()
+    torch.manual_seed(ranks.seed(0))
+    batch = batch_of(agent, ranks.rank())
+    Adaptation(agent, "actor", 1e-3).step(batch, agent.modes.games[0])
+    return described(dict(agent.state_dict()))
+
+
+def test_scales_are_equal_after_a_step_of_adaptation():
+    zero, one = together(adapted_once)
+    assert zero == one, differing(zero, one)
+
+
+def constrained() -> list[list[float]]:
+    """Rank 0 has one state of the first game, rank 1 three; only rank 1 has one of the second."""
+    modes = make_latent_agent(modes=2).modes
+    index = torch.tensor([0, 0, 0, 1] if ranks.rank() else [0])
+    modes.constrain(torch.full((len(index), 2), 1.0 + 4 * ranks.rank()), index)
+    return [modes.returns[:, 0].tolist(), modes.seen.tolist(), modes.log_multiplier.tolist()]
+
+
+def test_returns_of_modes_are_over_the_states_of_all_ranks():
+    zero, one = together(constrained)
+    assert zero == one
+    assert zero[:2] == [[4.0, 5.0, 0.0], [1, 1, 0]]
+
+
 def scales() -> list[list[float]]:
     """Both ranks see the first of three games, rank 1 alone the second, none the third."""
     scale = ReturnScale(ActorCriticConfig(norm_rate=0.5), games=3)

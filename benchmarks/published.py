@@ -22,7 +22,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from benchmarks import result_files
-from benchmarks.plot import colours, markdown
+from benchmarks.plot import colours
+from benchmarks.plot_tables import markdown
 from foreground.errors import UserError, run_main
 
 ROOT = Path(__file__).parents[1]

@@ -2,10 +2,14 @@
 
 import ast
 import graphlib
+import importlib
+import pkgutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+import benchmarks
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("agents", "configs", "envs", "evaluation", "foreground", "training", "world_models")
@@ -59,3 +63,14 @@ def test_no_import_goes_back(graph, folder, may):
     for name, others in graph.items():
         if name.startswith(f"foreground.{folder}."):
             assert [other for other in others if not other.startswith(allowed)] == [], name
+
+
+def programs() -> list[str]:
+    names = [module.name for module in pkgutil.walk_packages(benchmarks.__path__, "benchmarks.")]
+    # export_bmi has an environment of its own.
+    return [name for name in names if name != "benchmarks.export_bmi"]
+
+
+@pytest.mark.parametrize("name", programs())
+def test_every_benchmark_imports(name):
+    importlib.import_module(name)

@@ -10,11 +10,10 @@ scores.json, a film of each background as mp4, and the observation beside what t
 --adapt GAME   how returns there rise by a few steps of learning: adaptation.json
 """
 
-import difflib
 import os
 import signal
 import sys
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 from foreground.training import system
@@ -28,18 +27,17 @@ import torch
 from foreground import build, saved
 from foreground.agents.agent import WorldModelAgent
 from foreground.agents.optimiser import Divergence
+from foreground.agents.skills import Skills
 from foreground.configs import run as runs
 from foreground.envs import backgrounds, registry
 from foreground.envs.families import Game
 from foreground.errors import UserError, run_main, say
-from foreground.evaluation import downstream, game_report, output, probes, progress, report, skill_report
+from foreground.evaluation import clips, downstream, game_report, output, probes, progress, report, skill_report
 from foreground.evaluation.subject import Subject
 from foreground.option import config_class, option
-from foreground.training import checkpoint, identity, options
+from foreground.training import checkpoint, options
 from foreground.training.option_help import Manual
-
-SIDES = ("clean", *backgrounds.SIDES)  # what --background names; all else is a source of clips
-
+from foreground.training.values import shown
 
 LATENT = "with --latent", lambda config: config.latent
 SKILLS = "with --skills", lambda config: config.skills
@@ -60,10 +58,11 @@ class EvalConfig:
         r"with commas between, and \, for a comma in a path.",
         path=True,
     )
+    all_clips: bool = option(False, "Of a path play all clips, whatever their side; of one file, that one.")
     output: str = option(
         "",
         "Folder of the results; without it RUN/evaluation/NAME, where NAME says checkpoint, task, background and what is "
-        "measured. An earlier evaluation in the same folder is replaced; a warning names its files.",
+        "measured. An earlier evaluation in the same folder stays until this one is complete, and is then replaced.",
         path=True,
     )
     accept_changes: bool = option(
@@ -126,25 +125,24 @@ def main(argv: list[str]) -> None:
     folder = saved.run_of(Path(config.run))
     own = runs.load(folder)
     run_config = in_task(replace(own, evaluation=replace(own.evaluation, seed=config.seed)), config.task)
-    if not config.background:
-        raise UserError("no background is named", "--background", "choose clean, train, heldout, or a path to videos")
-    for name in config.background:  # a damaged clip is found before the first episode, not after the last
-        build.environment_maker(run_config, *side_of(name, run_config))
-    changed = check_clips(config, run_config, folder)
+    check_skills(config, run_config)  # what is refused is refused before a clip is decoded
     game, device = game_of(config, run_config), system.pick_device(config.device)
+    for run in config.latent_actors:
+        check_actor(run, run_config)
+    clips.look_at(config.background, run_config, config.all_clips)
+    changed = clips.check_own(config.background, run_config, folder, config.accept_changes)
     with system.one_line_without_memory(lambda: str(folder)):
         loaded = saved.load_run(Path(config.run))  # after the clips: a run that trains meanwhile deletes old checkpoints
-        place = Path(config.output) if config.output else place_of(config, own, folder, loaded.path.name)
+        agent, frame = load(run_config, loaded, device)
+        actors = [load_actor(run, device) for run in config.latent_actors]
+        place = Path(config.output) if config.output else place_of(config, own, folder, loaded.path.name, bool(changed))
         backgrounds.check_apart(run_config.background, place, "--output")
         with output.opened(place) as out:
-            agent, frame = load(run_config, loaded, device)
-            actors = [load_actor(run, run_config, device) for run in config.latent_actors]
-            check_skills(config, agent)
-            subject, results = subject_of(run_config, loaded, folder), {}
+            subject, results = clips.subject_of(run_config, loaded, folder), {}
 
             def write(names: list[str], complete: bool) -> None:
-                more = {"files": names, "complete": complete, "changed": changed}
-                report.save(place / output.SCORES, run_config, frame, results, subject, **more)
+                more = {"options": chosen(config), "files": names, "complete": complete, "changed": changed}
+                report.save(out.folder / output.SCORES, run_config, frame, results, subject, **more)
 
             out.tell_of_earlier()
             out.begin(write)
@@ -155,18 +153,39 @@ def main(argv: list[str]) -> None:
             if readings:
                 text = report.latent_text(readings, config.latent_episodes)
                 tell(f"what the latent holds (all of it: latent.json):\n{text}")
-            measure(config, run_config, agent, loaded, game, place)
+            measure(config, run_config, agent, loaded, game, out.folder)
             out.save(complete=True)
     tell(f"written: {place}")
 
 
-def place_of(config: EvalConfig, own: runs.RunConfig, folder: Path, name: str) -> Path:
-    """Return the folder of this evaluation: another checkpoint, task, background or kind of it has another one."""
-    sides = [side if side in SIDES else Path(os.path.abspath(side)).name for side in config.background]
-    kinds = [kind for kind in ("random", "latent", "skills", "plan", "games") if getattr(config, kind)]
+# Options that a folder's name says in another way, or that change no result.
+NAMED = {"run", "output", "background", "all_clips", "task", "skill", "adapt", "accept_changes", "device", "threads"}
+KINDS = ("random", "latent", "skills", "plan", "games")
+
+
+def chosen(config: EvalConfig) -> dict:
+    """Return the options of an evaluation that are not in its name's first words, episodes and seed always."""
+    asked = {field.name: getattr(config, field.name) for field in fields(config) if field.name not in (*NAMED, *KINDS)}
+    asked["latent_actors"] = tuple(map(os.path.abspath, config.latent_actors))
+    defaults = {field.name: field.default for field in fields(config)}
+    return {name: value for name, value in asked.items() if name in ("episodes", "seed") or value != defaults[name]}
+
+
+def place_of(config: EvalConfig, own: runs.RunConfig, folder: Path, checkpoint_name: str, changed: bool) -> Path:
+    """Return the folder of this evaluation: one that may have another result has another one.
+
+    changed   whether it is accepted that clips are not the run's
+    """
+    sums = clips.sums_of(config.background, own, config.all_clips, changed)
+    sides = [side if side in clips.SIDES else Path(os.path.abspath(side)).name for side in config.background]
+    kinds = ["all_clips"] * config.all_clips + [kind for kind in KINDS if getattr(config, kind)] + ["changed"] * changed
     kinds += [f"skill={config.skill}"] * (config.skill >= 0) + [f"adapt={config.adapt}"] * bool(config.adapt)
-    task = config.task if config.task != own.task else ""
-    return output.place_of(folder, name, task, "+".join(sides), *kinds)
+    ordinary = {"episodes": EvalConfig.episodes, "seed": EvalConfig.seed}
+    kinds += [f"{name}={shown(value)}" for name, value in chosen(config).items() if value != ordinary.get(name)]
+    task = config.task if registry.canonical(config.task) != own.task else ""
+    exact = [name + sums.get(side, "") for name, side in zip(sides, config.background)]
+    ways = [[checkpoint_name, task, "+".join(each), *kinds] for each in (sides, exact)]
+    return output.place_of(folder, *ways)
 
 
 def measure(
@@ -183,40 +202,6 @@ def measure(
             adapt(config, run_config, loaded, agent.device, game, place)
         except Divergence as error:
             raise UserError(str(error), "--adapt", "lower --adapt_rate", exit_code=3) from error
-
-
-def check_clips(config: EvalConfig, run_config: runs.RunConfig, folder: Path) -> list[str]:
-    """Compare the clips of the run's own sides that will play with those of the run.
-
-    Return what differs, where that is accepted. Errors: UserError where it is not.
-    """
-    made, size = identity.read(folder), run_config.environment.image_size
-    played = [side for side in backgrounds.SIDES if side in config.background]
-    if made is None or run_config.background.source == "none":
-        return []
-    now = {side: backgrounds.source_of(run_config.background, side, size) for side in played}
-    changes = [change.text() for side in played for change in identity.side_changes(side, made.sides, now)]
-    if changes and not config.accept_changes:
-        remedy = "give back the clips, name others by --background PATH, or score with these by --accept_changes"
-        raise UserError(f"the run's clips are not those it was trained with: {'; '.join(changes)}", str(folder), remedy)
-    for change in changes:
-        say(f"warning: {change}")
-    return changes
-
-
-def subject_of(run_config: runs.RunConfig, loaded: saved.Loaded, folder: Path) -> Subject:
-    """Return what is scored. The clips of an old run, which did not write them down, are those of its source now."""
-    made, background = identity.read(folder), run_config.background
-    if made is not None:
-        trained = made.trained
-    elif background.source == "none":
-        trained = identity.Trained()
-    elif backgrounds.are_gone(background):
-        trained = None
-    else:
-        source = backgrounds.source_of(background, "train", run_config.environment.image_size)
-        trained = identity.Trained.on(source.clips)
-    return Subject(loaded.path.name, loaded.sha256, trained)
 
 
 def tell(text: str) -> None:
@@ -238,16 +223,20 @@ def frame_of(state: dict, run_config: runs.RunConfig) -> int:
     return int(state["clocks"]["agent_step"]) * run_config.environment.action_repeat
 
 
-def load_actor(run: str, run_config: runs.RunConfig, device) -> WorldModelAgent:
-    """The agent of another run. Errors: UserError when it sees or does other things than the run that is read."""
-    loaded = saved.load_run(Path(run))
-    other = runs.load(loaded.folder)
+def check_actor(run: str, run_config: runs.RunConfig) -> None:
+    """Errors: UserError for another run that sees or does other things than the run that is read."""
+    other = runs.load(saved.run_of(Path(run)))
     for key in ("task", "environment.image_size", "environment.action_repeat"):
         here, there = options.value_of(run_config, key), options.value_of(other, key)
         if here != there:
             what = f"{key} is {there} there and {here} in the run that is read"
             raise UserError(what, f"--latent_actors: {run}", "name runs of one task and one camera")
-    return load(other, loaded, device)[0]
+
+
+def load_actor(run: str, device) -> WorldModelAgent:
+    """Return the agent of another run."""
+    loaded = saved.load_run(Path(run))
+    return load(runs.load(loaded.folder), loaded, device)[0]
 
 
 def evaluate(
@@ -263,14 +252,14 @@ def evaluate(
     """Fill `results` with scores by background, saved after each. Return, when asked, what the latent holds."""
     place = out.folder
     evaluator = report.Evaluator(run_config, agent, place)
-    skill = skill_report.skill_of(agent, config.skill) if config.skill >= 0 else None
+    skill = skill_report.skill_of(agent.skills, config.skill) if config.skill >= 0 else None
     expected = reward_of(config, run_config, agent) if config.plan else None
     readings = {}
     for name in config.background:
-        side, source = side_of(name, run_config)
+        side, source = clips.side_of(name, run_config, config.all_clips)
         warning = subject.plays(name, run_config, side, source)
-        if clips := subject.text(name):
-            tell(f"{name} plays {clips}")
+        if text := subject.text(name):
+            tell(f"{name} plays {text}")
         if warning:
             say(f"warning: {warning}")
         results[name] = evaluator.show(frame, side, label_of(config, name), config.episodes, source, skill)
@@ -290,8 +279,7 @@ def evaluate(
 
 def label_of(config: EvalConfig, background: str) -> str:
     """A name for files: two folders of clips may have one name."""
-    known = background in ("clean", "train", "heldout")
-    return background if known else f"{config.background.index(background)}-{Path(background).name}"
+    return background if background in clips.SIDES else f"{config.background.index(background)}-{Path(background).name}"
 
 
 def reward_of(config: EvalConfig, run_config: runs.RunConfig, agent: WorldModelAgent):
@@ -309,7 +297,7 @@ def measure_skills(config: EvalConfig, run_config: runs.RunConfig, agent: WorldM
     results = {}
 
     def take(name: str, which: WorldModelAgent, background: str, label: str) -> None:
-        side, source = side_of(background, run_config)
+        side, source = clips.side_of(background, run_config, config.all_clips)
         row, *_ = skill_report.show(run_config, which, place, side, label, source, config.goals, config.skill_number)
         results[name] = row | skill_report.best_skill(run_config, which, side, source, config.best_of)
         skill_report.save(place / "skills.json", frame, results, report.title_of(run_config, frame))
@@ -336,7 +324,7 @@ def measure_games(config: EvalConfig, run_config: runs.RunConfig, agent, frame: 
     """The table of games and modes by background, and games.json."""
     results = {}
     for name in config.background:
-        side, source = side_of(name, run_config)
+        side, source = clips.side_of(name, run_config, config.all_clips)
         results[name] = game_report.table_of(run_config, agent, side, source, config.episodes)
         game_report.save(place / "games.json", frame, "games", results, report.title_of(run_config, frame))
         tell(game_report.text_of(name, results[name], run_config.modes.num_modes, config.episodes))
@@ -345,21 +333,23 @@ def measure_games(config: EvalConfig, run_config: runs.RunConfig, agent, frame: 
 def adapt(config: EvalConfig, run_config: runs.RunConfig, loaded: saved.Loaded, device, game: Game, place: Path) -> None:
     """The curve of adaptation by background, each from the agent as it was trained, and adaptation.json."""
     results = {}
+    how = config.steps, config.adapt_frames, config.adapt_scope, config.adapt_rate, config.meta, config.meta_rounds
     for name in config.background:
         agent, frame = load(run_config, loaded, device)
-        how = config.steps, config.adapt_frames, config.adapt_scope, config.adapt_rate, config.meta, config.meta_rounds
-        results[name] = game_report.adapt(run_config, agent, loaded, game, *side_of(name, run_config), *how, config.episodes)
+        played = clips.side_of(name, run_config, config.all_clips)
+        results[name] = game_report.adapt(run_config, agent, loaded, game, *played, *how, config.episodes)
         game_report.save(place / "adaptation.json", frame, "adaptation", results, report.title_of(run_config, frame))
         tell(f"{name}: {game_report.adaptation_text(results[name])}")
 
 
-def check_skills(config: EvalConfig, agent: WorldModelAgent) -> None:
+def check_skills(config: EvalConfig, run_config: runs.RunConfig) -> None:
     """Errors: UserError when something is asked of skills that are not there."""
+    skills = Skills(run_config.skill)
     for name, asked in (("skills", config.skills), ("skill", config.skill >= 0), ("plan", config.plan)):
-        if asked and not agent.skills.size:
+        if asked and not skills.size:
             raise UserError("the run has no skills", f"--{name}", "choose a run of slim, metra or diayn")
     if config.skill >= 0:
-        skill_report.skill_of(agent, config.skill)
+        skill_report.skill_of(skills, config.skill)
 
 
 def in_task(run_config: runs.RunConfig, task: str) -> runs.RunConfig:
@@ -376,24 +366,6 @@ def in_task(run_config: runs.RunConfig, task: str) -> runs.RunConfig:
     if have != need:
         raise UserError(f"{task} takes {need} actions, and the run gives {have}", "--task", f"choose {run_config.task}")
     return other
-
-
-def side_of(name: str, config: runs.RunConfig):
-    """What --background means -> (side, clips' config or None for the run's own)."""
-    if name in SIDES:
-        if name != "clean" and config.background.source == "none":
-            raise UserError(f"the run has no clips, so no {name} side", "--background", "choose clean, or a path to videos")
-        if name != "clean" and backgrounds.are_gone(config.background):
-            remedy = "give --background PATH, where they are now, or --background clean"
-            raise UserError("the run's clips are not there any more", config.background.source, remedy)
-        return name, None
-    close = difflib.get_close_matches(name, SIDES, n=1)
-    if close and not Path(name).exists():
-        raise UserError("no such side, file or folder", name, f"did you mean {close[0]}?")
-    background = replace(config.background, source=name)
-    if backgrounds.are_gone(background):
-        raise UserError("no such file or folder", name, r"check the path, and write \, for a comma in it")
-    return "heldout", background
 
 
 if __name__ == "__main__":

@@ -16,38 +16,19 @@ if __name__ == "__main__":
 import numpy as np
 import torch
 
-from foreground import build, preflight, ranks, saved
+from foreground import build, preflight, ranks, same, saved
 from foreground.agents.optimiser import Divergence
 from foreground.configs import run as runs
 from foreground.envs import backgrounds
 from foreground.errors import UserError, run_main, say
 from foreground.evaluation import interrupt, output, report
-from foreground.training import board, checkpoint, common, identity, lock, options
+from foreground.training import board, common, identity, lock, options
 from foreground.training.files import remove_abandoned, write_atomic
 from foreground.training.logger import Logger
 from foreground.training.progress import Progress
 from foreground.training.rollout import Rollout, layout_of
 from foreground.training.trainer import Trainer
 from foreground.training.values import shown
-
-# A resumed run may be longer, and elsewhere; everything else must be as it was.
-MAY_CHANGE = {
-    "total_frames",
-    "folder",
-    "device",
-    "threads",
-    "compile",
-    "cuda_graphs",
-    "training.log_every",
-    "training.video_every",
-}
-MAY_CHANGE |= {"training.evaluate_every", "training.checkpoint_every"}
-MAY_CHANGE |= {"evaluation.episodes", "evaluation.training_episodes"}
-RATES = {"optimiser.model_lr", "optimiser.actor_lr", "optimiser.critic_lr"}  # the way out of a divergence
-MAY_CHANGE |= RATES | {"matmul", "world_model.decoder_frames", "evaluation.num_skills", "accept_changes"}
-KNOWN_BY_SUM = {"background.source", "init_from"}  # compared by what they hold, see training/identity.py
-SHOWN = 8  # options that differ, of which a line says both values
-
 
 def main(argv: list[str]) -> None:
     ranks.join()
@@ -59,8 +40,8 @@ def main(argv: list[str]) -> None:
     ranks.agreed(lambda: system.set_matmul(config.matmul))
     system.git_commit()
     with ranks.agreed(lambda: lock.lock(ranks.folder(folder))) as held, system.one_line_without_memory(lambda: str(folder)):
-        check_same(config, folder)  # again: another run may have begun and ended there since
-        changes = check_made(config, folder)
+        same.check_same(config, folder)  # again: another run may have begun and ended there since
+        changes = same.check_made(config, folder)
         if not ranks.rank():
             for each in (folder, *(folder / "evaluation").glob("*/")):
                 remove_abandoned(each)
@@ -80,13 +61,13 @@ def prepare(argv: list[str]) -> tuple[runs.RunConfig, Path]:
     config = replace(config, background=backgrounds.resolved(config.background), ranks=ranks_of(config))
     build.check_task(config)
     build.check_agent(config)
-    folder = build.run_folder(config)
+    folder = same.same_run(config, build.run_folder(config))
     backgrounds.check_apart(config.background, folder, "--folder")
-    check_same(config, folder)
-    if begins_with_another(config, folder):
+    same.check_same(config, folder)
+    if same.begins_with_another(config, folder):
         saved.find_run(Path(config.init_from))
     build.check_background(config)  # last, since it may have clips to decode
-    check_made(config, folder)
+    same.check_made(config, folder)
     return config, folder
 
 
@@ -98,57 +79,18 @@ def ranks_of(config: runs.RunConfig) -> int:
     return ranks.number()
 
 
-def begins_with_another(config: runs.RunConfig, folder: Path) -> bool:
-    """Whether a run takes the weights of another one: a run that has begun has its own."""
-    return bool(config.init_from) and not checkpoint.steps(folder / "checkpoints")
-
-
-def check_same(config: runs.RunConfig, folder) -> None:
-    """Errors: UserError when the folder holds a run of another config; it names the keys that differ."""
-    path = folder / "config.yaml"
-    if not path.exists():
-        others = [name for name in ("checkpoints", "replay", "metrics.jsonl") if (folder / name).exists()]
-        if others:
-            what = f"it holds {others[0]} and no config.yaml, so that is none of a run that could go on"
-            raise UserError(what, str(folder), "choose another --folder")
-        return
-    old = runs.written(path)
-    old = replace(old, background=backgrounds.resolved(old.background))
-    may = MAY_CHANGE | (KNOWN_BY_SUM if config.accept_changes or (folder / identity.SOURCES).exists() else set())
-    may |= {"background.source"} if backgrounds.are_gone(old.background) else set()  # they lie elsewhere now
-    keys = [key for key in options.differences(old, config) if key not in may]
-    if keys:
-        pairs = [f"{key} is {options.value_of(old, key)} there, {options.value_of(config, key)} here" for key in keys[:SHOWN]]
-        text = "; ".join(pairs) + (f"; and {len(keys) - SHOWN} more" if len(keys) > SHOWN else "")
-        raise UserError(f"another run lives here: {text}", str(folder), "choose another --folder, or give the same options")
-
-
-def check_made(config: runs.RunConfig, folder: Path) -> identity.Changes:
-    """Compare the clips and the run of --init_from with those that the run in the folder was made of.
-
-    Errors: UserError where they are others, unless that is accepted.
-    """
-    sides = backgrounds.sources(config.background, config.environment.image_size)
-    before = identity.read(folder) if checkpoint.steps(folder / "checkpoints") else None
-    changes = identity.compare(before, sides, Path(config.init_from) if config.init_from else None)
-    if changes.found and not config.accept_changes:
-        what = f"this is not what the run was made of: {'; '.join(change.text() for change in changes.found)}"
-        remedy = "give what it began with, choose another --folder, or go on with --accept_changes true"
-        raise UserError(what, str(folder), remedy)
-    return changes
-
-
 def write_down(config: runs.RunConfig, folder: Path, frame: int, changes: identity.Changes, origin) -> bool:
     """Write down what the run is made of from this frame on, and its config; return whether it is finished already.
 
-    A finished run keeps its config. Errors: UserError for other rates or clips on a finished run, which learns nothing.
+    A finished run keeps its config, but for where its clips and the run of --init_from are now.
+    Errors: UserError for other rates or clips on a finished run, which learns nothing.
     """
     path, done = folder / "config.yaml", 0 < config.total_frames <= frame
     old = runs.written(path) if frame and path.exists() else config
-    old, by_sum = replace(old, background=backgrounds.resolved(old.background)), KNOWN_BY_SUM if changes.known else set()
+    old, by_sum = replace(old, background=backgrounds.resolved(old.background)), same.KNOWN_BY_SUM if changes.known else set()
     keys = [key for key in options.differences(old, config) if key not in by_sum | {"accept_changes", "folder"}]
     given = [identity.Change(key, *(shown(options.value_of(each, key)) for each in (old, config))) for key in keys]
-    rates = [change for change in given if change.key in RATES]
+    rates = [change for change in given if change.key in same.RATES]
     if done and (others := [change.key for change in (*changes.found, *rates)]):
         what = f"the run is finished at frame {frame}, so that another {others[0]} changes nothing"
         remedy = "leave it out, or give more --total_frames"
@@ -161,6 +103,9 @@ def write_down(config: runs.RunConfig, folder: Path, frame: int, changes: identi
         say(f"warning: from frame {frame} on {change.text()}")
     identity.begin(folder, changes, frame, origin)
     if done:
+        moved = replace(old, init_from=config.init_from, background=replace(old.background, source=config.background.source))
+        if changes.known and moved != old:
+            write_atomic(path, options.to_yaml(moved).encode())
         return True
     identity.note(folder, frame, given if frame else ())
     write_atomic(path, options.to_yaml(config).encode())
@@ -240,7 +185,7 @@ def work_aloud(config: runs.RunConfig, trainer: Trainer, evaluator: report.Evalu
         logger.text("config", f"```yaml\n{options.to_yaml(config)}```")
         logger.options({key: options.value_of(config, key) for key in board.OPTIONS}, skills=config.skill.size > 0)
         evaluator.logger = logger
-        progress = Progress(config.total_frames, trainer.env_frame, config.training.prefill)
+        progress = Progress(max(config.total_frames, trainer.env_frame), trainer.env_frame, config.training.prefill)
         began, first = time.monotonic(), (trainer.env_frame, trainer.update)
         work(trainer, logger, progress)
         if not trainer.stop_signal:
@@ -338,7 +283,7 @@ def first_lines(config, agent, replay_text, device, folder, trainer) -> list[str
     repeat = config.environment.action_repeat
     lines = [
         f"environment  {config.task}, {config.environment.image_size} pixels, action repeat {repeat}, "
-        f"background {config.background.source}",
+        f"background {config.background.source}{family_text(config)}",
         *clips_line(config),
         f"agent        {config.agent}: maximise {', '.join(world.objective.terms)}"
         + (f"; under one multiplier: {', '.join(world.objective.constraint)}" if world.objective.constraint else ""),
@@ -355,6 +300,14 @@ def first_lines(config, agent, replay_text, device, folder, trainer) -> list[str
         held = f"{len(trainer.replay)} steps in the replay"
         lines.append(f"resumed      at frame {trainer.env_frame}, update {trainer.update}, {held}")
     return lines
+
+
+def family_text(config: runs.RunConfig) -> str:
+    """Return what the games of a family differ in, and how many there are; "" where there is no family."""
+    if config.games is None:
+        return ""
+    train, heldout = (len(games) for games in (config.games.train, config.games.heldout))
+    return f", family of {config.family.kind}: {train} games to train on, {heldout} held out"
 
 
 def clips_line(config: runs.RunConfig) -> list[str]:

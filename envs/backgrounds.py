@@ -19,6 +19,7 @@ from foreground.errors import UserError
 from foreground.option import config_class, option
 
 SIDES = ("train", "heldout")
+ALL = "all"  # the clips of both sides of a path, which may have one side only
 NAMED = ("starter", "procedural", "none")  # sources that are no path
 NO_STARTER = "procedural (no starter)"
 FORMAT = 2  # raise when decoding changes, so that old cache files are not read
@@ -70,6 +71,11 @@ class BackgroundConfig:
     skip_damaged: bool = option(
         False, "Leave out clips that cannot be played, with a warning, in place of an error.", read_if=OF_A_PATH
     )
+
+    @property
+    def is_path(self) -> bool:
+        """Return whether the clips lie in a folder."""
+        return _is_path(self.source)
 
     def __post_init__(self):
         if not self.source:  # as a path it would be the current folder
@@ -176,11 +182,12 @@ def load_clips(config: BackgroundConfig, side: str, size: int = 64) -> Clips:
 
     The same call gives the same clips as long as the process lives, whatever becomes of their folder; see `forget`.
 
-    side  "train" or "heldout"; the two share no clip, nor parts of what names tell as one recording
+    side  "train" or "heldout", which share no clip, nor parts of what names tell as one recording;
+          "all": every clip of a path, as for an evaluation
     size  height and width of the frames; the centre square of a clip is cut out and area-averaged
     Raises UserError, naming the file or folder, for whatever is wrong with the source.
     """
-    if side not in SIDES:
+    if side not in SIDES and not (side == ALL and _is_path(config.source)):
         raise UserError(f"unknown side {side!r}", "side", "choose train or heldout")
     source = _really(config.source)
     place = _folder(source) if _is_path(source) else source
@@ -246,13 +253,14 @@ def _clips_of(source: str, config: BackgroundConfig, side: str, size: int, limit
     if are_gone(config) and (close := difflib.get_close_matches(source, NAMED, n=1)):
         raise UserError("no such file or folder", source, f"did you mean {close[0]}?")
     root = _folder(source)
-    sides = _sides(root, config.heldout_fraction)
+    sides = {ALL: folders.every(root)} if side == ALL else _sides(root, config.heldout_fraction)
     taken = pieces.Pieces(sides[side], size)
+    others = [clip for name, clips in sides.items() if name != side for clip in clips]
 
     def finish() -> cache.Told:
         """Return what is left out of this side, and what is cut; raise UserError for what is damaged on both."""
         if taken.damaged and not config.skip_damaged:
-            other = pieces.Pieces(sides[SIDES[1 - SIDES.index(side)]], size)
+            other = pieces.Pieces(others, size)
             other.decode_all(limit)
             raise pieces.refusal(root, {**taken.damaged, **other.damaged})
         if len(taken.damaged) == len(taken.clips):

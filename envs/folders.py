@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
+from foreground.envs import folder_messages, own_files
 from foreground.envs.cache import open_regular, read_regular
 from foreground.envs.pictures import IMAGE_SUFFIXES, frame_files
 from foreground.envs.recordings import recordings_of
@@ -58,7 +59,6 @@ MORE_SUFFIXES = (
 )
 MIN_PICTURES = 2
 MAX_LIST_BYTES = 1 << 20  # of DAVIS's lists of names
-SHOWN = 3  # examples in a warning
 HELDOUT_FRACTION = 0.25  # of the recordings, where nothing else is asked for
 
 
@@ -83,23 +83,13 @@ def split(root: Path, heldout_fraction: float) -> tuple[list[Found], list[Found]
     Raise UserError where a side is empty, or where both have parts of one recording or copies of
     one clip.
     """
-    if not root.exists():
-        raise UserError(
-            "no such file or folder",
-            str(root),
-            "give a folder with videos, or use starter or procedural",
-        )
+    _check_there(root)
     if not root.is_dir():
         what = "one file cannot be split into a training and a held-out side"
-        raise UserError(what, str(root), "give a folder with two or more videos")
-    clips, passed = find(root)
+        raise folder_messages.OneSide(what, root, "give a folder with two or more videos")
+    clips, passed, own = find(root)
     if not clips:
-        told = f" ({_examples(passed, root)} are not taken)" if passed else ""
-        raise UserError(
-            f"no clips{told}",
-            str(root),
-            "put mp4, webm, mkv or avi files there, or folders of jpg or png frames",
-        )
+        raise folder_messages.no_clips(passed, own, root)
     if (root / "JPEGImages").is_dir():
         train, heldout, by_names = _davis(root, heldout_fraction)
     elif any((sides := _sides(clips, root)).values()):
@@ -108,48 +98,36 @@ def split(root: Path, heldout_fraction: float) -> tuple[list[Found], list[Found]
     else:
         train, heldout, by_names = *by_hash(clips, heldout_fraction), False
         if not heldout:
-            raise _no_second_side(clips, root)
+            raise folder_messages.no_second_side([clip.name for clip in clips], root)
     _check_sides(train, heldout, root)
     if by_names and heldout_fraction != HELDOUT_FRACTION:
         what = f"{root} has a training and a held-out side of its own"
         warnings.warn(f"{what}: heldout_fraction has no effect: leave it out", stacklevel=2)
-    if passed:
-        warnings.warn(f"{root}: {_not_taken(passed, root)}", stacklevel=2)
+    folder_messages.warn(passed, own, root)
     return train, heldout
 
 
-def _not_taken(passed: list[Path], root: Path) -> str:
-    """What is not taken, with examples: pictures, and apart from them what looks like video."""
-    pictures = [path for path in passed if _is_picture(path)]
-    videos = [path for path in passed if not _is_picture(path)]
-    told = []
-    if videos:
-        remedy = "convert it to mp4, move it to a side's folder, or away"
-        told.append(f"{_examples(videos, root)}: looks like video, and is not taken: {remedy}")
-    if pictures:
-        count = f"{len(pictures)} picture{'s' * (len(pictures) > 1)}"
-        rule = "frames are two or more jpg or png files in a folder without videos, masks or thumbnails"
-        told.append(f"{count} not taken ({_examples(pictures, root)}): {rule}")
-    return "; ".join(told)
+def every(root: Path) -> list[Found]:
+    """Return all clips in `root` and below, of whatever side, or the one file `root`.
+
+    Warn as `split`. Raise UserError where there are none.
+    """
+    _check_there(root)
+    if not root.is_dir():
+        return [Found(root, root.name, root.stem)]
+    clips, passed, own = find(root)
+    if not clips:
+        raise folder_messages.no_clips(passed, own, root)
+    if (root / "JPEGImages").is_dir():
+        return _found([(clip.path, True) for clip in find(_pictures_of_davis(root))[0]], root)
+    folder_messages.warn(passed, own, root)
+    return clips
 
 
-def _is_picture(path: Path) -> bool:
-    return (mimetypes.guess_type(path.name)[0] or "").startswith("image/") and not path.is_dir()
-
-
-def _examples(passed: list[Path], root: Path) -> str:
-    names = ", ".join(path.relative_to(root).as_posix() for path in passed[:SHOWN])
-    return f"{names} and {len(passed) - SHOWN} more" if len(passed) > SHOWN else names
-
-
-def _no_second_side(clips: list[Found], root: Path) -> UserError:
-    remedy = "put clips of other recordings there, or sort these into train/ and heldout/ folders"
-    if len(clips) == 1:
-        what = f"no held-out side: {clips[0].name} is the only clip"
-        return UserError(what, str(root), "put a clip of another recording beside it: each side has its own")
-    names = ", ".join(clip.name for clip in clips[:SHOWN])
-    what = f"by their names all {len(clips)} clips are parts of one recording ({names})"
-    return UserError(f"no held-out side: {what}", str(root), remedy)
+def _check_there(root: Path) -> None:
+    if not root.exists():
+        remedy = "give a folder with videos, or use starter or procedural"
+        raise UserError("no such file or folder", str(root), remedy)
 
 
 def _check_sides(train: list[Found], heldout: list[Found], root: Path) -> None:
@@ -207,14 +185,17 @@ def identity(clip: Found) -> list:
         return [os.path.realpath(clip.path), clip.name, clip.recording, None]
 
 
-def find(root: Path) -> tuple[list[Found], list[Path]]:
-    """Return the clips in `root` and below, and what looks like one and is not taken, sorted.
+def find(root: Path) -> tuple[list[Found], list[Path], list[Path]]:
+    """Return the clips in `root` and below, what looks like one and is not taken, and own films.
 
-    Links are followed, each folder is read once. In a folder that holds videos, there or below,
-    pictures are no frames.
+    Each is sorted. Links are followed, each folder is read once. In a folder that holds videos,
+    there or below, pictures are no frames. Own films are those of runs and evaluations.
     """
-    videos, folders, passed = [], [], []
+    videos, folders, passed, own = [], [], [], []
     for folder, names in _walk(root):
+        ours = own_files.among(names, folder)
+        own += [folder / name for name in names if name in ours and not name.endswith(".json")]
+        names = [name for name in names if name not in ours]
         pictures = [name for name in names if name.lower().endswith(IMAGE_SUFFIXES)]
         within = {part.lower() for part in folder.relative_to(root).parts}
         if len(pictures) >= MIN_PICTURES and not within & NOT_FRAMES:
@@ -229,7 +210,7 @@ def find(root: Path) -> tuple[list[Found], list[Path]]:
     passed += [picture for folder in folders if folder in above for picture in frame_files(folder)]
     frames = [(path, True) for path in folders if path not in above]
     clips = [(path, False) for path in videos] + frames
-    return _found(sorted(clips), root), sorted(passed)
+    return _found(sorted(clips), root), sorted(passed), sorted(own)
 
 
 def _found(clips: list[tuple[Path, bool]], root: Path) -> list[Found]:
@@ -282,8 +263,7 @@ def _sides(clips: list[Found], root: Path) -> dict[Found, str]:
     ways = [way.parts if clip.path.is_dir() else way.parts[:-1] for clip, way in zip(clips, ways)]
     sides, unused = sides_of(ways, root)
     if unused and not any(sides):
-        told = ", ".join(unused[:SHOWN]) + f" and {len(unused) - SHOWN} more" * (len(unused) > SHOWN)
-        what = f"{told}: named like one side, without a partner, and split like any folder"
+        what = f"{folder_messages.listed(unused)}: named like one side, without a partner, and split like any folder"
         remedy = "rename it train/ and add a folder heldout/ if it is a side"
         warnings.warn(f"{root}: {what}: {remedy}", stacklevel=4)
     return dict(zip(clips, sides))
@@ -309,10 +289,10 @@ def _by_folders(sides: dict[Found, str], root: Path) -> tuple[list[Found], list[
 
 
 def by_hash(clips: list[Found], heldout_fraction: float) -> tuple[list[Found], list[Found]]:
-    """Split by a hash of the recording: a clip's side does not depend on its neighbours.
+    """Split by a hash of the recording.
 
-    Except that each side gets at least one recording where there are two; with one, the held-out
-    side is empty.
+    Each side gets at least one recording where there are two; with one, the held-out side is empty.
+    So in a small folder a clip's side may depend on the other clips.
     """
     ranks = {recording: _hash_rank(recording) for recording in {clip.recording for clip in clips}}
     if len(ranks) < 2:
@@ -333,11 +313,7 @@ def _hash_rank(recording: str) -> float:
 
 def _davis(root: Path, heldout_fraction: float) -> tuple[list[Found], list[Found], bool]:
     """Return the clips of both sides, and whether DAVIS's lists name them."""
-    resolutions = sorted(path for path in (root / "JPEGImages").iterdir() if path.is_dir())
-    pictures = next(
-        (path for path in resolutions if path.name == "480p"),
-        resolutions[0] if resolutions else root,
-    )
+    pictures = _pictures_of_davis(root)
     lists = next((path for path in sorted(root.glob("ImageSets/*/train.txt"), reverse=True)), None)
     listed = lists is not None and lists.with_name("val.txt").is_file()
     if not listed:
@@ -352,6 +328,13 @@ def _davis(root: Path, heldout_fraction: float) -> tuple[list[Found], list[Found
             "mend its lists in ImageSets/",
         )
     return *sides, listed
+
+
+def _pictures_of_davis(root: Path) -> Path:
+    """Return the folder of one resolution: 480p where it is there."""
+    resolutions = sorted(path for path in (root / "JPEGImages").iterdir() if path.is_dir())
+    other = resolutions[0] if resolutions else root
+    return next((path for path in resolutions if path.name == "480p"), other)
 
 
 def _listed(path: Path, pictures: Path, root: Path) -> list[Found]:

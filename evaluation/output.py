@@ -1,15 +1,21 @@
-"""The folder of one evaluation: it can be written before anything is played, and holds the files of one evaluation only."""
+"""The folder of one evaluation: it can be written before anything is played, and holds the files of one evaluation only.
+
+A complete evaluation stays until the one that replaces it is complete.
+"""
 
 import contextlib
 import errno
 import fcntl
+import hashlib
 import json
 import os
 import re
+import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from foreground.envs import own_files
 from foreground.errors import UserError, say
 from foreground.training import files, lock
 
@@ -17,28 +23,43 @@ SCORES = "scores.json"
 LARGEST = 256 << 20  # bytes of scores.json
 REMEDY = "choose another folder with --output"
 LONGEST = 200  # bytes of a folder's name
-# What an evaluation may write. A list in a file may name anything, and nothing else is deleted for it.
-OURS = re.compile(r"(scores|evaluation|latent|skills|games|adaptation|information_plane)\b[^/\0]*\.(json|mp4|png)", re.DOTALL)
+BESIDE = "evaluation"  # end of the name of a temporary folder
 
 
-def place_of(run: Path, *words: str) -> Path:
-    """Return the folder of one evaluation in a run: its name says the checkpoint and what else is evaluated."""
-    name = "-".join(re.sub(r"[^\w.,=+-]+", "_", word) for word in words if word)
-    return run / "evaluation" / name.encode()[:LONGEST].decode(errors="ignore")
+def place_of(run: Path, words: Sequence[str], exact: Sequence[str]) -> Path:
+    """Return the folder of one evaluation in a run.
+
+    words   its name: the checkpoint and what else is evaluated, as far as a person should read it
+    exact   the same in full; where a name cannot say it all, its hash follows, so that no two evaluations share a folder
+    """
+    name, whole = ("-".join(word for word in each if word) for each in (words, exact))
+    name = re.sub(r"[^\w.,=+-]+", "_", name)
+    if name != whole or len(name.encode()) > LONGEST:
+        name = f"{name.encode()[:LONGEST].decode(errors='ignore')}-{hashlib.sha256(whole.encode()).hexdigest()[:8]}"
+    return run / "evaluation" / name
 
 
 class Output:
     """A folder that one evaluation writes to. Its scores.json lists the files of that evaluation.
 
-    folder    where they go
-    earlier   names of files that an evaluation before this one wrote here
+    place     where the files are in the end
+    folder    where they are written: `place`, or a temporary folder in it as long as a complete evaluation is there
+    earlier   names of files that an evaluation before this one wrote to `place`
     """
 
-    def __init__(self, folder: Path):
-        self.folder = folder
-        self.earlier = _listed(folder / SCORES)
+    def __init__(self, place: Path):
+        self.place = place
+        self._row = _row_of(place / SCORES)
+        self.earlier = _listed(self._row)
+        is_complete = self._row.get("complete", bool(self._row))  # versions without the key wrote it at the end
+        self.folder = _made_beside(place) if is_complete else place
         self._written = {SCORES}
         self._write: Callable[[list[str], bool], None] | None = None
+
+    @property
+    def is_beside(self) -> bool:
+        """Return whether the evaluation is written beside an earlier one, which is complete."""
+        return self.folder != self.place
 
     def note(self, path: Path) -> None:
         """Take down a file that was written, so that scores.json lists it from this moment on."""
@@ -51,37 +72,69 @@ class Output:
     def tell_of_earlier(self) -> None:
         """Name the files of an earlier evaluation, where there are any: this one takes their place."""
         if self.earlier:
-            what = f"this evaluation replaces an earlier one in {self.folder}: {', '.join(sorted(self.earlier))}"
-            say(f"warning: {what}; --output FOLDER keeps both")
+            what = f"this evaluation replaces an earlier one in {self.place}: {', '.join(sorted(self.earlier))}"
+            until = "; that one stays until this one is complete" if self.is_beside else ""
+            say(f"warning: {what}{until}; --output FOLDER keeps both")
 
     def begin(self, write: Callable[[list[str], bool], None]) -> None:
-        """Mark what is here as not complete, then delete what an earlier evaluation wrote.
+        """Write the first scores.json; then delete what an earlier evaluation left that was not complete.
 
-        write   writes scores.json, with the names of the files and whether the evaluation is complete
+        write   writes scores.json in `folder`, with the names of the files and whether the evaluation is complete
         """
         self._write = write
         self.save()  # lists the old files, too: a process may be killed before they are gone
-        old = set(self.earlier) - self._written
-        for name in old:
-            (self.folder / name).unlink(missing_ok=True)
-        if old:
+        if not self.is_beside and self._delete_old():
             self.save()
 
+    def _delete_old(self) -> bool:
+        """Delete what the earlier evaluation wrote and this one did not; return whether there was anything."""
+        old = set(self.earlier) - self._written
+        for name in old:
+            (self.place / name).unlink(missing_ok=True)
+        return bool(old)
+
     def save(self, complete: bool = False) -> None:
-        """Write scores.json with what is known by now."""
+        """Write scores.json with what is known by now. A complete evaluation takes the place of the earlier one."""
         self._write(self.files(), complete)  # ty: ignore[not-callable]
+        if complete and self.is_beside:
+            self._replace_earlier()
+
+    def _replace_earlier(self) -> None:
+        """Move all files to `place`. Its scores.json says that it is not complete as long as films of two are there."""
+        names = sorted({*self.earlier, *self._written})
+        files.write_json(self.place / SCORES, self._row | {"complete": False, "files": names})
+        for name in sorted(self._written - {SCORES}):
+            os.replace(self.folder / name, self.place / name)
+        self._delete_old()
+        os.replace(self.folder / SCORES, self.place / SCORES)
+        files.fsync_folder(self.place)
 
     def files(self) -> list[str]:
-        """Return the names of what this evaluation wrote, and of what an earlier one did and is still here."""
-        return sorted(self._written | {name for name in self.earlier if (self.folder / name).exists()})
+        """Return the names of what this evaluation wrote, and of what an earlier one did that is deleted first."""
+        old = [] if self.is_beside else self.earlier
+        return sorted(self._written | {name for name in old if (self.place / name).exists()})
+
+    def close(self) -> None:
+        """Delete the temporary folder."""
+        if self.is_beside:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _made_beside(place: Path) -> Path:
+    folder = files.temporary_name(place / BESIDE)
+    folder.mkdir()
+    return folder
 
 
 @contextlib.contextmanager
-def collected(folder: Path) -> Iterator[Output]:
-    """Take down what is written to a folder within a `with` block, whoever writes it by `training.files`."""
-    out = Output(folder)
-    with files.watched(out.note):
-        yield out
+def collected(place: Path) -> Iterator[Output]:
+    """Take down what is written to an evaluation's folder within a `with` block, whoever writes it by `training.files`."""
+    out = Output(place)
+    try:
+        with files.watched(out.note):
+            yield out
+    finally:
+        out.close()
 
 
 @contextlib.contextmanager
@@ -91,6 +144,7 @@ def opened(folder: Path) -> Iterator[Output]:
     Errors: UserError for a run folder, and where nothing can be written, as on a file system that is read-only.
     """
     _check_is_no_run(folder)
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
         files.make_folder(folder, parents=True)
         with tempfile.NamedTemporaryFile(dir=folder, prefix=".tmp-") as probe:
@@ -100,11 +154,31 @@ def opened(folder: Path) -> Iterator[Output]:
     except OSError as error:
         raise UserError(f"nothing can be written here ({error.strerror or error})", str(folder), REMEDY) from error
     try:
-        _wait_for_others(descriptor, folder)
+        if _wait_for_others(descriptor, folder):
+            _remove_left_overs(folder)
         with collected(folder) as out:
             yield out
     finally:
         os.close(descriptor)
+        _remove_empty(made)
+
+
+def _remove_left_overs(folder: Path) -> None:
+    """Delete what evaluations that were killed were writing: this one alone holds the lock."""
+    for path in folder.glob(".tmp-*-*"):  # not the probe of one that waits, which has no second dash
+        if not files.TEMPORARY.fullmatch(path.name):
+            continue
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def _remove_empty(folders: Sequence[Path]) -> None:
+    """Delete folders up to the first that holds something."""
+    with contextlib.suppress(OSError):
+        for path in folders:
+            path.rmdir()
 
 
 def _check_is_no_run(folder: Path) -> None:
@@ -119,29 +193,42 @@ def _check_is_no_run(folder: Path) -> None:
 
 def reopen(run: Path) -> None:
     """Mark the scores of a run that goes on as not complete: its next evaluations write over the films beside them."""
-    with contextlib.suppress(UserError, ValueError, RecursionError):
-        row = json.loads(files.read(run / SCORES, LARGEST))
-        if isinstance(row, dict) and row.get("complete"):
-            files.write_json(run / SCORES, row | {"complete": False})
+    row = _row_of(run / SCORES)
+    if row.get("complete"):
+        files.write_json(run / SCORES, row | {"complete": False})
 
 
-def _wait_for_others(descriptor: int, folder: Path) -> None:
-    """Hold the folder until the descriptor is closed; where a file system has no locks, go on without."""
+def _wait_for_others(descriptor: int, folder: Path) -> bool:
+    """Hold the folder until the descriptor is closed; return False where a file system has no locks."""
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             say(f"waiting for another evaluation that writes to {folder} ({REMEDY} not to wait)")
             fcntl.flock(descriptor, fcntl.LOCK_EX)
+        return True
     except OSError as error:
         if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL, errno.EBADF):
             raise
+        return False
 
 
-def _listed(scores: Path) -> list[str]:
-    """Return the names in the list of an earlier evaluation, of files that an evaluation writes alone."""
-    try:
-        names = json.loads(files.read(scores, LARGEST)).get("files", []) if scores.exists() else []
-    except (UserError, ValueError, AttributeError, RecursionError):
-        return []
-    return [name for name in names if isinstance(name, str) and OURS.fullmatch(name)] if isinstance(names, list) else []
+def _row_of(scores: Path) -> dict:
+    """Return what a scores.json holds; nothing where there is none that can be read."""
+    with contextlib.suppress(UserError, ValueError, RecursionError):
+        row = json.loads(files.read(scores, LARGEST)) if scores.exists() else {}
+        return row if isinstance(row, dict) else {}
+    return {}
+
+
+def _listed(row: dict) -> list[str]:
+    """Return the names in the list of an earlier evaluation, of files that an evaluation writes alone.
+
+    A list in a file may name anything, and nothing else is deleted for it.
+    """
+    names = row.get("files", [])
+    return [name for name in names if _is_ours(name)] if isinstance(names, list) else []
+
+
+def _is_ours(name) -> bool:
+    return isinstance(name, str) and own_files.NAMES.fullmatch(name) is not None

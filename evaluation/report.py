@@ -5,6 +5,7 @@ What few evaluations ask for, probes and skills, is imported there: its librarie
 
 import contextlib
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -70,6 +71,7 @@ class Evaluator:
 
     def __init__(self, config: RunConfig, agent: Agent, folder: Path):
         self.config, self.agent, self.folder = config, agent, Path(folder)
+        self.place = self.folder  # where films and scores are written
         self.logger = None
         self.measured: dict[str, float] = {}  # of the skills, at the last evaluation
         remove_abandoned(self.folder)
@@ -98,12 +100,12 @@ class Evaluator:
         panels, labels = panels_of(scores.film, kept)
         title = f"{self.config.task}, {verdicts.side_in_words(label)}, return {scores.returns[0]:.1f}"
         if kept:
-            films.write_strip(self.folder / f"latent-{label}.png", panels, title)
+            films.write_strip(self.place / f"latent-{label}.png", panels, title)
             shown = pictures.pages(panels, labels, title=title)
-            films.write_film(self.folder / f"latent-{label}.mp4", shown, scores.render_fps)
+            films.write_film(self.place / f"latent-{label}.mp4", shown, scores.render_fps)
         if not kept or not brief:
             alone = pictures.pages([scores.film], [title])
-            films.write_film(self.folder / f"evaluation-{label}.mp4", alone, scores.render_fps)
+            films.write_film(self.place / f"evaluation-{label}.mp4", alone, scores.render_fps)
         if self.logger:
             panels = [panel[:IN_TENSORBOARD] for panel in panels]
             shown = pictures.pages(panels, labels, side=pictures.GIF if kept else pictures.FILM)
@@ -130,7 +132,7 @@ class Evaluator:
         from foreground.evaluation import skill_report
 
         number = self.config.evaluation.num_skills
-        row, film, fps = skill_report.show(self.config, self.agent, self.folder, side, side, number=number)
+        row, film, fps = skill_report.show(self.config, self.agent, self.place, side, side, number=number)
         self.measured = row
         if self.logger:
             self.logger.video(frame, f"skills/{side}", film[:IN_TENSORBOARD], fps)
@@ -172,11 +174,11 @@ class Evaluator:
         from foreground.evaluation import plane, probes
 
         reading = probes.inspect(self.agent, build.environment_maker(self.config, side), config.latent_episodes, config.seed)
-        save_readings(self.folder / "latent.json", frame, {side: reading}, title_of(self.config, frame))
+        save_readings(self.place / "latent.json", frame, {side: reading}, title_of(self.config, frame))
         path = plane.points(self.folder / "metrics.jsonl") + plane.point(frame, reading)
         if path:
             image = plane.picture(path, f"{self.config.agent}, {self.config.task}")
-            films.write_picture(self.folder / "information_plane.png", image)
+            films.write_picture(self.place / "information_plane.png", image)
             if self.logger:
                 self.logger.image(frame, "latent/information_plane", image)
         return {f"latent/{key}": value for key, value in probes.summary(reading).items()}
@@ -187,9 +189,9 @@ class Evaluator:
         subject, results = Subject.newest(self.folder), {}
 
         def write(names: list[str], complete: bool) -> None:
-            save(self.folder / output.SCORES, self.config, frame, results, subject, files=names, complete=complete)
+            save(self.place / output.SCORES, self.config, frame, results, subject, files=names, complete=complete)
 
-        with output.collected(self.folder) as out:
+        with self.writing() as out:
             out.begin(write)
             for side in sides:
                 results[side] = self.show(frame, side, side, self.config.evaluation.episodes)
@@ -205,6 +207,16 @@ class Evaluator:
                 self.logger.scalars(frame, row | self.skills(frame, sides[0]) | self.read(frame, sides[0]), "evaluation")
             out.save(complete=True)
         return results
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[output.Output]:
+        """Write films and scores as one evaluation within a `with` block."""
+        with output.collected(self.folder) as out:
+            self.place = out.folder
+            try:
+                yield out
+            finally:
+                self.place = self.folder
 
     @property
     def lead(self) -> str:

@@ -20,15 +20,15 @@ from foreground.training.files import write_json
 TILES = 16
 
 
-def skill_of(agent: WorldModelAgent, index: int) -> torch.Tensor:
+def skill_of(skills: Skills, index: int) -> torch.Tensor:
     """The skill of an id, (C,): one of the one-hots, or one of those on the sphere that are looked at.
 
     Errors: UserError for an id out of range.
     """
-    number = number_of(agent.skills)
+    number = number_of(skills)
     if not 0 <= index < number:
         raise UserError(f"there is no skill {index}", "--skill", f"choose 0 to {number - 1}")
-    return agent.skills.grid(number)[index]
+    return skills.grid(number)[index]
 
 
 def number_of(prior: Skills) -> int:

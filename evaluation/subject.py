@@ -8,7 +8,7 @@ from foreground.envs.sources import Source
 from foreground.training import checkpoint, identity
 
 SHOWN = 3  # clips that a warning names
-SIDES = {"train": "the training", "heldout": "the held-out"}
+SIDES = {"train": "the training side", "heldout": "the held-out side", backgrounds.ALL: "all clips"}
 
 
 class Subject:
@@ -53,7 +53,7 @@ class Subject:
     def text(self, name: str) -> str:
         """Return how many clips play behind a background, of which side and from where; "" where none play."""
         source, side = self._sources.get(name, (None, ""))
-        return f"{source.text()}, {SIDES[side]} side of {source.root or source.source}" if source else ""
+        return f"{source.text()}, {SIDES[side]} of {source.root or source.source}" if source else ""
 
     def _trained_on(self, source: Source) -> str | bool | None:
         """Return "clips", "recordings" or False: what of a source was trained on; None where that is not known."""

@@ -38,16 +38,15 @@ def of_returns(results: Mapping[str, tuple[float, tuple[float, float] | None]]) 
     results   name, as in scores.json -> mean, 95 % interval or None where there are too few episodes for one
     """
     random = {name.partition(", ")[2]: mean for name, (mean, _) in results.items() if name.startswith("random policy")}
+    played = {name: result for name, result in results.items() if "," not in name}
     parts = []
-    for name, (mean, interval) in results.items():
-        if "," in name:
-            continue
-        told = f"too few episodes for an interval, which needs {EPISODES}"
-        if interval:
-            told = "95 % interval " + " to ".join(number(end, ".1f") for end in interval)
-        floor = f"; random policy {number(random[name], '.1f')}" if name in random else ""
-        parts.append(f"{number(mean, '.1f')} on {_the(name)} ({told}{floor})")
-    return "return " + ", ".join(parts)
+    for name, (mean, interval) in played.items():
+        told = ["95 % interval " + " to ".join(number(end, ".1f") for end in interval)] if interval else []
+        told += [f"random policy {number(random[name], '.1f')}"] if name in random else []
+        parts.append(f"{number(mean, '.1f')} on {_the(name)}" + f" ({'; '.join(told)})" * bool(told))
+    text = "return " + ", ".join(parts)
+    few = any(interval is None for _, interval in played.values())
+    return text + f"; too few episodes for an interval, which needs {EPISODES}" * few
 
 
 def _the(name: str) -> str:

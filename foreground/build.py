@@ -218,12 +218,15 @@ def make_replay(
         )
         fits = max(int(capacity * room / needed), 1)
         raise UserError(what, "--training.capacity", f"choose {fits} or fewer")
-    text = (
-        f"{capacity} steps, {needed / GIBIBYTE:.2f} GiB of {free / GIBIBYTE:.1f} GiB free, on "
-        f"{place}"
-    )
-    text += " (each run counts all memory that is free when it starts)"
+    text = f"{capacity} steps, {size_text(needed)} "
+    shared = f"in RAM, where {size_text(free)} are free for all programs together"
+    text += "on the GPU" if place == "cuda" else shared
     return Replay(layout, capacity, number, config.seed, place), text
+
+
+def size_text(size: int) -> str:
+    """Return bytes in MiB, or in GiB from one on."""
+    return f"{size / GIBIBYTE:.1f} GiB" if size >= GIBIBYTE else f"{size / 2**20:.0f} MiB"
 
 
 def run_folder(config: RunConfig) -> Path:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import Ridge
 
-from foreground import train
+from foreground import build, train
 from foreground.configs import run as runs
 from foreground.evaluation import interrupt, probes
 from foreground.evaluation.report import Evaluator
@@ -35,6 +35,18 @@ def test_fewer_frames_than_are_done_are_told(config, frame, words):
         train.said_at_end(config, trainer(frame), True, (frame, 0), 0.1)
         == f"finished at frame {frame}{words}; nothing to train"
     )
+
+
+def test_the_first_line_names_the_family():
+    alone = runs.read([], cuda=False)
+    family = runs.read(["--agent", "mra", "--task", "walker-walk", "--family.kind", "speed"], cuda=False)
+    assert train.family_text(alone) == ""
+    assert train.family_text(family) == ", family of speed: 3 games to train on, 1 held out"
+
+
+def test_sizes_have_a_unit_that_suits_them():
+    assert build.size_text(2_000_000) == "2 MiB"
+    assert build.size_text(3 << 29) == "1.5 GiB"
 
 
 def test_a_stop_says_what_is_there_and_what_is_missing(config):

@@ -201,3 +201,59 @@ def test_a_folder_that_cannot_be_read_is_told(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "scandir", denied)
     assert "cannot be read (Permission denied)" in refusal(folders.split, tmp_path, 0.25)
+
+
+def results(folder: Path, *names: str, config: bool = False) -> Path:
+    """What train.py or eval.py leaves in a folder, and files of other names beside it."""
+    touched(folder, *names)
+    (folder / "scores.json").write_text('{\n "task": "walker-walk",\n "env_frame": 800}')
+    if config:
+        touched(folder, "config.yaml", "metrics.jsonl", "checkpoints/step-000000000800/MANIFEST.json")
+    return folder
+
+
+FILMS = ["evaluation-heldout.mp4", "latent-heldout.mp4", "latent-heldout.png", "latent-train.png", "skills-clean.mp4"]
+
+
+def test_films_of_runs_and_evaluations_are_no_clips(tmp_path):
+    """Of a run, of its evaluation, of one by --output; all other files there are clips as everywhere."""
+    clips = [f"{letter}.mp4" for letter in "abcdef"]
+    touched(tmp_path, *clips)
+    results(tmp_path / "old" / "run", *FILMS, config=True)
+    results(tmp_path / "old" / "run" / "evaluation" / "step-000000000800-heldout", *FILMS)
+    results(tmp_path / "mixed", "latent-heldout.mp4", "g.mp4")
+    (results(tmp_path / "killed", *FILMS, config=True) / "scores.json").unlink()
+    with pytest.warns(UserWarning, match="left out") as told:
+        assert sorted(all_names(tmp_path)) == [*clips, "mixed/g.mp4"]
+    (text,) = [str(each.message) for each in told]
+    assert text == (
+        f"{tmp_path}: killed/evaluation-heldout.mp4, killed/latent-heldout.mp4, killed/latent-heldout.png "
+        "and 13 more are results of a run or an evaluation, and left out"
+    )
+    message = refusal(folders.split, tmp_path / "old", 0.25)
+    assert "no clips (run/evaluation" in message
+    assert "are results of a run or an evaluation)" in message
+
+
+def test_the_same_names_elsewhere_are_clips(tmp_path):
+    """Also beside a scores.json or a config.yaml of another program."""
+    films = [name for name in FILMS if name.endswith(".mp4")]
+    touched(tmp_path, *films, "config.yaml", "scores.json")
+    assert sorted(all_names(tmp_path)) == sorted(films)
+
+
+def test_every_clip_of_a_folder_or_one_file(tmp_path):
+    names = ["train/a.mp4", "val/b.mp4", "test/c.mp4", "d.mp4"]
+    touched(tmp_path, *names, "JPEG/cover.jpg")
+    with pytest.warns(UserWarning, match="1 picture not taken"):
+        assert sorted(clip.name for clip in folders.every(tmp_path)) == sorted(names)
+    (one,) = folders.every(tmp_path / "d.mp4")
+    assert (one.path, one.name) == (tmp_path / "d.mp4", "d.mp4")
+    assert "no such file" in refusal(folders.every, tmp_path / "absent")
+    (tmp_path / "empty").mkdir()
+    assert "no clips" in refusal(folders.every, tmp_path / "empty")
+    for name in ("bear", "boat", "cat"):
+        touched(tmp_path / "davis", f"JPEGImages/480p/{name}/0.jpg", f"JPEGImages/480p/{name}/1.jpg")
+        touched(tmp_path / "davis", f"Annotations/480p/{name}/0.png", f"Annotations/480p/{name}/1.png")
+    touched(tmp_path / "davis", "JPEGImages/1080p/bear/0.jpg", "JPEGImages/1080p/bear/1.jpg")
+    assert [clip.path.parent.name for clip in folders.every(tmp_path / "davis")] == ["480p"] * 3

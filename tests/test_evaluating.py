@@ -80,7 +80,7 @@ def test_what_the_latent_holds_is_read_when_asked_for(tmp_path):
         "eval.py", folder / "best", "--episodes", 1, "--latent", "true", "--latent_episodes", 4, "--background", "clean"
     )
     place = written(result)
-    assert place == folder / "evaluation" / f"{best.name}-clean-latent"
+    assert place == folder / "evaluation" / f"{best.name}-clean-latent-episodes=1-latent_episodes=4"
     few = "clean task:\n  too few to tell: 4 episodes; a verdict needs 32 or more (--latent_episodes)\n  the latent"
     assert few in result.stdout
     assert "R2 (network probe)" in result.stdout

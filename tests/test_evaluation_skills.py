@@ -339,11 +339,11 @@ def test_the_gap_is_the_share_that_is_lost():
 
 
 def test_a_skill_out_of_range_is_refused():
-    one_hot = SimpleNamespace(skills=Skills(SkillConfig(size=5, kind="one_hot")))
+    one_hot = Skills(SkillConfig(size=5, kind="one_hot"))
     assert skill_report.skill_of(one_hot, 4)[4] == 1
-    for agent, most in ((one_hot, 4), (Walker(), 47)):
+    for prior, most in ((one_hot, 4), (Walker().skills, 47)):
         with pytest.raises(UserError, match=f"choose 0 to {most}"):
-            skill_report.skill_of(agent, most + 1)
+            skill_report.skill_of(prior, most + 1)
 
 
 @pytest.mark.parametrize(

@@ -53,10 +53,17 @@ def test_only_our_own_old_temporary_files_go(tmp_path):
     for name in names:
         (tmp_path / name).write_text("")
         os.utime(tmp_path / name, (0, 0) if name != ".tmp-ffffffff-new" else None)
-    (tmp_path / ".tmp-00000000-folder").mkdir()
-    os.utime(tmp_path / ".tmp-00000000-folder", (0, 0))
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "kept").write_text("")
+    for name in ("00000000-old", "00000001-new"):
+        (tmp_path / f".tmp-{name}").mkdir()
+        (tmp_path / f".tmp-{name}" / "scores.json").write_text("")
+    os.utime(tmp_path / ".tmp-00000000-old", (0, 0))
+    (tmp_path / ".tmp-00000002-link").symlink_to(tmp_path / "elsewhere")
+    os.utime(tmp_path / ".tmp-00000002-link", (0, 0), follow_symlinks=False)
     files.remove_abandoned(tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == {*names[2:], ".tmp-00000000-folder"}
+    assert {path.name for path in tmp_path.iterdir()} == {*names[2:], "elsewhere", ".tmp-00000001-new"}
+    assert (tmp_path / "elsewhere" / "kept").exists()
     files.remove_abandoned(tmp_path / "absent")
 
 

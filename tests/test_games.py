@@ -121,12 +121,12 @@ def test_what_cannot_be_adapted_to_is_one_line(games_run):
 
 
 def test_steps_without_frames_and_skills_of_modes_are_refused(games_run):
-    config, agent, _ = loaded(games_run)
+    config, *_ = loaded(games_run)
     with pytest.raises(UserError, match="50 steps on 0 frames of the game"):
         game_report.check_steps((0, 50), 0, config)
     game_report.check_steps((0,), 0, config)
     with pytest.raises(UserError, match="the run has no skills"):
-        program.check_skills(program.EvalConfig(run="", skills=True), agent)
+        program.check_skills(program.EvalConfig(run="", skills=True), config)
 
 
 def test_a_run_of_one_game_has_no_games():

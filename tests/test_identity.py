@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -15,9 +16,8 @@ from programs import CACHE, ROOT, SMALL, assert_one_line, run, written
 
 from benchmarks import result_files
 from benchmarks.fault import disk
-from foreground import build, saved, train
+from foreground import saved, train
 from foreground.configs import run as runs
-from foreground.envs.sources import Clip, Source
 from foreground.errors import UserError
 from foreground.training import checkpoint, identity
 
@@ -134,7 +134,9 @@ def test_other_clips_are_refused_or_taken_and_written_down(copy):
     write_video(copy / "clips" / "train" / "gnu.mp4", 99)
     before = (copy / "run" / "sources.json").read_bytes()
     refused = go_on(copy, frames=380)
-    assert_one_line(refused, "background.source (train) was", "1 (train/ant.mp4) not there any more", "1 (train/gnu.mp4) new")
+    assert_one_line(
+        refused, "background.source (train) was", "1 (train/ant.mp4) on the heldout side now", "1 (train/gnu.mp4) new"
+    )
     assert (copy / "run" / "sources.json").read_bytes() == before
     assert_one_line(run("eval.py", copy / "run", "--episodes", 1, "--background", "train"), "not those it was trained with")
     taken = go_on(copy, "--accept_changes", "true", frames=380)
@@ -184,11 +186,17 @@ def test_clips_that_were_trained_on_are_not_scored_as_held_out(places, tmp_path)
 
 
 def test_a_finished_run_says_so_and_stays_as_it_is(copy):
+    left = copy / "run" / "evaluation" / "step-1-clean" / ".tmp-0123abcd-evaluation"  # of a process that was killed
+    left.mkdir(parents=True)
+    (left / "scores.json").write_text("{")
+    os.utime(left, (0, 0))
     assert go_on(copy).returncode == 0
+    assert not left.exists()
     config = (copy / "run" / "config.yaml").read_bytes()
-    again = go_on(copy, "--evaluation.episodes", "2")
+    again = go_on(copy, "--evaluation.episodes", "2", frames=300)
     assert again.returncode == 0, again.stderr
-    assert "finished at frame 340; nothing to train" in again.stdout
+    assert "finished at frame 340, beyond --total_frames 300; nothing to train" in again.stdout
+    assert "frame 340/340" in again.stderr
     assert "trained 340 frames" not in again.stdout
     rate = ("--optimiser.model_lr", "1e-4")
     assert_one_line(go_on(copy, *rate), "finished at frame 340", "optimiser.model_lr", "more --total_frames")
@@ -199,6 +207,62 @@ def test_a_finished_run_says_so_and_stays_as_it_is(copy):
     assert "from frame 340 on optimiser.model_lr was 0.002, and is 0.0001" in more.stderr
     assert {"env_frame": 340, "key": "optimiser.model_lr", "old": "0.002", "new": "0.0001"} in identity.history(copy / "run")
     assert runs.load(copy / "run").optimiser.model_lr == 1e-4
+
+
+def test_a_clip_that_changed_sides_is_not_called_gone(copy):
+    (copy / "clips" / "heldout" / "cat.mp4").rename(copy / "clips" / "train" / "cat.mp4")
+    (copy / "clips" / "train" / "bee.mp4").rename(copy / "clips" / "heldout" / "bee.mp4")
+    assert go_on(copy, "--accept_changes", "true").returncode == 0
+    (copy / "clips" / "heldout" / "bee.mp4").rename(copy / "clips" / "train" / "bee.mp4")
+    (copy / "clips" / "train" / "cat.mp4").rename(copy / "clips" / "heldout" / "cat.mp4")
+    refused = run("eval.py", copy / "run", "--episodes", 1, "--background", "heldout")
+    assert_one_line(refused, "1 (heldout/bee.mp4) on the train side now; 1 (heldout/cat.mp4) from the train side")
+
+
+def prepared(place: Path, *words) -> Path:
+    """The folder that the command takes for a run in the working directory."""
+    return train.prepare([*FEW, "--total_frames", "300", *map(str, words)])[1]
+
+
+def test_a_run_without_a_folder_is_found_by_its_clips(copy, monkeypatch):
+    """Where the clips were renamed or moved, and nothing else is another."""
+    monkeypatch.chdir(copy)
+    monkeypatch.setenv("XDG_CACHE_HOME", CACHE)
+    own = Path("runs/cartpole-balance-infopower-clips-seed0")
+    shutil.copytree(copy / "run", own)
+    (copy / "runs" / "cartpole-balance-infopower-broken-seed0").mkdir()
+    (copy / "clips").rename(copy / "films")
+    (copy / "films" / "train" / "ant.mp4").rename(copy / "films" / "train" / "gnu.mp4")
+    assert prepared(copy, "--background.source", "films") == own
+    assert prepared(copy, "--background.source", "films", "--folder", "new") == Path("new")
+    other = Path("runs/cartpole-balance-infopower-films-seed0")
+    assert prepared(copy, "--background.source", "films", "--actor_critic.units", 64) == other
+    assert prepared(copy, "--background.source", "films", "--seed", 1).name.endswith("films-seed1")
+    shutil.copytree(own, "runs/cartpole-balance-infopower-twin-seed0")
+    with pytest.raises(UserError, match=r"clips-seed0 and runs.*twin-seed0 have these options and clips: --folder"):
+        prepared(copy, "--background.source", "films")
+    shutil.rmtree("runs/cartpole-balance-infopower-twin-seed0")
+    write_video(copy / "films" / "train" / "owl.mp4", 7)
+    from foreground.envs import backgrounds
+
+    backgrounds.forget()
+    assert prepared(copy, "--background.source", "films") == other
+
+
+def test_a_finished_run_is_told_where_its_clips_are_now(copy, monkeypatch):
+    shutil.copytree(copy / "clips", copy / "new")
+    assert go_on(copy).returncode == 0
+    shutil.rmtree(copy / "clips")
+    words = ("eval.py", copy / "run", "--episodes", 1, "--background", "heldout")
+    remedy = "--folder RUN and --background.source PATH tells the run where they are now"
+    assert_one_line(run(*words), "the run's clips are not there any more", remedy)
+    scored = scores(copy / "run")["scores"]
+    again = go_on(copy, "--background.source", copy / "new")
+    assert again.returncode == 0, again.stderr
+    assert "finished at frame 340; nothing to train" in again.stdout
+    assert scores(copy / "run")["scores"] == scored
+    assert runs.load(copy / "run").background.source == str(copy / "new")
+    assert written(run(*words)).name.endswith("-heldout-episodes=1")
 
 
 def test_a_run_from_before_sources_is_written_down_with_a_note(copy):
@@ -225,6 +289,44 @@ def test_one_evaluation_leaves_one_set_of_files(places, tmp_path):
     assert row["complete"] is True
     assert row["sources"] == {}
     assert not (places / "run" / "evaluation").exists()
+
+
+def test_what_is_refused_is_refused_before_a_clip_is_decoded(copy):
+    """And leaves no folder."""
+    for clip in (copy / "clips").rglob("*.mp4"):
+        clip.write_bytes(b"damaged")
+    kinds = {
+        "--skills": "the run has no skills",
+        "--skill=3": "the run has no skills",
+        "--plan": "the run has no skills",
+        "--games": "has no modes",
+        "--adapt=speed=3": "has no modes",
+        "--task=walker-walk": "the run's body is cartpole",
+    }
+    for word, what in kinds.items():
+        assert_one_line(run("eval.py", copy / "run", "--background", copy / "clips", word), what)
+    words = ("--latent", "--latent_actors", copy / "nowhere")
+    assert_one_line(run("eval.py", copy / "run", "--background", copy / "clips", *words), "this is not a run folder")
+    assert_one_line(run("eval.py", copy / "run", "--background", f"{copy / 'clips'},nowhere"), "no such file or folder")
+    assert not (copy / "run" / "evaluation").exists()
+
+
+def test_all_clips_of_a_folder_or_one_file_play(places):
+    clips = places / "two" / "clips"
+    words = ("eval.py", places / "run", "--episodes", 1, "--all_clips", "--background")
+    done = run(*words, clips)
+    place = written(done)
+    assert f"plays 3 clips of 3 recordings, all clips of {clips}\n" in done.stdout
+    row = scores(place)["sources"][str(clips)]
+    assert (row["side"], set(row["clips"])) == ("all", {"train/dog.mp4", "train/elk.mp4", "heldout/fox.mp4"})
+    assert re.fullmatch(r"step-\d+-clips-all_clips-episodes=1-[0-9a-f]{8}", place.name)
+    alone = clips / "train" / "dog.mp4"
+    refused = run("eval.py", places / "run", "--episodes", 1, "--background", alone)
+    assert_one_line(refused, "one file cannot be split", "play all clips with --all_clips, or ")
+    done = run(*words, places / "one" / "clips" / "train" / "bee.mp4")
+    assert scores(written(done))["sources"].popitem()[1]["trained_on"] == "clips"
+    assert_one_line(run(*words, "heldout"), "no folder of clips is named: --all_clips")
+    shutil.rmtree(places / "run" / "evaluation")
 
 
 def test_a_folder_that_cannot_be_written_is_found_before_anything_is_played(places):
@@ -289,79 +391,3 @@ def test_a_checkpoint_that_goes_while_it_is_read_gives_way_to_the_newest(copy, m
     assert loaded.sha256 == sum_of(new / "tensors.safetensors")
     with pytest.raises(UserError, match="keeps its newest two"):
         saved.load_run(old)
-
-
-# ------------------------------------------------------------------------------------------------- the comparison alone
-
-
-def side(root: str, **sums: str) -> identity.Sides:
-    return {"train": Source(root, root, tuple(Clip(f"{name}.mp4", 10, name, sum_) for name, sum_ in sums.items()))}
-
-
-def test_sides_are_compared_by_what_they_hold():
-    old = side("/a", x="1", y="2")
-    assert identity.side_changes("train", old, side("/b", z="2", x="1")) == []
-    [change] = identity.side_changes("train", old, side("/b", x="1", y="3"))
-    assert change.old == "/a, 2 clips"
-    assert "/b, 2 clips" in change.new
-    assert change.new.endswith("(1 (y.mp4) not there any more; 1 (y.mp4) new)")
-    [change] = identity.side_changes("train", old, {})
-    assert "without clips" in change.new
-    assert identity.side_changes("train", {}, {}) == []
-
-
-def test_what_is_written_is_read_again(tmp_path):
-    made = identity.Made(
-        (identity.Period(0, side("/a", x="1")), identity.Period(40, side("/b", y="2"))), identity.Origin("/r", "step-1", "ab")
-    )
-    identity.write(tmp_path, made)
-    assert identity.read(tmp_path) == made
-    assert made.trained.sums == {"1", "2"}
-
-
-@pytest.mark.parametrize("content", ["", "[]", "{}", '{"version": 1, "periods": [], "skills": null}', "[" * 100_000])
-def test_a_file_of_sources_by_halves_is_one_line(tmp_path, content):
-    (tmp_path / "sources.json").write_text(content)
-    with pytest.raises(UserError, match="does not say what the run was made of"):
-        identity.read(tmp_path)
-
-
-def skill_run(folder: Path, weight: float) -> Path:
-    folder.mkdir(parents=True)
-    (folder / "config.yaml").write_text("")
-    checkpoint.save(folder / "checkpoints", 10, {"x": np.array([weight])})
-    return folder
-
-
-def test_a_run_that_another_began_with_is_known_by_its_weights(tmp_path):
-    one, two = skill_run(tmp_path / "one", 1.0), skill_run(tmp_path / "two", 2.0)
-    path = checkpoint.steps(one / "checkpoints")[-1]
-    before = identity.Made(origin=identity.Origin(str(one), path.name, checkpoint.weights_sum(path)))
-    for same in (one, path, shutil.copytree(one, tmp_path / "moved")):
-        assert identity.compare(before, {}, same).found == ()
-    for other in (two, checkpoint.steps(two / "checkpoints")[-1], None):
-        changes = identity.compare(before, {}, other)
-        [change] = changes.found
-        assert change.key == "init_from"
-        assert str(one) in change.old
-        assert (str(two) if other else "none") in change.new
-    checkpoint.save(one / "checkpoints", 20, {"x": np.array([3.0])})
-    assert identity.compare(before, {}, one).found == ()  # the same run, trained further
-    [change] = identity.compare(before, {}, checkpoint.steps(one / "checkpoints")[-1]).found
-    assert change.key == "init_from"
-
-
-def test_a_change_that_was_taken_is_noted_once(tmp_path):
-    before = identity.Made((identity.Period(0, side("/a", x="1")),))
-    identity.write(tmp_path, before)
-    changes = identity.compare(before, side("/a", x="2"), None)
-    for _ in range(2):
-        identity.begin(tmp_path, changes, 40)
-    assert [period.env_frame for period in identity.read(tmp_path).periods] == [0, 40]
-    assert len(identity.history(tmp_path)) == 1
-
-
-def test_the_default_folder_names_the_run_of_skills(tmp_path):
-    config = runs.RunConfig(agent="finetune", task="walker-walk", init_from=str(tmp_path / "slim-a"))
-    assert build.run_folder(config).name == "walker-walk-finetune-from-slim-a-starter-seed0"
-    assert build.run_folder(runs.RunConfig(task="walker-walk")).name == "walker-walk-infopower-starter-seed0"

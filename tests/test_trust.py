@@ -14,7 +14,7 @@ import yaml
 
 from benchmarks.fault import checkpoint_ablation, disk, runs
 from benchmarks.fault.states import put
-from foreground import envs, saved, train
+from foreground import envs, same, saved, train
 from foreground import eval as program
 from foreground.configs import run as run_configs
 from foreground.errors import UserError
@@ -117,11 +117,25 @@ def test_a_run_from_before_an_option_goes_on_as_it_was_or_not_at_all(tmp_path, a
     assert old.actor_critic.tanh_entropy_coef == old.actor_critic.noise_correlation == 0
     if differ:
         with pytest.raises(UserError, match=r"actor_critic.tanh_entropy_coef is 0.0 there"):
-            train.check_same(config, tmp_path)
+            same.check_same(config, tmp_path)
         again = [*words, "--actor_critic.tanh_entropy_coef", "0", "--actor_critic.noise_correlation", "0"]
-        train.check_same(run_configs.read(again, cuda=False), tmp_path)
+        same.check_same(run_configs.read(again, cuda=False), tmp_path)
     else:
-        train.check_same(config, tmp_path)
+        same.check_same(config, tmp_path)
+
+
+def test_another_agent_is_named_first_and_a_table_by_the_entries_that_differ(tmp_path):
+    def config(*words: str):
+        return run_configs.read(["--background.source", "none", "--size", "cpu", *words], cuda=False)
+
+    (tmp_path / "config.yaml").write_text(options.to_yaml(config("--agent", "infopower")))
+    with pytest.raises(UserError) as refused:
+        same.check_same(config("--agent", "dreamer"), tmp_path)
+    line = str(refused.value)
+    assert line.startswith("error: another run lives here: agent is infopower there, dreamer here; ")
+    assert "objective.terms.reconstruction is absent there, 1.0 here" in line
+    assert "{" not in line
+    assert "objective.terms.reward" not in line
 
 
 def test_files_of_others_are_left_alone(tmp_path):

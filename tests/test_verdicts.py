@@ -138,8 +138,12 @@ def test_of_too_few_there_is_no_verdict_but_the_number_that_it_needs(verdict, wh
 def test_few_episodes_have_no_interval():
     for number, told in ((1, None), (4, None), (5, (2.0, 2.0))):
         assert Scores([2.0] * number, np.zeros((1, 1, 1, 3))).interval() == told
-    said = verdicts.of_returns({"clean": (2.0, None)})
-    assert said == "return 2.0 on the clean task (too few episodes for an interval, which needs 5)"
+    said = verdicts.of_returns({"heldout": (2.0, None), "clean": (3.0, None), "random policy, heldout": (1.0, None)})
+    assert said == (
+        "return 2.0 on held-out clips (random policy 1.0), 3.0 on the clean task; "
+        "too few episodes for an interval, which needs 5"
+    )
+    assert "too few" not in verdicts.of_returns({"clean": (2.0, (1.0, 3.0)), "random policy, clean": (1.0, None)})
 
 
 def test_games_and_adaptation():

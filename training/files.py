@@ -12,6 +12,7 @@ import math
 import os
 import re
 import secrets
+import shutil
 import stat
 import time
 from collections.abc import Callable, Iterator
@@ -158,10 +159,14 @@ def temporary_name(path: Path) -> Path:
 
 
 def remove_abandoned(folder: Path) -> None:
-    """Delete temporary files that killed processes left in a folder more than a day ago."""
+    """Delete temporary files and folders that killed processes left in a folder more than a day ago."""
     for path in folder.iterdir() if folder.is_dir() else ():
         with contextlib.suppress(OSError):  # what cannot be deleted costs room and nothing else
-            if TEMPORARY.fullmatch(path.name) and time.time() - path.lstat().st_mtime > ABANDONED:
+            if not TEMPORARY.fullmatch(path.name) or time.time() - path.lstat().st_mtime < ABANDONED:
+                continue
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
                 path.unlink()
 
 

@@ -7,7 +7,7 @@ its name: clips that were moved or renamed are the same, and other files under t
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -21,6 +21,7 @@ VERSION = 1
 LARGEST = 256 << 20  # bytes of a file here
 SHOWN = 3  # clips that a sentence names
 
+OTHER = {"train": "heldout", "heldout": "train"}
 Sides = dict[str, Source]  # "train", "heldout" -> its clips; empty without clips
 
 
@@ -177,17 +178,31 @@ def compare(before: Made | None, sides: Sides, skills: Path | None) -> Changes:
 
 
 def side_changes(side: str, old: Sides, new: Sides) -> list[Change]:
-    """Return how the clips of a side differ, by their sums: nothing, or one change."""
-    clips = [each[side].clips if side in each else () for each in (old, new)]
-    sums = [Counter(clip.sha256 for clip in each) for each in clips]
-    if sums[0] == sums[1]:
+    """Return how the clips of a side differ, by their sums: nothing, or one change.
+
+    A clip that is on the other side in `old` or `new` is named as such.
+    """
+    old_sums, new_sums = (Counter(clip.sha256 for clip in _clips(each, side)) for each in (old, new))
+    if old_sums == new_sums:
         return []
-    gone, come = (_named(clips[place], sums[place] - sums[1 - place]) for place in (0, 1))
-    parts = [f"{text} {what}" for text, what in ((gone, "not there any more"), (come, "new")) if text]
-    return [Change(f"background.source ({side})", _side_text(old, side), f"{_side_text(new, side)} ({'; '.join(parts)})")]
+    other = OTHER.get(side, side)
+    there, here = ({clip.sha256 for clip in _clips(each, other)} for each in (old, new))
+    gone, come = old_sums - new_sums, new_sums - old_sums
+    parts = [
+        (_named(_clips(old, side), gone.keys() & here), f"on the {other} side now"),
+        (_named(_clips(old, side), gone.keys() - here), "not there any more"),
+        (_named(_clips(new, side), come.keys() & there), f"from the {other} side"),
+        (_named(_clips(new, side), come.keys() - there), "new"),
+    ]
+    told = "; ".join(f"{text} {what}" for text, what in parts if text)
+    return [Change(f"background.source ({side})", _side_text(old, side), f"{_side_text(new, side)} ({told})")]
 
 
-def _named(clips: Iterable[Clip], sums: Counter) -> str:
+def _clips(sides: Sides, side: str) -> tuple[Clip, ...]:
+    return sides[side].clips if side in sides else ()
+
+
+def _named(clips: Iterable[Clip], sums: Set[str]) -> str:
     """Return how many of the clips have these sums, and the first names."""
     names = [clip.path for clip in clips if clip.sha256 in sums]
     shown = ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")

@@ -52,8 +52,8 @@ def test_no_modules_import_each_other(graph):
 @pytest.mark.parametrize(
     ("folder", "may"),
     [
-        ("world_models", ("world_models",)),
-        ("agents", ("agents", "world_models")),
+        ("world_models", ("ranks", "world_models")),
+        ("agents", ("agents", "ranks", "world_models")),
         ("envs", ("envs",)),
         ("configs", ("agents", "configs", "envs", "training", "world_models")),
     ],

@@ -12,7 +12,7 @@ PYTHON_IN_VENV := .venv/bin/python
 # Idle OpenMP threads that spin make two threads nine times slower than one when another process wants a core.
 export GOMP_SPINCOUNT ?= 0
 
-.PHONY: help setup train test test-long outside learn lint docs tensorboard
+.PHONY: help setup train check test test-long outside learn lint docs tensorboard
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*##/  make \1:/p' $(MAKEFILE_LIST)
@@ -23,7 +23,10 @@ setup:  ## build .venv from pyproject.toml and constraints.txt, install missing 
 train: setup  ## train an agent: configs/job.yaml, changed by ARGS
 	@$(PYTHON_IN_VENV) train.py --config job $(ARGS)
 
-test test-long outside: export OMP_NUM_THREADS ?= 1
+check test test-long outside: export OMP_NUM_THREADS ?= 1
+
+check: setup  ## the unit tests: those that start no programs and train no runs
+	@$(PYTHON_IN_VENV) -m pytest -n $(PROCESSES) -m "not (programs or slow or long or outside)" $(ARGS)
 
 test: setup  ## the tests, less those marked long
 	@$(PYTHON_IN_VENV) -m pytest -n $(PROCESSES) -m "not long and not outside" $(ARGS)

@@ -3,7 +3,8 @@
 Its interface is that of `treasure.Treasures`: every player of every match is a row, with itself and
 the others as slots, absent ones zero, so that one policy plays for all. Players are BoxHeads, which
 roll, turn and kick; a step is 0.025 s. It checks that the interface carries a game of real physics
-(tests/test_soccer.py); no results are claimed. Source of the game: Liu et al., arXiv 1902.07151.
+(tests/envs/test_soccer.py); no results are claimed. Source of the game: Liu et al., arXiv
+1902.07151.
 
 Shapes: N rows (players of all matches), F numbers of a row, A action, D descriptor.
 """

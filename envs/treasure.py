@@ -2,9 +2,9 @@
 
 The game is that of `mpe2.collect_treasure_v1` in arrays, for that one is slow and a policy needs a
 million steps. Given one state and the same random numbers both do the same, step by step
-(tests/test_treasure.py, where mpe2 is installed: ``pip install -e ".[games]"``). Every agent is a
-row: what it is, and the others and treasures as slots, absent ones zero. The agents of all copies
-and games stand side by side, so that one policy acts for them.
+(tests/envs/test_treasure.py, where mpe2 is installed: ``pip install -e ".[games]"``). Every agent
+is a row: what it is, and the others and treasures as slots, absent ones zero. The agents of all
+copies and games stand side by side, so that one policy acts for them.
 
 Shapes: N rows (agents), F numbers of a row, A action; E copies, n agents, T treasures.
 """

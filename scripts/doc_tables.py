@@ -7,9 +7,9 @@ A page marks the place of a table by two comments, and the lines between them ar
     <!-- /table -->
 
 Words behind the name are arguments, as in ``<!-- table: results video -->``. With ``--check``
-nothing is written; the exit code is 1 if a page is stale. `tests/test_docs.py` calls the same
-functions. MkDocs calls `on_page_markdown`, which also fills the tables of `BUILT`: they are in the
-site alone.
+nothing is written; the exit code is 1 if a page is stale. `tests/foreground/test_docs.py` calls the
+same functions. MkDocs calls `on_page_markdown`, which also fills the tables of `BUILT`: they are in
+the site alone.
 """
 
 import itertools

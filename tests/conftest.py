@@ -1,18 +1,41 @@
 """How tests are dealt out to processes: one at a time, but for files that share a run, which stay together."""
 
+import functools
+import re
+from pathlib import Path
+
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
-from benchmarks.fault import start
+from tests.faults import start
 
 SHARING = ("api", "cli", "cluster", "doors", "durability", "games", "hierarchical", "identity", "ranks_runs")
 SHARING += ("resume", "trouble")
+
+# Modules that start programs or train a run. `make check` leaves out every test file that imports one.
+STARTERS = re.compile(
+    r"^(?:import|from) (?:subprocess|multiprocessing|tests\.faults|tests\.support\.(?:programs|together|training_runs))\b"
+    r"|^from tests\.support import loopback$",
+    re.MULTILINE,
+)
+
+
+@functools.cache
+def starts_programs(path: Path) -> bool:
+    return bool(STARTERS.search(path.read_text()))
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest selects by markers
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if starts_programs(item.path):
+            item.add_marker("programs")
 
 
 class BySharedRun(LoadScopeScheduling):
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.partition("::")[0]
-        return file if file in {f"tests/test_{name}.py" for name in SHARING} else nodeid
+        return file if Path(file).stem.removeprefix("test_") in SHARING else nodeid
 
 
 @pytest.hookimpl(optionalhook=True)

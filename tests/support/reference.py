@@ -34,8 +34,8 @@ if __name__ == "__main__":
 
 import torch
 
-from benchmarks.fault.states import leaves_of, text_of
 from foreground.training import checkpoint
+from tests.faults.states import leaves_of, text_of
 
 CUT, END = 200, 260  # env frames: of the run, and of the run after it was resumed
 COMMON = """

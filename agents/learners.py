@@ -1,4 +1,4 @@
-"""The parts of an update, by their names in a preset: world model, map of skills, imagination.
+"""The parts of an update, by their names in a preset: world model, skill discovery, imagination.
 
 Shapes: B batch, T time, N starts, C condition, M games, F features.
 """
@@ -19,17 +19,17 @@ from foreground.world_models.world_model import known_rows
 
 
 def detached(table: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The same without gradients."""
+    """Return the metrics without gradients."""
     return {name: value.detach() for name, value in table.items()}
 
 
 def named(prefix: str, table: Metrics) -> Metrics:
-    """Return the same metrics under a prefix."""
+    """Return the metrics under a prefix."""
     return {f"{prefix}/{key}": value for key, value in table.items()}
 
 
 class Part:
-    """What learners have in common: the agent, and optimisers with the configured schedule."""
+    """Base of the learners: the agent, and optimisers with the configured schedule."""
 
     renders = False
 
@@ -39,10 +39,10 @@ class Part:
         self.optimisers: dict[str, Optimiser] = {}
 
     def begin(self, records: bool) -> None:
-        """Make nothing more."""
+        """Create no further modules."""
 
     def compile_parts(self, **options) -> None:
-        """Compile what is worth it, by `options` of torch.compile."""
+        """Compile the parts that are worth it; `options` go to torch.compile."""
 
     def optimise(self, name: str, parameters: list[nn.Parameter], rate: float, clip: float) -> None:
         """Add an optimiser with the schedule of the config."""
@@ -63,14 +63,15 @@ class Part:
 
 @registry.learner("model")
 class ModelLearner(Part):
-    """The world model, and the decoder for pictures beside it."""
+    """Learns the world model, and the separate decoder for images."""
 
     def __init__(self, agent):
         super().__init__(agent)
         self.model = agent.world_model
 
     def begin(self, records: bool) -> None:
-        # The decoder for pictures has its own optimiser: not even the clipping of its gradient touches the model.
+        # The decoder for images has its own optimiser, so that clipping its gradient does not
+        # affect the model.
         pictures = [] if self.model.reconstructs else list(self.model.decoder.parameters())
         held, config = {id(parameter) for parameter in pictures}, self.config.optimiser
         own = [parameter for parameter in self.model.parameters() if id(parameter) not in held]
@@ -89,14 +90,16 @@ class ModelLearner(Part):
         self.model.imagine = torch.compile(self.model.imagine, **options)
 
     def __call__(self, update: Step) -> Metrics:
-        """One step of the world model. On CUDA the next call may write over the states."""
+        """Take one step of the world model. On CUDA the next call may overwrite the states."""
         losses, found, update.state, values, metrics = self.gradients(update.batch)
         norms = step(self.optimisers, losses, found)
         self.model.dual_step(ranks.mean_of(values))
         return named("model", metrics) | named("gradient", norms)
 
     def _gradients(self, batch: dict[str, Tensor]) -> tuple[dict, dict, State, dict, dict]:
-        """Losses of the world model and their gradients; states, values of the terms, metrics."""
+        """Return losses of the world model, their gradients, states, values of the terms and
+        metrics.
+        """
         with self.autocast():
             losses, states, values, metrics = self.model.loss(batch)
         found = gradients(self.optimisers, losses)
@@ -105,19 +108,29 @@ class ModelLearner(Part):
 
 @registry.learner("discovery")
 class DiscoveryLearner(Part):
-    """The map that the reward `discovery` goes by. Raises UserError where there are no skills."""
+    """Learns the map of the reward `discovery`.
+
+    Raises: UserError for an agent without skills.
+    """
 
     def __init__(self, agent):
         super().__init__(agent)
-        self.map = make_discovery(self.config.discovery, agent.world_model.rssm.feature_size, Skills(self.config.skill))
+        self.map = make_discovery(
+            self.config.discovery, agent.world_model.rssm.feature_size, Skills(self.config.skill)
+        )
         self.modules = {"discovery": self.map}
 
     def begin(self, records: bool) -> None:
         parameters = list(self.map.parameters())
-        self.optimise("discovery", parameters, self.config.discovery.lr, self.config.optimiser.policy_clip)
+        self.optimise(
+            "discovery", parameters, self.config.discovery.lr, self.config.optimiser.policy_clip
+        )
 
     def __call__(self, update: Step) -> Metrics:
-        """One step of the map. Steps that start an episode are left out: no skill led there."""
+        """Take one step of the map.
+
+        First steps of episodes are left out, since no skill led there.
+        """
         feature = update.state.detach().feature.float()  # (B, T, F)
         skill = update.batch["condition"][:, 1:]  # (B, T-1, C)
         moved = ~update.batch["is_first"][:, 1:]
@@ -128,16 +141,20 @@ class DiscoveryLearner(Part):
 
 @registry.learner("imagination")
 class Imagination(Part):
-    """Actor and critics, from where and under what the commander says."""
+    """Learns actor and critics in imagination, from the starts and conditions of the commander."""
 
     def __init__(self, agent):
         super().__init__(agent)
         self.model, self.actor_critic = agent.world_model, agent.actor_critic
         config = self.config.actor_critic
-        self.rewards = make_rewards(list(config.rewards), self.model, agent.discovery, config.reward_scales)
+        self.rewards = make_rewards(
+            list(config.rewards), self.model, agent.discovery, config.reward_scales
+        )
 
     def begin(self, records: bool) -> None:
-        self.optimise_policy(self.agent.commander.learned, list(self.actor_critic.critics.parameters()))
+        self.optimise_policy(
+            self.agent.commander.learned, list(self.actor_critic.critics.parameters())
+        )
         self.gradients = Recorded(self._gradients) if records else self._gradients
 
     def compile_parts(self, **options) -> None:
@@ -150,23 +167,36 @@ class Imagination(Part):
         seen = (update.state, *rows) if self.config.actor_critic.replay_value_coef else None
         return self.learn(update.starts, seen)
 
-    def learn(self, starts: Starts, replayed: tuple[State, Tensor, Tensor, Tensor] | None = None) -> Metrics:
-        """One step of actor and critics.
+    def learn(
+        self, starts: Starts, replayed: tuple[State, Tensor, Tensor, Tensor] | None = None
+    ) -> Metrics:
+        """Take one step of actor and critics.
 
-        replayed   states (B, T, ...), rewards, is_first and is_terminal (B, T) that the task's
-                   critic learns from as well
+        replayed   states (B, T, ...), rewards, is_first and is_terminal (B, T), from which the
+                   task's critic learns as well
         """
-        losses, found, metrics = self.gradients(starts.state, starts.condition, starts.member, replayed)
+        losses, found, metrics = self.gradients(
+            starts.state, starts.condition, starts.member, replayed
+        )
         norms = step(self.optimisers, losses, found)
         self.actor_critic.update_target()
         return named("policy", metrics | losses) | named("gradient", norms)
 
     def behaviour_losses(
-        self, start: State, condition: Tensor | None, weight: Tensor | None = None, member: Tensor | None = None
+        self,
+        start: State,
+        condition: Tensor | None,
+        weight: Tensor | None = None,
+        member: Tensor | None = None,
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Losses of actor and critics on roll-outs from start (N, ...), and metrics; see ActorCritic.loss."""
+        """Return losses of actor and critics on rollouts from start (N, ...), and metrics.
+
+        See `ActorCritic.loss`.
+        """
         with self.autocast():
-            return self.actor_critic.loss(self.model, start, self.rewards, condition, weight, member)
+            return self.actor_critic.loss(
+                self.model, start, self.rewards, condition, weight, member
+            )
 
     def _gradients(
         self,
@@ -175,11 +205,13 @@ class Imagination(Part):
         member: Tensor | None,
         replayed: tuple[State, Tensor, Tensor, Tensor] | None,
     ) -> tuple[dict, dict, dict]:
-        """Losses of actor and critics and their gradients; metrics."""
+        """Return losses of actor and critics, their gradients and metrics."""
         losses, metrics = self.behaviour_losses(start, condition, member=member)
         if replayed is not None:
             state, reward, is_first, terminal = replayed
             known = known_rows(is_first, self.config.world_model.context)
-            loss, metrics["task/over_replay"] = self.actor_critic.replayed(state, reward, is_first, known, terminal)
+            loss, metrics["task/over_replay"] = self.actor_critic.replayed(
+                state, reward, is_first, known, terminal
+            )
             losses["critic"] = losses["critic"] + self.config.actor_critic.replay_value_coef * loss
         return detached(losses), gradients(self.optimisers, losses), detached(metrics)

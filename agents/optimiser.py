@@ -1,4 +1,4 @@
-"""Adam with clipped gradients and a warm-up, and a guard that stops before a broken gradient reaches the weights."""
+"""Adam with gradient clipping and warm-up; a gradient that is not finite stops the step."""
 
 import math
 
@@ -10,7 +10,7 @@ from foreground.errors import UserError
 
 
 class Divergence(Exception):
-    """A loss, gradient or weight stopped being finite. The module's weights are still those of the step before."""
+    """A loss, gradient or weight is not finite. The module keeps the weights of the step before."""
 
     def __init__(self, module: str, quantity: str):
         super().__init__(f"{quantity} of {module} is not finite")
@@ -18,9 +18,10 @@ class Divergence(Exception):
 
 
 class Optimiser:
-    """One Adam over one module. See `descend`.
+    """Adam for one module; see `descend`.
 
-    Its rate rises over the first `warmup` steps and falls with 1 / sqrt(steps) after `decay_after` of them, 0: never.
+    The learning rate rises over the first `warmup` steps. After `decay_after` steps it falls with
+    1 / sqrt(steps); 0: it does not fall.
     """
 
     def __init__(
@@ -36,20 +37,27 @@ class Optimiser:
         self.name, self.clip, self.rate, self.steps = name, clip, rate, 0
         self.warmup, self.decay_after = warmup, decay_after
         self.parameters = [parameter for parameter in parameters if parameter.requires_grad]
-        self.adam = torch.optim.Adam(self.parameters, lr=rate, eps=epsilon, fused=not self.parameters[0].is_meta)
+        self.adam = torch.optim.Adam(
+            self.parameters, lr=rate, eps=epsilon, fused=not self.parameters[0].is_meta
+        )
 
     def clip_gradient(self) -> Tensor:
-        """Clip in place; the norm before. Errors: Divergence when it is not finite, or the norm of the weights is not."""
-        norm = nn.utils.get_total_norm([weight.grad for weight in self.parameters if weight.grad is not None])
+        """Clip in place; return the norm before.
+
+        Raises: Divergence when the norm of the gradient or of the weights is not finite.
+        """
+        norm = nn.utils.get_total_norm(
+            [weight.grad for weight in self.parameters if weight.grad is not None]
+        )
         self.guard(norm)
         if norm > self.clip:  # rare, and a pass over all gradients
             nn.utils.clip_grads_with_norm_(self.parameters, self.clip, norm)
         return norm
 
     def guard(self, norm: Tensor) -> None:
-        """Errors: Divergence for a gradient or weights that are not finite.
+        """Raise Divergence for a gradient or weights that are not finite.
 
-        A weight of minus infinity may leave loss and gradient finite, and the policy that it serves another.
+        A weight of minus infinity may leave loss and gradient finite, but not the policy.
         """
         weights = nn.utils.get_total_norm([parameter.detach() for parameter in self.parameters])
         for quantity, value in (("the gradient", norm), ("the norm of the weights", weights)):
@@ -57,7 +65,7 @@ class Optimiser:
                 raise Divergence(self.name, quantity)
 
     def step(self) -> None:
-        """One step of Adam; the gradients are then gone."""
+        """Take one step of Adam, and delete the gradients."""
         self.steps += 1
         for group in self.adam.param_groups:
             group["lr"] = self.rate * self.share()
@@ -65,61 +73,98 @@ class Optimiser:
         self.adam.zero_grad(set_to_none=True)
 
     def share(self) -> float:
-        """Share of the rate at this step."""
+        """Return the factor of the schedule at this step."""
         rising = min(1.0, self.steps / max(1, self.warmup))
         falling = min(1.0, math.sqrt(self.decay_after / self.steps)) if self.decay_after else 1.0
         return rising * falling
 
     def state_dict(self) -> dict:
-        """Adam's moments, by the parameter's number, and the steps; rates are the config's."""
+        """Return Adam's moments, by the parameter's number, and the steps.
+
+        Rates come from the config.
+        """
         return {"adam": {"state": self.adam.state_dict()["state"]}, "steps": self.steps}
 
     def load_state_dict(self, state: dict) -> None:
-        """Errors: ValueError where the moments are not those of these weights: fused Adam would write beyond them."""
+        """Load moments and steps.
+
+        Raises: ValueError when the moments do not fit the weights: fused Adam would write out of
+        bounds.
+        """
         kept, steps = state["adam"]["state"], state["steps"]
         if type(steps) is not int or not kept.keys() <= set(range(len(self.parameters))):
             raise ValueError(f"the moments of {self.name} are not of its weights")
         self.adam.state.clear()
-        self.adam.state.update({self.parameters[index]: self._moments(index, moments) for index, moments in kept.items()})
+        self.adam.state.update(
+            {
+                self.parameters[index]: self._moments(index, moments)
+                for index, moments in kept.items()
+            }
+        )
         self.steps = steps
 
     def _moments(self, index: int, moments: dict[str, Tensor]) -> dict[str, Tensor]:
-        """A copy, in memory as the weight is (channels last): fused Adam pairs them by place, not by index."""
+        """Return a copy with the memory format of the weight (channels last).
+
+        Fused Adam pairs the elements by their place in memory, not by index.
+        """
         weight = self.parameters[index]
-        like = {"step": torch.zeros((), device=weight.device), "exp_avg": weight, "exp_avg_sq": weight}
-        if moments.keys() != like.keys() or any(moments[name].shape != like[name].shape for name in like):
+        like = {
+            "step": torch.zeros((), device=weight.device),
+            "exp_avg": weight,
+            "exp_avg_sq": weight,
+        }
+        if moments.keys() != like.keys() or any(
+            moments[name].shape != like[name].shape for name in like
+        ):
             raise ValueError(f"the moments of {self.name} are not of its weights")
-        return {name: torch.empty_like(value, requires_grad=False).copy_(moments[name]) for name, value in like.items()}
+        return {
+            name: torch.empty_like(value, requires_grad=False).copy_(moments[name])
+            for name, value in like.items()
+        }
 
 
-def gradients(optimisers: dict[str, Optimiser], losses: dict[str, Tensor]) -> dict[str, tuple[Tensor | None, ...]]:
-    """The gradient of each loss, by its module's parameters; none for one that the loss does not reach.
+def gradients(
+    optimisers: dict[str, Optimiser], losses: dict[str, Tensor]
+) -> dict[str, tuple[Tensor | None, ...]]:
+    """Return the gradient of each loss by its module's parameters; None where a loss does not reach
+    one.
 
-    One backward pass serves them all, which a compiled function needs; since no loss may reach the parameters of
-    another module (tests hold that), the gradient of the sum is the gradient of each.
+    One backward pass serves all losses, which a compiled function needs. No loss may reach the
+    parameters of another module (tests check that), so the gradient of the sum is the gradient of
+    each loss.
     """
     parameters = [parameter for name in losses for parameter in optimisers[name].parameters]
     # Gradients of these parameters alone: what else the losses touched is left as it is.
     rows = iter(torch.autograd.grad(sum(losses.values()), parameters, allow_unused=True))
-    return {name: tuple(_laid_out(next(rows), own) for own in optimisers[name].parameters) for name in losses}
+    return {
+        name: tuple(_laid_out(next(rows), own) for own in optimisers[name].parameters)
+        for name in losses
+    }
 
 
 def _laid_out(gradient: Tensor | None, weight: Tensor) -> Tensor | None:
-    """In memory as its weight is, which fused Adam asks for: a convolution's may come out otherwise."""
+    """Return the gradient with the memory format of its weight, which fused Adam requires.
+
+    That of a convolution may have another one.
+    """
     if gradient is None or gradient.stride() == weight.stride():
         return gradient
     return torch.empty_like(weight, requires_grad=False).copy_(gradient)
 
 
 def step(
-    optimisers: dict[str, Optimiser], losses: dict[str, Tensor], found: dict[str, tuple[Tensor | None, ...]]
+    optimisers: dict[str, Optimiser],
+    losses: dict[str, Tensor],
+    found: dict[str, tuple[Tensor | None, ...]],
 ) -> dict[str, Tensor]:
-    """One step of each module along the `gradients` of its own loss; their norms before clipping.
+    """Take one step of each module along the `gradients` of its own loss; return their norms before
+    clipping.
 
-    With several ranks it is the step along the mean of their gradients, the same on each.
+    With several ranks the step is along the mean of their gradients, the same on each.
 
-    Errors: Divergence, before any weight was changed, when a loss, a gradient or a weight is not finite; on any rank it is one
-    on all.
+    Raises: Divergence, before any weight changes, when a loss, a gradient or a weight is not
+    finite. Where one rank raises it, all do.
     """
     losses, found = over_ranks(losses, found)
     guard(losses)
@@ -135,7 +180,8 @@ def step(
 def over_ranks(
     losses: dict[str, Tensor], found: dict[str, tuple[Tensor | None, ...]]
 ) -> tuple[dict[str, Tensor], dict[str, tuple[Tensor | None, ...]]]:
-    """Return losses and gradients as means over the ranks, by one message; as they are where there is one rank.
+    """Return losses and gradients as means over the ranks, by one message; as they are where there
+    is one rank.
 
     Not within a recorded function: what comes out is memory of its own.
     """
@@ -144,23 +190,29 @@ def over_ranks(
     there = [gradient for own in found.values() for gradient in own if gradient is not None]
     means = iter(ranks.mean([*losses.values(), *there]))
     losses = {name: next(means) for name in losses}
-    return losses, {name: tuple(None if row is None else next(means) for row in own) for name, own in found.items()}
+    return losses, {
+        name: tuple(None if row is None else next(means) for row in own)
+        for name, own in found.items()
+    }
 
 
 def descend(optimisers: dict[str, Optimiser], losses: dict[str, Tensor]) -> dict[str, Tensor]:
-    """`gradients` of the losses, and a `step` along them; their norms before clipping. Errors: as `step`."""
+    """Compute `gradients` of the losses and take a `step`; return their norms before clipping.
+
+    Raises: as `step`.
+    """
     return step(optimisers, losses, gradients(optimisers, losses))
 
 
 def guard(losses: dict[str, Tensor]) -> None:
-    """Errors: Divergence for a loss that is not finite."""
+    """Raise Divergence for a loss that is not finite."""
     for name, loss in losses.items():
         if not torch.isfinite(loss):
             raise Divergence(name, "the loss")
 
 
 def not_finite(state: dict) -> str:
-    """Name of a weight, statistic or moment of a `training_state` that is not finite, "" where all are."""
+    """Return the name of a weight, statistic or moment that is not finite, or ""."""
     for name, value in state["weights"].items():
         if value.is_floating_point() and not torch.isfinite(value).all():
             return name
@@ -172,19 +224,27 @@ def not_finite(state: dict) -> str:
 
 
 def training_state(module: nn.Module, optimisers: dict[str, Optimiser]) -> dict:
-    """Everything that learning changes, as plain types and tensors."""
+    """Return everything that learning changes, as plain types and tensors."""
     states = {name: optimiser.state_dict() for name, optimiser in optimisers.items()}
     return {"weights": dict(module.state_dict()), "optimisers": states}
 
 
 def load_training_state(module: nn.Module, optimisers: dict[str, Optimiser], state: dict) -> None:
-    """Take over what `training_state` gave. Errors: UserError when it is of another agent, or of another version of it."""
+    """Load a `training_state`.
+
+    Raises: UserError for the state of another agent, or of another version of it.
+    """
     try:
         module.load_state_dict(state["weights"])
     except RuntimeError as error:
         if "loading state_dict" not in str(error):
             raise  # out of memory
-        what = f"the weights that are kept there are not those of this agent ({str(error).splitlines()[-1].strip()})"
-        raise UserError(what, "the checkpoint", "use the version that wrote it, or begin in a new --folder") from error
+        what = (
+            "the weights that are kept there are not those of this agent "
+            f"({str(error).splitlines()[-1].strip()})"
+        )
+        raise UserError(
+            what, "the checkpoint", "use the version that wrote it, or begin in a new --folder"
+        ) from error
     for name, optimiser in optimisers.items():
         optimiser.load_state_dict(state["optimisers"][name])

@@ -1,6 +1,7 @@
-"""A function of tensors, recorded once as a CUDA graph and then replayed: one launch in place of thousands of small ones.
+"""CUDA graphs of functions of tensors: one launch replaces thousands of small ones.
 
-An update is some ten thousand kernels of a few microseconds each: launched one by one from Python, the device waits.
+An update is about ten thousand kernels of a few microseconds each. Launched one by one from Python,
+they leave the device waiting.
 """
 
 import functools
@@ -12,11 +13,12 @@ from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
 from foreground import ranks
 
-PLAIN = 3  # calls of each sizes that run as they are: libraries set up what a recording must not
+# Calls of each size before recording: libraries initialise state that a recording must not.
+PLAIN = 3
 
 
 class Recording:
-    """One CUDA graph: the memory that it reads, and the memory that it writes at each replay."""
+    """One CUDA graph, with the memory that it reads and writes at each replay."""
 
     def __init__(self, function: Callable, inputs: list[Tensor | None], tree: TreeSpec):
         self.inputs = [tensor if tensor is None else tensor.clone() for tensor in inputs]
@@ -26,14 +28,20 @@ class Recording:
         with torch.cuda.graph(self.graph, capture_error_mode=mode):
             self.outputs, self.row = self.written(function, tree)
 
-    def written(self, function: Callable, tree: TreeSpec) -> tuple[list[Tensor | None], Tensor | None]:
-        """What comes out, flat, and all numbers of it in a row, (numbers,) or none."""
+    def written(
+        self, function: Callable, tree: TreeSpec
+    ) -> tuple[list[Tensor | None], Tensor | None]:
+        """The outputs, flat, and all numbers among them as one tensor (numbers,), or None."""
         outputs, self.tree = tree_flatten(function(*tree_unflatten(self.inputs, tree)))
-        self.numbers = [index for index, output in enumerate(outputs) if output is not None and not output.dim()]
-        return outputs, torch.stack([outputs[index].float() for index in self.numbers]) if self.numbers else None
+        self.numbers = [
+            index for index, output in enumerate(outputs) if output is not None and not output.dim()
+        ]
+        return outputs, torch.stack(
+            [outputs[index].float() for index in self.numbers]
+        ) if self.numbers else None
 
     def replay(self, inputs: list[Tensor | None]):
-        """The outputs for these inputs."""
+        """Return the outputs for these inputs."""
         for mine, given in zip(self.inputs, inputs):
             if mine is not None:
                 mine.copy_(given)
@@ -46,12 +54,13 @@ class Recording:
 
 
 class Recorded:
-    """The function, replayed from its fourth call on with tensors of the same sizes.
+    """A function that is replayed from its fourth call with tensors of the same sizes.
 
-    function   of tensors, in any nest of tuples and dicts, to the same. Nothing in it may wait for the device or take a size or
-               a turn from a value; what it changes in place, it changes at each replay.
+    function   of tensors, in any nest of tuples and dicts, to the same
 
-    Numbers that come out may be kept; they are float32. Larger tensors are written over by the next call.
+    The function may not wait for the device, and no size or branch may depend on a value. It
+    changes tensors in place at each replay. Numbers among the outputs may be kept; they are
+    float32. The next call overwrites larger tensors.
     """
 
     def __init__(self, function: Callable):
@@ -61,7 +70,8 @@ class Recorded:
 
     def __call__(self, *inputs):
         leaves, tree = tree_flatten(inputs)
-        # As they will lie in memory when they are recorded: what is compiled must not meet others then.
+        # As they will lie in memory when they are recorded: what is compiled must not meet others
+        # then.
         leaves = [leaf if leaf is None else leaf.contiguous() for leaf in leaves]
         sizes = (tree, *(leaf if leaf is None else (leaf.shape, leaf.dtype) for leaf in leaves))
         self.calls[sizes] = self.calls.get(sizes, 0) + 1
@@ -73,11 +83,15 @@ class Recorded:
 
 
 def uncompiled(function: Callable) -> Callable:
-    """Without what is compiled in it: batches of acting and evaluating have sizes of their own, each a compilation."""
+    """Run a function without compiled code.
+
+    Batches of acting and evaluation have other sizes, and each would be compiled.
+    """
 
     @functools.wraps(function)
     def plain(*words, **options):
-        with torch.compiler.set_stance("force_eager"):  # made here: its import is slow, and workers need none of it
+        # Made here: its import is slow, and workers need none of it.
+        with torch.compiler.set_stance("force_eager"):
             return function(*words, **options)
 
     return plain

@@ -1,9 +1,10 @@
-"""Checkpoints that a kill, a full disk or a flipped bit cannot take away, and that hold no pickle.
+"""Checkpoints that survive a kill, a full disk and a flipped bit, and contain no pickle.
 
-A checkpoint is a folder ROOT/step-000000123456/ of three files: tensors.safetensors, state.json (the nested state, with
-references to the tensors), and MANIFEST.json with name, bytes and SHA-256 of the others. It is written as
-ROOT/.tmp-..., each file and the folder fsynced, renamed to a name that never existed, and ROOT fsynced. There is no
-pointer file: the newest folder, by step, whose manifest verifies is the latest.
+A checkpoint is a folder ROOT/step-000000123456/ of three files: tensors.safetensors, state.json
+(the nested state, with references to the tensors), and MANIFEST.json with name, bytes and SHA-256
+of the others. It is written as ROOT/.tmp-.... Each file and the folder are fsynced, the folder is
+renamed to a name that never existed, and ROOT is fsynced. There is no pointer file: the latest
+checkpoint is the newest folder, by step, whose manifest verifies.
 """
 
 import contextlib
@@ -47,25 +48,42 @@ FOLDER = re.compile(r"step-(\d{12,18})(?:\.(\d{1,6}))?")
 TENSOR_NAME = re.compile(r"[A-Za-z0-9._/-]{1,512}")
 CONTENT_FILES = {"tensors.safetensors", "state.json"}
 MAX_MANIFEST_BYTES = 1 << 16
-MAX_STATE_BYTES = 16 << 20  # JSON takes up to 36 times its size in memory; a real state is below 1 MB
+# JSON takes up to 36 times its size in memory; a real state is below 1 MB.
+MAX_STATE_BYTES = 16 << 20
 MAX_DEPTH = 100
 REJECTED = re.compile(r"rejected-step-(\d{12,18})(?:\.\d{1,6})?(?:-\d{1,6})?")
-_MISFITS = (KeyError, TypeError, ValueError, IndexError, AttributeError, RuntimeError, OverflowError)
+_MISFITS = (
+    KeyError,
+    TypeError,
+    ValueError,
+    IndexError,
+    AttributeError,
+    RuntimeError,
+    OverflowError,
+)
 
 
 class Gone(Damaged):
-    """A checkpoint that was there, or was named, is not there."""
+    """A checkpoint that existed, or was named, does not exist."""
 
-    remedy = "a run that goes on keeps its newest two checkpoints: give the run folder, and the newest is taken"
+    remedy = (
+        "a run that goes on keeps its newest two checkpoints: give the run folder, and the "
+        "newest is taken"
+    )
 
 
-# --------------------------------------------------------------------------------------------------- folders, in order
+# -------------------------------------------------------------------------------- folders, in order
 
 
 def steps(root: Path | str) -> list[Path]:
-    """Checkpoint folders of a root, oldest first by step; a step saved again (".1", ".2") follows the first."""
+    """Return the checkpoint folders of a root, oldest first.
+
+    A step that was saved again (".1", ".2") follows the first.
+    """
     root = Path(root)
-    found = [(FOLDER.fullmatch(path.name), path) for path in root.iterdir()] if root.is_dir() else []
+    found = (
+        [(FOLDER.fullmatch(path.name), path) for path in root.iterdir()] if root.is_dir() else []
+    )
     return [
         path
         for match, path in sorted(
@@ -76,17 +94,20 @@ def steps(root: Path | str) -> list[Path]:
 
 
 def step_of(path: Path) -> int:
-    """Return the step that a checkpoint folder is named by."""
+    """Return the step in a checkpoint folder's name."""
     return int(FOLDER.fullmatch(path.name).group(1))
 
 
 def save(root: Path | str, step: int, state: Any) -> Path:
-    """Write a checkpoint; return its folder. The root is made, its parent is not: it may have been moved away.
+    """Write a checkpoint; return its folder.
 
-    Raises NotSaved when the disk refuses: older ones are intact then.
+    The root is created, its parent is not: it may have been moved.
 
-    state   nested dicts (keys: strings or ints), lists and tuples of tensors, numpy arrays and scalars, ints, floats,
-            strings, bools, None. Anything else raises TypeError with the place.
+    state   nested dicts (keys: strings or ints), lists and tuples of tensors, numpy arrays and
+            scalars, ints, floats, strings, bools, None
+
+    Raises: NotSaved when the disk refuses; older checkpoints are then intact. TypeError, with the
+    place, for any other value.
     """
     root = Path(root)
     tensors: dict[str, torch.Tensor] = {}
@@ -96,7 +117,10 @@ def save(root: Path | str, step: int, state: Any) -> Path:
         "state.json": json.dumps({"version": VERSION, "state": tree}, allow_nan=False).encode(),
     }
     if len(contents["state.json"]) > MAX_STATE_BYTES:
-        raise NotSaved(f"the state of step {step} has {len(contents['state.json'])} bytes, at most {MAX_STATE_BYTES} are read")
+        raise NotSaved(
+            f"the state of step {step} has {len(contents['state.json'])} bytes, at most "
+            f"{MAX_STATE_BYTES} are read"
+        )
     temporary = root / f".tmp-step-{step:012d}-{os.getpid()}"
     try:
         files.make_folder(root)
@@ -111,12 +135,14 @@ def save(root: Path | str, step: int, state: Any) -> Path:
         files.fsync_folder(root)
     except OSError as error:
         shutil.rmtree(temporary, ignore_errors=True)
-        raise NotSaved(f"the checkpoint of step {step} was not saved to {root}: {error.strerror or error}") from error
+        raise NotSaved(
+            f"the checkpoint of step {step} was not saved to {root}: {error.strerror or error}"
+        ) from error
     return target
 
 
 def _new_name(root: Path, step: int) -> Path:
-    """A name that no folder has: an existing checkpoint, good or damaged, is never replaced."""
+    """Return a name that no folder has: an existing checkpoint is never replaced."""
     name = f"step-{step:012d}"
     taken = [path.name for path in steps(root) if path.name.split(".")[0] == name]
     if not taken:
@@ -125,15 +151,17 @@ def _new_name(root: Path, step: int) -> Path:
 
 
 def _remove_leftovers(root: Path) -> None:
-    """Delete what a killed save or prune left; the run's lock keeps other writers away."""
+    """Delete the remains of a killed save or prune. The run's lock excludes other writers."""
     for path in root.glob(".tmp-*"):
         shutil.rmtree(path, ignore_errors=True)
 
 
 def load(path: Path | str) -> Any:
-    """The state that `save` was given, every value equal and of the same type. Raises Damaged.
+    """Return the state that was saved: all values are equal and of the same type.
 
-    Tensors come back on the CPU. Numpy scalars come back as the Python numbers they equal.
+    Tensors are on the CPU. Numpy scalars become the Python numbers that they equal.
+
+    Raises: Damaged.
     """
     path = Path(path)
     listings = _manifest(path)
@@ -151,7 +179,7 @@ def load(path: Path | str) -> Any:
 
 
 def weights_sum(path: Path | str) -> str:
-    """Return the SHA-256 of a checkpoint's tensors, by its manifest; "" where that cannot be read."""
+    """Return the SHA-256 of a checkpoint's tensors, by its manifest; "" where it is unreadable."""
     try:
         return _manifest(Path(path))["tensors.safetensors"]["sha256"]
     except (Damaged, files.Unreadable):
@@ -159,9 +187,9 @@ def weights_sum(path: Path | str) -> str:
 
 
 def peek(path: Path | str, *keys: str | int) -> Any:
-    """One part of a saved state that holds no tensors, read without them: peek(path, "replay", "manifest").
+    """Return a part of a saved state that holds no tensors: peek(path, "replay", "manifest").
 
-    Raises Damaged, also when there is no such part or it holds tensors.
+    Raises: Damaged, also when the part does not exist or holds tensors.
     """
     path = Path(path)
     node = _tree(path, _manifest(path)["state.json"])
@@ -175,25 +203,36 @@ def peek(path: Path | str, *keys: str | int) -> Any:
 
 def _tree(path: Path, listing: dict) -> Any:
     document = _json(files.read_listed(path, listing), path / "state.json")
-    if not isinstance(document, dict) or document.get("version") != VERSION or set(document) != {"version", "state"}:
+    if (
+        not isinstance(document, dict)
+        or document.get("version") != VERSION
+        or set(document) != {"version", "state"}
+    ):
         raise Damaged("state.json is not of a version that this program reads", path)
     return document["state"]
 
 
 @contextlib.contextmanager
 def fits(path: Path | str) -> Iterator[None]:
-    """For what takes a state over. Errors: UserError where it is whole, but of another agent, version or none."""
+    """Raise UserError for a whole state of another agent, of another version, or of neither."""
     try:
         yield
     except _MISFITS as error:
         if system.is_memory(error):
             raise
-        what = f"the checkpoint is whole and does not fit ({type(error).__name__}: {str(error)[:100]})"
-        raise UserError(what, str(path), "use the version that wrote it, or begin in a new --folder") from error
+        what = (
+            f"the checkpoint is whole and does not fit ({type(error).__name__}: {str(error)[:100]})"
+        )
+        raise UserError(
+            what, str(path), "use the version that wrote it, or begin in a new --folder"
+        ) from error
 
 
 def verify(path: Path | str) -> None:
-    """Compare every file of a checkpoint with its manifest. Raises Damaged with what is wrong."""
+    """Compare every file of a checkpoint with its manifest.
+
+    Raises: Damaged.
+    """
     for listing in _manifest(Path(path)).values():
         files.verify_listed(Path(path), listing)
 
@@ -201,11 +240,13 @@ def verify(path: Path | str) -> None:
 def latest(
     root: Path | str, check: Callable[[Path], list[str]] | None = None, most: int | None = None
 ) -> tuple[Path | None, list[str]]:
-    """The newest checkpoint that verifies, or None; and a sentence about each newer one that was passed over.
+    """Return the newest valid checkpoint, or None, and a sentence about each newer one that was
+    skipped.
 
-    check   more to hold against a checkpoint that verifies (its replay chunks): a list of what is wrong
-    most    step that it may have at most; None: any
-    Raises Unreadable where one cannot be read this time: only what is proven is damage.
+    check   a further check of a valid checkpoint (its replay chunks): returns a list of errors
+    most    the highest step that it may have; None: any
+
+    Raises: Unreadable where one cannot be read now: only proven damage counts.
     """
     passed_over, chosen = [], None
     for path in reversed([path for path in steps(root) if most is None or step_of(path) <= most]):
@@ -225,7 +266,8 @@ def latest(
 def set_aside_newer(root: Path | str, chosen: Path | None) -> list[Path]:
     """Rename every checkpoint after `chosen` (all, for None) to rejected-...; return the new paths.
 
-    To be called when a run resumes from an older one, else the damaged one would be tried first each time.
+    Call it when a run resumes from an older checkpoint; otherwise each start would try the damaged
+    one first.
     """
     moved = []
     paths = steps(root)
@@ -241,14 +283,21 @@ def set_aside_newer(root: Path | str, chosen: Path | None) -> list[Path]:
 def rejected(root: Path | str) -> list[Path]:
     """Return the checkpoints that were set aside."""
     root = Path(root)
-    return sorted(path for path in root.iterdir() if REJECTED.fullmatch(path.name)) if root.is_dir() else []
+    return (
+        sorted(path for path in root.iterdir() if REJECTED.fullmatch(path.name))
+        if root.is_dir()
+        else []
+    )
 
 
 def prune(root: Path | str, keep: int = 2) -> list[Path]:
-    """Delete what is older than the newest `keep` (at least 2) checkpoints that verify; return these, oldest first.
+    """Delete what is older than the newest `keep` (at least 2) valid checkpoints; return these,
+    oldest first.
 
-    What was set aside goes like the others, once so many newer ones verify. While fewer verify nothing is deleted: a read
-    that failed for a passing reason must not cost a good checkpoint. Raises NotSaved when the file system refuses.
+    Rejected checkpoints are deleted too, once so many newer ones are valid. With fewer valid ones
+    nothing is deleted: a temporary read error must not cost a good checkpoint.
+
+    Raises: NotSaved when the file system refuses.
     """
     root, kept, older = Path(root), [], []
     _remove_leftovers(root)
@@ -262,24 +311,32 @@ def prune(root: Path | str, keep: int = 2) -> list[Path]:
         except (Damaged, Unreadable):
             continue
     if len(kept) == max(keep, 2):
-        older += [path for path in rejected(root) if int(REJECTED.fullmatch(path.name).group(1)) < step_of(kept[0])]
+        older += [
+            path
+            for path in rejected(root)
+            if int(REJECTED.fullmatch(path.name).group(1)) < step_of(kept[0])
+        ]
     for path in older:
         doomed = root / f".tmp-delete-{path.name}"
         try:
-            path.rename(doomed)  # a kill in the middle of the deletion must not leave half a checkpoint under its name
+            # A kill in the middle of the deletion must not leave half a checkpoint under its name.
+            path.rename(doomed)
         except OSError as error:
-            raise NotSaved(f"the old checkpoint {path} was not deleted: {error.strerror or error}") from error
+            raise NotSaved(
+                f"the old checkpoint {path} was not deleted: {error.strerror or error}"
+            ) from error
         shutil.rmtree(doomed, ignore_errors=True)
     return kept
 
 
-# ----------------------------------------------------------------------------------------- nested state <-> flat files
+# ---------------------------------------------------------------------- nested state <-> flat files
 
 
 def _flatten(value: Any, place: str, tensors: dict[str, torch.Tensor], depth: int = 0) -> Any:
-    """A JSON tree for the state; tensors and arrays go to `tensors`, and the tree holds their names.
+    """Return a JSON tree of the state; tensors and arrays go to `tensors`, the tree holds their
+    names.
 
-    Plain JSON stands for itself; every other thing is an object with one key that says what it is.
+    Plain JSON values stay; any other value is an object with one key that names its type.
     """
     if depth > MAX_DEPTH:
         raise TypeError(f"{place[:80]}... is nested too deeply, or holds itself")
@@ -293,31 +350,48 @@ def _flatten(value: Any, place: str, tensors: dict[str, torch.Tensor], depth: in
         return {"tensor": _put(value.detach(), place, tensors)}
     if isinstance(value, np.ndarray) and value.dtype.kind in "biufc":
         flat = torch.from_numpy(np.frombuffer(value.tobytes(), dtype=np.uint8).copy())
-        return {"array": _put(flat, place, tensors), "dtype": value.dtype.str, "shape": list(value.shape)}
+        return {
+            "array": _put(flat, place, tensors),
+            "dtype": value.dtype.str,
+            "shape": list(value.shape),
+        }
     if isinstance(value, list):
         return [_flatten(each, f"{place}/{i}", tensors, depth + 1) for i, each in enumerate(value)]
     if isinstance(value, tuple):
-        return {"tuple": [_flatten(each, f"{place}/{i}", tensors, depth + 1) for i, each in enumerate(value)]}
+        return {
+            "tuple": [
+                _flatten(each, f"{place}/{i}", tensors, depth + 1) for i, each in enumerate(value)
+            ]
+        }
     if isinstance(value, dict):
         wrong = [key for key in value if type(key) not in (str, int)]
         if wrong:
             raise TypeError(f"the key {wrong[0]!r} at {place} is neither a string nor an int")
-        return {"dict": [[key, _flatten(each, f"{place}/{key}", tensors, depth + 1)] for key, each in value.items()]}
+        return {
+            "dict": [
+                [key, _flatten(each, f"{place}/{key}", tensors, depth + 1)]
+                for key, each in value.items()
+            ]
+        }
     raise TypeError(f"a checkpoint cannot hold {type(value).__name__} (at {place})")
 
 
 def _put(tensor: torch.Tensor, place: str, tensors: dict[str, torch.Tensor]) -> str:
-    """File a tensor under its place, letters that do not belong in a name replaced, and return the name."""
+    """Store a tensor under its place, without characters that names cannot have; return it."""
     name = plain = re.sub(r"[^A-Za-z0-9._/-]", "_", place)[:480]
     number = len(tensors)
-    while name in tensors:  # two places may have one plain name, and a place may look like a name with a number
+    # Two places may have one plain name, and a place may look like a name with a number.
+    while name in tensors:
         name, number = f"{plain}.{number}", number + 1
     tensors[name] = tensor
     return name
 
 
 def _restore(node: Any, tensors: dict[str, torch.Tensor], unused: set[str]) -> Any:
-    """The inverse of `_flatten`. Raises KeyError, TypeError or ValueError on a tree that `_flatten` never makes."""
+    """Invert `_flatten`.
+
+    Raises: KeyError, TypeError or ValueError for a tree that `_flatten` does not produce.
+    """
     if node is None or isinstance(node, bool | int | float | str):
         return node
     if isinstance(node, list):
@@ -330,14 +404,22 @@ def _restore(node: Any, tensors: dict[str, torch.Tensor], unused: set[str]) -> A
         return tuple(_restore(each, tensors, unused) for each in node["tuple"])
     if set(node) == {"dict"}:
         pairs = [(key, _restore(each, tensors, unused)) for key, each in node["dict"]]
-        if len({key for key, _ in pairs}) < len(pairs) or any(type(key) not in (str, int) for key, _ in pairs):
+        if len({key for key, _ in pairs}) < len(pairs) or any(
+            type(key) not in (str, int) for key, _ in pairs
+        ):
             raise ValueError("keys that are no keys")
         return dict(pairs)
-    if set(node) == {"array", "dtype", "shape"} and re.fullmatch(r"[<>|][biufc]\d{1,2}", node["dtype"]):
+    if set(node) == {"array", "dtype", "shape"} and re.fullmatch(
+        r"[<>|][biufc]\d{1,2}", node["dtype"]
+    ):
         flat = _get(node["array"], tensors, unused)
         if flat.dtype != torch.uint8:
             raise ValueError("an array that is not of bytes")
-        return np.frombuffer(flat.numpy().tobytes(), dtype=np.dtype(node["dtype"])).reshape(node["shape"]).copy()
+        return (
+            np.frombuffer(flat.numpy().tobytes(), dtype=np.dtype(node["dtype"]))
+            .reshape(node["shape"])
+            .copy()
+        )
     raise ValueError("a node of no known kind")
 
 
@@ -349,7 +431,10 @@ def _get(name: str, tensors: dict[str, torch.Tensor], unused: set[str]) -> torch
 
 
 def _manifest(path: Path) -> dict[str, dict]:
-    """File name -> listing of a checkpoint, the manifest's form checked. Raises Damaged."""
+    """Return file name -> listing of a checkpoint, after a check of the manifest's form.
+
+    Raises: Damaged.
+    """
     if not os.path.lexists(path):
         raise Gone("this checkpoint is not there any more", path)
     if path.is_symlink() or not path.is_dir():
@@ -358,13 +443,19 @@ def _manifest(path: Path) -> dict[str, dict]:
     if not isinstance(manifest, dict) or manifest.get("version") != VERSION:
         raise Damaged("MANIFEST.json is not of a version that this program reads", path)
     listings = manifest.get("files")
-    if not isinstance(listings, list) or not all(files.valid_listing(listing) for listing in listings):
+    if not isinstance(listings, list) or not all(
+        files.valid_listing(listing) for listing in listings
+    ):
         raise Damaged("MANIFEST.json is malformed", path)
     if sorted(listing["name"] for listing in listings) != sorted(CONTENT_FILES):
         raise Damaged("MANIFEST.json does not list the files of a checkpoint", path)
     sizes = {listing["name"]: listing["bytes"] for listing in listings}
     if sizes["state.json"] > MAX_STATE_BYTES:
-        raise Damaged(f"state.json is said to have {sizes['state.json']} bytes, {MAX_STATE_BYTES} are the most", path)
+        raise Damaged(
+            f"state.json is said to have {sizes['state.json']} bytes, {MAX_STATE_BYTES} are "
+            "the most",
+            path,
+        )
     match = FOLDER.fullmatch(path.name)
     if match and manifest.get("step") != int(match.group(1)):
         raise Damaged(f"MANIFEST.json is of step {str(manifest.get('step'))[:20]}", path)

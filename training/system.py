@@ -1,4 +1,7 @@
-"""The machine: process start-up for speed, free memory, a description for result files. Imports no torch at the top."""
+"""The machine: process start-up for speed, free memory, a description for result files.
+
+Imports no torch at the top.
+"""
 
 import contextlib
 import ctypes
@@ -14,19 +17,20 @@ from pathlib import Path
 
 from foreground.errors import UserError
 
-# glibc's mallopt parameters (malloc.h) and their values: keep freed memory instead of giving it back and faulting it in
-# again at the next large tensor; worth 14 to 29 % of an update on the CPU.
+# glibc's mallopt parameters (malloc.h) and their values: keep freed memory instead of giving it
+# back and faulting it in again at the next large tensor; worth 14 to 29 % of an update on the CPU.
 MALLOPT = {"M_MMAP_MAX": (-4, 0), "M_TRIM_THRESHOLD": (-1, 2**31 - 1), "M_TOP_PAD": (-2, 2**28)}
 CGROUP = Path("/sys/fs/cgroup")
 SOURCE = Path(__file__).resolve().parent.parent
 
 
 def prepare_environment() -> bool:
-    """Tune the allocator and OpenMP of this process. Call it before torch is imported; True when glibc took it.
+    """Tune the allocator and OpenMP of this process; return whether glibc accepted it.
 
-    Environment variables that the user set are left as they are.
+    Call it before torch is imported. Environment variables that the user set are kept.
     """
-    os.environ.setdefault("GOMP_SPINCOUNT", "0")  # threads that spin at barriers starve the other process on a core
+    # Threads that spin at barriers starve the other process on a core.
+    os.environ.setdefault("GOMP_SPINCOUNT", "0")
     if platform.libc_ver()[0] != "glibc":
         return False
     try:
@@ -36,48 +40,77 @@ def prepare_environment() -> bool:
     return all([mallopt(parameter, value) == 1 for parameter, value in MALLOPT.values()])
 
 
-# What tells a run to stop: a person, a closed terminal, a scheduler that warns before it kills, a limit on CPU time.
-STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU)
+# What tells a run to stop: a person, a closed terminal, a scheduler that warns before it kills, a
+# limit on CPU time.
+STOPPING = (
+    signal.SIGTERM,
+    signal.SIGINT,
+    signal.SIGHUP,
+    signal.SIGUSR1,
+    signal.SIGUSR2,
+    signal.SIGXCPU,
+)
 
 
 def stop_signals() -> list[signal.Signals]:
-    """Return the signals that stop this process. One that was ignored at its start, as under nohup, stays ignored."""
+    """Return the signals that stop this process.
+
+    A signal that was ignored at its start, as under nohup, stays ignored.
+    """
     always = (signal.SIGTERM, signal.SIGINT)
-    return [number for number in STOPPING if number in always or signal.getsignal(number) is not signal.SIG_IGN]
+    return [
+        number
+        for number in STOPPING
+        if number in always or signal.getsignal(number) is not signal.SIG_IGN
+    ]
 
 
 def free_memory() -> int:
-    """Bytes that this process may still take: what the machine has available, within the limits of its cgroups.
+    """Return the bytes that this process may still use, within the limits of its cgroups.
 
-    Ranks of one run share that (LOCAL_WORLD_SIZE is torchrun's).
+    The ranks of a run share them (torchrun sets LOCAL_WORLD_SIZE).
     """
-    return min([_available(), *_cgroup_room()]) // max(int(os.environ.get("LOCAL_WORLD_SIZE") or 1), 1)
+    return min([_available(), *_cgroup_room()]) // max(
+        int(os.environ.get("LOCAL_WORLD_SIZE") or 1), 1
+    )
 
 
-# What torch says in a plain RuntimeError when memory cannot be had on the CPU; the last: more bytes than can be counted.
+# What torch says in a plain RuntimeError when memory cannot be had on the CPU; the last: more bytes
+# than can be counted.
 NO_MEMORY = ("can't allocate memory", "not enough memory", "Storage size calculation overflowed")
 
 
 @contextlib.contextmanager
 def one_line_without_memory(where: Callable[[], str]) -> Iterator[None]:
-    """Running out of memory, on the CPU or a device, becomes a UserError with exit code 4; `where` is asked then."""
+    """Turn an out-of-memory error, of the CPU or a device, into a UserError with exit code 4.
+
+    `where` is called then.
+    """
     try:
         yield
     except (MemoryError, RuntimeError, OSError) as error:
         if not is_memory(error):
             raise
-        raise UserError("out of memory", where(), "choose a smaller --size, batch or --training.capacity", 4) from error
+        raise UserError(
+            "out of memory", where(), "choose a smaller --size, batch or --training.capacity", 4
+        ) from error
 
 
 def is_memory(error: Exception) -> bool:
-    """Whether it says that there is no memory left."""
-    on_device = type(error).__name__ == "OutOfMemoryError"  # torch's, by name: torch may not be imported here
+    """Return whether an error says that memory is exhausted."""
+    # torch's, by name: torch may not be imported here.
+    on_device = type(error).__name__ == "OutOfMemoryError"
     refused = isinstance(error, OSError) and error.errno == errno.ENOMEM
-    return isinstance(error, MemoryError) or on_device or refused or any(words in str(error) for words in NO_MEMORY)
+    return (
+        isinstance(error, MemoryError)
+        or on_device
+        or refused
+        or any(words in str(error) for words in NO_MEMORY)
+    )
 
 
 def _meminfo() -> dict[str, int]:
-    """Field -> bytes of /proc/meminfo."""
+    """Return field -> bytes of /proc/meminfo."""
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
     except OSError:
@@ -86,11 +119,16 @@ def _meminfo() -> dict[str, int]:
 
 
 def _available() -> int:
-    return _meminfo().get("MemAvailable", os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    return _meminfo().get(
+        "MemAvailable", os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    )
 
 
 def _cgroup_room() -> list[int]:
-    """Bytes left under each memory limit above this process (cgroup v2, then v1); page cache counts as free."""
+    """Return the bytes left under each memory limit of this process (cgroup v2, then v1).
+
+    Page cache counts as free.
+    """
     try:
         lines = Path("/proc/self/cgroup").read_text().splitlines()
     except OSError:
@@ -101,7 +139,11 @@ def _cgroup_room() -> list[int]:
         if controllers and "memory" not in controllers.split(","):
             continue
         top = CGROUP / "memory" if controllers else CGROUP
-        names = ("memory.limit_in_bytes", "memory.usage_in_bytes") if controllers else ("memory.max", "memory.current")
+        names = (
+            ("memory.limit_in_bytes", "memory.usage_in_bytes")
+            if controllers
+            else ("memory.max", "memory.current")
+        )
         folder = top / path.strip("/")
         for each in (folder, *folder.parents):
             room.append(_room(each, *names))
@@ -112,7 +154,10 @@ def _cgroup_room() -> list[int]:
 
 def _room(folder: Path, limit_name: str, usage_name: str) -> int | None:
     try:
-        limit, usage = (folder / limit_name).read_text().strip(), int((folder / usage_name).read_text())
+        limit, usage = (
+            (folder / limit_name).read_text().strip(),
+            int((folder / usage_name).read_text()),
+        )
         cache = [
             int(line.split()[1])
             for line in (folder / "memory.stat").read_text().splitlines()
@@ -124,7 +169,7 @@ def _room(folder: Path, limit_name: str, usage_name: str) -> int | None:
 
 
 def hardware() -> dict[str, str | int | float]:
-    """What results are reported with: cpu, cores, memory_gb, gpu, python, torch, platform."""
+    """Return the hardware of a result: cpu, cores, memory_gb, gpu, python, torch, platform."""
     import torch
 
     gpu = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none"
@@ -143,7 +188,9 @@ PACKAGES = ("torch", "numpy", "mujoco", "dm_control")  # whose versions decide w
 
 
 def provenance(device) -> dict[str, str]:
-    """Return what a run's numbers depend on, to the bit, besides its options: kept in each checkpoint."""
+    """Return what a run's numbers depend on, to the bit, besides its options: kept in each
+    checkpoint.
+    """
     import torch
 
     on_gpu = torch.device(device).type == "cuda"
@@ -169,13 +216,15 @@ def _cpu_model() -> str:
 
 @functools.cache
 def git_commit(folder: Path = SOURCE) -> str:
-    """The commit of a source folder, "+changes" behind it when files but results differ; "unknown" without git.
+    """Return the commit of a source folder, with "+changes" if files other than results differ.
 
-    Asked once a process, and by a run at its start: the source may move on while it trains.
+    It is "unknown" without git, and read once per process: the source may change during training.
     """
     try:
         commit = _git(folder, "rev-parse", "HEAD")
-        changed = _git(folder, "status", "--porcelain", "--untracked-files=no", "--", ".", ":!results")
+        changed = _git(
+            folder, "status", "--porcelain", "--untracked-files=no", "--", ".", ":!results"
+        )
         return commit + ("+changes" if changed else "")
     except (OSError, subprocess.SubprocessError):
         return "unknown"
@@ -188,7 +237,8 @@ def _git(folder: Path, *words: str) -> str:
 
 
 def random_kept(device):
-    """Return a context after which torch's random state is as before, on the CPU and on this device.
+    """Return a context after which torch's random state is as before, on the CPU and on this
+    device.
 
     torch's own would look at every GPU, and take memory there that is other ranks'.
     """
@@ -198,16 +248,25 @@ def random_kept(device):
 
 
 def set_matmul(name: str) -> None:
-    """Round the inputs of matrix products on the CPU to "bfloat16", or leave them "float32". Raises UserError."""
+    """Round the inputs of matrix products on the CPU to "bfloat16", or keep them "float32".
+
+    Raises: UserError.
+    """
     import torch
 
     if name == "bfloat16" and not torch.cpu._is_amx_tile_supported():
-        raise UserError("this CPU has no AMX, and is slower with bfloat16", "--matmul", "give --matmul float32")
+        raise UserError(
+            "this CPU has no AMX, and is slower with bfloat16", "--matmul", "give --matmul float32"
+        )
     torch.backends.mkldnn.matmul.fp32_precision = "bf16" if name == "bfloat16" else "ieee"
 
 
 def pick_device(name: str):
-    """The torch.device for "auto" (CUDA when there is one), "cpu" or "cuda"; each rank has its own GPU. Raises UserError."""
+    """Return the torch.device of "auto" (CUDA if available), "cpu" or "cuda"; each rank has its own
+    GPU.
+
+    Raises: UserError.
+    """
     import torch
 
     from foreground import ranks
@@ -215,13 +274,22 @@ def pick_device(name: str):
     if name not in ("auto", "cpu", "cuda"):
         raise UserError(f"unknown device {name!r}", "--device", "choose one of auto, cpu, cuda")
     if name == "cuda" and not torch.cuda.is_available():
-        raise UserError("there is no CUDA device that torch can use", "--device", "give --device cpu or auto")
+        raise UserError(
+            "there is no CUDA device that torch can use", "--device", "give --device cpu or auto"
+        )
     if name == "cpu" or not torch.cuda.is_available():
         return torch.device("cpu")
     if ranks.number() == 1:
         return torch.device("cuda")
     if ranks.local_rank() >= torch.cuda.device_count():
-        what = f"rank {ranks.rank()} has no GPU: torch can use {torch.cuda.device_count()} on this machine"
-        raise UserError(what, "torchrun --nproc-per-node", "start as many ranks as there are GPUs, or give --device cpu")
+        what = (
+            f"rank {ranks.rank()} has no GPU: torch can use {torch.cuda.device_count()} on "
+            "this machine"
+        )
+        raise UserError(
+            what,
+            "torchrun --nproc-per-node",
+            "start as many ranks as there are GPUs, or give --device cpu",
+        )
     torch.cuda.set_device(ranks.local_rank())
     return torch.device("cuda", ranks.local_rank())

@@ -1,6 +1,7 @@
-"""The training loop: act, remember, learn, tell, keep. Knows agents by their contract only.
+"""The training loop: act, store, learn, log, save. It knows agents by their contract only.
 
-Three clocks: agent_step (one action), env_frame (= agent_step * action_repeat; the x axis of every plot), update.
+Three clocks: agent_step (one action), env_frame (= agent_step * action_repeat; the x axis of every
+plot), update.
 """
 
 import signal
@@ -33,31 +34,45 @@ class TrainingConfig:
     batch_size: int = option(16, "Sequences B in a batch.", ge=1, le=100_000)
     batch_length: int = option(32, "Steps T of a sequence.", ge=2, le=100_000)
     train_ratio: float = option(
-        64.0, "Replayed steps per agent step; 0: 8 for each env frame, so 8 times the action repeat.", ge=0.0, le=1e6
+        64.0,
+        "Replayed steps per agent step; 0: 8 for each env frame, so 8 times the action repeat.",
+        ge=0.0,
+        le=1e6,
     )
     prefill: int = option(2000, "Env frames of noise for actions before learning starts.", ge=1)
-    capacity: int = option(500_000, "Agent steps that the replay holds, or fewer if the run is shorter.", ge=64)
+    capacity: int = option(
+        500_000, "Agent steps that the replay holds, or fewer if the run is shorter.", ge=64
+    )
     log_every: int = option(1000, "Env frames between two lines of metrics.", ge=1)
-    video_every: int = option(10_000, "Env frames between two pictures of the latent and of training.", ge=1)
-    evaluate_every: int = option(25_000, "Env frames between two evaluations during training; 0: only at the end.", ge=0)
+    video_every: int = option(
+        10_000, "Env frames between two pictures of the latent and of training.", ge=1
+    )
+    evaluate_every: int = option(
+        25_000, "Env frames between two evaluations during training; 0: only at the end.", ge=0
+    )
     checkpoint_every: int = option(10_000, "Env frames between two checkpoints.", ge=1)
 
 
 FILM = 64  # rows
 WITHOUT_EPISODES = (
-    "the checkpoint holds no episode under way (an environment offers no snapshot, or was lost at that moment): "
+    "the checkpoint holds no episode under way (an environment offers no snapshot, or was "
+    "lost at that moment): "
     "new episodes begin"
 )
 MOST_DISPLACED = 2  # saves in a row that fail by a displaced folder, before the run ends
 
 
 class Trainer:
-    """Trains an agent to `frames` env frames, and resumes from the newest good checkpoint of its folder.
+    """Trains an agent to `frames` env frames, and resumes from the newest good checkpoint of its
+    folder.
 
-    With several ranks each has a trainer, whose clocks count the steps of all. They act, learn and save at the same steps.
+    With several ranks each has a trainer, whose clocks count the steps of all. They act, learn and
+    save at the same steps.
 
-    evaluate      called with the env frame when an evaluation is due: metrics, or None where it was broken off
-    check_folder  called before each save; raises NotSaved where the run folder is not this run's any more
+    evaluate      called with the env frame when an evaluation is due: metrics, or None where it was
+                  broken off
+    check_folder  called before each save; raises NotSaved where the run folder is not this run's
+                  any more
     provenance    what the numbers of this process depend on, by name (system.provenance)
     """
 
@@ -89,7 +104,8 @@ class Trainer:
         self.saved: Path | None = None  # its folder
         self.best = Best(self.folder)
         self.not_saved = ""  # why the last save failed
-        self.displaced = 0  # saves in a row that failed since the folder is not the one that was locked
+        # Saves in a row that failed since the folder is not the one that was locked.
+        self.displaced = 0
         self.evaluated = 0  # env frame of the last evaluation that came to its end
 
     @property
@@ -97,13 +113,18 @@ class Trainer:
         return self.agent_step * self.action_repeat
 
     def run(self, logger: Logger, progress: Progress) -> None:
-        """To the end of the budget, or until `stop_signal`; the last checkpoint is written in both cases.
+        """Train to the end of the budget, or until `stop_signal`; write the last checkpoint in both
+        cases.
 
-        A save comes before an evaluation at the same frame: what only looks must not cost what was learned.
+        A save comes before an evaluation at the same frame, so that a failed evaluation loses no
+        training.
         """
         config, now = self.config, self.env_frame
         log, video = Every(config.log_every, now), Every(config.video_every, now)
-        keep, evaluation = Every(config.checkpoint_every, now), Every(config.evaluate_every, self.evaluated)
+        keep, evaluation = (
+            Every(config.checkpoint_every, now),
+            Every(config.evaluate_every, self.evaluated),
+        )
         if evaluation.due(now) and now < self.frames:  # one that was broken off
             self.evaluate_now(evaluation, logger, progress)
         while self.env_frame < self.frames and not self.stops():
@@ -117,7 +138,8 @@ class Trainer:
             if video(self.env_frame) and self.update and not ranks.rank():
                 self.look("the pictures", lambda: self.show(logger), progress)
             due = evaluation.due(self.env_frame) and self.env_frame < self.frames
-            if keep(self.env_frame) or due:  # first: what only looks may fail, and the best one is a checkpoint
+            # first: what only looks may fail, and the best one is a checkpoint.
+            if keep(self.env_frame) or due:
                 self.save(progress)
             if due:
                 self.evaluate_now(evaluation, logger, progress)
@@ -125,19 +147,22 @@ class Trainer:
             self.save(progress)
 
     def stops(self) -> bool:
-        """Whether this rank or another was told to stop: all stop at the same step."""
+        """Return whether this rank or another was asked to stop. All stop at the same step."""
         stops = ranks.total(int(self.stop_signal > 0))[0] > 0
         if stops and not self.stop_signal:
             self.stop_signal = signal.SIGTERM
         return stops
 
     def evaluate_now(self, evaluation: Every, logger: Logger, progress: Progress) -> None:
-        """Evaluate the agent as it was just saved, on rank 0. An evaluation that is broken off stays due."""
+        """Evaluate the agent as it was just saved, on rank 0.
+
+        An interrupted evaluation stays due.
+        """
         if ranks.alone(lambda: self.evaluate_here(logger, progress)):
             self.evaluated = evaluation.done = self.env_frame
 
     def evaluate_here(self, logger: Logger, progress: Progress) -> bool:
-        """Evaluate, and keep the checkpoint where it is the best so far; return whether it came to its end."""
+        """Evaluate, and keep the checkpoint if it is the best; return whether it finished."""
         row = self.look("the evaluation", lambda: self.evaluate(self.env_frame), progress)
         if row is None:
             return False
@@ -145,11 +170,16 @@ class Trainer:
             logger.scalars(self.env_frame, row, "evaluation")
             shown = {f"evaluation/{key}": row[key] for key in row if key.startswith("return_")}
             progress.update(self.env_frame, shown)
-            self.offer_best(row.get("return_heldout", row.get("return_clean", float("nan"))), progress)
+            self.offer_best(
+                row.get("return_heldout", row.get("return_clean", float("nan"))), progress
+            )
         return True
 
     def look(self, what: str, call: Callable[[], dict | None], progress: Progress) -> dict | None:
-        """Call what looks at the agent and changes nothing: where that fails, a warning says so, and training goes on."""
+        """Call a function that only reads the agent.
+
+        If it fails, training continues with a warning.
+        """
         try:
             return call()
         except Exception as error:
@@ -157,27 +187,35 @@ class Trainer:
             if not system.is_memory(error):
                 said = error if isinstance(error, UserError | OSError) else unforeseen(error)
                 sentence = str(said).removeprefix("error: ")
-            progress.message(f"warning: {what} at frame {self.env_frame} failed ({sentence}); training goes on")
+            progress.message(
+                f"warning: {what} at frame {self.env_frame} failed ({sentence}); training goes on"
+            )
             return {}
 
     def offer_best(self, score: float, progress: Progress) -> None:
-        """Keep the last checkpoint as the best one where it is of this frame and its return is the highest so far."""
+        """Keep the last checkpoint as the best one, if it is of this frame and has the highest
+        return.
+        """
         if self.saved is None or self.saved_at != self.env_frame:
             return
         try:
             self.best.offer(self.saved, self.env_frame, score)
         except OSError as error:
-            progress.message(f"warning: the best checkpoint was not kept ({error.strerror}); training goes on")
+            progress.message(
+                f"warning: the best checkpoint was not kept ({error.strerror}); training goes on"
+            )
 
     def act(self, policy: Policy, logger: Logger) -> None:
-        """One agent step of every environment, into the replay."""
+        """Take one agent step in every environment, and store the rows."""
         row = self.rollout.step(policy)
         self.replay.add(row)
         steps = ranks.total(self.rollout.agent_steps)[0]
         self.agent_step += steps
         if self.env_frame >= self.config.prefill:
             self.owed += steps * self.config.train_ratio
-        self.film = [row["image"][0]] if row["is_first"][0] else [*self.film[1 - FILM :], row["image"][0]]
+        self.film = (
+            [row["image"][0]] if row["is_first"][0] else [*self.film[1 - FILM :], row["image"][0]]
+        )
         for episode in self.rollout.finished:
             self.episodes += 1
             self.score = episode.score
@@ -192,10 +230,13 @@ class Trainer:
         for index in range(-ranks.least(-len(ended))):
             self.metrics.add(self.agent.witness(ended[index] if index < len(ended) else None))
 
-    def fill(self, memory: Any, image: torch.Tensor, is_first: torch.Tensor) -> tuple[torch.Tensor, Any]:
-        """The policy's noise alone, of deviation 1; the agent looks on, so that its memory is right when it takes over.
+    def fill(
+        self, memory: Any, image: torch.Tensor, is_first: torch.Tensor
+    ) -> tuple[torch.Tensor, Any]:
+        """Act with the policy's noise only, of standard deviation 1.
 
-        Where no action explores, it is the agent's own.
+        The agent filters the images, so that its memory is right when it takes over. Agents whose
+        actions do not explore act as usual.
         """
         action, memory = self.agent.act(memory, image, is_first)
         if not self.agent.spec.explores:
@@ -204,11 +245,12 @@ class Trainer:
         return action, memory.with_action(action)
 
     def learn(self) -> None:
-        """The updates that are owed, where every rank has a sequence: each takes a batch on every rank."""
+        """Take the pending updates; each uses one batch on every rank."""
         size = self.config.batch_size * self.config.batch_length * ranks.number()
         if self.owed < size:
             return
-        # What is under way stays unseen until it has been witnessed. Before the first episode ends there is nothing else.
+        # What is under way stays unseen until it has been witnessed. Before the first episode ends
+        # there is nothing else.
         stop = self.replay.running() if self.agent.spec.witnesses and self.episodes else None
         if ranks.total(int(not self.replay.can_sample(self.config.batch_length, stop)))[0]:
             return
@@ -219,8 +261,12 @@ class Trainer:
             self.update += 1
 
     def log(self, logger: Logger, progress: Progress) -> None:
-        """A line of metrics, and the progress on the terminal."""
-        clocks = {"clock/update": self.update, "clock/agent_step": self.agent_step, "replay/steps": len(self.replay)}
+        """Write a line of metrics, and show the progress on the terminal."""
+        clocks = {
+            "clock/update": self.update,
+            "clock/agent_step": self.agent_step,
+            "replay/steps": len(self.replay),
+        }
         clocks["episode/diverged"] = self.rollout.diverged
         metrics = self.metrics.flush()
         logger.scalars(self.env_frame, clocks | metrics)
@@ -230,13 +276,14 @@ class Trainer:
         progress.update(self.env_frame, shown)
 
     def show(self, logger: Logger) -> None:
-        """Videos: the last steps of training, and observation beside what the latent keeps."""
+        """Write videos: the last steps of training, and images beside their decoded latents."""
         length = min(64, self.replay.rows_per_stream)
         if self.replay.can_sample(length) and self.agent.spec.renders:
             with system.random_kept(self.agent.device):  # looking must not change the run
                 batch = self.replay.peek(2, length)
                 kept = self.agent.render(batch)
-            panels = pictures.latent_panels(batch["image"].cpu().numpy(), kept.cpu().numpy())  # three of (2, T, H, W, C)
+            # Three of (2, T, H, W, C)
+            panels = pictures.latent_panels(batch["image"].cpu().numpy(), kept.cpu().numpy())
             tiles = [panel[row] for row in range(len(kept)) for panel in panels]
             shown = pictures.pages(tiles, pictures.LABELS * len(kept), columns=3, side=pictures.GIF)
             logger.video(self.env_frame, board.KEPT, np.stack(list(shown)), self.render_fps)
@@ -244,15 +291,17 @@ class Trainer:
             shown = pictures.pages([np.stack(self.film)], ["training episode, with exploration"])
             logger.video(self.env_frame, "training/rollout", np.stack(list(shown)), self.render_fps)
 
-    # ------------------------------------------------------------------------------------------------ save and resume
+    # ------------------------------------------------------------------------------ save and resume
 
     def save(self, progress: Progress) -> None:
         """Save the replay, then the checkpoint. A full disk is a warning.
 
-        Older ones are deleted when every rank has saved, so that all have a step in common.
+        Older checkpoints are deleted when every rank has saved, so that all ranks have one step in
+        common.
 
-        Errors: Divergence for numbers that are none: a checkpoint that nothing can go on from would take a good one's place.
-        UserError where the folder was displaced at this save and at the one before, or the ranks have other weights.
+        Raises: Divergence for weights that are not finite, which would replace a good checkpoint.
+        UserError where the folder was displaced at this save and the one before, or the weights of
+        the ranks differ.
         """
         learned = self.agent.training_state()
         if broken := not_finite(learned):
@@ -266,14 +315,19 @@ class Trainer:
         self.saved, self.saved_at, self.not_saved = path, self.env_frame, ""
         try:
             kept = checkpoint.prune(root, keep=2)
-            if kept == checkpoint.steps(root):  # one that cannot be read this moment may list any chunk
+            # One that cannot be read this moment may list any chunk.
+            if kept == checkpoint.steps(root):
                 manifests = [manifest_of(path) for path in kept] + manifests_of_rejected(root)
                 replay_chunks.remove_unlisted(self.folder / "replay", manifests)
         except (NotSaved, Damaged, Unreadable, OSError) as error:
-            progress.message(f"warning: what is old was not tidied away ({error}); training goes on")
+            progress.message(
+                f"warning: what is old was not tidied away ({error}); training goes on"
+            )
 
     def write(self, root: Path, progress: Progress) -> Path | None:
-        """Write replay and checkpoint; return the latter, or None where the disk refuses, which is a warning."""
+        """Write replay and checkpoint; return the latter, or None where the disk refuses, which is
+        a warning.
+        """
         try:
             self.check_folder()
             manifest, tail = self.replay.save(self.folder / "replay")
@@ -287,7 +341,10 @@ class Trainer:
             return None
 
     def _count_displaced(self, error: NotSaved) -> None:
-        """Errors: UserError where the folder was displaced at two saves in a row: all that follows would be lost."""
+        """Raise UserError where the folder was displaced at two saves in a row.
+
+        All later work would be lost.
+        """
         if not isinstance(error, Displaced):
             self.displaced = 0
             return
@@ -298,55 +355,81 @@ class Trainer:
             raise UserError(what, str(self.folder), remedy) from error
 
     def state(self, manifest: dict, tail: dict) -> dict[str, Any]:
-        """Everything a resumed run needs, as plain types and tensors."""
+        """Return everything that a resumed run needs, as plain types and tensors."""
         evaluated = {"evaluated": self.evaluated} if self.config.evaluate_every else {}
         provenance = {"provenance": self.provenance} if self.provenance else {}
         return provenance | {
             "schema": SCHEMA,
             "agent": self.agent.training_state(),
             "replay": {"manifest": manifest, "tail": tail},
-            "clocks": {"agent_step": self.agent_step, "update": self.update, "owed": self.owed} | evaluated,
-            "episodes": {"count": self.episodes, "diverged": self.rollout.diverged, "score": self.score},
+            "clocks": {"agent_step": self.agent_step, "update": self.update, "owed": self.owed}
+            | evaluated,
+            "episodes": {
+                "count": self.episodes,
+                "diverged": self.rollout.diverged,
+                "score": self.score,
+            },
             "rollout": self.rollout.state(),
             "random": {"torch": torch.get_rng_state()} | self._on_devices(),
         }
 
-    def load_clocks(self, step: int, agent_step: int, update: int, owed: float, evaluated: int | None) -> None:
-        """Take the clocks of a checkpoint, each held against the others and against the replay.
+    def load_clocks(
+        self, step: int, agent_step: int, update: int, owed: float, evaluated: int | None
+    ) -> None:
+        """Load the clocks of a checkpoint, and compare them with each other and with the replay.
 
-        step        the env frame that the checkpoint is named by
-        evaluated   None: whatever was due was done
-        Errors: ValueError for clocks that no run has: a step would never come to its end.
+        step        the env frame in the checkpoint's name
+        evaluated   None: nothing was due
+
+        Raises: ValueError for impossible clocks, with which a step would not end.
         """
         evaluated = step if evaluated is None else evaluated
         counts = (agent_step, update, evaluated)
-        right = all(type(count) is int and 0 <= count <= replay_chunks.MOST_ROWS for count in counts)
+        right = all(
+            type(count) is int and 0 <= count <= replay_chunks.MOST_ROWS for count in counts
+        )
         if not right or not 0 <= owed <= (agent_step + 1) * self.config.train_ratio:
-            raise ValueError(f"agent step {agent_step}, update {update}, owed {owed}, evaluated {evaluated}"[:100])
+            raise ValueError(
+                f"agent step {agent_step}, update {update}, owed {owed}, evaluated {evaluated}"[
+                    :100
+                ]
+            )
         rows = self.replay.row_count * self.replay.num_envs * ranks.number()
         if agent_step * self.action_repeat != step or evaluated > step or agent_step > rows:
-            raise ValueError(f"agent step {agent_step} and evaluation {evaluated} at frame {step}, of {rows} rows")
-        self.agent_step, self.update, self.owed, self.evaluated = agent_step, update, owed, evaluated
+            raise ValueError(
+                f"agent step {agent_step} and evaluation {evaluated} at frame {step}, of "
+                f"{rows} rows"
+            )
+        self.agent_step, self.update, self.owed, self.evaluated = (
+            agent_step,
+            update,
+            owed,
+            evaluated,
+        )
 
     def load_episodes(self, count: int, diverged: int, score: float) -> None:
-        """Errors: ValueError for numbers that no run has."""
+        """Raises: ValueError for impossible numbers."""
         most = self.agent_step + self.replay.num_envs
         if not all(type(number) is int and 0 <= number <= most for number in (count, diverged)):
             raise ValueError(f"{count} episodes, {diverged} diverged"[:100])
         self.episodes, self.rollout.diverged, self.score = count, diverged, float(score)
 
     def _on_devices(self) -> dict[str, list[torch.Tensor]]:
-        """The generator of the CUDA device of the agent, if any; looking at the other GPUs would take memory there."""
+        """Return the generator of the agent's CUDA device, if any.
+
+        Other GPUs are not used: a context would take memory there.
+        """
         device = self.agent.device
         return {"cuda": [torch.cuda.get_rng_state(device)]} if device.type == "cuda" else {}
 
     def resume(self) -> list[str]:
-        """Go on from the newest checkpoint that verifies, if there is one; sentences about what was passed over.
+        """Resume from the newest valid checkpoint, if any; return sentences about skipped ones.
 
-        Errors: UserError when none can be read, or it is none of this agent and version.
+        Raises: UserError when none can be read, or it belongs to another agent or version.
         """
         path, sentences = ranks.agreed(self._newest)
-        sentences += ranks.agreed(lambda: self._resume(path))  # once all ranks have found theirs: it sets others aside
+        # Once all ranks have found theirs: it sets others aside.
+        sentences += ranks.agreed(lambda: self._resume(path))
         if path:
             common.check_weights(self.agent.training_state()["weights"], self.env_frame)
         self.best.forget_after(self.env_frame)
@@ -356,16 +439,21 @@ class Trainer:
         root, chunks = self.folder / "checkpoints", self.folder / "replay"
 
         def damaged(path: Path) -> list[str]:
-            return [sentence for _, sentence in replay_chunks.damaged_chunks(chunks, manifest_of(path))]
+            return [
+                sentence for _, sentence in replay_chunks.damaged_chunks(chunks, manifest_of(path))
+            ]
 
         def find(most: int | None) -> common.Found:
             path, sentences = checkpoint.latest(root, damaged, most)
             if path is None and sentences:
-                # A chunk that every checkpoint lists is damaged: the weights are worth more than those rows.
+                # A chunk that every checkpoint lists is damaged: the weights are worth more than
+                # those rows.
                 path, sentences = checkpoint.latest(root, None, most)
             if path is None and sentences:
                 remedy = "restore one of them, or move the whole folder away and begin anew"
-                raise UserError(f"no checkpoint can be read ({sentences[0]})", str(self.folder), remedy)
+                raise UserError(
+                    f"no checkpoint can be read ({sentences[0]})", str(self.folder), remedy
+                )
             return path, sentences
 
         with system.one_line_without_memory(lambda: str(self.folder)), checkpoint.fits(root):
@@ -380,7 +468,9 @@ class Trainer:
     def _take(self, path: Path) -> list[str]:
         chunks, state = self.folder / "replay", completed(checkpoint.load(path))
         self.agent.load_training_state(state["agent"])
-        sentences = self.replay.load(chunks, state["replay"]["manifest"], state["replay"]["tail"], salvage=True)
+        sentences = self.replay.load(
+            chunks, state["replay"]["manifest"], state["replay"]["tail"], salvage=True
+        )
         self.load_clocks(checkpoint.step_of(path), **state["clocks"])
         self.load_episodes(**state["episodes"])
         sentences += moved(state["provenance"], self.provenance)
@@ -392,7 +482,9 @@ class Trainer:
         try:
             self.rollout.load(state["rollout"])
         except ValueError as error:
-            sentences.append(f"the episode that was under way is not gone on with ({error}); a new one begins")
+            sentences.append(
+                f"the episode that was under way is not gone on with ({error}); a new one begins"
+            )
         torch.set_rng_state(state["random"]["torch"])
         if self.agent.device.type == "cuda" and state["random"]["cuda"]:
             torch.cuda.set_rng_state(state["random"]["cuda"][0], self.agent.device)

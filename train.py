@@ -1,4 +1,7 @@
-"""Train an agent. ``python train.py --help`` lists every option; the same command on the same folder resumes."""
+"""Train an agent.
+
+``python train.py --help`` lists every option; the same command on the same folder resumes.
+"""
 
 import shlex
 import signal
@@ -10,7 +13,8 @@ from pathlib import Path
 from foreground.training import system
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C in the seconds of imports is no traceback; errors.run_main takes over
+    # Ctrl-C in the seconds of imports is no traceback; errors.run_main takes over.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     system.prepare_environment()  # before torch is imported
 
 import numpy as np
@@ -30,16 +34,21 @@ from foreground.training.rollout import Rollout, layout_of
 from foreground.training.trainer import Trainer
 from foreground.training.values import shown
 
+
 def main(argv: list[str]) -> None:
     ranks.join()
     config, folder = ranks.agreed(lambda: prepare(argv))
-    for number in set(system.stop_signals()) - {signal.SIGINT}:  # which has a handler of Python's own
+    # Which has a handler of Python's own.
+    for number in set(system.stop_signals()) - {signal.SIGINT}:
         signal.signal(number, ended)
     device = ranks.agreed(lambda: system.pick_device(config.device))
     torch.set_num_threads(config.threads or torch.get_num_threads())
     ranks.agreed(lambda: system.set_matmul(config.matmul))
     system.git_commit()
-    with ranks.agreed(lambda: lock.lock(ranks.folder(folder))) as held, system.one_line_without_memory(lambda: str(folder)):
+    with (
+        ranks.agreed(lambda: lock.lock(ranks.folder(folder))) as held,
+        system.one_line_without_memory(lambda: str(folder)),
+    ):
         same.check_same(config, folder)  # again: another run may have begun and ended there since
         changes = same.check_made(config, folder)
         if not ranks.rank():
@@ -49,16 +58,21 @@ def main(argv: list[str]) -> None:
 
 
 def ended(number: int, _) -> None:
-    """Told to stop before there is anything to save: what was begun, processes too, is put away."""
+    """Clean up a run that was asked to stop before anything could be saved, processes included."""
     for other in system.stop_signals():
         signal.signal(other, lambda *_: None)  # once is enough
     raise SystemExit(128 + number)
 
 
 def prepare(argv: list[str]) -> tuple[runs.RunConfig, Path]:
-    """What is asked for, and where. Errors: UserError, before a file is made."""
+    """Return what is asked for, and where.
+
+    Raises: UserError, before a file is written.
+    """
     config = runs.read(argv, torch.cuda.is_available())
-    config = replace(config, background=backgrounds.resolved(config.background), ranks=ranks_of(config))
+    config = replace(
+        config, background=backgrounds.resolved(config.background), ranks=ranks_of(config)
+    )
     build.check_task(config)
     build.check_agent(config)
     folder = same.same_run(config, build.run_folder(config))
@@ -72,38 +86,68 @@ def prepare(argv: list[str]) -> tuple[runs.RunConfig, Path]:
 
 
 def ranks_of(config: runs.RunConfig) -> int:
-    """Return the number of ranks. Errors: UserError where another one is asked for."""
+    """Return the number of ranks.
+
+    Raises: UserError where another number is asked for.
+    """
     if config.ranks not in (1, ranks.number()):
         what = f"{config.ranks} ranks are asked for, and {ranks.number()} started"
-        raise UserError(what, "--ranks", f"start train.py by torchrun --nproc-per-node {config.ranks}, or leave it out")
+        raise UserError(
+            what,
+            "--ranks",
+            f"start train.py by torchrun --nproc-per-node {config.ranks}, or leave it out",
+        )
     return ranks.number()
 
 
-def write_down(config: runs.RunConfig, folder: Path, frame: int, changes: identity.Changes, origin) -> bool:
-    """Write down what the run is made of from this frame on, and its config; return whether it is finished already.
+def write_down(
+    config: runs.RunConfig, folder: Path, frame: int, changes: identity.Changes, origin
+) -> bool:
+    """Record the clips and weights of the run from this frame on, and its config.
 
-    A finished run keeps its config, but for where its clips and the run of --init_from are now.
-    Errors: UserError for other rates or clips on a finished run, which learns nothing.
+    Returns whether the run is already finished. A finished run keeps its config.
+
+    Raises: UserError for other learning rates or clips on a finished run, which learns nothing.
     """
     path, done = folder / "config.yaml", 0 < config.total_frames <= frame
     old = runs.written(path) if frame and path.exists() else config
-    old, by_sum = replace(old, background=backgrounds.resolved(old.background)), same.KNOWN_BY_SUM if changes.known else set()
-    keys = [key for key in options.differences(old, config) if key not in by_sum | {"accept_changes", "folder"}]
-    given = [identity.Change(key, *(shown(options.value_of(each, key)) for each in (old, config))) for key in keys]
+    old, by_sum = (
+        replace(old, background=backgrounds.resolved(old.background)),
+        same.KNOWN_BY_SUM if changes.known else set(),
+    )
+    keys = [
+        key
+        for key in options.differences(old, config)
+        if key not in by_sum | {"accept_changes", "folder"}
+    ]
+    given = [
+        identity.Change(key, *(shown(options.value_of(each, key)) for each in (old, config)))
+        for key in keys
+    ]
     rates = [change for change in given if change.key in same.RATES]
     if done and (others := [change.key for change in (*changes.found, *rates)]):
         what = f"the run is finished at frame {frame}, so that another {others[0]} changes nothing"
         remedy = "leave it out, or give more --total_frames"
         if changes.found:
-            remedy = "give what it was made of, or more --total_frames; eval.py plays other clips with --background"
+            remedy = (
+                "give what it was made of, or more --total_frames; eval.py plays other clips "
+                "with --background"
+            )
         raise UserError(what, str(folder), remedy)
     if frame and not changes.known:
-        say(f"warning: {folder} did not say what it was made of; what it is given now is written to {identity.SOURCES}")
+        say(
+            f"warning: {folder} did not say what it was made of; what it is given now is "
+            f"written to {identity.SOURCES}"
+        )
     for change in (*changes.found, *rates):
         say(f"warning: from frame {frame} on {change.text()}")
     identity.begin(folder, changes, frame, origin)
     if done:
-        moved = replace(old, init_from=config.init_from, background=replace(old.background, source=config.background.source))
+        moved = replace(
+            old,
+            init_from=config.init_from,
+            background=replace(old.background, source=config.background.source),
+        )
         if changes.known and moved != old:
             write_atomic(path, options.to_yaml(moved).encode())
         return True
@@ -112,19 +156,29 @@ def write_down(config: runs.RunConfig, folder: Path, frame: int, changes: identi
     return False
 
 
-def train(config: runs.RunConfig, folder: Path, device, held: lock.Lock, changes: identity.Changes) -> None:
+def train(
+    config: runs.RunConfig, folder: Path, device, held: lock.Lock, changes: identity.Changes
+) -> None:
     envs = build.training_environments(config)
     try:
-        trainer, evaluator, replay_text = ranks.agreed(lambda: assemble(config, folder, device, held, envs))
+        trainer, evaluator, replay_text = ranks.agreed(
+            lambda: assemble(config, folder, device, held, envs)
+        )
         sentences = trainer.resume()
-        origin = begin_with(trainer.agent, config) if config.init_from and trainer.saved is None else None
+        origin = (
+            begin_with(trainer.agent, config)
+            if config.init_from and trainer.saved is None
+            else None
+        )
         for sentence in sentences:
             say(f"warning: {sentence}")
         if ranks.rank():
             ranks.agreed(lambda: None)
             work(trainer, common.Unwritten(), common.Unwritten())
         else:
-            done = ranks.agreed(lambda: write_down(config, folder, trainer.env_frame, changes, origin))
+            done = ranks.agreed(
+                lambda: write_down(config, folder, trainer.env_frame, changes, origin)
+            )
             if not done:
                 output.reopen(folder)
             if leak := evaluator.leak():
@@ -133,12 +187,15 @@ def train(config: runs.RunConfig, folder: Path, device, held: lock.Lock, changes
                 say(line, sys.stdout)
             work_aloud(config, trainer, evaluator, folder, done)
         if trainer.stop_signal:
-            raise SystemExit(128 + trainer.stop_signal)  # so that a script does not take it for done
+            # So that a script does not take it for done.
+            raise SystemExit(128 + trainer.stop_signal)
     finally:
         envs.close()
 
 
-def assemble(config: runs.RunConfig, folder: Path, device, held: lock.Lock, envs) -> tuple[Trainer, report.Evaluator, str]:
+def assemble(
+    config: runs.RunConfig, folder: Path, device, held: lock.Lock, envs
+) -> tuple[Trainer, report.Evaluator, str]:
     """Return the trainer of this rank, the evaluator, and what is to be said of the replay.
 
     The weights are drawn from the run's seed, all else from that of the rank.
@@ -169,23 +226,37 @@ def assemble(config: runs.RunConfig, folder: Path, device, held: lock.Lock, envs
 
 
 def work(trainer: Trainer, logger: Logger, progress: Progress) -> None:
-    """Train, with the other ranks if there are any. Errors: UserError where the last checkpoint could not be written."""
+    """Train, with the other ranks if there are any.
+
+    Raises: UserError where the last checkpoint could not be written.
+    """
     listen(trainer)
     learn(trainer, logger, progress)
     ranks.leave()
     progress.close()
     if trainer.saved_at != trainer.env_frame:
         remedy = "see to it (make room); the same command goes on from the checkpoint before"
-        raise UserError(f"the last checkpoint could not be written ({trainer.not_saved})", str(trainer.folder), remedy)
+        raise UserError(
+            f"the last checkpoint could not be written ({trainer.not_saved})",
+            str(trainer.folder),
+            remedy,
+        )
 
 
-def work_aloud(config: runs.RunConfig, trainer: Trainer, evaluator: report.Evaluator, folder: Path, done: bool) -> None:
+def work_aloud(
+    config: runs.RunConfig, trainer: Trainer, evaluator: report.Evaluator, folder: Path, done: bool
+) -> None:
     """Train and evaluate, with metrics, progress and results."""
     with Logger(folder, resume_step=trainer.env_frame) as logger:
         logger.text("config", f"```yaml\n{options.to_yaml(config)}```")
-        logger.options({key: options.value_of(config, key) for key in board.OPTIONS}, skills=config.skill.size > 0)
+        logger.options(
+            {key: options.value_of(config, key) for key in board.OPTIONS},
+            skills=config.skill.size > 0,
+        )
         evaluator.logger = logger
-        progress = Progress(max(config.total_frames, trainer.env_frame), trainer.env_frame, config.training.prefill)
+        progress = Progress(
+            max(config.total_frames, trainer.env_frame), trainer.env_frame, config.training.prefill
+        )
         began, first = time.monotonic(), (trainer.env_frame, trainer.update)
         work(trainer, logger, progress)
         if not trainer.stop_signal:
@@ -196,18 +267,23 @@ def work_aloud(config: runs.RunConfig, trainer: Trainer, evaluator: report.Evalu
 
 
 def begin_with(agent, config: runs.RunConfig) -> identity.Origin:
-    """Take the weights of --init_from, and say and return where they come from."""
+    """Load the weights of another run; say and return their source."""
     loaded = saved.load_pretrained(agent, config)
     other, folder, name = runs.load(loaded.folder), loaded.folder, loaded.path.name
     if not ranks.rank():
-        say(f"begins with  {other.agent} on {other.task}, {folder.name}/{loaded.path.parent.name}/{name}", sys.stdout)
+        say(
+            f"begins with  {other.agent} on {other.task}, "
+            f"{folder.name}/{loaded.path.parent.name}/{name}",
+            sys.stdout,
+        )
     return identity.Origin(str(folder), name, loaded.sha256)
 
 
 def listen(trainer: Trainer) -> None:
-    """Each signal that stops: training ends with a checkpoint after this step, an evaluation at once.
+    """Handle the stop signals: training ends with a checkpoint after this step, an evaluation at
+    once.
 
-    The handler sets plain values: a second signal may come while it runs.
+    The handler only sets plain values, since a second signal may arrive while it runs.
     """
 
     def told(number: int, _) -> None:
@@ -219,46 +295,72 @@ def listen(trainer: Trainer) -> None:
         signal.signal(number, told)
 
 
-def said_at_end(config: runs.RunConfig, trainer: Trainer, done: bool, first: tuple[int, int], seconds: float) -> str:
+def said_at_end(
+    config: runs.RunConfig, trainer: Trainer, done: bool, first: tuple[int, int], seconds: float
+) -> str:
     """Return what was trained: by the whole run, and by this process.
 
     first   env frame and update at which this process began
     """
     frame, update = trainer.env_frame, trainer.update
     if done:
-        step = trainer.action_repeat * config.environment.num_envs  # frames that a run may end beyond its budget
-        fewer = f", beyond --total_frames {config.total_frames}" if frame >= config.total_frames + step else ""
+        # Frames that a run may end beyond its budget.
+        step = trainer.action_repeat * config.environment.num_envs
+        fewer = (
+            f", beyond --total_frames {config.total_frames}"
+            if frame >= config.total_frames + step
+            else ""
+        )
         return f"finished at frame {frame}{fewer}; nothing to train"
-    here = "" if first == (0, 0) else f"; {frame - first[0]} frames and {update - first[1]} updates of them now"
+    here = (
+        ""
+        if first == (0, 0)
+        else f"; {frame - first[0]} frames and {update - first[1]} updates of them now"
+    )
     return f"trained {frame} frames, {update} updates{here}, in {seconds:.0f} s"
 
 
 def said_when_stopped(config: runs.RunConfig, trainer: Trainer) -> str:
-    """Return where a run stands that was told to stop, and which command goes on."""
+    """Return the progress of a stopped run, and the command that continues it."""
     if trainer.env_frame < config.total_frames:
-        return f"stopped and saved at frame {trainer.env_frame}; the same command goes on from there"
-    what = f"training is complete and saved at frame {trainer.env_frame}; the evaluation at its end is missing"
+        return (
+            f"stopped and saved at frame {trainer.env_frame}; the same command goes on from there"
+        )
+    what = (
+        f"training is complete and saved at frame {trainer.env_frame}; the evaluation at its "
+        "end is missing"
+    )
     return f"{what}: the same command makes it"
 
 
 def finish(evaluator: report.Evaluator, trainer: Trainer, progress: Progress, folder: Path) -> None:
-    """The evaluation at the end; all is saved before, so that it may be broken off."""
+    """Run the final evaluation. Everything is saved before, so it may be interrupted."""
     try:
         scores = evaluator.final(trainer.env_frame)[evaluator.fresh_side]
         trainer.offer_best(float(np.mean(scores.returns[: evaluator.during])), progress)
         skills = evaluator.learned()
         if skills:
             say(skills, sys.stdout)
-            say(f"see them: .venv/bin/python eval.py {shlex.quote(str(folder))} --skills", sys.stdout)
+            say(
+                f"see them: .venv/bin/python eval.py {shlex.quote(str(folder))} --skills",
+                sys.stdout,
+            )
         elif trainer.best.frame is not None:
-            say(f"best checkpoint: frame {trainer.best.frame}, return {trainer.best.score:.1f}, {folder / 'best'}", sys.stdout)
-        say(f"watch it: .venv/bin/tensorboard --logdir {shlex.quote(str(folder.parent))}", sys.stdout)
+            say(
+                f"best checkpoint: frame {trainer.best.frame}, return "
+                f"{trainer.best.score:.1f}, {folder / 'best'}",
+                sys.stdout,
+            )
+        say(
+            f"watch it: .venv/bin/tensorboard --logdir {shlex.quote(str(folder.parent))}",
+            sys.stdout,
+        )
     except interrupt.Interrupted:
         return
 
 
 def learn(trainer: Trainer, logger: Logger, progress: Progress) -> None:
-    """Train; what breaks off a run in a known way becomes one line and its exit code."""
+    """Train; turn known failures into one line and their exit code."""
 
     def where() -> str:
         return f"frame {trainer.env_frame}, update {trainer.update}"
@@ -269,27 +371,41 @@ def learn(trainer: Trainer, logger: Logger, progress: Progress) -> None:
     except Divergence as error:
         if ranks.rank():  # it is one on every rank, and rank 0 says so
             raise SystemExit(3) from error
-        remedy = "go on from the last checkpoint with a lower --optimiser.model_lr, or the rate of that module; "
-        remedy += "should it end so again, that one was too late: delete it, and the one before is taken"
+        remedy = (
+            "go on from the last checkpoint with a lower --optimiser.model_lr, or the rate of "
+            "that module; "
+        )
+        remedy += (
+            "should it end so again, that one was too late: delete it, and the one before is taken"
+        )
         raise UserError(str(error), where(), remedy, exit_code=3) from error
     except (BrokenPipeError, EOFError, ConnectionError) as error:
-        raise UserError("an environment's process ended", where(), "run the same command again, it resumes", 5) from error
+        raise UserError(
+            "an environment's process ended", where(), "run the same command again, it resumes", 5
+        ) from error
 
 
 def first_lines(config, agent, replay_text, device, folder, trainer) -> list[str]:
-    """What a person wants to know before the first hour: environment, sizes, memory, device, folder."""
+    """Return the first lines of a run: environment, sizes, memory, device, folder."""
     world, rssm = config.world_model, config.world_model.rssm
     parts = agent.parameters_by_module()
     repeat = config.environment.action_repeat
     lines = [
-        f"environment  {config.task}, {config.environment.image_size} pixels, action repeat {repeat}, "
+        f"environment  {config.task}, {config.environment.image_size} pixels, action "
+        f"repeat {repeat}, "
         f"background {config.background.source}{family_text(config)}",
         *clips_line(config),
         f"agent        {config.agent}: maximise {', '.join(world.objective.terms)}"
-        + (f"; under one multiplier: {', '.join(world.objective.constraint)}" if world.objective.constraint else ""),
-        f"sizes        {rssm.deterministic} deterministic, {agent.world_model.rssm.latent.size} stochastic, "
+        + (
+            f"; under one multiplier: {', '.join(world.objective.constraint)}"
+            if world.objective.constraint
+            else ""
+        ),
+        f"sizes        {rssm.deterministic} deterministic, "
+        f"{agent.world_model.rssm.latent.size} stochastic, "
         f"batch {config.training.batch_size}x{config.training.batch_length}",
-        f"parameters   {sum(parts.values()):,}: " + ", ".join(f"{name} {number:,}" for name, number in parts.items()),
+        f"parameters   {sum(parts.values()):,}: "
+        + ", ".join(f"{name} {number:,}" for name, number in parts.items()),
         f"replay       {replay_text}",
         f"device       {device}, {torch.get_num_threads()} threads"
         + (f", {config.ranks} ranks with a batch each" if config.ranks > 1 else ""),
@@ -303,7 +419,9 @@ def first_lines(config, agent, replay_text, device, folder, trainer) -> list[str
 
 
 def family_text(config: runs.RunConfig) -> str:
-    """Return what the games of a family differ in, and how many there are; "" where there is no family."""
+    """Return what the games of a family differ in, and how many there are; "" where there is no
+    family.
+    """
     if config.games is None:
         return ""
     train, heldout = (len(games) for games in (config.games.train, config.games.heldout))
@@ -311,7 +429,9 @@ def family_text(config: runs.RunConfig) -> str:
 
 
 def clips_line(config: runs.RunConfig) -> list[str]:
-    """Return the line that says how many clips there are on each side; none where there are no clips."""
+    """Return the line that says how many clips there are on each side; none where there are no
+    clips.
+    """
     sides = backgrounds.sources(config.background, config.environment.image_size)
     if not sides:
         return []

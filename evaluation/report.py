@@ -1,6 +1,7 @@
-"""Evaluates an agent on backgrounds: verdict, table, scores.json, films.
+"""Evaluate an agent on backgrounds: verdict, table, scores.json, videos.
 
-What few evaluations ask for, probes and skills, is imported there: its libraries would be a third of the start of train.py.
+Probes and skills are imported where they are used: their libraries would add a third to the
+start-up time of train.py.
 """
 
 import contextlib
@@ -24,10 +25,12 @@ from foreground.training.files import remove_abandoned, write_json
 from foreground.training.rollout import random_policy
 
 
-def agent_policy(agent: Agent, kept: list[np.ndarray] | None = None, skill: torch.Tensor | None = None):
-    """A maker of the deterministic policy for `play`.
+def agent_policy(
+    agent: Agent, kept: list[np.ndarray] | None = None, skill: torch.Tensor | None = None
+):
+    """Return a maker of the deterministic policy for `play`.
 
-    kept    filled with what the latent keeps of each image of the first environment, uint8 (H, W, 3)
+    kept    filled with the decoded image of each step of the first environment, uint8 (H, W, 3)
     skill   (C,), held throughout; none: drawn as in training
     """
 
@@ -35,7 +38,8 @@ def agent_policy(agent: Agent, kept: list[np.ndarray] | None = None, skill: torc
         held = None if skill is None else Fixed(skill.expand(len(image), -1))
         action, memory = agent.act(memory, image, is_first, explore=False, commander=held)
         if kept is not None and agent.spec.renders:
-            kept.append(agent.world_model.decode(memory.state.feature[:1])[0].cpu().numpy())  # ty: ignore[missing-attribute]
+            # ty: ignore[missing-attribute].
+            kept.append(agent.world_model.decode(memory.state.feature[:1])[0].cpu().numpy())
         return action, memory
 
     return lambda envs: (act, agent.initial_state(envs.num_envs))
@@ -44,10 +48,13 @@ def agent_policy(agent: Agent, kept: list[np.ndarray] | None = None, skill: torc
 IN_TENSORBOARD = 64  # frames of a film that TensorBoard gets
 
 
-def panels_of(film: np.ndarray, kept: list[np.ndarray]) -> tuple[tuple[np.ndarray, ...], tuple[str, ...]]:
-    """Return panels (T, H, W, 3) and their labels: observation, what the latent keeps, difference; or the observation alone.
+def panels_of(
+    film: np.ndarray, kept: list[np.ndarray]
+) -> tuple[tuple[np.ndarray, ...], tuple[str, ...]]:
+    """Return panels (T, H, W, 3) and their labels: observation, decoded latent, difference; or the
+    observation only.
 
-    kept   what the latent keeps of each frame, or nothing
+    kept   the decoded image of each frame, or nothing
     """
     length = min(len(film), len(kept))
     if not length:
@@ -56,13 +63,13 @@ def panels_of(film: np.ndarray, kept: list[np.ndarray]) -> tuple[tuple[np.ndarra
 
 
 def averaged(agent: Agent):
-    """The agent with the average of its weights, where it keeps one, within a `with` block."""
+    """Return a `with` block in which the agent has its averaged weights, if it keeps them."""
     average = getattr(agent, "average", None)
     return average.applied() if average else contextlib.nullcontext()
 
 
 def uniform_policy(seed: int):
-    """A maker of the random policy for `play`: the floor that every score is held against."""
+    """Return a maker of the random policy for `play`, the baseline of every score."""
     return lambda envs: (random_policy(envs, np.random.default_rng(seed)), None)
 
 
@@ -77,7 +84,7 @@ class Evaluator:
         remove_abandoned(self.folder)
 
     def score(self, side: str, episodes: int, background=None, policy=None) -> Scores:
-        """Play on a side ("clean", "train", "heldout"); the agent's random state is left as it was."""
+        """Play on a side ("clean", "train", "heldout"); leave the global random state unchanged."""
         maker = build.environment_maker(self.config, side, background)
         name = Path(background.source).name if background else verdicts.side_in_words(side)
         environment = self.config.environment
@@ -86,19 +93,33 @@ class Evaluator:
         watched = progress.stage(name, episodes, "episode", steps)
         with system.random_kept(self.agent.device), averaged(self.agent), watched:
             torch.manual_seed(self.config.evaluation.seed)  # of the skills that are drawn
-            return play(maker, policy or agent_policy(self.agent), episodes, self.config.evaluation.seed)
+            return play(
+                maker, policy or agent_policy(self.agent), episodes, self.config.evaluation.seed
+            )
 
-    def show(self, frame: int, side: str, label: str, episodes: int, background=None, skill=None, brief=False) -> Scores:
-        """`score`, and the first episode as films: evaluation-LABEL.mp4; where the agent draws latent-LABEL.mp4 and .png, too.
+    def show(
+        self,
+        frame: int,
+        side: str,
+        label: str,
+        episodes: int,
+        background=None,
+        skill=None,
+        brief=False,
+    ) -> Scores:
+        """Return the `score`, and write the first episode as videos.
 
-        TensorBoard gets the beginning of it.
+        They are evaluation-LABEL.mp4 and, where the agent has a decoder, latent-LABEL.mp4 and .png.
+        TensorBoard gets the first frames.
 
-        brief   one film, the one with the most in it: an encoder takes as long as some episodes
+        brief   one video only, the most informative one: encoding takes as long as some episodes
         """
         kept: list[np.ndarray] = []
         scores = self.score(side, episodes, background, agent_policy(self.agent, kept, skill))
         panels, labels = panels_of(scores.film, kept)
-        title = f"{self.config.task}, {verdicts.side_in_words(label)}, return {scores.returns[0]:.1f}"
+        title = (
+            f"{self.config.task}, {verdicts.side_in_words(label)}, return {scores.returns[0]:.1f}"
+        )
         if kept:
             films.write_strip(self.place / f"latent-{label}.png", panels, title)
             shown = pictures.pages(panels, labels, title=title)
@@ -109,30 +130,37 @@ class Evaluator:
         if self.logger:
             panels = [panel[:IN_TENSORBOARD] for panel in panels]
             shown = pictures.pages(panels, labels, side=pictures.GIF if kept else pictures.FILM)
-            self.logger.video(frame, f"evaluation/{label}", np.stack(list(shown)), scores.render_fps)
+            self.logger.video(
+                frame, f"evaluation/{label}", np.stack(list(shown)), scores.render_fps
+            )
         return scores
 
     def during_training(self, frame: int) -> dict[str, float] | None:
-        """A few episodes on the held-out side: metrics; the film goes to TensorBoard. None where it was told to stop."""
+        """Evaluate a few held-out episodes; return metrics, or None when interrupted.
+
+        The video goes to TensorBoard.
+        """
         try:
             return self.looked_at(frame, self.fresh_side)
         except interrupt.Interrupted:
             return None
 
     def looked_at(self, frame: int, side: str) -> dict[str, float]:
-        """Metrics of a few episodes on a side, and films."""
+        """Return metrics of a few episodes on a side, and write videos."""
         scores = self.show(frame, side, side, self.during, brief=True)
         row = {f"return_{side}": scores.mean} | self.skills(frame, side)
         return row | self.read(frame, side)
 
     def skills(self, frame: int, side: str) -> dict[str, float]:
-        """Metrics of the skills, where any are learned, and their film."""
+        """Return metrics of the skills, where any are learned, and write their video."""
         if not self.learns_skills or not self.config.evaluation.num_skills:
             return {}
         from foreground.evaluation import skill_report
 
         number = self.config.evaluation.num_skills
-        row, film, fps = skill_report.show(self.config, self.agent, self.place, side, side, number=number)
+        row, film, fps = skill_report.show(
+            self.config, self.agent, self.place, side, side, number=number
+        )
         self.measured = row
         if self.logger:
             self.logger.video(frame, f"skills/{side}", film[:IN_TENSORBOARD], fps)
@@ -140,41 +168,56 @@ class Evaluator:
 
     @property
     def learns_skills(self) -> bool:
-        """Return whether skills are what this run learns."""
+        """Whether this run learns skills."""
         return self.config.skill.size > 0 and not self.config.hierarchy.duration
 
     def learned(self) -> str:
-        """Return what a run that learns skills has learned, with a verdict where they were measured; "" for other runs."""
+        """Return what a run with skills has learned, with a verdict where they were measured; ""
+        for other runs.
+        """
         if not self.learns_skills:
             return ""
         skill = self.config.skill
-        kinds = {"one_hot": f"{skill.size} skills", "sphere": f"skills, the directions of a sphere of {skill.size} dimensions"}
+        kinds = {
+            "one_hot": f"{skill.size} skills",
+            "sphere": f"skills, the directions of a sphere of {skill.size} dimensions",
+        }
         text = f"learned {kinds[skill.kind]}"
         if not self.measured:
             return f"{text}; they were not measured"
         from foreground.evaluation import skill_report
 
-        return f"{text}\n{skill_report.verdict(self.fresh_side, self.measured, self.config.evaluation.num_skills)}"
+        number = self.config.evaluation.num_skills
+        return f"{text}\n{skill_report.verdict(self.fresh_side, self.measured, number)}"
 
     @property
     def during(self) -> int:
-        """Return how many episodes an evaluation during training has."""
+        """The number of episodes of an evaluation during training."""
         return min(self.config.evaluation.training_episodes, self.config.evaluation.episodes)
 
     @property
     def fresh_side(self) -> str:
-        """What the agent has not trained on, where there is such a thing."""
+        """The side that the agent has not trained on, where there is one."""
         return "clean" if self.config.background.source == "none" else "heldout"
 
     def read(self, frame: int, side: str) -> dict[str, float]:
-        """What can be read from the latent, when that is asked for: metrics, latent.json, and the information plane."""
+        """Return metrics of the latent's probes, where asked for; write latent.json and the
+        information plane.
+        """
         config = self.config.evaluation
         if not config.latent:
             return {}
         from foreground.evaluation import plane, probes
 
-        reading = probes.inspect(self.agent, build.environment_maker(self.config, side), config.latent_episodes, config.seed)
-        save_readings(self.place / "latent.json", frame, {side: reading}, title_of(self.config, frame))
+        reading = probes.inspect(
+            self.agent,
+            build.environment_maker(self.config, side),
+            config.latent_episodes,
+            config.seed,
+        )
+        save_readings(
+            self.place / "latent.json", frame, {side: reading}, title_of(self.config, frame)
+        )
         path = plane.points(self.folder / "metrics.jsonl") + plane.point(frame, reading)
         if path:
             image = plane.picture(path, f"{self.config.agent}, {self.config.task}")
@@ -184,12 +227,22 @@ class Evaluator:
         return {f"latent/{key}": value for key, value in probes.summary(reading).items()}
 
     def final(self, frame: int) -> dict:
-        """Every background and the random policy; prints verdict and table, writes scores.json after each, and films."""
+        """Evaluate every background and the random policy; print verdict and table, write
+        scores.json after each, and videos.
+        """
         sides = ["clean"] if self.fresh_side == "clean" else ["heldout", "train", "clean"]
         subject, results = Subject.newest(self.folder), {}
 
         def write(names: list[str], complete: bool) -> None:
-            save(self.place / output.SCORES, self.config, frame, results, subject, files=names, complete=complete)
+            save(
+                self.place / output.SCORES,
+                self.config,
+                frame,
+                results,
+                subject,
+                files=names,
+                complete=complete,
+            )
 
         with self.writing() as out:
             out.begin(write)
@@ -198,13 +251,19 @@ class Evaluator:
                 subject.plays(side, self.config, side)
                 out.save()
             random = uniform_policy(self.config.evaluation.seed)
-            results[f"random policy, {sides[0]}"] = self.score(sides[0], self.config.evaluation.episodes, policy=random)
+            results[f"random policy, {sides[0]}"] = self.score(
+                sides[0], self.config.evaluation.episodes, policy=random
+            )
             out.save()
             say(self.lead + verdict(results), sys.stdout)
             say(table(results, subject), sys.stdout)
             if self.logger:
                 row = {f"return_{side}": results[side].mean for side in sides}
-                self.logger.scalars(frame, row | self.skills(frame, sides[0]) | self.read(frame, sides[0]), "evaluation")
+                self.logger.scalars(
+                    frame,
+                    row | self.skills(frame, sides[0]) | self.read(frame, sides[0]),
+                    "evaluation",
+                )
             out.save(complete=True)
         return results
 
@@ -220,11 +279,19 @@ class Evaluator:
 
     @property
     def lead(self) -> str:
-        """Return what comes before the returns of an agent that does not learn the task; "" for others."""
-        return f"{self.config.task} is not what it learns; with skills drawn at random: " if self.learns_skills else ""
+        """Return what comes before the returns of an agent that does not learn the task; "" for
+        others.
+        """
+        return (
+            f"{self.config.task} is not what it learns; with skills drawn at random: "
+            if self.learns_skills
+            else ""
+        )
 
     def leak(self) -> str:
-        """Return a warning where the held-out side has clips that the run was trained on; "" otherwise."""
+        """Return a warning where the held-out side has clips that the run was trained on; ""
+        otherwise.
+        """
         return Subject.newest(self.folder).plays(self.fresh_side, self.config, self.fresh_side)
 
 
@@ -234,23 +301,34 @@ def title_of(config: RunConfig, frame: int) -> str:
 
 
 def table(results: dict[str, Scores], subject: Subject | None = None) -> str:
-    """Return mean and 95 % interval per background as text; backgrounds that were trained on are marked."""
-    names = {name: f"{name} (trained on)" if subject and subject.is_leaked(name) else name for name in results}
+    """Return mean and 95 % interval per background as text; backgrounds that were trained on are
+    marked.
+    """
+    names = {
+        name: f"{name} (trained on)" if subject and subject.is_leaked(name) else name
+        for name in results
+    }
     width = max(24, *(len(name) + 2 for name in names.values()))
     lines = [f"{'background':<{width}}{'return':>8}   95 % interval     episodes"]
     for name, scores in results.items():
         ends = scores.interval()
         interval = f"[{ends[0]:6.1f}, {ends[1]:6.1f}]" if ends else "too few to tell"
-        lines.append(f"{names[name]:<{width}}{scores.mean:>8.1f}   {interval:<16}  {len(scores.returns):>8}")
+        lines.append(
+            f"{names[name]:<{width}}{scores.mean:>8.1f}   {interval:<16}  {len(scores.returns):>8}"
+        )
     return "\n".join(lines)
 
 
 def verdict(results: dict[str, Scores]) -> str:
     """Return the returns as a sentence, the random policy's beside the first one's."""
-    return verdicts.of_returns({name: (scores.mean, scores.interval()) for name, scores in results.items()})
+    return verdicts.of_returns(
+        {name: (scores.mean, scores.interval()) for name, scores in results.items()}
+    )
 
 
-def save(path: Path, config: RunConfig, frame: int, results: dict[str, Scores], subject: Subject, **more) -> None:
+def save(
+    path: Path, config: RunConfig, frame: int, results: dict[str, Scores], subject: Subject, **more
+) -> None:
     """Write scores.json: what was scored, behind which clips, and every return.
 
     more   other keys of it
@@ -260,11 +338,17 @@ def save(path: Path, config: RunConfig, frame: int, results: dict[str, Scores], 
         for name, scores in results.items()
     }
     head = {"task": config.task, "agent": config.agent, "seed": config.seed, "env_frame": frame}
-    head |= {"background": config.background.source, "hardware": system.hardware(), "commit": system.git_commit()}
+    head |= {
+        "background": config.background.source,
+        "hardware": system.hardware(),
+        "commit": system.git_commit(),
+    }
     write_json(path, head | subject.row(results) | more | {"scores": rows})
 
 
-def save_readings(path: Path, frame: int, readings: dict[str, dict[str, float]], title: str) -> None:
+def save_readings(
+    path: Path, frame: int, readings: dict[str, dict[str, float]], title: str
+) -> None:
     """Write latent.json, background -> what the latent holds (probes.py), and latent.png."""
     write_json(path, {"env_frame": frame, "readings": readings})
     from foreground.evaluation import charts
@@ -273,9 +357,13 @@ def save_readings(path: Path, frame: int, readings: dict[str, dict[str, float]],
 
 
 def latent_text(readings: dict[str, dict[str, float]], episodes: int) -> str:
-    """Return what the latent holds: a verdict a background, then a short table. All numbers are in latent.json.
+    """Return what the latent holds: a verdict a background, then a short table. All numbers are in
+    latent.json.
 
     episodes   of each reading
     """
-    lines = [verdicts.paragraph(name, verdicts.of_latent(row, episodes)) for name, row in readings.items()]
+    lines = [
+        verdicts.paragraph(name, verdicts.of_latent(row, episodes))
+        for name, row in readings.items()
+    ]
     return "\n".join([*lines, verdicts.short_table(readings, verdicts.LATENT)])

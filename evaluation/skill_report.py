@@ -1,4 +1,6 @@
-"""All that is measured about the skills of a run on one background, as metrics, table, skills.json and a film of tiles."""
+"""All measures of a run's skills on one background, as metrics, table, skills.json and a video of
+tiles.
+"""
 
 import contextlib
 from collections.abc import Iterator
@@ -21,9 +23,9 @@ TILES = 16
 
 
 def skill_of(skills: Skills, index: int) -> torch.Tensor:
-    """The skill of an id, (C,): one of the one-hots, or one of those on the sphere that are looked at.
+    """Return the skill of an id, (C,): a one-hot, or one of the measured ones on the sphere.
 
-    Errors: UserError for an id out of range.
+    Raises: UserError for an id out of range.
     """
     number = number_of(skills)
     if not 0 <= index < number:
@@ -32,13 +34,15 @@ def skill_of(skills: Skills, index: int) -> torch.Tensor:
 
 
 def number_of(prior: Skills) -> int:
-    """How many skills have an id."""
+    """Return the number of skills with an id."""
     return prior.size if prior.config.kind == "one_hot" else skills.SKILLS
 
 
 @contextlib.contextmanager
 def looking(agent: WorldModelAgent) -> Iterator[None]:
-    """Leaves the agent as it was: torch's random state, and the vectors of spectral norms, which move when they are used."""
+    """Restore torch's random state and the vectors of spectral norms, which change when they are
+    used.
+    """
     was = agent.training
     agent.eval()
     with system.random_kept(agent.device), torch.no_grad():
@@ -56,9 +60,11 @@ def show(
     targets: int = 0,
     number: int = 0,
 ) -> tuple[dict[str, float], np.ndarray, float]:
-    """(measures by key, film (T, H, W, 3), its frames per second); the film also as skills-LABEL.mp4, its end as .png.
+    """(measures by key, film (T, H, W, 3), its frames per second); the film also as
+    skills-LABEL.mp4, its end as .png.
 
-    `number` skills x 3 rollouts of as many steps as training holds one, and the way to each of `targets` goals.
+    `number` skills x 3 rollouts of as many steps as training holds one, and the way to each of
+    `targets` goals.
     """
     make_env, seed = build.environment_maker(config, side, background), config.evaluation.seed
     longest = config.environment.time_limit // config.environment.action_repeat
@@ -71,7 +77,9 @@ def show(
         row = skills.measure(record)
         if targets and agent.discovery is not None and record.body is not None:
             most = min(2 * steps, longest)
-            with progress.stage(f"{name}, goals", targets, "goal", targets * steps + in_steps(targets, most)):
+            with progress.stage(
+                f"{name}, goals", targets, "goal", targets * steps + in_steps(targets, most)
+            ):
                 aims = goals.draw(make_env, targets, steps, seed)
                 reached = goals.reach(agent, make_env, aims, most, seed)
             row |= {f"goals/{key}": value for key, value in reached.items()}
@@ -87,22 +95,40 @@ def in_steps(number: int, steps: int) -> int:
 
 
 def best_skill(
-    config: RunConfig, agent: WorldModelAgent, side: str, background=None, number: int = TILES, episodes: int = 3
+    config: RunConfig,
+    agent: WorldModelAgent,
+    side: str,
+    background=None,
+    number: int = TILES,
+    episodes: int = 3,
 ) -> dict[str, float]:
-    """On the run's task, as shares of the expert's return: that of the best of `number` skills, and of them all."""
-    if not number or registry.is_gymnasium(config.task):  # nobody knows what an expert would reach there
+    """Return the returns of the best of `number` skills and of all, as shares of the expert's, on
+    the run's task.
+    """
+    # Nobody knows what an expert would reach there.
+    if not number or registry.is_gymnasium(config.task):
         return {}
     maker, frames = build.environment_maker(config, side, background), config.environment.time_limit
     rollouts, steps = (number + 1) * episodes, frames // config.environment.action_repeat
-    stage = progress.stage(f"{verdicts.side_in_words(side)}, best skill", rollouts, "rollout", in_steps(rollouts, steps))
+    stage = progress.stage(
+        f"{verdicts.side_in_words(side)}, best skill",
+        rollouts,
+        "rollout",
+        in_steps(rollouts, steps),
+    )
     with looking(agent), stage:
         _, *scores = downstream.best_skill(agent, maker, number, episodes, config.evaluation.seed)
     best, mean = (downstream.normalised(config.task, score, frames) for score in scores)
-    return {f"downstream/{config.task}/best_skill": best, f"downstream/{config.task}/mean_skill": mean}
+    return {
+        f"downstream/{config.task}/best_skill": best,
+        f"downstream/{config.task}/mean_skill": mean,
+    }
 
 
 def tiles(film: np.ndarray, title: str = "") -> np.ndarray:
-    """Return uint8 (K, T, H, W, 3) as pages (T, ...): up to 16 of the skills, evenly chosen, each under its id."""
+    """Return uint8 (K, T, H, W, 3) as pages (T, ...): up to 16 of the skills, evenly chosen, each
+    under its id.
+    """
     chosen = np.linspace(0, len(film), min(TILES, len(film)), endpoint=False).astype(int)
     columns = int(np.ceil(np.sqrt(len(chosen))))
     labels = [f"skill {index}" for index in chosen]
@@ -110,15 +136,27 @@ def tiles(film: np.ndarray, title: str = "") -> np.ndarray:
 
 
 def gaps(results: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
-    """The distractor gap, (clean - video) / clean, of each of GAINS, of which more is better; by background with a video."""
+    """Return the distractor gap, (clean - video) / clean, of each of GAINS, by background with a
+    video.
+    """
     clean, gap = results.get("clean", {}), {}
-    for name in [name for name in results if clean and name != "clean" and not name.startswith("untrained")]:
+    for name in [
+        name for name in results if clean and name != "clean" and not name.startswith("untrained")
+    ]:
         keys = [key for key in results[name] if key.startswith(GAINS) and clean.get(key)]
         gap[name] = {key: (clean[key] - results[name][key]) / clean[key] for key in keys}
     return gap
 
 
-GAINS = ("identifiability/nats", "identifiability/accuracy", "coverage/", "goals/hit", "goals/end", "goals/stay", "downstream/")
+GAINS = (
+    "identifiability/nats",
+    "identifiability/accuracy",
+    "coverage/",
+    "goals/hit",
+    "goals/end",
+    "goals/stay",
+    "downstream/",
+)
 
 
 def verdict(name: str, row: dict[str, float], number: int) -> str:
@@ -127,12 +165,15 @@ def verdict(name: str, row: dict[str, float], number: int) -> str:
 
 
 def text_of(results: dict[str, dict[str, float]], number: int) -> str:
-    """Return a verdict a background, then a short table with the gaps. All numbers are in skills.json.
+    """Return a verdict a background, then a short table with the gaps. All numbers are in
+    skills.json.
 
     number   skills that were measured, each in `skills.REPEATS` rollouts
     """
     lines = [verdict(name, row, number) for name, row in results.items()]
-    tasks = dict.fromkeys(key for row in results.values() for key in row if key.endswith("/best_skill"))
+    tasks = dict.fromkeys(
+        key for row in results.values() for key in row if key.endswith("/best_skill")
+    )
     best = {f"best skill on {key.split('/')[1]}, share of the expert": key for key in tasks}
     columns = results | {f"gap, {name}": row for name, row in gaps(results).items()}
     return "\n".join([*lines, verdicts.short_table(columns, verdicts.SKILLS | best)])

@@ -1,4 +1,6 @@
-"""What an evaluation is of: the checkpoint that was scored, the clips that played, and whether it had trained on them."""
+"""The subject of an evaluation: the checkpoint that was scored, its clips, and whether it had
+trained on them.
+"""
 
 from pathlib import Path
 
@@ -30,9 +32,11 @@ class Subject:
         return cls(name, sha256, made and made.trained)
 
     def plays(self, name: str, config: RunConfig, side: str, background=None) -> str:
-        """Take a background in: its name in the table, its side, and its config where it is not the run's own.
+        """Take a background in: its name in the table, its side, and its config where it is not the
+        run's own.
 
-        Return a warning where it is scored as held out and has clips or uploads that were trained on; "" otherwise.
+        Return a warning where it is scored as held out and has clips or uploads that were trained
+        on; "" otherwise.
         """
         chosen = background or config.background
         if side == "clean" or chosen.source == "none":
@@ -41,33 +45,53 @@ class Subject:
         self._sources[name] = source, side
         if not self.is_leaked(name):
             return ""
-        same, parts, number = self.trained.same(source), self.trained.parts(source), len(source.clips)
+        same, parts, number = (
+            self.trained.same(source),
+            self.trained.parts(source),
+            len(source.clips),
+        )
         found = []
         if same:
-            found.append(f"the run was trained on {len(same)} of these {number} clips ({_shown(same)})")
+            found.append(
+                f"the run was trained on {len(same)} of these {number} clips ({_shown(same)})"
+            )
         if parts:
             what = "are other parts or copies of uploads that the run was trained on"
             found.append(f"{len(parts)} of these {number} clips ({_shown(parts)}) {what}")
         return f"{name}: {'; '.join(found)}; they are not held out"
 
     def text(self, name: str) -> str:
-        """Return how many clips play behind a background, of which side and from where; "" where none play."""
+        """Return how many clips play behind a background, of which side and from where; "" where
+        none play.
+        """
         source, side = self._sources.get(name, (None, ""))
         return f"{source.text()}, {SIDES[side]} of {source.root or source.source}" if source else ""
 
     def _trained_on(self, source: Source) -> str | bool | None:
-        """Return "clips", "recordings" or False: what of a source was trained on; None where that is not known."""
+        """Return "clips", "recordings" or False: what of a source was trained on; None where that
+        is not known.
+        """
         if self.trained is None:
             return None
-        return "clips" if self.trained.same(source) else "recordings" if self.trained.parts(source) else False
+        return (
+            "clips"
+            if self.trained.same(source)
+            else "recordings"
+            if self.trained.parts(source)
+            else False
+        )
 
     def is_leaked(self, name: str) -> bool:
-        """Return whether a background that is not the training side has clips or uploads that were trained on."""
+        """Return whether a background that is not the training side has clips or uploads that were
+        trained on.
+        """
         source, side = self._sources.get(name, (None, ""))
         return source is not None and side != "train" and bool(self._trained_on(source))
 
     def row(self, names) -> dict:
-        """Return the part of scores.json that is about it: the checkpoint, and the clips of the backgrounds among `names`."""
+        """Return the part of scores.json that is about it: the checkpoint, and the clips of the
+        backgrounds among `names`.
+        """
         sources = {name: self._row(*self._sources[name]) for name in names if name in self._sources}
         return {"checkpoint": self.checkpoint, "checkpoint_sha256": self.sha256, "sources": sources}
 
@@ -77,7 +101,11 @@ class Subject:
             "path": source.root or source.source,
             "side": side,
             "sha256": identity.sum_of(source),
-            "trained_on": self._trained_on(source) if known else "clips" if side == "train" else None,
+            "trained_on": self._trained_on(source)
+            if known
+            else "clips"
+            if side == "train"
+            else None,
             "trained_clips": len(self.trained.same(source)) if known else None,
             "trained_recordings": len(self.trained.parts(source)) if known else None,
             "clips": {clip.path: clip.sha256 for clip in source.clips},

@@ -1,7 +1,7 @@
-"""Files that survive a kill and a full disk, and are read without trust. Used by the checkpoint and by the replay.
+"""Files that survive a kill and a full disk, and are read without trust.
 
-Written: to a temporary name beside the target, fsync, rename. Read: regular files only, of the size and SHA-256 that
-the listing names. Tensors are safetensors; nothing here can run code that a file carries.
+Writing: to a temporary name in the same folder, fsync, rename. Reading: only regular files with the
+size and SHA-256 of the listing. Tensors are safetensors: no code in a file is executed.
 """
 
 import contextlib
@@ -31,19 +31,24 @@ TEMPORARY = re.compile(r"\.tmp-[a-z0-9_]{8}([-.].*)?")  # names of files that ar
 ABANDONED = 86_400.0  # seconds after which nobody writes to a temporary file any more
 MAX_LINE = 1 << 20  # bytes of a line of metrics.jsonl; a real one has a few thousand
 MAX_BYTES = 1 << 53  # the largest size that a listing may claim
-# What open() answers for a name that is missing, or is a link, folder, socket or device: proof that it is no file of ours.
+# What open() answers for a name that is missing, or is a link, folder, socket or device: proof that
+# it is no file of ours.
 PROOFS = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENXIO, errno.ENODEV}
 _watching: list[Callable[[Path], None]] = []  # see `watched`
 _unsynced: set[int] = set()  # devices whose folders cannot be synced, and that a warning named
-CANNOT_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.ENOSYS}  # of a folder: CIFS, some FUSE, drvfs
+# Of a folder: CIFS, some FUSE, drvfs.
+CANNOT_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.ENOSYS}
 
 
 class NotSaved(Exception):
-    """A save failed (disk full, folder gone, permission): what was saved before is intact, training may go on."""
+    """A save failed (disk full, folder gone, permission).
+
+    Earlier files are intact, training may continue.
+    """
 
 
 class Displaced(NotSaved):
-    """The run folder's name does not lead to what was locked any more: what is written there may be another run's."""
+    """The run folder's name no longer leads to the locked folder, and may lead to another run's."""
 
     def __init__(self, what: str, remedy: str):
         super().__init__(f"{what}: {remedy}")
@@ -51,7 +56,7 @@ class Displaced(NotSaved):
 
 
 class Damaged(UserError):
-    """A file is proven to be missing, truncated, altered or not of our making."""
+    """A file is proven to be missing, truncated, altered or foreign."""
 
     remedy = "use an earlier checkpoint, or start a new run folder"
 
@@ -61,22 +66,27 @@ class Damaged(UserError):
 
 
 class Unreadable(UserError):
-    """A file could not be read this time (a stale handle, a fault of the disk, no memory). That proves no damage."""
+    """A file cannot be read now (stale handle, disk error, no memory). It may be intact."""
 
     def __init__(self, what: str, where: Path | str):
-        remedy = "nothing was changed: try again; if it stays so, move that checkpoint away, and the one before it is taken"
+        remedy = (
+            "nothing was changed: try again; if it stays so, move that checkpoint away, and "
+            "the one before it is taken"
+        )
         super().__init__(what, str(where), remedy)
         self.what = what
 
 
 def valid_name(name) -> bool:
-    """True for a plain file name: letters, digits, dot, underscore, dash; at most 64; not hidden, not a folder up."""
+    """Return whether a name is plain: letters, digits, dot, underscore, dash; at most 64; not
+    hidden.
+    """
     return isinstance(name, str) and NAME.fullmatch(name) is not None and not name.startswith(".")
 
 
 @contextlib.contextmanager
 def _naming(path: Path) -> Iterator[None]:
-    """Give an OSError the path that it is about: those of write() and fsync() know none."""
+    """Add the path to an OSError: those of write() and fsync() have none."""
     try:
         yield
     except OSError as error:
@@ -85,9 +95,9 @@ def _naming(path: Path) -> Iterator[None]:
 
 
 def fsync_folder(folder: Path) -> None:
-    """Make renames and new names in a folder last through a power cut.
+    """Make renames and new names in a folder survive a power cut.
 
-    Some file systems cannot sync a folder. One warning says so, and the program goes on.
+    Some file systems cannot sync a folder; a warning says so once.
     """
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
@@ -111,7 +121,7 @@ def _warn_unsynced(folder: str, reason: str) -> None:
 
 @contextlib.contextmanager
 def watched(told: Callable[[Path], None]) -> Iterator[None]:
-    """Call `told` with the path of each file that gets its name within a `with` block, see `named`."""
+    """Call `told` with the path of each file that is named within a `with` block, see `named`."""
     _watching.append(told)
     try:
         yield
@@ -120,7 +130,7 @@ def watched(told: Callable[[Path], None]) -> Iterator[None]:
 
 
 def named(path: Path) -> None:
-    """Tell those that watch that a whole file has its name now. To be called by whatever writes one."""
+    """Report to the watchers that a whole file has its name. Every writer of files calls it."""
     for told in tuple(_watching):
         told(path)
 
@@ -136,9 +146,11 @@ def make_folder(folder: Path, parents: bool = False) -> None:
 
 
 def write(path: Path, content: bytes) -> dict:
-    """Write a new file and fsync it; return its listing {"name", "bytes", "sha256"}. Raises OSError.
+    """Write a new file and fsync it; return its listing {"name", "bytes", "sha256"}.
 
-    What had the name is gone then, and is not written to: it may be a link to another's file, or a pipe.
+    An older file of that name is unlinked first, not written to: it may be a link or a pipe.
+
+    Raises: OSError.
     """
     path.unlink(missing_ok=True)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
@@ -159,10 +171,15 @@ def temporary_name(path: Path) -> Path:
 
 
 def remove_abandoned(folder: Path) -> None:
-    """Delete temporary files and folders that killed processes left in a folder more than a day ago."""
+    """Delete temporary files and folders that killed processes left in a folder more than a day
+    ago.
+    """
     for path in folder.iterdir() if folder.is_dir() else ():
         with contextlib.suppress(OSError):  # what cannot be deleted costs room and nothing else
-            if not TEMPORARY.fullmatch(path.name) or time.time() - path.lstat().st_mtime < ABANDONED:
+            if (
+                not TEMPORARY.fullmatch(path.name)
+                or time.time() - path.lstat().st_mtime < ABANDONED
+            ):
                 continue
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
@@ -171,7 +188,7 @@ def remove_abandoned(folder: Path) -> None:
 
 
 def write_json(path: Path, value: Any) -> dict:
-    """Write JSON as `write_atomic`; NaN and infinity, which JSON lacks, become null."""
+    """Write JSON as `write_atomic`; NaN and infinity become null."""
     return write_atomic(path, json.dumps(_finite(value), indent=1, allow_nan=False).encode())
 
 
@@ -184,9 +201,9 @@ def _finite(value: Any) -> Any:
 
 
 def write_atomic(path: Path, content: bytes) -> dict:
-    """As `write`, but the name appears only with the whole content behind it, and stays.
+    """As `write`, but the name never has partial content.
 
-    Two processes may write one name at once: the later one's content stays.
+    Two processes may write one name at once; the later content stays.
     """
     temporary = temporary_name(path)
     try:
@@ -207,9 +224,10 @@ def _open_unfollowed(path: str, flags: int) -> int:
 
 @contextlib.contextmanager
 def _regular(path: Path, limit: int) -> Iterator[tuple[BinaryIO, int]]:
-    """A regular file of at most `limit` bytes, open, and its size; links, pipes and devices are refused.
+    """Open a regular file of at most `limit` bytes; return it and its size. Refuse links, pipes,
+    devices.
 
-    Raises Damaged for what is proven, Unreadable for what may be better the next time.
+    Raises: Damaged for proven damage, Unreadable for an error that may be temporary.
     """
     try:
         with open(path, "rb", opener=_open_unfollowed) as file:
@@ -225,20 +243,23 @@ def _regular(path: Path, limit: int) -> Iterator[tuple[BinaryIO, int]]:
 
 
 def read(path: Path, limit: int) -> bytes:
-    """The bytes of a regular file of at most `limit` bytes; links, pipes and devices are refused.
+    """Return the bytes of a regular file of at most `limit` bytes.
 
-    Raises Damaged or Unreadable.
+    Raises: Damaged or Unreadable.
     """
     with _regular(path, limit) as (file, size):
         if size > free_memory():
             raise Unreadable(f"{size} bytes, more than the free memory", path)
-        return file.read(size + 1)  # never as much as a listing claims: that much memory would be taken first
+        # Never as much as a listing claims: that much memory would be taken first.
+        return file.read(size + 1)
 
 
 def lines(file: BinaryIO, limit: int = MAX_LINE) -> Iterator[tuple[int, bytes]]:
-    """Yield (where it ends, line) for each whole line of a file, at most `limit` bytes at a time in memory.
+    """Yield (where it ends, line) for each whole line of a file, at most `limit` bytes at a time in
+    memory.
 
-    A longer line comes as b"": a file may hold gigabytes of holes. A last line without its end is left out.
+    A longer line comes as b"": a file may hold gigabytes of holes. A last line without its end is
+    left out.
     """
     end, whole = 0, True
     while piece := file.readline(limit):
@@ -249,7 +270,9 @@ def lines(file: BinaryIO, limit: int = MAX_LINE) -> Iterator[tuple[int, bytes]]:
 
 
 def valid_listing(listing) -> bool:
-    """True for {"name": a plain file name, "bytes": a size, "sha256": 64 hexadecimal digits} and nothing else."""
+    """Return whether a value is {"name": plain name, "bytes": size, "sha256": 64 hexadecimal
+    digits}.
+    """
     return (
         isinstance(listing, dict)
         and set(listing) == {"name", "bytes", "sha256"}
@@ -262,7 +285,10 @@ def valid_listing(listing) -> bool:
 
 
 def read_listed(folder: Path, listing: dict) -> bytes:
-    """The bytes of a listed file, its size and SHA-256 compared first. Raises Damaged."""
+    """Return the bytes of a listed file, after a check of size and SHA-256.
+
+    Raises: Damaged.
+    """
     path = _listed(folder, listing)
     content = read(path, listing["bytes"])
     _compare(path, listing, len(content), hashlib.sha256(content).hexdigest())
@@ -270,7 +296,10 @@ def read_listed(folder: Path, listing: dict) -> bytes:
 
 
 def verify_listed(folder: Path, listing: dict) -> None:
-    """Size and SHA-256 of a listed file compared, a block at a time: that needs no memory. Raises Damaged."""
+    """Check size and SHA-256 of a listed file, block by block.
+
+    Raises: Damaged.
+    """
     path = _listed(folder, listing)
     with _regular(path, listing["bytes"]) as (file, _):
         digest = hashlib.file_digest(file, "sha256").hexdigest()
@@ -291,7 +320,7 @@ def _compare(path: Path, listing: dict, size: int, digest: str) -> None:
 
 
 def pack_tensors(tensors: dict[str, torch.Tensor]) -> bytes:
-    """Tensors as the bytes of a safetensors file; views and shared storage are copied out first."""
+    """Return tensors as bytes of a safetensors file; views and shared storage are copied first."""
     own = {}
     for name, tensor in tensors.items():
         tensor = tensor.detach().cpu()
@@ -304,14 +333,25 @@ def pack_tensors(tensors: dict[str, torch.Tensor]) -> bytes:
 
 
 def unpack_tensors(content: bytes, where: Path) -> dict[str, torch.Tensor]:
-    """The tensors of safetensors bytes. Raises Damaged for anything else (pickles, zips, headers that lie)."""
+    """Return the tensors of safetensors bytes.
+
+    Raises: Damaged for anything else (pickles, zips, false headers).
+    """
     try:
         return safetensors.torch.load(content)
-    except (safetensors.SafetensorError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, OverflowError) as error:
+    except (
+        safetensors.SafetensorError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        RuntimeError,
+        OverflowError,
+    ) as error:
         raise Damaged(f"not a safetensors file ({str(error)[:100]})", where) from error
 
 
 def write_named(folder: Path, stem: str, content: bytes) -> dict:
-    """Write an immutable file whose name ends in its own hash, so that no other content can ever take its place."""
+    """Write an immutable file whose name ends in its hash, so that its content cannot change."""
     digest = hashlib.sha256(content).hexdigest()
     return write_atomic(folder / f"{stem}-{digest[:12]}.safetensors", content)

@@ -1,7 +1,8 @@
-"""What a run was made of: the clips of each side by their SHA-256, and the run that it began with.
+"""The inputs of a run: the clips of each side by their SHA-256, and the run that it started from.
 
-RUN/sources.json holds it, RUN/history.json what changed in the middle of the run. An input is known by what it holds, not by
-its name: clips that were moved or renamed are the same, and other files under the old name are not.
+RUN/sources.json holds them, RUN/history.json the changes during the run. An input is identified by
+its content, not its name: moved or renamed clips are the same, other files with the old name are
+not.
 """
 
 import hashlib
@@ -27,11 +28,11 @@ Sides = dict[str, Source]  # "train", "heldout" -> its clips; empty without clip
 
 @dataclass(frozen=True)
 class Origin:
-    """The run that another one begins with.
+    """The run that another one starts from.
 
     run          its folder, absolute
-    checkpoint   the name of the checkpoint whose weights were taken; "" where that is not known
-    sha256       of the file with these weights; "" where that is not known
+    checkpoint   the name of the checkpoint whose weights were loaded; "" if unknown
+    sha256       of the file with these weights; "" if unknown
     """
 
     run: str
@@ -62,7 +63,9 @@ class Trained:
     def on(cls, clips: Iterable[Clip]) -> "Trained":
         """Return it for clips."""
         clips = tuple(clips)
-        uploads = frozenset(clip.recording for clip in clips if recordings.is_global(clip.recording))
+        uploads = frozenset(
+            clip.recording for clip in clips if recordings.is_global(clip.recording)
+        )
         return cls(frozenset(clip.sha256 for clip in clips), uploads)
 
     def same(self, source: Source) -> list[str]:
@@ -70,13 +73,19 @@ class Trained:
         return [clip.path for clip in source.clips if clip.sha256 in self.sums]
 
     def parts(self, source: Source) -> list[str]:
-        """Return the other clips of uploads that were trained on: another segment, or a copy in other bytes."""
-        return [clip.path for clip in source.clips if clip.sha256 not in self.sums and clip.recording in self.uploads]
+        """Return the other clips of uploads that were trained on: another segment, or a copy in
+        other bytes.
+        """
+        return [
+            clip.path
+            for clip in source.clips
+            if clip.sha256 not in self.sums and clip.recording in self.uploads
+        ]
 
 
 @dataclass(frozen=True)
 class Made:
-    """What a run was made of so far."""
+    """The inputs of a run so far."""
 
     periods: tuple[Period, ...] = (Period(0, {}),)
     origin: Origin | None = None
@@ -89,12 +98,18 @@ class Made:
     @property
     def trained(self) -> Trained:
         """All clips that were ever trained on."""
-        return Trained.on(clip for period in self.periods for clip in period.sides.get("train", Source("", "", ())).clips)
+        return Trained.on(
+            clip
+            for period in self.periods
+            for clip in period.sides.get("train", Source("", "", ())).clips
+        )
 
 
 @dataclass(frozen=True)
 class Change:
-    """Something that is not as it was when the run began: its option, and what it was and is, in words."""
+    """An input that differs from the start of the run: its option, the old and the new value in
+    words.
+    """
 
     key: str
     old: str
@@ -106,9 +121,9 @@ class Change:
 
 @dataclass(frozen=True)
 class Changes:
-    """What is not as it was, and what the run is made of from now on.
+    """The changed inputs, and the inputs of the run from now on.
 
-    known   False for a run from before sources.json
+    known   False for a run that is older than sources.json
     """
 
     found: tuple[Change, ...] = ()
@@ -117,7 +132,10 @@ class Changes:
 
 
 def read(run: Path) -> Made | None:
-    """Return what a run was made of; None for one from before sources.json. Errors: UserError for a file that is not whole."""
+    """Return the inputs of a run; None for one that is older than sources.json.
+
+    Raises: UserError for a file that is not whole.
+    """
     path = Path(run) / SOURCES
     if not path.exists():
         return None
@@ -125,10 +143,16 @@ def read(run: Path) -> Made | None:
         row = json.loads(files.read(path, LARGEST))
         if row["version"] != VERSION or not row["periods"]:
             raise ValueError("version")
-        periods = [Period(_frame(each["env_frame"]), _sides(each["sides"])) for each in row["periods"]]
-        origin = row["skills"] and Origin(**{key: str(value) for key, value in row["skills"].items()})
+        periods = [
+            Period(_frame(each["env_frame"]), _sides(each["sides"])) for each in row["periods"]
+        ]
+        origin = row["skills"] and Origin(
+            **{key: str(value) for key, value in row["skills"].items()}
+        )
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        remedy = "restore it, or delete it: the next start writes it anew, and does not compare then"
+        remedy = (
+            "restore it, or delete it: the next start writes it anew, and does not compare then"
+        )
         raise UserError("this does not say what the run was made of", str(path), remedy) from error
     return Made(tuple(periods), origin)
 
@@ -144,16 +168,22 @@ def _sides(plain: dict) -> Sides:
 
 
 def write(run: Path, made: Made) -> None:
-    """Write sources.json, whole or not at all. Errors: OSError."""
+    """Write sources.json, whole or not at all.
+
+    Raises: OSError.
+    """
     periods = [
-        {"env_frame": period.env_frame, "sides": {side: source.plain() for side, source in period.sides.items()}}
+        {
+            "env_frame": period.env_frame,
+            "sides": {side: source.plain() for side, source in period.sides.items()},
+        }
         for period in made.periods
     ]
     row = {"version": VERSION, "periods": periods, "skills": made.origin and asdict(made.origin)}
     files.write_atomic(Path(run) / SOURCES, json.dumps(row, indent=1).encode())
 
 
-# ----------------------------------------------------------------------------------------------------------- comparing
+# ---------------------------------------------------------------------------------------- comparing
 
 
 def compare(before: Made | None, sides: Sides, skills: Path | None) -> Changes:
@@ -164,14 +194,18 @@ def compare(before: Made | None, sides: Sides, skills: Path | None) -> Changes:
     skills   the run folder or checkpoint that is given now; none: it begins with no run
     """
     if before is None:
-        return Changes(now=Made((Period(0, sides),), skills and Origin(str(_run_of(skills)))), known=False)
+        return Changes(
+            now=Made((Period(0, sides),), skills and Origin(str(_run_of(skills)))), known=False
+        )
     found = [
         change
         for side in sorted(set(before.sides) | set(sides), reverse=True)
         for change in side_changes(side, before.sides, sides)
     ]
     now = before if not found else replace(before, periods=(*before.periods, Period(0, sides)))
-    if (then := before.origin) != (given := skills and Origin(str(_run_of(skills)))) and not _same_run(then, skills):
+    if (then := before.origin) != (
+        given := skills and Origin(str(_run_of(skills)))
+    ) and not _same_run(then, skills):
         found.append(Change("init_from", _run_text(then), _run_text(given)))
         now = replace(now, origin=given)
     return Changes(tuple(found), now)
@@ -182,7 +216,9 @@ def side_changes(side: str, old: Sides, new: Sides) -> list[Change]:
 
     A clip that is on the other side in `old` or `new` is named as such.
     """
-    old_sums, new_sums = (Counter(clip.sha256 for clip in _clips(each, side)) for each in (old, new))
+    old_sums, new_sums = (
+        Counter(clip.sha256 for clip in _clips(each, side)) for each in (old, new)
+    )
     if old_sums == new_sums:
         return []
     other = OTHER.get(side, side)
@@ -195,7 +231,13 @@ def side_changes(side: str, old: Sides, new: Sides) -> list[Change]:
         (_named(_clips(new, side), come.keys() - there), "new"),
     ]
     told = "; ".join(f"{text} {what}" for text, what in parts if text)
-    return [Change(f"background.source ({side})", _side_text(old, side), f"{_side_text(new, side)} ({told})")]
+    return [
+        Change(
+            f"background.source ({side})",
+            _side_text(old, side),
+            f"{_side_text(new, side)} ({told})",
+        )
+    ]
 
 
 def _clips(sides: Sides, side: str) -> tuple[Clip, ...]:
@@ -220,7 +262,9 @@ def _side_text(sides: Sides, side: str) -> str:
 
 def sum_of(source: Source) -> str:
     """Return one SHA-256 for all clips of a source, in whatever order and under whatever names."""
-    return hashlib.sha256("\n".join(sorted(clip.sha256 for clip in source.clips)).encode()).hexdigest()
+    return hashlib.sha256(
+        "\n".join(sorted(clip.sha256 for clip in source.clips)).encode()
+    ).hexdigest()
 
 
 def _run_of(path: Path) -> Path:
@@ -232,11 +276,15 @@ def _run_of(path: Path) -> Path:
 def _run_text(origin: Origin | None) -> str:
     if origin is None:
         return "none"
-    return f"{origin.run}" + (f", {origin.checkpoint}, sum {origin.sha256[:12]}" if origin.sha256 else "")
+    return f"{origin.run}" + (
+        f", {origin.checkpoint}, sum {origin.sha256[:12]}" if origin.sha256 else ""
+    )
 
 
 def _same_run(then: Origin | None, skills: Path | None) -> bool:
-    """Return whether a path leads to the run that was begun with; moved runs are known by the checkpoint's sum."""
+    """Return whether a path leads to the run that was begun with; moved runs are known by the
+    checkpoint's sum.
+    """
     if then is None or skills is None:
         return then is None and skills is None
     path = Path(skills).resolve()
@@ -247,18 +295,23 @@ def _same_run(then: Origin | None, skills: Path | None) -> bool:
     return any(checkpoint.weights_sum(each) == then.sha256 for each in candidates if then.sha256)
 
 
-# -------------------------------------------------------------------------------------------------------- writing down
+# ------------------------------------------------------------------------------------- writing down
 
 
 def begin(run: Path, changes: Changes, env_frame: int, origin: Origin | None = None) -> None:
-    """Write down what a run is made of from a frame on, and what changed. Errors: OSError.
+    """Record the inputs of a run from a frame on, and the changes.
 
-    origin   the run whose weights were taken this moment, where it began with one
+    origin   the run whose weights were just loaded, if any
+
+    Raises: OSError.
     """
     made = changes.now
     if env_frame == 0:  # nothing was learned yet
         made = replace(made, periods=(Period(0, made.sides),))
-    elif any(change.key != "init_from" for change in changes.found) or made.periods[-1].env_frame > env_frame:
+    elif (
+        any(change.key != "init_from" for change in changes.found)
+        or made.periods[-1].env_frame > env_frame
+    ):
         made = replace(made, periods=(*made.periods[:-1], Period(env_frame, made.sides)))
     if origin:
         made = replace(made, origin=origin)
@@ -269,15 +322,20 @@ def begin(run: Path, changes: Changes, env_frame: int, origin: Origin | None = N
 
 
 def note(run: Path, env_frame: int, changes: Iterable[Change]) -> None:
-    """Add changes to history.json, once each. Errors: OSError; UserError where the file is not whole."""
+    """Add changes to history.json, once each.
+
+    Raises: OSError; UserError where the file is not whole.
+    """
     rows = history(run)
-    new = [row for change in changes if (row := {"env_frame": env_frame} | asdict(change)) not in rows]
+    new = [
+        row for change in changes if (row := {"env_frame": env_frame} | asdict(change)) not in rows
+    ]
     if new:
         files.write_atomic(Path(run) / HISTORY, json.dumps([*rows, *new], indent=1).encode())
 
 
 def history(run: Path) -> list[dict]:
-    """Return what changed in the middle of a run, in order: rows of env_frame, key, old and new."""
+    """Return the changes during a run, in order: rows of env_frame, key, old and new."""
     path = Path(run) / HISTORY
     if not path.exists():
         return []

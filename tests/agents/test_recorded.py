@@ -25,7 +25,7 @@ class Graph:
 
 
 @contextmanager
-def record(graph):
+def record(graph, capture_error_mode):
     yield
 
 

@@ -179,6 +179,9 @@ def main(argv: list[str]) -> None:
     run_config = in_task(
         replace(own, evaluation=replace(own.evaluation, seed=config.seed)), config.task
     )
+    if len(set(config.background)) < len(config.background):
+        what = f"a background is named twice: {','.join(config.background)}"
+        raise UserError(what, "--background", "name each once")
     check_skills(config, run_config)  # what is refused is refused before a clip is decoded
     game, device = game_of(config, run_config), system.pick_device(config.device)
     for run in config.latent_actors:

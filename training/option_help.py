@@ -115,6 +115,9 @@ def remedy_for(name: str, named: list[str], manual: Manual) -> str:
     """
     plain = name[:80].replace("-", "_").strip("_.").lower()
     section, _, last = plain.rpartition(".")
+    sections = {key.rpartition(".")[0] for key in named if "." in key}
+    if section and section not in sections:  # --skills.count is meant for the section skill
+        section = _closest(section, {each: each for each in sections}) or section
     full = {key: f"did you mean --{key}?" for key in named}
     short = {
         key.rpartition(".")[2]: answer for key, answer in reversed(full.items())

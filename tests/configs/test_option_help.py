@@ -110,6 +110,7 @@ def test_help_has_what_people_touch_first_and_all_when_asked(capsys):
         ("batch_size", "did you mean --training.batch_size?"),
         ("sed", "did you mean --seed?"),
         ("skill.count", "choose one of --skill.size, --skill.kind, --skill.duration"),
+        ("skills.count", "choose one of --skill.size, --skill.kind, --skill.duration"),
         ("skil.size", "did you mean --skill.size?"),
         ("learning_rat", "--optimiser.model_lr"),
         ("world_model.learning_rate", "--optimiser.model_lr"),

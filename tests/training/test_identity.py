@@ -303,6 +303,8 @@ def test_what_is_refused_is_refused_before_a_clip_is_decoded(copy):
         "--adapt=speed=3": "has no modes",
         "--task=walker-walk": "the run's body is cartpole",
     }
+    twice = run("eval.py", copy / "run", "--background", "heldout,heldout")
+    assert_one_line(twice, "a background is named twice")
     for word, what in kinds.items():
         assert_one_line(run("eval.py", copy / "run", "--background", copy / "clips", word), what)
     words = ("--latent", "--latent_actors", copy / "nowhere")

@@ -251,7 +251,7 @@ def test_skills_are_measured_and_planned_with(skill_run):
     ]
     result = run("eval.py", skill_run, *few, *words)
     place = written(result)
-    assert place.name.endswith("-cartpole-swingup-clean+heldout-random-skills-plan")
+    assert "-cartpole-swingup-clean+heldout-random-skills-plan-episodes=1-" in place.name
     kept = json.loads((place / "skills.json").read_text())
     assert (place / "skills.png").stat().st_size > 5000
     assert (

@@ -76,7 +76,7 @@ def test_games_are_played_and_adapted_to(games_run):
     result = run("eval.py", games_run, "--episodes", 1, "--background", "clean", "--threads", 1, *words)
     place = written(result)
     kept = json.loads((place / "games.json").read_text())["games"]["clean"]
-    assert place.name.endswith("-clean-games-adapt=mass=0.6")
+    assert "-clean-games-adapt=mass=0.6-episodes=1-" in place.name
     assert "games of training: the mode chosen without a frame returns" in result.stdout
     assert result.stdout.count("too few to tell: 1 episode") == 2  # of the games, and of adaptation
     for name in ("games", "adaptation"):

@@ -20,8 +20,8 @@ from foreground.envs.backgrounds import BackgroundConfig
 from foreground.envs.families import Family, FamilyConfig, make_family
 from foreground.errors import UserError
 from foreground.option import config_class, option
+from foreground.training.config import TrainingConfig
 from foreground.training.presets import load_yaml
-from foreground.training.trainer import TrainingConfig
 from foreground.world_models.world_model import WorldModelConfig
 
 PRESETS = Path(__file__).parent
@@ -60,6 +60,10 @@ MEASURING = SKILLED[0], lambda run: run.skill.size and not run.hierarchy.duratio
 PLAYING = backgrounds.PLAYING[0], lambda run: backgrounds.PLAYING[1](run.background)
 OF_GYMNASIUM = "where --task is gymnasium:ENV_ID", lambda run: registry.is_gymnasium(run.task)
 OF_SUITE = "by tasks of dm_control's suite", lambda run: not registry.is_gymnasium(run.task)
+SIDE_BY_SIDE = (
+    "where --environment.num_envs is above 1",
+    lambda run: run.environment.num_envs > 1,
+)
 FLAT = "by every agent but hierarchical", lambda run: not run.hierarchy.duration
 WHOLE = (
     "by every agent but hierarchical and those with modes",
@@ -211,7 +215,7 @@ class RunConfig:
     )
     background: BackgroundConfig = option(BackgroundConfig, "Background")
     family: FamilyConfig = option(FamilyConfig, "Family of games")
-    training: TrainingConfig = option(TrainingConfig, "Training")
+    training: TrainingConfig = option(TrainingConfig, "Training", read_if={"overlap": SIDE_BY_SIDE})
     evaluation: EvaluationConfig = option(
         EvaluationConfig, "Evaluation", read_if={"num_skills": MEASURING}
     )

@@ -162,6 +162,7 @@ class Workers:
         )
         self.lost = 0  # so far
         self._in_a_row, self._needed, self._steps = 0, 0, 0
+        self._unsent: Exception | None = None  # why the last step could not begin
         self._start()
 
     def _start(self) -> None:
@@ -207,12 +208,26 @@ class Workers:
     def step(
         self, action: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict]:
-        """Step all environments.
+        """Step all environments. Raises: as `receive`."""
+        self.send(action)
+        return self.receive()
+
+    def send(self, action: np.ndarray) -> None:
+        """Begin a step of all environments; `receive` must follow, and raises what goes wrong."""
+        try:
+            self.envs.step_async(action)
+        except Exception as error:
+            self._unsent = error
+
+    def receive(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict]:
+        """Return what the step came to.
 
         Raises: WorkerLost; UserError with exit code 5 when that happens repeatedly.
         """
         try:
-            self.envs.step_async(action)
+            unsent, self._unsent = self._unsent, None
+            if unsent is not None:
+                raise unsent
             answer = self.envs.step_wait(timeout=self.patience)
         except Exception as error:
             self._replace(error)

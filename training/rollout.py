@@ -13,7 +13,7 @@ Shapes: N environments, A action.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import gymnasium
 import numpy as np
@@ -108,6 +108,15 @@ def layout_of(envs: VectorEnv | gymnasium.Env) -> Layout:
     } | dict(envs.metadata.get("info_fields", {}))
 
 
+@runtime_checkable
+class Sending(Protocol):
+    """Environments that step by themselves between two calls."""
+
+    def send(self, action: np.ndarray) -> None: ...
+
+    def receive(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict]: ...
+
+
 class Rollout:
     """Steps a vector environment with a policy, whose memory it holds.
 
@@ -129,6 +138,7 @@ class Rollout:
         self.row: dict[str, np.ndarray] | None = None
         self.finished: list[Episode] = []
         self.diverged = 0
+        self._action: np.ndarray | None = None  # that was sent and not answered yet
         self._done = np.zeros(self.number, bool)
         self._score = np.zeros(self.number)
         self._length = np.zeros(self.number, int)
@@ -137,29 +147,45 @@ class Rollout:
         """Return the next row (N, ...). The first call resets; `finished` holds the episodes that
         this step ended.
 
-        Raises: UserError for an action of the policy (exit code 3) or a number of an environment
-        (5) that is not finite.
+        Raises: as `send` and `receive`.
         """
-        self.finished = []
+        self.send(policy)
+        return self.receive()
+
+    def send(self, policy: Policy) -> None:
+        """Choose the next actions, and let environments in processes begin their step.
+
+        Raises: UserError for an action that is not finite (exit code 3).
+        """
         if self.row is None:
-            image, info = self.envs.reset(seed=self.seed)
-            self._done = np.zeros_like(self._done)
-            self._score = self._score * 0
-            self._length = self._length * 0
-            self.row = self._first_row(image) | self._extras(info)
-            return self.row
+            return
         image, is_first = (
             torch.from_numpy(self.row["image"]),
             torch.from_numpy(self.row["is_first"]),
         )
         action, self.memory = policy(self.memory, image, is_first)
-        action = action.detach().cpu().numpy().astype(np.float32)
-        check_action(action)
+        self._action = action.detach().cpu().numpy().astype(np.float32)
+        check_action(self._action)
+        if isinstance(self.envs, Sending):
+            self.envs.send(self._action)
+
+    def receive(self) -> dict[str, np.ndarray]:
+        """The row that the actions led to; without actions that of a reset.
+
+        Errors: UserError for numbers of an environment that are not finite (exit code 5).
+        """
+        self.finished = []
+        action, self._action = self._action, None
+        if action is None:
+            return self._reset()
         try:
-            image, reward, terminated, truncated, info = self.envs.step(action)
+            answer = (
+                self.envs.receive() if isinstance(self.envs, Sending) else self.envs.step(action)
+            )
         except WorkerLost:
             self._begin_again()
-            return self.step(policy)
+            return self._reset()
+        image, reward, terminated, truncated, info = answer
         is_first = self._done
         reward = _narrowed("reward", reward)
         extras = self._extras(info)
@@ -172,6 +198,16 @@ class Rollout:
             "is_terminal": np.asarray(terminated, bool),
         } | extras
         self._account(np.asarray(terminated | truncated, bool))
+        return self.row
+
+    def _reset(self) -> dict[str, np.ndarray]:
+        image, info = self.envs.reset(seed=self.seed)
+        self._done, self._score, self._length = (
+            np.zeros_like(self._done),
+            self._score * 0,
+            self._length * 0,
+        )
+        self.row = self._first_row(image) | self._extras(info)
         return self.row
 
     def _begin_again(self) -> None:

@@ -16,10 +16,10 @@ from foreground import ranks
 from foreground.agents.base import Agent
 from foreground.agents.optimiser import Divergence, not_finite
 from foreground.errors import UserError, unforeseen
-from foreground.option import config_class, option
 from foreground.training import board, checkpoint, common, pictures, system
 from foreground.training import chunks as replay_chunks
 from foreground.training.best import Best
+from foreground.training.config import TrainingConfig
 from foreground.training.files import Damaged, Displaced, NotSaved, Unreadable
 from foreground.training.logger import Logger
 from foreground.training.periodic import Every, Metrics
@@ -28,31 +28,6 @@ from foreground.training.replay import Replay
 from foreground.training.rollout import Policy, Rollout
 from foreground.training.state import SCHEMA, completed, manifest_of, manifests_of_rejected, moved
 
-
-@config_class
-class TrainingConfig:
-    batch_size: int = option(16, "Sequences B in a batch.", ge=1, le=100_000)
-    batch_length: int = option(32, "Steps T of a sequence.", ge=2, le=100_000)
-    train_ratio: float = option(
-        64.0,
-        "Replayed steps per agent step; 0: 8 for each env frame, so 8 times the action repeat.",
-        ge=0.0,
-        le=1e6,
-    )
-    prefill: int = option(2000, "Env frames of noise for actions before learning starts.", ge=1)
-    capacity: int = option(
-        500_000, "Agent steps that the replay holds, or fewer if the run is shorter.", ge=64
-    )
-    log_every: int = option(1000, "Env frames between two lines of metrics.", ge=1)
-    video_every: int = option(
-        10_000, "Env frames between two pictures of the latent and of training.", ge=1
-    )
-    evaluate_every: int = option(
-        25_000, "Env frames between two evaluations during training; 0: only at the end.", ge=0
-    )
-    checkpoint_every: int = option(10_000, "Env frames between two checkpoints.", ge=1)
-
-
 FILM = 64  # rows
 WITHOUT_EPISODES = (
     "the checkpoint holds no episode under way (an environment offers no snapshot, or was "
@@ -60,6 +35,10 @@ WITHOUT_EPISODES = (
     "new episodes begin"
 )
 MOST_DISPLACED = 2  # saves in a row that fail by a displaced folder, before the run ends
+
+
+def nothing() -> None:
+    """Do nothing."""
 
 
 class Trainer:
@@ -129,9 +108,10 @@ class Trainer:
             self.evaluate_now(evaluation, logger, progress)
         while self.env_frame < self.frames and not self.stops():
             filling = self.env_frame < config.prefill
-            self.act(self.fill if filling else self.agent.act, logger)
-            if not filling:
-                self.learn()
+            policy, learn = (self.fill, nothing) if filling else (self.agent.act, self.learn)
+            during, after = (learn, nothing) if config.overlap else (nothing, learn)
+            self.act(policy, logger, during)
+            after()
             progress.tick(self.env_frame)
             if log(self.env_frame):
                 self.log(logger, progress)
@@ -205,10 +185,14 @@ class Trainer:
                 f"warning: the best checkpoint was not kept ({error.strerror}); training goes on"
             )
 
-    def act(self, policy: Policy, logger: Logger) -> None:
-        """Take one agent step in every environment, and store the rows."""
-        row = self.rollout.step(policy)
-        self.replay.add(row)
+    def act(self, policy: Policy, logger: Logger, meanwhile: Callable[[], None] = nothing) -> None:
+        """One agent step of every environment, into the replay.
+
+        meanwhile   is called while environments in processes are stepping; it may change the agent
+        """
+        self.rollout.send(policy)
+        meanwhile()
+        self.replay.add(row := self.rollout.receive())
         steps = ranks.total(self.rollout.agent_steps)[0]
         self.agent_step += steps
         if self.env_frame >= self.config.prefill:

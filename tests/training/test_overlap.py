@@ -5,14 +5,14 @@ import time
 
 import numpy as np
 import pytest
-from test_workers import Counting
 
-from benchmarks.fault import checkpoint_ablation
-from benchmarks.fault.states import differing
 from foreground.configs import run as runs
 from foreground.envs.workers import Workers
 from foreground.errors import UserError
 from foreground.training.rollout import Rollout, random_policy
+from tests.envs.test_workers import Counting
+from tests.faults import checkpoint_ablation
+from tests.faults.states import differing
 
 WORDS = [
     "--environment.num_envs",

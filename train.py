@@ -167,7 +167,7 @@ def train(
         sentences = trainer.resume()
         origin = (
             begin_with(trainer.agent, config)
-            if config.init_from and trainer.saved is None
+            if config.init_from and trainer.checkpointer.saved is None
             else None
         )
         for sentence in sentences:
@@ -234,10 +234,10 @@ def work(trainer: Trainer, logger: Logger, progress: Progress) -> None:
     learn(trainer, logger, progress)
     ranks.leave()
     progress.close()
-    if trainer.saved_at != trainer.env_frame:
+    if trainer.checkpointer.saved_at != trainer.env_frame:
         remedy = "see to it (make room); the same command goes on from the checkpoint before"
         raise UserError(
-            f"the last checkpoint could not be written ({trainer.not_saved})",
+            f"the last checkpoint could not be written ({trainer.checkpointer.not_saved})",
             str(trainer.folder),
             remedy,
         )

@@ -166,7 +166,7 @@ def fill(trainer: Trainer, steps: int, logger) -> None:
         trainer.act(
             lambda memory, image, is_first: (torch.from_numpy(space.sample()), memory), logger
         )
-    trainer.owed = 0.0
+    trainer.steps_to_replay = 0.0
 
 
 def trained(trainer: Trainer, updates: int, logger) -> None:

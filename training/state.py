@@ -3,9 +3,11 @@ conditions than those of now.
 """
 
 import contextlib
+from dataclasses import dataclass
 from pathlib import Path
 
 from foreground.training import checkpoint
+from foreground.training.chunks import MOST_ROWS
 from foreground.training.files import Damaged
 
 SCHEMA = 1  # of what `Trainer.state` gives
@@ -38,6 +40,53 @@ def completed(state: dict) -> dict:
         "episodes": {"score": float("nan")} | state["episodes"],
         "random": {"cuda": []} | state["random"],
     }
+
+
+@dataclass(frozen=True)
+class Clocks:
+    """The clocks of a run at a checkpoint.
+
+    steps_to_replay   that train_ratio asks for and no update has replayed yet
+    evaluated         env frame of the last evaluation that came to its end
+    """
+
+    agent_step: int
+    update: int
+    steps_to_replay: float
+    evaluated: int
+
+    @classmethod
+    def of(cls, stored: dict, step: int) -> "Clocks":
+        """Return the clocks that a checkpoint of env frame `step` holds.
+
+        A checkpoint calls the steps to replay "owed". Where it does not say when the agent was
+        evaluated, no evaluation is due.
+        """
+        counts = dict(stored)
+        owed = counts.pop("owed")
+        evaluated = counts.pop("evaluated")
+        return cls(
+            **counts, steps_to_replay=owed, evaluated=step if evaluated is None else evaluated
+        )
+
+    def check(self, step: int, rows: int, action_repeat: int, train_ratio: float) -> None:
+        """Compare the clocks with each other and with the replay.
+
+        step   the env frame in the checkpoint's name
+        rows   of the replay, of all environments and ranks
+
+        Raises: ValueError.
+        """
+        counts = (self.agent_step, self.update, self.evaluated)
+        right = all(type(count) is int and 0 <= count <= MOST_ROWS for count in counts)
+        if not right or not 0 <= self.steps_to_replay <= (self.agent_step + 1) * train_ratio:
+            what = f"agent step {self.agent_step}, update {self.update}, evaluation "
+            what += f"{self.evaluated}, {self.steps_to_replay} steps to replay"
+            raise ValueError(what[:100])
+        frame = self.agent_step * action_repeat
+        if frame != step or self.evaluated > step or self.agent_step > rows:
+            what = f"agent step {self.agent_step} and evaluation {self.evaluated}"
+            raise ValueError(f"{what} at frame {step}, of {rows} rows")
 
 
 def moved(kept: dict, here: dict) -> list[str]:

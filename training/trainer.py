@@ -16,25 +16,21 @@ from foreground import ranks
 from foreground.agents.base import Agent
 from foreground.agents.optimiser import Divergence, not_finite
 from foreground.errors import UserError, unforeseen
-from foreground.training import board, checkpoint, common, pictures, system
-from foreground.training import chunks as replay_chunks
+from foreground.training import board, common, system, videos
 from foreground.training.best import Best
+from foreground.training.checkpointer import Checkpointer
 from foreground.training.config import TrainingConfig
-from foreground.training.files import Damaged, Displaced, NotSaved, Unreadable
 from foreground.training.logger import Logger
 from foreground.training.periodic import Every, Metrics
 from foreground.training.progress import Progress
 from foreground.training.replay import Replay
 from foreground.training.rollout import Policy, Rollout
-from foreground.training.state import SCHEMA, completed, manifest_of, manifests_of_rejected, moved
+from foreground.training.state import SCHEMA, Clocks, moved
 
-FILM = 64  # rows
 WITHOUT_EPISODES = (
-    "the checkpoint holds no episode under way (an environment offers no snapshot, or was "
-    "lost at that moment): "
-    "new episodes begin"
+    "the checkpoint holds no episode under way (an environment offers no snapshot, or was lost at "
+    "that moment): new episodes begin"
 )
-MOST_DISPLACED = 2  # saves in a row that fail by a displaced folder, before the run ends
 
 
 def nothing() -> None:
@@ -69,22 +65,26 @@ class Trainer:
         check_folder: Callable[[], None] = lambda: None,
         provenance: dict[str, str] | None = None,
     ):
-        self.config, self.frames, self.action_repeat = config, frames, action_repeat
-        self.agent, self.rollout, self.replay, self.folder = agent, rollout, replay, Path(folder)
-        self.render_fps, self.evaluate = render_fps, evaluate
-        self.check_folder, self.provenance = check_folder, provenance or {}
-        self.agent_step, self.update, self.episodes = 0, 0, 0
-        self.owed = 0.0  # updates that train_ratio asks for and that are not done yet
+        self.config = config
+        self.frames = frames
+        self.action_repeat = action_repeat
+        self.agent = agent
+        self.rollout = rollout
+        self.replay = replay
+        self.folder = Path(folder)
+        self.render_fps = render_fps
+        self.evaluate = evaluate
+        self.provenance = provenance or {}
+        self.agent_step = 0
+        self.update = 0
+        self.episodes = 0
+        self.steps_to_replay = 0.0  # that train_ratio asks for and no update has replayed yet
         self.score = float("nan")  # return of the last episode
         self.metrics = Metrics()
         self.film: list[np.ndarray] = []  # the last rows of the running episode of environment 0
         self.stop_signal = 0  # the signal that asked to stop, this rank or another
-        self.saved_at = -1  # env frame of the last checkpoint
-        self.saved: Path | None = None  # its folder
+        self.checkpointer = Checkpointer(self.folder, check_folder)
         self.best = Best(self.folder)
-        self.not_saved = ""  # why the last save failed
-        # Saves in a row that failed since the folder is not the one that was locked.
-        self.displaced = 0
         self.evaluated = 0  # env frame of the last evaluation that came to its end
 
     @property
@@ -98,12 +98,12 @@ class Trainer:
         A save comes before an evaluation at the same frame, so that a failed evaluation loses no
         training.
         """
-        config, now = self.config, self.env_frame
-        log, video = Every(config.log_every, now), Every(config.video_every, now)
-        keep, evaluation = (
-            Every(config.checkpoint_every, now),
-            Every(config.evaluate_every, self.evaluated),
-        )
+        config = self.config
+        now = self.env_frame
+        log = Every(config.log_every, now)
+        video = Every(config.video_every, now)
+        keep = Every(config.checkpoint_every, now)
+        evaluation = Every(config.evaluate_every, self.evaluated)
         if evaluation.due(now) and now < self.frames:  # one that was broken off
             self.evaluate_now(evaluation, logger, progress)
         while self.env_frame < self.frames and not self.stops():
@@ -118,12 +118,12 @@ class Trainer:
             if video(self.env_frame) and self.update and not ranks.rank():
                 self.look("the pictures", lambda: self.show(logger), progress)
             due = evaluation.due(self.env_frame) and self.env_frame < self.frames
-            # first: what only looks may fail, and the best one is a checkpoint.
+            # First: evaluations may fail, and the best checkpoint is a copy of this one.
             if keep(self.env_frame) or due:
                 self.save(progress)
             if due:
                 self.evaluate_now(evaluation, logger, progress)
-        if self.saved_at != self.env_frame:
+        if self.checkpointer.saved_at != self.env_frame:
             self.save(progress)
 
     def stops(self) -> bool:
@@ -176,10 +176,11 @@ class Trainer:
         """Keep the last checkpoint as the best one, if it is of this frame and has the highest
         return.
         """
-        if self.saved is None or self.saved_at != self.env_frame:
+        saved = self.checkpointer.saved
+        if saved is None or self.checkpointer.saved_at != self.env_frame:
             return
         try:
-            self.best.offer(self.saved, self.env_frame, score)
+            self.best.offer(saved, self.env_frame, score)
         except OSError as error:
             progress.message(
                 f"warning: the best checkpoint was not kept ({error.strerror}); training goes on"
@@ -196,10 +197,9 @@ class Trainer:
         steps = ranks.total(self.rollout.agent_steps)[0]
         self.agent_step += steps
         if self.env_frame >= self.config.prefill:
-            self.owed += steps * self.config.train_ratio
-        self.film = (
-            [row["image"][0]] if row["is_first"][0] else [*self.film[1 - FILM :], row["image"][0]]
-        )
+            self.steps_to_replay += steps * self.config.train_ratio
+        before = [] if row["is_first"][0] else self.film[1 - videos.ROWS :]
+        self.film = [*before, row["image"][0]]
         for episode in self.rollout.finished:
             self.episodes += 1
             self.score = episode.score
@@ -231,15 +231,15 @@ class Trainer:
     def learn(self) -> None:
         """Take the pending updates; each uses one batch on every rank."""
         size = self.config.batch_size * self.config.batch_length * ranks.number()
-        if self.owed < size:
+        if self.steps_to_replay < size:
             return
         # What is under way stays unseen until it has been witnessed. Before the first episode ends
         # there is nothing else.
         stop = self.replay.running() if self.agent.spec.witnesses and self.episodes else None
         if ranks.total(int(not self.replay.can_sample(self.config.batch_length, stop)))[0]:
             return
-        while self.owed >= size:
-            self.owed -= size
+        while self.steps_to_replay >= size:
+            self.steps_to_replay -= size
             batch = self.replay.sample(self.config.batch_size, self.config.batch_length, stop)
             self.metrics.add(self.agent.update(batch))
             self.update += 1
@@ -260,28 +260,18 @@ class Trainer:
         progress.update(self.env_frame, shown)
 
     def show(self, logger: Logger) -> None:
-        """Write videos: the last steps of training, and images beside their decoded latents."""
-        length = min(64, self.replay.rows_per_stream)
-        if self.replay.can_sample(length) and self.agent.spec.renders:
-            with system.random_kept(self.agent.device):  # looking must not change the run
-                batch = self.replay.peek(2, length)
-                kept = self.agent.render(batch)
-            # Three of (2, T, H, W, C)
-            panels = pictures.latent_panels(batch["image"].cpu().numpy(), kept.cpu().numpy())
-            tiles = [panel[row] for row in range(len(kept)) for panel in panels]
-            shown = pictures.pages(tiles, pictures.LABELS * len(kept), columns=3, side=pictures.GIF)
-            logger.video(self.env_frame, board.KEPT, np.stack(list(shown)), self.render_fps)
+        """Write videos: images beside their decoded latents, and the last steps of training."""
+        kept = videos.latents(self.agent, self.replay)
+        if kept is not None:
+            logger.video(self.env_frame, board.KEPT, kept, self.render_fps)
         if self.film:
-            shown = pictures.pages([np.stack(self.film)], ["training episode, with exploration"])
-            logger.video(self.env_frame, "training/rollout", np.stack(list(shown)), self.render_fps)
+            shown = videos.episode(self.film)
+            logger.video(self.env_frame, "training/rollout", shown, self.render_fps)
 
     # ------------------------------------------------------------------------------ save and resume
 
     def save(self, progress: Progress) -> None:
         """Save the replay, then the checkpoint. A full disk is a warning.
-
-        Older checkpoints are deleted when every rank has saved, so that all ranks have one step in
-        common.
 
         Raises: Divergence for weights that are not finite, which would replace a good checkpoint.
         UserError where the folder was displaced at this save and the one before, or the weights of
@@ -291,63 +281,28 @@ class Trainer:
         if broken := not_finite(learned):
             raise Divergence(broken, "what would be saved")
         common.check_weights(learned["weights"], self.env_frame)
-        root = self.folder / "checkpoints"
-        path = self.write(root, progress)
-        if ranks.total(int(path is None))[0]:
-            self.not_saved = self.not_saved or "another rank could not save"
-            return
-        self.saved, self.saved_at, self.not_saved = path, self.env_frame, ""
-        try:
-            kept = checkpoint.prune(root, keep=2)
-            # One that cannot be read this moment may list any chunk.
-            if kept == checkpoint.steps(root):
-                manifests = [manifest_of(path) for path in kept] + manifests_of_rejected(root)
-                replay_chunks.remove_unlisted(self.folder / "replay", manifests)
-        except (NotSaved, Damaged, Unreadable, OSError) as error:
-            progress.message(
-                f"warning: what is old was not tidied away ({error}); training goes on"
-            )
+        self.checkpointer.save(self.env_frame, self.state, progress)
 
-    def write(self, root: Path, progress: Progress) -> Path | None:
-        """Write replay and checkpoint; return the latter, or None where the disk refuses, which is
-        a warning.
+    def state(self) -> dict[str, Any]:
+        """Write the replay's chunks; return everything that a resumed run needs, as plain types and
+        tensors.
+
+        Raises: NotSaved where the disk refuses.
         """
-        try:
-            self.check_folder()
-            manifest, tail = self.replay.save(self.folder / "replay")
-            path = checkpoint.save(root, self.env_frame, self.state(manifest, tail))
-            self.displaced = 0
-            return path
-        except NotSaved as error:
-            self.not_saved = str(error)
-            self._count_displaced(error)
-            progress.message(f"warning: {error}; training goes on, the next checkpoint tries again")
-            return None
-
-    def _count_displaced(self, error: NotSaved) -> None:
-        """Raise UserError where the folder was displaced at two saves in a row.
-
-        All later work would be lost.
-        """
-        if not isinstance(error, Displaced):
-            self.displaced = 0
-            return
-        self.displaced += 1
-        if self.displaced == MOST_DISPLACED:
-            what = f"{self.displaced} saves in a row failed, since {error.what}"
-            remedy = f"{error.remedy}; the same command goes on from the last checkpoint"
-            raise UserError(what, str(self.folder), remedy) from error
-
-    def state(self, manifest: dict, tail: dict) -> dict[str, Any]:
-        """Return everything that a resumed run needs, as plain types and tensors."""
-        evaluated = {"evaluated": self.evaluated} if self.config.evaluate_every else {}
+        manifest, tail = self.replay.save(self.folder / "replay")
         provenance = {"provenance": self.provenance} if self.provenance else {}
+        clocks: dict[str, Any] = {
+            "agent_step": self.agent_step,
+            "update": self.update,
+            "owed": self.steps_to_replay,
+        }
+        if self.config.evaluate_every:
+            clocks["evaluated"] = self.evaluated
         return provenance | {
             "schema": SCHEMA,
             "agent": self.agent.training_state(),
             "replay": {"manifest": manifest, "tail": tail},
-            "clocks": {"agent_step": self.agent_step, "update": self.update, "owed": self.owed}
-            | evaluated,
+            "clocks": clocks,
             "episodes": {
                 "count": self.episodes,
                 "diverged": self.rollout.diverged,
@@ -357,39 +312,18 @@ class Trainer:
             "random": {"torch": torch.get_rng_state()} | self._on_devices(),
         }
 
-    def load_clocks(
-        self, step: int, agent_step: int, update: int, owed: float, evaluated: int | None
-    ) -> None:
-        """Load the clocks of a checkpoint, and compare them with each other and with the replay.
-
-        step        the env frame in the checkpoint's name
-        evaluated   None: nothing was due
+    def load_clocks(self, step: int, stored: dict[str, Any]) -> None:
+        """Load the clocks of a checkpoint of env frame `step`.
 
         Raises: ValueError for impossible clocks, with which a step would not end.
         """
-        evaluated = step if evaluated is None else evaluated
-        counts = (agent_step, update, evaluated)
-        right = all(
-            type(count) is int and 0 <= count <= replay_chunks.MOST_ROWS for count in counts
-        )
-        if not right or not 0 <= owed <= (agent_step + 1) * self.config.train_ratio:
-            raise ValueError(
-                f"agent step {agent_step}, update {update}, owed {owed}, evaluated {evaluated}"[
-                    :100
-                ]
-            )
+        clocks = Clocks.of(stored, step)
         rows = self.replay.row_count * self.replay.num_envs * ranks.number()
-        if agent_step * self.action_repeat != step or evaluated > step or agent_step > rows:
-            raise ValueError(
-                f"agent step {agent_step} and evaluation {evaluated} at frame {step}, of "
-                f"{rows} rows"
-            )
-        self.agent_step, self.update, self.owed, self.evaluated = (
-            agent_step,
-            update,
-            owed,
-            evaluated,
-        )
+        clocks.check(step, rows, self.action_repeat, self.config.train_ratio)
+        self.agent_step = clocks.agent_step
+        self.update = clocks.update
+        self.steps_to_replay = clocks.steps_to_replay
+        self.evaluated = clocks.evaluated
 
     def load_episodes(self, count: int, diverged: int, score: float) -> None:
         """Raises: ValueError for impossible numbers."""
@@ -411,55 +345,30 @@ class Trainer:
 
         Raises: UserError when none can be read, or it belongs to another agent or version.
         """
-        path, sentences = ranks.agreed(self._newest)
+        path, sentences = ranks.agreed(self.checkpointer.newest)
         # Once all ranks have found theirs: it sets others aside.
-        sentences += ranks.agreed(lambda: self._resume(path))
+        sentences += ranks.agreed(lambda: self.checkpointer.load(path, self.load_state))
         if path:
             common.check_weights(self.agent.training_state()["weights"], self.env_frame)
         self.best.forget_after(self.env_frame)
         return sentences
 
-    def _newest(self) -> common.Found:
-        root, chunks = self.folder / "checkpoints", self.folder / "replay"
+    def load_state(self, step: int, state: dict[str, Any]) -> list[str]:
+        """Take up the state of a checkpoint; return sentences about what it lacks.
 
-        def damaged(path: Path) -> list[str]:
-            return [
-                sentence for _, sentence in replay_chunks.damaged_chunks(chunks, manifest_of(path))
-            ]
+        step    the env frame in the checkpoint's name
 
-        def find(most: int | None) -> common.Found:
-            path, sentences = checkpoint.latest(root, damaged, most)
-            if path is None and sentences:
-                # A chunk that every checkpoint lists is damaged: the weights are worth more than
-                # those rows.
-                path, sentences = checkpoint.latest(root, None, most)
-            if path is None and sentences:
-                remedy = "restore one of them, or move the whole folder away and begin anew"
-                raise UserError(
-                    f"no checkpoint can be read ({sentences[0]})", str(self.folder), remedy
-                )
-            return path, sentences
-
-        with system.one_line_without_memory(lambda: str(self.folder)), checkpoint.fits(root):
-            return common.newest(find)
-
-    def _resume(self, path: Path | None) -> list[str]:
-        root = self.folder / "checkpoints"
-        with system.one_line_without_memory(lambda: str(self.folder)), checkpoint.fits(root):
-            checkpoint.set_aside_newer(root, path)
-            return self._take(path) if path else []
-
-    def _take(self, path: Path) -> list[str]:
-        chunks, state = self.folder / "replay", completed(checkpoint.load(path))
+        Raises: ValueError and others (checkpoint.fits) where the state is not of this run.
+        """
         self.agent.load_training_state(state["agent"])
+        replay = state["replay"]
         sentences = self.replay.load(
-            chunks, state["replay"]["manifest"], state["replay"]["tail"], salvage=True
+            self.folder / "replay", replay["manifest"], replay["tail"], salvage=True
         )
-        self.load_clocks(checkpoint.step_of(path), **state["clocks"])
+        self.load_clocks(step, state["clocks"])
         self.load_episodes(**state["episodes"])
         sentences += moved(state["provenance"], self.provenance)
-        self.saved_at, self.saved = self.env_frame, path
-        # Where episodes begin anew: else they would be those of the first run again, and its clips.
+        # Else new episodes would be those of the first run again, and its clips.
         self.rollout.seed = (self.rollout.seed + self.agent_step) % 2**31
         if not state["rollout"]:
             sentences.append(WITHOUT_EPISODES)

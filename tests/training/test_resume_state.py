@@ -128,7 +128,7 @@ def test_a_read_that_fails_for_now_sets_nothing_aside(trainer, monkeypatch):
 def locked(trainer):
     """A trainer whose folder is locked, saved at frame 40."""
     with lock(trainer.folder) as held:
-        trainer.check_folder = held.check
+        trainer.checkpointer.check_folder = held.check
         run(trainer, 40)
         yield trainer
 

@@ -1,4 +1,4 @@
-"""How tests are dealt out to processes: one at a time, but for files that share a run, which stay together."""
+"""Distribute tests over processes: one at a time; files that share a run stay together."""
 
 import functools
 import re
@@ -9,12 +9,15 @@ from xdist.scheduler import LoadScopeScheduling
 
 from tests.faults import start
 
-SHARING = ("api", "cli", "cluster", "doors", "durability", "games", "hierarchical", "identity", "ranks_runs")
-SHARING += ("resume", "trouble")
+SHARING = (
+    *("api", "cli", "cluster", "doors", "durability", "games", "hierarchical", "identity"),
+    *("ranks_runs", "resume", "trouble"),
+)
 
-# Modules that start programs or train a run. `make check` leaves out every test file that imports one.
+# Modules that start programs or train a run. `make check` omits test files that import one.
 STARTERS = re.compile(
-    r"^(?:import|from) (?:subprocess|multiprocessing|tests\.faults|tests\.support\.(?:programs|together|training_runs))\b"
+    r"^(?:import|from) (?:subprocess|multiprocessing|tests\.faults"
+    r"|tests\.support\.(?:programs|together|training_runs))\b"
     r"|^from tests\.support import loopback$",
     re.MULTILINE,
 )
@@ -44,7 +47,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log) -> BySharedRun:
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
-    if hasattr(session.config, "workerinput"):  # of many tests some run programs: they are forked from here
+    # of many tests some run programs: they are forked from here
+    if hasattr(session.config, "workerinput"):
         start.serve()
 
 

@@ -1,4 +1,4 @@
-"""The agent as training and evaluation see it; the methods as configurations; the empowerment bonus."""
+"""Test WorldModelAgent: acting, updating, presets, memory checks, the empowerment bonus."""
 
 import contextlib
 import copy
@@ -8,7 +8,6 @@ from types import SimpleNamespace
 import pytest
 import torch
 from gymnasium.spaces import Box
-from tests.support.small import DREAMER, FIXED, assert_nan_is_stopped, make_agent, make_batch, row_layout
 
 from foreground import build, preflight
 from foreground.agents.actor_critic import Imagined
@@ -25,6 +24,14 @@ from foreground.world_models.objective import FixedWeights, Lagrangian
 from foreground.world_models.rssm import State
 from foreground.world_models.terms import TrainSequence
 from foreground.world_models.world_model import Spaces
+from tests.support.small import (
+    DREAMER,
+    FIXED,
+    assert_nan_is_stopped,
+    make_agent,
+    make_batch,
+    row_layout,
+)
 
 
 @pytest.mark.parametrize("terms", [FIXED, DREAMER])
@@ -76,9 +83,12 @@ def test_the_memory_holds_the_action_that_was_taken():
     agent, wanted = make_agent(), torch.tensor([[0.25, -3.0]] * 4)
     image, first = make_batch()["image"][:, 0], torch.ones(4, dtype=torch.bool)
     looks_on = SimpleNamespace(
-        spec=AgentSpec({}, False, True), act=lambda *seen: (torch.zeros(4, 2), agent.act(*seen)[1]._replace(noise=wanted))
+        spec=AgentSpec({}, False, True),
+        act=lambda *seen: (torch.zeros(4, 2), agent.act(*seen)[1]._replace(noise=wanted)),
     )
-    action, memory = Trainer.fill(SimpleNamespace(agent=looks_on), agent.initial_state(4), image, first)
+    action, memory = Trainer.fill(
+        SimpleNamespace(agent=looks_on), agent.initial_state(4), image, first
+    )
     assert torch.equal(action, torch.tensor([[0.25, -1.0]] * 4))
     assert torch.equal(memory.action, action)
     assert torch.equal(memory.image, image)
@@ -87,7 +97,12 @@ def test_the_memory_holds_the_action_that_was_taken():
 def test_where_no_action_explores_the_replay_is_filled_by_the_agent():
     own = torch.rand(4, 2), make_agent().initial_state(4)._replace(noise=None)
     filled = Trainer.fill(
-        SimpleNamespace(agent=SimpleNamespace(spec=AgentSpec({}, False, False), act=lambda *seen: own)), None, None, None
+        SimpleNamespace(
+            agent=SimpleNamespace(spec=AgentSpec({}, False, False), act=lambda *seen: own)
+        ),
+        None,
+        None,
+        None,
     )
     assert filled == own
 
@@ -101,7 +116,9 @@ def test_noise_is_of_deviation_1_and_correlated_over_time(correlation):
     now, later = torch.stack(noise[:-3]), torch.stack(noise[3:])
     assert float(now.std()) == pytest.approx(1, abs=0.02)
     assert float((now * later).mean()) == pytest.approx(correlation**3, abs=0.03)
-    assert float((now[..., 0] * now[..., 1]).mean()) == pytest.approx(0, abs=0.02)  # of one motor, not of another
+    assert float((now[..., 0] * now[..., 1]).mean()) == pytest.approx(
+        0, abs=0.02
+    )  # of one motor, not of another
 
 
 def test_actions_are_off_the_mean_by_the_noise_that_is_remembered():
@@ -118,7 +135,11 @@ def test_actions_are_off_the_mean_by_the_noise_that_is_remembered():
         _, memory = agent.act(memory, image, ~first)
         after.append(memory.noise)
     wanted = agent.config.actor_critic.noise_correlation
-    assert 0 < wanted == pytest.approx(float((torch.stack(before) * torch.stack(after)).mean()), abs=0.1)
+    assert (
+        0
+        < wanted
+        == pytest.approx(float((torch.stack(before) * torch.stack(after)).mean()), abs=0.1)
+    )
 
 
 @pytest.mark.parametrize("name", sorted(set(runs.AGENTS) - set(runs.FOLLOWING)))
@@ -132,18 +153,26 @@ def test_parameters_are_counted_without_making_them(name):
     assert number == sum(parameter.numel() for parameter in agent.parameters())
     trained = sum(parameter.numel() for parameter in agent.parameters() if parameter.requires_grad)
     assert trained == sum(agent.parameters_by_module().values())  # what train.py says first
-    assert len(list(agent.named_parameters(remove_duplicate=False))) == len(list(agent.named_parameters()))  # each saved once
+    assert len(list(agent.named_parameters(remove_duplicate=False))) == len(
+        list(agent.named_parameters())
+    )  # each saved once
 
 
 def test_what_does_not_fit_is_refused_before_it_is_made(monkeypatch):
-    """Networks, and the batch: that of the preset fits, and one of a hundred times the rows does not."""
+    """The preset's networks and batch fit; a batch of a hundred times the rows does not."""
     monkeypatch.setattr(preflight, "free_memory", lambda: 2 << 30)
     for words, said in (
         ([], ""),
         (["--training.batch_size", "800"], "an update of 800x32"),
         (["--training.batch_size", "800", "--compile", "true"], "an update of 800x32"),
-        (["--actor_critic.imag_starts", "0", "--actor_critic.horizon", "800"], "imagination from as many starts"),
-        (["--actor_critic.imag_starts", "100000", "--actor_critic.horizon", "50"], ""),  # there are 256 states to start from
+        (
+            ["--actor_critic.imag_starts", "0", "--actor_critic.horizon", "800"],
+            "imagination from as many starts",
+        ),
+        (
+            ["--actor_critic.imag_starts", "100000", "--actor_critic.horizon", "50"],
+            "",
+        ),  # there are 256 states to start from
         (["--actor_critic.units", "16384"], "parameters need"),
     ):
         run = runs.read(["--agent", "infopower", "--size", "cpu", *words], cuda=False)
@@ -153,11 +182,16 @@ def test_what_does_not_fit_is_refused_before_it_is_made(monkeypatch):
 
 def test_the_replay_leaves_room_for_an_update(monkeypatch):
     monkeypatch.setattr(build, "free_memory", lambda: 2 << 30)
-    run = runs.read(["--size", "cpu", "--total_frames", "60000", "--environment.action_repeat", "2"], cuda=False)
+    run = runs.read(
+        ["--size", "cpu", "--total_frames", "60000", "--environment.action_repeat", "2"], cuda=False
+    )
     layout = row_layout((64, 64, 3), 2)
     bytes_of_images = 30_000 * 64 * 64 * 3
     build.make_replay(run, layout, "cpu", (2 << 30) - bytes_of_images * 2)
-    with pytest.raises(UserError, match=r"the replay needs 0\.3 GiB and 0\.2 GiB are free for it: --training\.capacity"):
+    with pytest.raises(
+        UserError,
+        match=r"the replay needs 0\.3 GiB and 0\.2 GiB are free for it: --training\.capacity",
+    ):
         build.make_replay(run, layout, "cpu", (2 << 30) - bytes_of_images // 2)
 
 
@@ -170,8 +204,17 @@ def test_what_an_image_keeps_is_what_the_encoder_saves():
     weights = {parameter.data_ptr() for parameter in agent.parameters()}
     keep = lambda value: kept.setdefault(value.untyped_storage().data_ptr(), value)  # noqa: E731
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda value: value):
-        agent.world_model.encoder(torch.zeros(5, 2, 64, 64, 3, dtype=torch.uint8), torch.zeros(5, 2, dtype=torch.bool))
-    found = sum(value.untyped_storage().nbytes() for place, value in kept.items() if place not in weights) / 10
+        agent.world_model.encoder(
+            torch.zeros(5, 2, 64, 64, 3, dtype=torch.uint8), torch.zeros(5, 2, dtype=torch.bool)
+        )
+    found = (
+        sum(
+            value.untyped_storage().nbytes()
+            for place, value in kept.items()
+            if place not in weights
+        )
+        / 10
+    )
     assert preflight.bytes_per_image(config, spaces) == pytest.approx(found, rel=0.1)
 
 
@@ -179,7 +222,16 @@ def test_what_an_image_keeps_is_what_the_encoder_saves():
 @pytest.mark.parametrize("name", ["infopower", "slim"])
 def test_what_imagination_keeps_is_what_its_loss_saves(name, gradient):
     """Against the real thing."""
-    words = ["--agent", name, "--size", "cpu", "--actor_critic.actor_grad", gradient, "--actor_critic.imag_starts", "0"]
+    words = [
+        "--agent",
+        name,
+        "--size",
+        "cpu",
+        "--actor_critic.actor_grad",
+        gradient,
+        "--actor_critic.imag_starts",
+        "0",
+    ]
     run = runs.read(words, cuda=False)
     spaces, found = build.spaces_of(run, Box(-1, 1, (2,))), {}
     agent = build.make_agent(run, Box(-1, 1, (2,)), "cpu")
@@ -189,9 +241,17 @@ def test_what_imagination_keeps_is_what_its_loss_saves(name, gradient):
         keep = lambda value, kept=kept: kept.setdefault(value.untyped_storage().data_ptr(), value)  # noqa: E731
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda value: value):
             condition = agent.skills.draw(number, torch.device("cpu")) if spaces.condition else None
-            agent.learners["imagination"].behaviour_losses(agent.world_model.initial(number, torch.device("cpu")), condition)
-        found[number] = sum(value.untyped_storage().nbytes() for place, value in kept.items() if place not in weights)
-    assert preflight.bytes_of_imagination(run.agent_config, spaces, 32) == pytest.approx(found[40] - found[8], rel=0.15)
+            agent.learners["imagination"].behaviour_losses(
+                agent.world_model.initial(number, torch.device("cpu")), condition
+            )
+        found[number] = sum(
+            value.untyped_storage().nbytes()
+            for place, value in kept.items()
+            if place not in weights
+        )
+    assert preflight.bytes_of_imagination(run.agent_config, spaces, 32) == pytest.approx(
+        found[40] - found[8], rel=0.15
+    )
 
 
 @pytest.mark.slow
@@ -214,7 +274,9 @@ def test_a_compiled_agent_learns_the_same():
 def test_acting_compiles_nothing():
     agent = make_agent()
     calls = []
-    agent.compile_parts(backend=lambda graph, inputs: calls.append(graph) or graph.forward, dynamic=False)
+    agent.compile_parts(
+        backend=lambda graph, inputs: calls.append(graph) or graph.forward, dynamic=False
+    )
     image, first = make_batch()["image"][:, 0], torch.ones(4, dtype=torch.bool)
     agent.act(agent.initial_state(4), image, first)
     agent.render(make_batch())
@@ -249,7 +311,10 @@ def test_trap_6_the_bonus_has_its_entropy_half():
     for log_prob in (torch.zeros(5), torch.ones(5)):
         row = imagined(action, log_prob)
         with torch.no_grad():
-            expected = inverse.log_prob(row.state.stochastic[0], row.state.stochastic[1], action) - log_prob
+            expected = (
+                inverse.log_prob(row.state.stochastic[0], row.state.stochastic[1], action)
+                - log_prob
+            )
             assert torch.allclose(reward(row)[0], expected, atol=1e-6)
 
 
@@ -262,31 +327,41 @@ def test_trap_1_the_bonus_reads_stochastic_states_only():
 
 
 def test_trap_1_the_inverse_model_learns_on_prior_samples_without_touching_the_dynamics():
-    """What the prior is trained with: cut off the posterior's path, and the term must reach the inverse model alone."""
-    agent = make_agent({"empowerment": 1.0, "reward": 1.0, "predictability": 1.0}, (), rewards={"task": 1.0})
+    """With the posterior detached, the term has a gradient for the inverse model only."""
+    agent = make_agent(
+        {"empowerment": 1.0, "reward": 1.0, "predictability": 1.0}, (), rewards={"task": 1.0}
+    )
     model, batch = agent.world_model, make_batch()
     embedding, states = model.observe(batch)
     cut = states._replace(state=states.state.detach())
-    rollout = TrainSequence(batch["image"], batch["action"], batch["reward"], batch["is_first"], embedding, cut)
+    rollout = TrainSequence(
+        batch["image"], batch["action"], batch["reward"], batch["is_first"], embedding, cut
+    )
     value, _ = model.terms["empowerment"](rollout)
-    reached = torch.autograd.grad(value, list(model.rssm.parameters()), allow_unused=True, retain_graph=True)
+    reached = torch.autograd.grad(
+        value, list(model.rssm.parameters()), allow_unused=True, retain_graph=True
+    )
     assert all(gradient is None for gradient in reached)
-    # and half of what reaches it comes from prior samples: without them the value differs from the gradient's source
-    without = model.terms["empowerment"](rollout._replace(states=cut._replace(prior=torch.zeros_like(states.prior))))[0]
+    # half of its samples are from the prior: without them the value differs
+    without = model.terms["empowerment"](
+        rollout._replace(states=cut._replace(prior=torch.zeros_like(states.prior)))
+    )[0]
     parameters = list(model.terms["empowerment"].parameters())
     one, two = (torch.autograd.grad(v, parameters, retain_graph=True)[0] for v in (value, without))
     assert not torch.allclose(one, two)
 
 
 def test_trap_6_a_policy_that_tells_nothing_earns_nothing():
-    """The best model of a clipped Gaussian policy is that policy: bonus 0; any other model: below 0; saturated or not."""
+    """The bonus is 0 if the model equals the clipped Gaussian policy, and below 0 otherwise."""
     torch.manual_seed(0)
     for mean, std in ((0.0, 0.3), (0.0, 1.0), (0.99, 1.0), (0.99, 0.3)):
         mean, std = torch.tensor([mean]), torch.tensor([std])
         action = (mean + std * torch.randn(200_000, 1)).clamp(-1, 1)
         own = clipped_normal_log_prob(action, mean, std)
         for other_mean, other_std in ((0.9, 0.1), (0.5, 0.7), (0.99, 0.3), (0.0, 1.0)):
-            other = clipped_normal_log_prob(action, torch.tensor([other_mean]), torch.tensor([other_std]))
+            other = clipped_normal_log_prob(
+                action, torch.tensor([other_mean]), torch.tensor([other_std])
+            )
             assert float((other - own).mean()) < 0.01
 
 
@@ -298,7 +373,9 @@ def test_infinite_gradient_is_stopped():
     weight = torch.nn.Parameter(torch.zeros(1))
     optimiser = Optimiser("toy", [weight], 0.1, 1.0, 1e-8)
     with pytest.raises(Divergence, match="gradient of toy"):
-        descend({"toy": optimiser}, {"toy": weight.sqrt().sum()})  # its derivative at zero is infinite
+        descend(
+            {"toy": optimiser}, {"toy": weight.sqrt().sum()}
+        )  # its derivative at zero is infinite
     assert float(weight.detach()) == 0.0
 
 
@@ -321,7 +398,7 @@ def test_a_picture_of_every_image():
     assert pictures.dtype == torch.uint8
 
 
-# ------------------------------------------------------------------------------------------------- methods are presets
+# ---------------------------------------------------------------------------- methods are presets
 
 
 @pytest.mark.parametrize(
@@ -335,9 +412,24 @@ def test_a_picture_of_every_image():
         ),
         ("c_dreamer", FixedWeights, {"contrastive", "predictability", "reward"}, {"task"}),
         ("dreamer", FixedWeights, {"reconstruction", "predictability", "reward"}, {"task"}),
-        ("infopower_paper", Lagrangian, {"contrastive", "predictability", "reward", "empowerment"}, {"task", "empowerment"}),
-        ("slim", Lagrangian, {"contrastive", "predictability", "empowerment", "use", "safety"}, {"discovery", "use", "safety"}),
-        ("slim_sum", Lagrangian, {"contrastive", "predictability", "empowerment", "use", "safety"}, {"discovery+use+safety"}),
+        (
+            "infopower_paper",
+            Lagrangian,
+            {"contrastive", "predictability", "reward", "empowerment"},
+            {"task", "empowerment"},
+        ),
+        (
+            "slim",
+            Lagrangian,
+            {"contrastive", "predictability", "empowerment", "use", "safety"},
+            {"discovery", "use", "safety"},
+        ),
+        (
+            "slim_sum",
+            Lagrangian,
+            {"contrastive", "predictability", "empowerment", "use", "safety"},
+            {"discovery+use+safety"},
+        ),
         ("metra", Lagrangian, {"contrastive", "predictability", "empowerment"}, {"discovery"}),
     ],
 )
@@ -351,12 +443,20 @@ def test_a_method_is_a_preset(name, rule, reads, rewards):
 
 @pytest.mark.parametrize(
     ("size", "low", "high"),
-    [("cpu", 1.5e6, 3.2e6), ("12m", 10e6, 15e6), ("25m", 20e6, 30e6), ("50m", 40e6, 60e6), ("100m", 80e6, 120e6)],
+    [
+        ("cpu", 1.5e6, 3.2e6),
+        ("12m", 10e6, 15e6),
+        ("25m", 20e6, 30e6),
+        ("50m", 40e6, 60e6),
+        ("100m", 80e6, 120e6),
+    ],
 )
 def test_sizes_hold_what_their_names_say(size, low, high):
     config = runs.read(["--size", size, "--agent", "infopower"], cuda=False)
     with torch.device("meta"):  # shapes alone
-        agent = WorldModelAgent(replace(config.agent_config, compile="false"), Spaces(64, 6), "meta")
+        agent = WorldModelAgent(
+            replace(config.agent_config, compile="false"), Spaces(64, 6), "meta"
+        )
     # as DreamerV3 counts them: what is trained, the decoder for pictures included
     assert low < sum(agent.parameters_by_module().values()) < high
 
@@ -373,9 +473,11 @@ def test_unknown_agent_names_the_nearest():
 
 
 def test_an_image_array_may_be_used_again():
-    """Environments may draw each image into the same array; the memory then still holds the one before."""
+    """An environment may render each image into one array; memory keeps the previous image."""
     agent, first = make_agent(), torch.zeros(1, dtype=torch.bool)
-    images = torch.randint(0, 256, (2, 1, 32, 32, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    images = torch.randint(
+        0, 256, (2, 1, 32, 32, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+    )
     array = images[0].clone()
     _, memory = agent.act(agent.initial_state(1), array, ~first)
     array.copy_(images[1])

@@ -5,18 +5,20 @@ are known.
 import numpy as np
 import pytest
 import torch
-from tests.support import toys
-from tests.support.small import FIXED, make_agent, make_batch
-from tests.agents.test_hierarchical import HOLD, in_the_plane, make_hierarchical
 from torch import nn
 
 from foreground.agents.actor_critic import ActorCritic, ActorCriticConfig
 from foreground.agents.returns import lambda_returns
 from foreground.configs import run as runs
 from foreground.world_models.rssm import State
+from tests.agents.test_hierarchical import HOLD, in_the_plane, make_hierarchical
+from tests.support import toys
+from tests.support.small import FIXED, make_agent, make_batch
 
 DISCOUNT, LONGEST = 0.9, 6
-KNOWN = [(1 - DISCOUNT**left) / (1 - DISCOUNT) for left in range(LONGEST + 1)]  # of Countdown, by the steps that are left
+KNOWN = [
+    (1 - DISCOUNT**left) / (1 - DISCOUNT) for left in range(LONGEST + 1)
+]  # of Countdown, by the steps that are left
 
 
 class Counting(nn.Module):
@@ -82,15 +84,31 @@ def test_steps_behind_the_end_weigh_nothing():
     """From 3 steps before the end on: the actor and the critic learn from 3 states, and from none
     behind the end.
     """
-    agent = ActorCritic(ActorCriticConfig(units=32, layers=1, horizon=6), feature=LONGEST + 2, action=1)
+    agent = ActorCritic(
+        ActorCriticConfig(units=32, layers=1, horizon=6), feature=LONGEST + 2, action=1
+    )
     imagined = imagined_of(agent, 3)
     assert imagined.alive[:, 0].tolist() == [1, 1, 1, 0, 0, 0]
-    assert imagined_of(agent, 0).alive.sum() == 0  # an imagination that starts from a terminal state
-    nn.init.normal_(agent.critics["task"].network[-1].weight)  # it starts at 0, behind which nothing gets a gradient
+    assert (
+        imagined_of(agent, 0).alive.sum() == 0
+    )  # an imagination that starts from a terminal state
+    nn.init.normal_(
+        agent.critics["task"].network[-1].weight
+    )  # it starts at 0, behind which nothing gets a gradient
     losses, _ = agent.improve(imagined, {"task": pay})
     losses["critic"].backward()
-    first = next(agent.critics["task"].network.parameters()).grad  # (units, features): a column a state
-    assert [bool(column.any()) for column in first.T[: LONGEST + 1]] == [False, True, True, True, False, False, False]
+    first = next(
+        agent.critics["task"].network.parameters()
+    ).grad  # (units, features): a column a state
+    assert [bool(column.any()) for column in first.T[: LONGEST + 1]] == [
+        False,
+        True,
+        True,
+        True,
+        False,
+        False,
+        False,
+    ]
 
 
 def test_the_expected_continuation_multiplies_the_discount():
@@ -124,7 +142,9 @@ def countdown_batch(seed: int, batch=16, length=12) -> dict[str, torch.Tensor]:
 @pytest.fixture(scope="module")
 def taught():
     """A whole agent that saw some hundred batches of Countdown."""
-    agent = make_agent(FIXED | {"continuation": 1.0}, (), policy={"discount": DISCOUNT}, random_shift=0)
+    agent = make_agent(
+        FIXED | {"continuation": 1.0}, (), policy={"discount": DISCOUNT}, random_shift=0
+    )
     rows = [agent.update(countdown_batch(seed)) for seed in range(400)]
     return agent, rows
 
@@ -141,9 +161,15 @@ def test_a_whole_agent_learns_where_episodes_end_and_what_that_is_worth(taught):
     assert rows[-1]["model/continuation/explained"] > 0.9
     assert rows[-1]["model/objective/continuation"] > -0.05
     pictures = np.stack([toys.picture(left) for left in range(LONGEST + 1)])
-    left = np.abs(batch["image"].numpy()[..., None, :, :, :].astype(int) - pictures).sum((-1, -2, -3)).argmin(-1)
+    left = (
+        np.abs(batch["image"].numpy()[..., None, :, :, :].astype(int) - pictures)
+        .sum((-1, -2, -3))
+        .argmin(-1)
+    )
     for steps in range(1, LONGEST + 1):
-        assert value[torch.from_numpy(left == steps)].mean().item() == pytest.approx(KNOWN[steps], rel=0.15), steps
+        assert value[torch.from_numpy(left == steps)].mean().item() == pytest.approx(
+            KNOWN[steps], rel=0.15
+        ), steps
 
 
 def test_without_the_term_an_update_does_not_read_what_is_terminal():
@@ -154,13 +180,19 @@ def test_without_the_term_an_update_does_not_read_what_is_terminal():
     one.update(batch)
     torch.manual_seed(1)
     two.update(batch | {"is_terminal": torch.ones_like(batch["is_terminal"])})
-    assert all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), two.state_dict().values()))
+    assert all(
+        torch.equal(a, b) for a, b in zip(one.state_dict().values(), two.state_dict().values())
+    )
     assert not any("continuation" in name for name in one.state_dict())
 
 
 def test_replayed_values_end_with_a_terminal_row():
     torch.manual_seed(0)
-    agent = ActorCritic(ActorCriticConfig(units=32, layers=1, discount=DISCOUNT, lam=0.5), feature=LONGEST + 2, action=1)
+    agent = ActorCritic(
+        ActorCriticConfig(units=32, layers=1, discount=DISCOUNT, lam=0.5),
+        feature=LONGEST + 2,
+        action=1,
+    )
     left = torch.tensor([[3, 2, 1, 0, 4, 3]])
     state = State(one_hot(left), torch.zeros(1, 6, 1))
     reward = torch.tensor([[0.0, 1, 1, 1, 0, 1]])
@@ -181,7 +213,17 @@ def test_replayed_values_end_with_a_terminal_row():
     [
         (["--task", "walker-walk"], False),
         (["--task", "gymnasium:toys/Countdown-v0", "--env_module", "tests.support.toys"], True),
-        (["--task", "gymnasium:toys/Countdown-v0", "--env_module", "tests.support.toys", "--environment.terminates", "false"], False),
+        (
+            [
+                "--task",
+                "gymnasium:toys/Countdown-v0",
+                "--env_module",
+                "tests.support.toys",
+                "--environment.terminates",
+                "false",
+            ],
+            False,
+        ),
         (["--task", "walker-walk", "--environment.terminates", "true"], True),
     ],
 )
@@ -190,19 +232,32 @@ def test_continuation_is_learned_where_an_environment_can_terminate(words, learn
         config = runs.read(["--agent", agent, *words], cuda=False)
         objective = config.world_model.objective
         assert ("continuation" in objective.terms) == learned
-        assert ("continuation" in objective.constraint) == (learned and "reward" in objective.constraint)
+        assert ("continuation" in objective.constraint) == (
+            learned and "reward" in objective.constraint
+        )
 
 
 def test_a_step_of_a_high_level_policy_counts_as_much_as_the_episode_goes_on(monkeypatch):
-    """Where a state is left with 0.5, K steps of a skill are with 0.5^K, and the k-th reward counts 0.5^k."""
+    """At continuation 0.5, K steps continue with 0.5^K and the k-th reward counts 0.5^k."""
     agent = make_hierarchical(terms={"reward": 1.0, "continuation": 1.0})
     in_the_plane(agent, monkeypatch, reward=lambda feature: torch.ones_like(feature[..., 0]))
-    monkeypatch.setattr(agent.world_model.terms["continuation"], "mean", lambda feature: torch.full_like(feature[..., 0], 0.5))
+    monkeypatch.setattr(
+        agent.world_model.terms["continuation"],
+        "mean",
+        lambda feature: torch.full_like(feature[..., 0], 0.5),
+    )
     imagined, reward = agent.learners["decisions"].imagine(agent.world_model.initial(5))
     discount = 0.8 ** (1 / HOLD)
-    assert torch.allclose(reward, torch.full((2, 5), sum((0.5 * discount) ** k for k in range(HOLD))))
+    assert torch.allclose(
+        reward, torch.full((2, 5), sum((0.5 * discount) ** k for k in range(HOLD)))
+    )
     assert torch.allclose(imagined.continuation[1:], torch.full((2, 5), 0.5**HOLD))
-    before = {name: value.clone() for name, value in agent.world_model.terms["continuation"].named_parameters()}
+    before = {
+        name: value.clone()
+        for name, value in agent.world_model.terms["continuation"].named_parameters()
+    }
     agent.update(make_batch(condition=2))
     after = dict(agent.world_model.terms["continuation"].named_parameters())
-    assert all(torch.equal(before[name], after[name]) for name in before), "it is the skill run's, and stays"
+    assert all(torch.equal(before[name], after[name]) for name in before), (
+        "it is the skill run's, and stays"
+    )

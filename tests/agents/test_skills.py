@@ -1,11 +1,10 @@
-"""Skills and their discovery: the prior, when it is drawn, what each form rewards, and the critics that follow it."""
+"""Test skills and discovery: the prior, when it is sampled, the rewards, the critics."""
 
 import math
 from types import SimpleNamespace
 
 import pytest
 import torch
-from tests.support.small import INFOPOWER, make_batch, world_config
 
 from foreground.agents.actor_critic import ActorCritic, ActorCriticConfig, Imagined
 from foreground.agents.agent import WorldModelAgent
@@ -19,6 +18,7 @@ from foreground.agents.skills import SkillConfig, Skills
 from foreground.errors import UserError
 from foreground.world_models.rssm import State
 from foreground.world_models.world_model import Spaces
+from tests.support.small import INFOPOWER, make_batch, world_config
 
 SPHERE, ONE_HOT = SkillConfig(size=3, duration=4), SkillConfig(size=5, kind="one_hot", duration=4)
 TERMS = {"contrastive": 1.0, "predictability": 1.0, "empowerment": 1.0, "use": 1.0, "safety": 1.0}
@@ -27,7 +27,9 @@ REWARDS = {"discovery": 1.0, "use": 0.5, "safety": 0.2}
 
 def skill_agent(form="wasserstein", skills=SPHERE, rewards=None, **policy) -> WorldModelAgent:
     torch.manual_seed(0)
-    actor_critic = ActorCriticConfig(rewards=rewards or REWARDS, units=32, layers=1, horizon=5, imag_starts=16, **policy)
+    actor_critic = ActorCriticConfig(
+        rewards=rewards or REWARDS, units=32, layers=1, horizon=5, imag_starts=16, **policy
+    )
     optimiser = OptimiserConfig(model_lr=3e-3, actor_lr=3e-3, critic_lr=3e-3, warmup=0)
     world = world_config(TERMS, ("predictability", "use", "safety"))
     discovery = DiscoveryConfig(form, units=32, layers=1)
@@ -76,7 +78,10 @@ def test_a_skill_is_held_and_drawn_anew_at_resets_and_after_its_time():
         first = torch.tensor([step in (0, 6), step == 0])
         _, memory = agent.act(memory, image, first)
         seen.append(memory.condition.clone())
-    changes = [[step for step in range(1, 9) if not torch.equal(seen[step][env], seen[step - 1][env])] for env in (0, 1)]
+    changes = [
+        [step for step in range(1, 9) if not torch.equal(seen[step][env], seen[step - 1][env])]
+        for env in (0, 1)
+    ]
     assert changes == [[4, 6], [4, 8]]  # held for 4 steps; the first environment was reset at 6
     wanted = Skills(SPHERE).grid(2)
     _, memory = agent.act(memory, image, torch.tensor([False, False]), commander=Fixed(wanted))
@@ -96,7 +101,10 @@ def test_the_actor_hears_the_skill():
 
 
 def walk(number=512, steps=2.0, seed=0):
-    """Transitions in a plane along the skill: previous (N, 4), following, skill (N, 2); two features are noise."""
+    """Return transitions in a plane along the skill; the last two features are noise.
+
+    Returns previous (N, 4), following (N, 4) and skill (N, 2).
+    """
     generator = torch.Generator().manual_seed(seed)
     skill = torch.nn.functional.normalize(torch.randn(number, 2, generator=generator), dim=-1)
     previous = torch.randn(number, 4, generator=generator)
@@ -113,7 +121,10 @@ def test_every_form_learns_where_the_skill_goes(form):
     for step in range(300):
         previous, following, skill = walk(seed=step)
         if form == "classifier":
-            previous, following = torch.zeros_like(previous), following - previous  # it looks at places, not at moves
+            previous, following = (
+                torch.zeros_like(previous),
+                following - previous,
+            )  # it looks at places, not at moves
         loss, metrics = discovery.loss(previous, following, skill)
         adam.zero_grad()
         loss.backward()
@@ -123,14 +134,20 @@ def test_every_form_learns_where_the_skill_goes(form):
     assert right > 0.3
     assert right > wrong + 0.6
     if form == "wasserstein":
-        assert 0.2 < float(metrics["length"].detach()) < 1.1  # the budget is used, and kept by nearly every pair
+        assert (
+            0.2 < float(metrics["length"].detach()) < 1.1
+        )  # the budget is used, and kept by nearly every pair
     if form == "lipschitz":
         length = (discovery.map(following) - discovery.map(previous)).norm(dim=-1)
-        assert (length <= 2.0 * 1.05).all()  # no longer than the move in the latent, up to the norms' estimate
+        assert (
+            length <= 2.0 * 1.05
+        ).all()  # no longer than the move in the latent, up to the norms' estimate
 
 
 def test_the_dual_variable_rises_while_steps_are_too_long_and_falls_while_they_are_short():
-    discovery = make_discovery(DiscoveryConfig("wasserstein", units=32, layers=1), 4, Skills(SkillConfig(size=2)))
+    discovery = make_discovery(
+        DiscoveryConfig("wasserstein", units=32, layers=1), 4, Skills(SkillConfig(size=2))
+    )
     start = float(discovery.log_multiplier)
     previous, following, skill = walk()
     short = previous + 1e-4 * (following - previous)
@@ -145,24 +162,35 @@ def test_the_dual_variable_rises_while_steps_are_too_long_and_falls_while_they_a
 
 
 def test_a_classifier_says_how_many_nats_a_skill_is_known_by():
-    classifier = make_discovery(DiscoveryConfig("classifier", units=32, layers=1), 4, Skills(ONE_HOT))
+    classifier = make_discovery(
+        DiscoveryConfig("classifier", units=32, layers=1), 4, Skills(ONE_HOT)
+    )
     skill = Skills(ONE_HOT).discrete()
     ratio = classifier.prior.log_ratio(torch.zeros(5, 5), skill)
     assert torch.allclose(ratio, torch.zeros(5), atol=1e-6)  # nothing is known
     ratio = classifier.prior.log_ratio(100 * skill, skill)
-    assert torch.allclose(ratio, torch.full((5,), math.log(5)), atol=1e-4)  # all is known: ln of their number
+    assert torch.allclose(
+        ratio, torch.full((5,), math.log(5)), atol=1e-4
+    )  # all is known: ln of their number
     direction = torch.randn(7, 5)
-    known = torch.stack([classifier.prior.log_ratio(direction, skill[k].expand(7, 5)) for k in range(5)])
+    known = torch.stack(
+        [classifier.prior.log_ratio(direction, skill[k].expand(7, 5)) for k in range(5)]
+    )
     assert torch.allclose((known.exp() / 5).sum(0), torch.ones(7), atol=1e-5)  # q is a distribution
 
 
 @pytest.mark.parametrize("size", [2, 4])
 def test_on_the_sphere_no_direction_tells_more_than_the_skills_it_is_held_against(size):
-    """Against draws of the prior alone the ratio grows without bound as soon as no draw is near: 19 nats of 4.9 in four."""
+    """The bound holds in four dimensions.
+
+    With samples of the prior alone as negatives the ratio has no bound: 19 nats of 4.9.
+    """
     prior = make_discovery(DiscoveryConfig("classifier"), 4, Skills(SkillConfig(size=size))).prior
     skill = torch.nn.functional.normalize(torch.randn(4000, size), dim=-1)
     cap = math.log(len(prior.skills) + 1)
-    told = [float(prior.log_ratio(length * skill, skill).mean()) for length in (0.0, 1.0, 10.0, 1000.0)]
+    told = [
+        float(prior.log_ratio(length * skill, skill).mean()) for length in (0.0, 1.0, 10.0, 1000.0)
+    ]
     assert told[0] == pytest.approx(0, abs=1e-5)
     assert told == sorted(told)
     assert 0.9 * cap < float(prior.log_ratio(1e5 * skill, skill).mean()) <= cap + 1e-5
@@ -176,15 +204,29 @@ def test_an_update_moves_everything_and_discovery_leaves_the_model_alone(form):
     batch = skill_batch(agent.config.skill)
     before = {name: weight.clone() for name, weight in agent.state_dict().items()}
     metrics = agent.update(batch)
-    moved = {name for name, weight in agent.state_dict().items() if not torch.equal(weight, before[name])}
-    for part in ("discovery.map", "actor_critic.actor", "actor_critic.critics.use", "world_model.terms.safety"):
+    moved = {
+        name for name, weight in agent.state_dict().items() if not torch.equal(weight, before[name])
+    }
+    for part in (
+        "discovery.map",
+        "actor_critic.actor",
+        "actor_critic.critics.use",
+        "world_model.terms.safety",
+    ):
         assert any(name.startswith(part) for name in moved), part
-    assert {"policy/discovery/return", "policy/use/return", "policy/safety/return", "discovery/gradient"} <= set(metrics)
+    assert {
+        "policy/discovery/return",
+        "policy/use/return",
+        "policy/safety/return",
+        "discovery/gradient",
+    } <= set(metrics)
     assert all(torch.isfinite(value) for value in metrics.values())
     before = {name: weight.clone() for name, weight in agent.world_model.state_dict().items()}
     _, states = agent.world_model.observe(batch)
     agent.learners["discovery"](Step(batch, states.state))
-    assert all(torch.equal(weight, before[name]) for name, weight in agent.world_model.state_dict().items())
+    assert all(
+        torch.equal(weight, before[name]) for name, weight in agent.world_model.state_dict().items()
+    )
 
 
 def test_steps_over_a_reset_teach_discovery_nothing():
@@ -202,14 +244,18 @@ def test_steps_over_a_reset_teach_discovery_nothing():
     feature = states.state.feature
     assert torch.equal(previous[0], feature[0, 0])
     assert torch.equal(following[0], feature[0, 1])
-    assert torch.equal(skill[0], batch["condition"][0, 1])  # the one under which the action was taken
+    assert torch.equal(
+        skill[0], batch["condition"][0, 1]
+    )  # the one under which the action was taken
 
 
 def test_the_discovery_reward_is_that_of_the_map_of_the_moment():
     agent = skill_agent()
     deterministic, stochastic = torch.randn(6, 3, 32), torch.randn(6, 3, 16)
     skill = Skills(SPHERE).draw(3)
-    imagined = Imagined(State(deterministic, stochastic), None, torch.zeros(5, 3, 2), torch.zeros(5, 3), skill)
+    imagined = Imagined(
+        State(deterministic, stochastic), None, torch.zeros(5, 3, 2), torch.zeros(5, 3), skill
+    )
     reward = agent.learners["imagination"].rewards["discovery"](imagined)
     assert reward.shape == (5, 3)
     feature = imagined.state.feature
@@ -217,7 +263,9 @@ def test_the_discovery_reward_is_that_of_the_map_of_the_moment():
     assert torch.allclose(reward[2, 1], (place[3, 1] - place[2, 1]) @ skill[1], atol=1e-5)
     with torch.no_grad():
         agent.discovery.map[-1].weight.mul_(2)
-    assert torch.allclose(agent.learners["imagination"].rewards["discovery"](imagined), 2 * reward, atol=1e-4)
+    assert torch.allclose(
+        agent.learners["imagination"].rewards["discovery"](imagined), 2 * reward, atol=1e-4
+    )
 
 
 def test_a_reward_in_units_of_itself_has_no_unit_and_does_not_blow_up_noise():
@@ -248,10 +296,18 @@ class Line:
         return State(state.deterministic + action[..., :1], state.stochastic)
 
 
-def gradient(rewards: dict[str, float], factors: dict[str, float], normalise: bool, how: str = "reinforce") -> torch.Tensor:
+def gradient(
+    rewards: dict[str, float], factors: dict[str, float], normalise: bool, how: str = "reinforce"
+) -> torch.Tensor:
     """Of the actor, for a fixed roll-out: rewards go up, or out, along the line."""
     config = ActorCriticConfig(
-        rewards=rewards, units=16, layers=1, horizon=4, actor_grad=how, reward_norm=normalise, return_norm_min=1e-6
+        rewards=rewards,
+        units=16,
+        layers=1,
+        horizon=4,
+        actor_grad=how,
+        reward_norm=normalise,
+        return_norm_min=1e-6,
     )
     torch.manual_seed(0)
     policy = ActorCritic(config, 2, 1)
@@ -259,7 +315,10 @@ def gradient(rewards: dict[str, float], factors: dict[str, float], normalise: bo
         "discovery": lambda imagined: imagined.following.deterministic[..., 0],
         "use": lambda imagined: -imagined.following.deterministic[..., 0].square(),
     }
-    made = {name: lambda imagined, name=name: factors.get(name, 1.0) * functions[name](imagined) for name in functions}
+    made = {
+        name: lambda imagined, name=name: factors.get(name, 1.0) * functions[name](imagined)
+        for name in functions
+    }
     if "discovery+use" in rewards:
         made["discovery+use"] = lambda imagined: made["discovery"](imagined) + made["use"](imagined)
     start = State(torch.randn(32, 1), torch.zeros(32, 1))
@@ -278,20 +337,30 @@ def test_a_factor_on_a_reward_turns_one_critic_and_not_several_normalised_ones(f
     several, one = {"discovery": 1.0, "use": 1.0}, {"discovery+use": 1.0}
     plain = gradient(several, {}, True, how)
     assert cosine(plain, gradient(several, {"discovery": factor}, True, how)) > 0.999
-    assert cosine(gradient(one, {}, False, how), gradient(one, {"discovery": factor}, False, how)) < 0.98
+    assert (
+        cosine(gradient(one, {}, False, how), gradient(one, {"discovery": factor}, False, how))
+        < 0.98
+    )
 
 
 @pytest.mark.parametrize("factor", [2.0**-7, 2.0**7])
 def test_training_is_the_same_to_the_bit_under_factors_that_rounding_does_not_touch(factor):
-    """Updates of everything, one on the other, with a reward in another unit; on a sum of rewards they are others."""
-    unit, scaled = (skill_agent(reward_norm=True, reward_scales=factors) for factors in ({}, {"use": factor}))
+    """Whole updates do not depend on a reward's unit; with a sum of rewards they do."""
+    unit, scaled = (
+        skill_agent(reward_norm=True, reward_scales=factors) for factors in ({}, {"use": factor})
+    )
     added = {"discovery": 1.0, "use+safety": 0.5}
-    summed, other = (skill_agent(rewards=added, reward_norm=True, reward_scales=factors) for factors in ({}, {"use": factor}))
+    summed, other = (
+        skill_agent(rewards=added, reward_norm=True, reward_scales=factors)
+        for factors in ({}, {"use": factor})
+    )
     for agent in (unit, scaled, summed, other):
         for seed in range(4):
             agent.update(skill_batch(seed=seed))
     assert all(torch.equal(one, two) for one, two in zip(unit.parameters(), scaled.parameters()))
-    assert not all(torch.equal(one, two) for one, two in zip(summed.parameters(), other.parameters()))
+    assert not all(
+        torch.equal(one, two) for one, two in zip(summed.parameters(), other.parameters())
+    )
 
 
 def test_the_order_of_the_critics_does_not_matter():
@@ -303,21 +372,26 @@ def test_the_order_of_the_critics_does_not_matter():
 
 
 def test_skills_that_are_none_change_nothing():
-    """An agent without skills draws nothing and computes nothing more, whatever is said of them: bit for bit the same."""
+    """Without skills, options of skills change no bit and sample nothing."""
     plain = ActorCriticConfig(rewards={"task": 1.0}, units=32, layers=1, horizon=5, imag_starts=16)
     found = []
     for skills in (SkillConfig(), SkillConfig(size=0, kind="one_hot", duration=1)):
         torch.manual_seed(0)
-        agent = WorldModelAgent(AgentConfig(world_config(INFOPOWER), plain, skill=skills), Spaces(32, 2))
+        agent = WorldModelAgent(
+            AgentConfig(world_config(INFOPOWER), plain, skill=skills), Spaces(32, 2)
+        )
         agent.update(make_batch())
         found.append(agent.state_dict())
     assert all(torch.equal(found[0][name], found[1][name]) for name in found[0])
-    assert not any("units" in name and "actor_critic.units" in name for name in found[0])  # no moments are kept
+    assert not any(
+        "units" in name and "actor_critic.units" in name for name in found[0]
+    )  # no moments are kept
 
 
 def test_names_joined_by_a_plus_are_one_reward_and_factors_reach_inside():
     model = SimpleNamespace(
-        terms={"use": None, "safety": None}, reward=lambda feature, name: {"use": 2.0, "safety": -1.0}[name]
+        terms={"use": None, "safety": None},
+        reward=lambda feature, name: {"use": 2.0, "safety": -1.0}[name],
     )
     imagined = SimpleNamespace(reached=None)
     made = make_rewards(["use+safety", "use"], model, scales={"use": 10.0})

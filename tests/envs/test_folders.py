@@ -6,10 +6,18 @@ import warnings
 from pathlib import Path, PurePosixPath
 
 import pytest
-from tests.support.clips import all_names, pictures, refusal, split_names, touched, write_frames, write_video
 
 from foreground.envs import folders, video
 from foreground.envs.recordings import recording_of
+from tests.support.clips import (
+    all_names,
+    pictures,
+    refusal,
+    split_names,
+    touched,
+    write_frames,
+    write_video,
+)
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 
@@ -19,7 +27,11 @@ def found(name: str) -> folders.Found:
 
 
 def test_split_by_recording_keeps_parts_together_and_both_sides_filled():
-    names = [f"{letter * 11}_{start:06d}_{start + 10:06d}.mp4" for letter in "abcdefgh" for start in (0, 10)]
+    names = [
+        f"{letter * 11}_{start:06d}_{start + 10:06d}.mp4"
+        for letter in "abcdefgh"
+        for start in (0, 10)
+    ]
     clips = [found(name) for name in names]
     train, heldout = folders.by_hash(clips, 0.25)
     assert sorted(train + heldout) == sorted(clips)
@@ -39,7 +51,9 @@ def test_a_clip_stays_on_its_side_when_others_come():
 
 def test_davis_lists_are_used(tmp_path):
     for shade, name in enumerate(("bear", "boat", "camel")):
-        write_frames(tmp_path / "JPEGImages" / "480p" / name, pictures(3, 9 * shade), ".jpg", "{:05d}")
+        write_frames(
+            tmp_path / "JPEGImages" / "480p" / name, pictures(3, 9 * shade), ".jpg", "{:05d}"
+        )
     lists = tmp_path / "ImageSets" / "2017"
     lists.mkdir(parents=True)
     (lists / "train.txt").write_text("bear\ncamel\n")
@@ -55,7 +69,9 @@ def davis(root: Path, train: str | bytes, val: str | bytes = "boat") -> Path:
     lists = root / "ImageSets" / "2017"
     lists.mkdir(parents=True)
     for name, content in (("train", train), ("val", val)):
-        (lists / f"{name}.txt").write_bytes(content if isinstance(content, bytes) else content.encode())
+        (lists / f"{name}.txt").write_bytes(
+            content if isinstance(content, bytes) else content.encode()
+        )
     return lists
 
 
@@ -104,7 +120,9 @@ def test_a_copy_under_another_name_on_the_other_side_is_refused(tmp_path, write)
 
 def test_missing_folder_and_single_file_are_refused(tmp_path):
     assert "no such file" in refusal(folders.split, tmp_path / "absent", 0.25)
-    assert "one file cannot be split" in refusal(folders.split, write_video(tmp_path / "a.mp4", pictures(3)), 0.25)
+    assert "one file cannot be split" in refusal(
+        folders.split, write_video(tmp_path / "a.mp4", pictures(3)), 0.25
+    )
 
 
 SUFFIXES = [f"c{index}{suffix}" for index, suffix in enumerate(video.VIDEO_SUFFIXES)] + [
@@ -127,13 +145,21 @@ def test_what_looks_like_a_video_and_is_not_taken_is_one_warning(tmp_path):
     assert sorted(train + heldout) == ["a.mp4", "b.mp4"]
     assert len(caught) == 1
     told = str(caught[0].message)
-    assert "c.h264, d.mp4.part, nameless: looks like video, and is not taken: convert it to mp4" in told
+    assert (
+        "c.h264, d.mp4.part, nameless: looks like video, and is not taken: convert it to mp4"
+        in told
+    )
     assert "; 1 picture not taken (f.webp): frames are" in told
 
 
 def test_hidden_names_and_those_of_systems_are_no_clips(tmp_path):
-    hidden = "._a.mp4 .b.mp4 .Trash-0/files/c.mp4 .thumbnails/d.png .thumbnails/e.png @eaDir/a.mp4/f.jpg @eaDir/g.jpg"
-    touched(tmp_path / "clips", "a.mp4", "b.mp4", *hidden.split(), "__MACOSX/h.mp4", "lost+found/i.mp4")
+    hidden = (
+        "._a.mp4 .b.mp4 .Trash-0/files/c.mp4 .thumbnails/d.png .thumbnails/e.png"
+        " @eaDir/a.mp4/f.jpg @eaDir/g.jpg"
+    )
+    touched(
+        tmp_path / "clips", "a.mp4", "b.mp4", *hidden.split(), "__MACOSX/h.mp4", "lost+found/i.mp4"
+    )
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         train, heldout = split_names(tmp_path / "clips")
@@ -164,7 +190,9 @@ def test_linked_folders_are_followed_once(tmp_path):
 
 def test_pictures_beside_or_above_videos_are_no_frames(tmp_path):
     names = ["a0.mp4", "a1.mp4", "a0.jpg", "a1.jpg"]
-    with pytest.warns(UserWarning, match=r"beside: 2 pictures not taken \(a0.jpg, a1.jpg\): frames are"):
+    with pytest.warns(
+        UserWarning, match=r"beside: 2 pictures not taken \(a0.jpg, a1.jpg\): frames are"
+    ):
         assert sorted(all_names(touched(tmp_path / "beside", *names))) == ["a0.mp4", "a1.mp4"]
     names = ["1.jpg", "2.jpg", "x/a0.mp4", "x/a1.mp4"]
     with pytest.warns(UserWarning, match="above: 2 pictures not taken .1.jpg, 2.jpg"):
@@ -178,7 +206,9 @@ def test_pictures_beside_or_above_videos_are_no_frames(tmp_path):
         "thumbs/1.jpg",
         "thumbs/2.jpg",
     ]
-    with pytest.warns(UserWarning, match="3 pictures not taken .cover.jpg, thumbs/1.jpg, thumbs/2.jpg"):
+    with pytest.warns(
+        UserWarning, match="3 pictures not taken .cover.jpg, thumbs/1.jpg, thumbs/2.jpg"
+    ):
         assert sorted(all_names(touched(tmp_path / "one", *names))) == ["x", "y"]
 
 
@@ -186,7 +216,9 @@ def test_pictures_beside_or_above_videos_are_no_frames(tmp_path):
 def test_masks_are_no_video(tmp_path, folder):
     frames = [f"{clip}/{name}.jpg" for clip in ("a", "b", "c") for name in "01"]
     masks = [f"{folder}/ab/{name}.png" for name in "01"]
-    with pytest.warns(UserWarning, match=f"2 pictures not taken .{folder}/ab/0.png, {folder}/ab/1.png"):
+    with pytest.warns(
+        UserWarning, match=f"2 pictures not taken .{folder}/ab/0.png, {folder}/ab/1.png"
+    ):
         assert sorted(all_names(touched(tmp_path / "masks", *frames, *masks))) == ["a", "b", "c"]
 
 
@@ -208,15 +240,23 @@ def results(folder: Path, *names: str, config: bool = False) -> Path:
     touched(folder, *names)
     (folder / "scores.json").write_text('{\n "task": "walker-walk",\n "env_frame": 800}')
     if config:
-        touched(folder, "config.yaml", "metrics.jsonl", "checkpoints/step-000000000800/MANIFEST.json")
+        touched(
+            folder, "config.yaml", "metrics.jsonl", "checkpoints/step-000000000800/MANIFEST.json"
+        )
     return folder
 
 
-FILMS = ["evaluation-heldout.mp4", "latent-heldout.mp4", "latent-heldout.png", "latent-train.png", "skills-clean.mp4"]
+FILMS = [
+    "evaluation-heldout.mp4",
+    "latent-heldout.mp4",
+    "latent-heldout.png",
+    "latent-train.png",
+    "skills-clean.mp4",
+]
 
 
 def test_films_of_runs_and_evaluations_are_no_clips(tmp_path):
-    """Of a run, of its evaluation, of one by --output; all other files there are clips as everywhere."""
+    """Films of a run, its evaluation and --output are no clips; other files there are."""
     clips = [f"{letter}.mp4" for letter in "abcdef"]
     touched(tmp_path, *clips)
     results(tmp_path / "old" / "run", *FILMS, config=True)
@@ -227,7 +267,8 @@ def test_films_of_runs_and_evaluations_are_no_clips(tmp_path):
         assert sorted(all_names(tmp_path)) == [*clips, "mixed/g.mp4"]
     (text,) = [str(each.message) for each in told]
     assert text == (
-        f"{tmp_path}: killed/evaluation-heldout.mp4, killed/latent-heldout.mp4, killed/latent-heldout.png "
+        f"{tmp_path}: killed/evaluation-heldout.mp4, killed/latent-heldout.mp4, "
+        "killed/latent-heldout.png "
         "and 13 more are results of a run or an evaluation, and left out"
     )
     message = refusal(folders.split, tmp_path / "old", 0.25)
@@ -253,7 +294,11 @@ def test_every_clip_of_a_folder_or_one_file(tmp_path):
     (tmp_path / "empty").mkdir()
     assert "no clips" in refusal(folders.every, tmp_path / "empty")
     for name in ("bear", "boat", "cat"):
-        touched(tmp_path / "davis", f"JPEGImages/480p/{name}/0.jpg", f"JPEGImages/480p/{name}/1.jpg")
-        touched(tmp_path / "davis", f"Annotations/480p/{name}/0.png", f"Annotations/480p/{name}/1.png")
+        touched(
+            tmp_path / "davis", f"JPEGImages/480p/{name}/0.jpg", f"JPEGImages/480p/{name}/1.jpg"
+        )
+        touched(
+            tmp_path / "davis", f"Annotations/480p/{name}/0.png", f"Annotations/480p/{name}/1.png"
+        )
     touched(tmp_path / "davis", "JPEGImages/1080p/bear/0.jpg", "JPEGImages/1080p/bear/1.jpg")
     assert [clip.path.parent.name for clip in folders.every(tmp_path / "davis")] == ["480p"] * 3

@@ -29,7 +29,9 @@ def test_totals_of_the_run_stand_apart_from_what_this_process_did(config):
     assert rest == "trained 3000 frames, 81 updates; 600 frames and 21 updates of them now, in 5 s"
 
 
-@pytest.mark.parametrize(("frame", "words"), [(3000, ""), (3001, ""), (3600, ", beyond --total_frames 3000")])
+@pytest.mark.parametrize(
+    ("frame", "words"), [(3000, ""), (3001, ""), (3600, ", beyond --total_frames 3000")]
+)
 def test_fewer_frames_than_are_done_are_told(config, frame, words):
     assert (
         train.said_at_end(config, trainer(frame), True, (frame, 0), 0.1)
@@ -39,7 +41,9 @@ def test_fewer_frames_than_are_done_are_told(config, frame, words):
 
 def test_the_first_line_names_the_family():
     alone = runs.read([], cuda=False)
-    family = runs.read(["--agent", "mra", "--task", "walker-walk", "--family.kind", "speed"], cuda=False)
+    family = runs.read(
+        ["--agent", "mra", "--task", "walker-walk", "--family.kind", "speed"], cuda=False
+    )
     assert train.family_text(alone) == ""
     assert train.family_text(family) == ", family of speed: 3 games to train on, 1 held out"
 
@@ -51,10 +55,12 @@ def test_sizes_have_a_unit_that_suits_them():
 
 def test_a_stop_says_what_is_there_and_what_is_missing(config):
     assert (
-        train.said_when_stopped(config, trainer(2998)) == "stopped and saved at frame 2998; the same command goes on from there"
+        train.said_when_stopped(config, trainer(2998))
+        == "stopped and saved at frame 2998; the same command goes on from there"
     )
     assert train.said_when_stopped(config, trainer(3000)) == (
-        "training is complete and saved at frame 3000; the evaluation at its end is missing: the same command makes it"
+        "training is complete and saved at frame 3000; the evaluation at its end is missing: "
+        "the same command makes it"
     )
 
 
@@ -62,7 +68,10 @@ def test_a_run_of_skills_says_what_it_learned(tmp_path):
     slim = runs.read(["--agent", "slim"], cuda=False)
     evaluator = Evaluator(slim, None, tmp_path)
     size = slim.skill.size
-    assert evaluator.learned() == f"learned skills, the directions of a sphere of {size} dimensions; they were not measured"
+    assert (
+        evaluator.learned() == f"learned skills, the directions of a sphere of {size} dimensions; "
+        "they were not measured"
+    )
     assert evaluator.lead.startswith("walker-stand is not what it learns; ")
     evaluator.measured = {
         "identifiability/accuracy": 0.9,
@@ -78,7 +87,11 @@ def test_a_run_of_skills_says_what_it_learned(tmp_path):
     seldom.measured = evaluator.measured
     assert "too few to tell: 12 rollouts" in seldom.learned()
     diayn = runs.read(["--agent", "diayn"], cuda=False)
-    assert Evaluator(diayn, None, tmp_path).learned().startswith(f"learned {diayn.skill.size} skills; ")
+    assert (
+        Evaluator(diayn, None, tmp_path)
+        .learned()
+        .startswith(f"learned {diayn.skill.size} skills; ")
+    )
     for agent in ("infopower", "mra"):
         task = Evaluator(runs.read(["--agent", agent], cuda=False), None, tmp_path)
         assert (task.learned(), task.lead) == ("", "")

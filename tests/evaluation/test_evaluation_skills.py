@@ -18,7 +18,10 @@ from foreground.world_models.rssm import State
 
 PLANE = posture.Body((0, 1), ())
 SPEED = 0.1  # m a step
-MEASURED = [f"identifiability/{key}" for key in ("nats", "cap", "accuracy", "chance")] + ["coverage/postures", "violation/mean"]
+MEASURED = [f"identifiability/{key}" for key in ("nats", "cap", "accuracy", "chance")] + [
+    "coverage/postures",
+    "violation/mean",
+]
 
 
 class Plane(gymnasium.Env):
@@ -44,7 +47,12 @@ class Plane(gymnasium.Env):
     def picture(self):
         """Place in hundredths, from -100 m, as two bytes each."""
         number = np.round((self.place + 100) * 100).astype(int)
-        return np.stack([number // 256, number % 256], -1).astype(np.uint8).reshape(1, 4, 1).repeat(3, -1)
+        return (
+            np.stack([number // 256, number % 256], -1)
+            .astype(np.uint8)
+            .reshape(1, 4, 1)
+            .repeat(3, -1)
+        )
 
 
 def place_of(image: torch.Tensor) -> torch.Tensor:
@@ -53,7 +61,7 @@ def place_of(image: torch.Tensor) -> torch.Tensor:
 
 
 class Walker:
-    """Reads the place from the picture, and goes where the skill says; `sense` -1 goes the other way."""
+    """An agent that moves along its skill from the place in the image; sense -1 moves back."""
 
     device = torch.device("cpu")
     skills = Skills(SkillConfig(size=2))
@@ -63,12 +71,20 @@ class Walker:
         move = SimpleNamespace(direction=lambda before, after: after - before)
         move.reward = lambda before, after, skill: ((after - before) * skill).sum(-1)
         self.discovery = move
-        self.world_model = SimpleNamespace(imagine=lambda state, action: State(state.deterministic + SPEED * action, state[1]))
+        self.world_model = SimpleNamespace(
+            imagine=lambda state, action: State(state.deterministic + SPEED * action, state[1])
+        )
 
     def initial_state(self, number):
         state = State(torch.zeros(number, 2), torch.zeros(number, 0))
         age = torch.zeros(number, dtype=torch.long)
-        return Memory(state, torch.zeros(number, 2), torch.zeros(number, 1, 4, 3), self.skills.draw(number), age)
+        return Memory(
+            state,
+            torch.zeros(number, 2),
+            torch.zeros(number, 1, 4, 3),
+            self.skills.draw(number),
+            age,
+        )
 
     def observe_step(self, memory, image, is_first, sample):
         return State(place_of(image), torch.zeros(len(image), 0))
@@ -77,17 +93,25 @@ class Walker:
         return self.sense * skill
 
     def act(self, memory, image, is_first, explore=True, commander=None):
-        state, held = self.observe_step(memory, image, is_first, explore), Held(memory.condition, memory.age)
+        state, held = (
+            self.observe_step(memory, image, is_first, explore),
+            Held(memory.condition, memory.age),
+        )
         if commander:
             held = commander(memory, lambda: state, is_first, explore)
         action = self.select_action(state, held.condition)
-        return action, memory._replace(state=state, action=action, condition=held.condition, age=held.age)
+        return action, memory._replace(
+            state=state, action=action, condition=held.condition, age=held.age
+        )
 
 
 @pytest.fixture(autouse=True)
 def on_the_plane(monkeypatch):
     monkeypatch.setattr(posture, "body", lambda physics: PLANE)
-    nothing = SimpleNamespace(violations=lambda action: dict.fromkeys("abcd", 0.25), read=lambda action: np.array([1.0, -0.25]))
+    nothing = SimpleNamespace(
+        violations=lambda action: dict.fromkeys("abcd", 0.25),
+        read=lambda action: np.array([1.0, -0.25]),
+    )
     monkeypatch.setattr(environments, "Signals", lambda *_: nothing)
     monkeypatch.setattr(environments, "USES", {"plane": ""}, raising=False)
 
@@ -112,16 +136,22 @@ def test_every_skill_is_played_from_the_same_starts_and_stays_in_its_row():
     record = skills.play(Walker(), Plane, chosen, repeats=3, steps=10, seed=5)
     assert record.state.shape == (20, 3, 11, 2)
     moved = record.state[:, :, -1] - record.state[:, :, 0]
-    np.testing.assert_allclose(moved, (10 * SPEED * chosen.numpy())[:, None].repeat(3, 1), atol=1e-6)
+    np.testing.assert_allclose(
+        moved, (10 * SPEED * chosen.numpy())[:, None].repeat(3, 1), atol=1e-6
+    )
     assert np.ptp(record.state[:, :, 0], axis=0).max() == 0
     assert np.ptp(record.state[0, :, 0], axis=0).min() > 0.01
     np.testing.assert_allclose(record.reward.sum(-1), 10 * SPEED, atol=0.03)  # the picture rounds
-    np.testing.assert_allclose(record.way, record.state[:, :, 1:] - record.state[0, 0, 0], atol=0.02)
+    np.testing.assert_allclose(
+        record.way, record.state[:, :, 1:] - record.state[0, 0, 0], atol=0.02
+    )
     row = skills.measure(record)
     assert row["return/use"] == 10
     assert row["return/safety"] == -2.5
     assert row["violation/mean"] == 0.25
-    assert row["discovery_explained/way"] > 0.8  # the map is the place, but for the rounding of the picture
+    assert (
+        row["discovery_explained/way"] > 0.8
+    )  # the map is the place, but for the rounding of the picture
 
 
 class Bare(gymnasium.Env):
@@ -192,7 +222,10 @@ def test_half_of_the_information_is_half_of_it():
 
 
 def test_some_skills_that_go_elsewhere_once_cost_little(monkeypatch):
-    """Half of 48 do in one repeat of three what others did: a softmax without a share of the uniform is sure of the wrong."""
+    """Half of 48 skills copy others in one repeat of three.
+
+    A softmax without a uniform share would be certain of the wrong skill.
+    """
     random = np.random.default_rng(2)
     skill = Skills(SkillConfig(size=2)).grid(48).numpy()
     ends = np.repeat((5 * skill)[:, None], 3, 1)
@@ -220,11 +253,24 @@ def test_what_the_simulator_explains_of_discovery():
 
 
 def test_bins_are_counted_and_a_roll_is_no_new_posture():
-    numbers = posture.Number(1, 0.1, False), posture.Number(2, posture.ANGLE_BIN, True), posture.Number(3, 0.5, False)
+    numbers = (
+        posture.Number(1, 0.1, False),
+        posture.Number(2, posture.ANGLE_BIN, True),
+        posture.Number(3, 0.5, False),
+    )
     body = posture.Body((0,), numbers)
-    state = np.array([[0.0, 1.0, 0.1, 0.1], [0.3, 1.0, 0.1, 0.1], [0.3, 1.0, 0.1 + 2 * np.pi, 0.1], [0.3, 1.0, 0.1, 0.6]])
+    state = np.array(
+        [
+            [0.0, 1.0, 0.1, 0.1],
+            [0.3, 1.0, 0.1, 0.1],
+            [0.3, 1.0, 0.1 + 2 * np.pi, 0.1],
+            [0.3, 1.0, 0.1, 0.6],
+        ]
+    )
     assert posture.coverage(body, state) == {"postures": 2.0, "places": 2.0}
-    assert posture.distance(body, state[:1], state[1:2])[0] == pytest.approx(0.3 / posture.PLACE_BIN)
+    assert posture.distance(body, state[:1], state[1:2])[0] == pytest.approx(
+        0.3 / posture.PLACE_BIN
+    )
     turned = state[:1] + np.array([0, 0, 2 * np.pi - 0.5, 0])
     assert posture.distance(body, state[:1], turned)[0] == pytest.approx(0.5 / posture.ANGLE_BIN)
     bent = state[:1] + np.array([0, 0, 0, 2 * np.pi])  # a joint with limits does not come around
@@ -260,7 +306,9 @@ def test_the_best_skill_goes_where_the_reward_is():
 def test_planning_finds_the_way_to_the_reward():
     """Reward in the north only: sequences that begin north are best, from each state."""
     torch.manual_seed(0)
-    planner = downstream.Planner(Walker(), lambda feature: feature[:, 1].clamp(max=50), hold=5, sequences=256, depth=1)
+    planner = downstream.Planner(
+        Walker(), lambda feature: feature[:, 1].clamp(max=50), hold=5, sequences=256, depth=1
+    )
     skill = planner.plan(State(torch.zeros(3, 2), torch.zeros(3, 0)))
     assert skill.shape == (3, 2)
     assert (skill[:, 1] > 0.98).all()
@@ -268,7 +316,9 @@ def test_planning_finds_the_way_to_the_reward():
     image = torch.from_numpy(np.stack([Plane().reset(seed=1)[0]] * 2))
     held = []
     for step in range(10):
-        action, state = planner.agent.act(state, image, torch.tensor([step == 0] * 2), commander=planner)
+        action, state = planner.agent.act(
+            state, image, torch.tensor([step == 0] * 2), commander=planner
+        )
         held.append(state.condition)
     assert torch.equal(held[0], held[4])
     assert not torch.equal(held[4], held[5])
@@ -278,7 +328,9 @@ def test_planning_finds_the_way_to_the_reward():
 def test_planning_looks_further_than_the_first_skill():
     """Worth something only after going east for two skills: one skill's look sees nothing of it."""
     torch.manual_seed(0)
-    far = downstream.Planner(Walker(), lambda feature: (feature[:, 0] > 0.8).float(), hold=5, sequences=512, depth=2)
+    far = downstream.Planner(
+        Walker(), lambda feature: (feature[:, 0] > 0.8).float(), hold=5, sequences=512, depth=2
+    )
     skill = far.plan(State(torch.zeros(4, 2), torch.zeros(4, 0)))
     assert (skill[:, 0] > 0.5).all()
 
@@ -322,8 +374,13 @@ def test_tiles_stand_in_their_places():
     assert picture.shape == (2, 4 * (side + margin) + 3 * gap, 4 * side + 3 * gap, 3)
     for index in range(16):
         top, left = (index // 4) * (side + margin + gap), (index % 4) * (side + gap)
-        assert (picture[1, top + margin : top + margin + side, left : left + side] == 15 * index + 1).all()
-        assert (picture[1, top : top + margin, left : left + side] == pictures.label_strip(f"skill {3 * index}", side)).all()
+        assert (
+            picture[1, top + margin : top + margin + side, left : left + side] == 15 * index + 1
+        ).all()
+        assert (
+            picture[1, top : top + margin, left : left + side]
+            == pictures.label_strip(f"skill {3 * index}", side)
+        ).all()
 
 
 def test_the_gap_is_the_share_that_is_lost():
@@ -365,14 +422,20 @@ def test_bodies_of_the_suite(task, place, numbers, monkeypatch):
 
     physics = suite.load(*task.split("-")).physics
     model, body = physics.model, posture.body(physics)
-    names = {int(model.jnt_qposadr[joint]): model.id2name(joint, "joint") for joint in range(model.njnt)}
+    names = {
+        int(model.jnt_qposadr[joint]): model.id2name(joint, "joint") for joint in range(model.njnt)
+    }
     assert [names[address] for address in body.place] == place
     assert [names[number.address] for number in body.posture] == numbers
     turning = {"rooty", "hinge", "shoulder"} if "rooty" not in place else {"rootz"}
-    assert {names[number.address] for number in body.posture if number.turns} == turning & set(numbers)
+    assert {names[number.address] for number in body.posture if number.turns} == turning & set(
+        numbers
+    )
 
 
-@pytest.mark.parametrize(("task", "numbers"), [("humanoid-stand", 4), ("quadruped-walk", 4), ("fish-swim", 4)])
+@pytest.mark.parametrize(
+    ("task", "numbers"), [("humanoid-stand", 4), ("quadruped-walk", 4), ("fish-swim", 4)]
+)
 def test_bodies_with_a_free_root(task, numbers, monkeypatch):
     monkeypatch.undo()
     from dm_control import suite
@@ -387,4 +450,6 @@ def test_bodies_with_a_free_root(task, numbers, monkeypatch):
     flat = state.copy()
     flat[0, 3:7] = [1, 0, 0, 0]
     moved = np.concatenate([qpos, physics.data.qvel])[None]
-    assert posture.distance(body, flat, moved)[0] == pytest.approx(np.sqrt(4 + 1 + (0.5 / posture.ANGLE_BIN) ** 2))
+    assert posture.distance(body, flat, moved)[0] == pytest.approx(
+        np.sqrt(4 + 1 + (0.5 / posture.ANGLE_BIN) ** 2)
+    )

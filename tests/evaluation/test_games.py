@@ -1,4 +1,4 @@
-"""Families on the command line: train, resume, evaluate every game under every mode, adapt; what is refused."""
+"""Test families of games by command: train, resume, evaluate, adapt, refusals."""
 
 import json
 import math
@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tests.support.programs import SMALL, assert_one_line, run, written
 
 from benchmarks import games as read_games
 from benchmarks import regret, returns
@@ -21,15 +20,27 @@ from foreground.envs.families import Game
 from foreground.errors import UserError
 from foreground.evaluation import game_report, games
 from foreground.training import checkpoint
+from tests.support.programs import SMALL, assert_one_line, run, written
 
-FEW = ["--family.kind", "dynamics", "--family.num_games", "2", "--family.num_heldout_games", "1", "--modes.num_modes", "3"]
+FEW = [
+    "--family.kind",
+    "dynamics",
+    "--family.num_games",
+    "2",
+    "--family.num_heldout_games",
+    "1",
+    "--modes.num_modes",
+    "3",
+]
 FEW += ["--modes.units", "8", "--modes.update_every", "2", "--evaluation.episodes", "1"]
 
 
 @pytest.fixture(scope="module")
 def games_run(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("games") / "mra"
-    result = run("train.py", *SMALL, *FEW, "--agent", "mra", "--total_frames", 400, "--folder", folder)
+    result = run(
+        "train.py", *SMALL, *FEW, "--agent", "mra", "--total_frames", 400, "--folder", folder
+    )
     assert result.returncode == 0, result.stderr
     return folder
 
@@ -40,7 +51,9 @@ def test_a_run_of_games_logs_its_modes_and_resumes(games_run):
     assert told["modes/information/action_cap"] == pytest.approx(math.log(3))
     assert {"modes/game_0/slack", "modes/game_1/return_2", "model/games/explained"} <= set(told)
     before = checkpoint.load(checkpoint.latest(games_run / "checkpoints")[0])["agent"]
-    again = run("train.py", *SMALL, *FEW, "--agent", "mra", "--total_frames", 500, "--folder", games_run)
+    again = run(
+        "train.py", *SMALL, *FEW, "--agent", "mra", "--total_frames", 500, "--folder", games_run
+    )
     assert "resumed      at frame 400" in again.stdout, again.stderr
     after = checkpoint.load(checkpoint.latest(games_run / "checkpoints")[0])["agent"]
     assert before["weights"]["modes.returns"].shape == (2, 3)
@@ -51,7 +64,16 @@ def test_a_run_of_games_logs_its_modes_and_resumes(games_run):
 
 
 def test_another_method_begins_with_its_world_model(games_run, tmp_path):
-    words = ["--device", "cpu", "--threads", "1", "--training.prefill", "100", "--background.source", "procedural"]
+    words = [
+        "--device",
+        "cpu",
+        "--threads",
+        "1",
+        "--training.prefill",
+        "100",
+        "--background.source",
+        "procedural",
+    ]
     words += [
         "--evaluation.episodes",
         "1",
@@ -62,7 +84,16 @@ def test_another_method_begins_with_its_world_model(games_run, tmp_path):
         "--total_frames",
         "300",
     ]
-    words += ["--agent", "finetune", "--init_from", games_run, "--task", "cartpole-balance", "--folder", tmp_path / "run"]
+    words += [
+        "--agent",
+        "finetune",
+        "--init_from",
+        games_run,
+        "--task",
+        "cartpole-balance",
+        "--folder",
+        tmp_path / "run",
+    ]
     config = runs.read([str(word) for word in words], cuda=False)
     agent = build.make_agent(config, build.action_space(config), "cpu")
     saved.load_pretrained(agent, config)
@@ -72,8 +103,22 @@ def test_another_method_begins_with_its_world_model(games_run, tmp_path):
 
 
 def test_games_are_played_and_adapted_to(games_run):
-    words = ["--games", "--adapt", "mass=0.6", "--steps", "0,2", "--adapt_frames", 100, "--meta", "reptile", "--meta_rounds", 1]
-    result = run("eval.py", games_run, "--episodes", 1, "--background", "clean", "--threads", 1, *words)
+    words = [
+        "--games",
+        "--adapt",
+        "mass=0.6",
+        "--steps",
+        "0,2",
+        "--adapt_frames",
+        100,
+        "--meta",
+        "reptile",
+        "--meta_rounds",
+        1,
+    ]
+    result = run(
+        "eval.py", games_run, "--episodes", 1, "--background", "clean", "--threads", 1, *words
+    )
     place = written(result)
     kept = json.loads((place / "games.json").read_text())["games"]["clean"]
     assert "-clean-games-adapt=mass=0.6-episodes=1-" in place.name
@@ -86,8 +131,12 @@ def test_games_are_played_and_adapted_to(games_run):
     assert list(kept) == [*names, "information"]
     assert [kept[name]["kind"] for name in names] == ["train", "train", "heldout"]
     for name in names:
-        assert sum(kept[name][f"probability_{mode}"] for mode in range(3)) == pytest.approx(1, abs=1e-5)
-        assert kept[name]["regret"] * kept[name]["best_of"] == pytest.approx(kept[name]["best_of"] - kept[name]["zero_shot"])
+        assert sum(kept[name][f"probability_{mode}"] for mode in range(3)) == pytest.approx(
+            1, abs=1e-5
+        )
+        assert kept[name]["regret"] * kept[name]["best_of"] == pytest.approx(
+            kept[name]["best_of"] - kept[name]["zero_shot"]
+        )
         assert name in result.stdout
     adapted = json.loads((place / "adaptation.json").read_text())["adaptation"]["clean"]
     assert adapted["game"] == "mass=0.6,friction=1,gain=1"
@@ -101,12 +150,17 @@ def test_games_are_played_and_adapted_to(games_run):
 
 def test_regret_is_against_the_expert_of_the_game(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(returns, "RESULTS", tmp_path)
-    rows = [("games", "mra", 0, {"a": 60.0, "b": -10.0}), ("games", "mra", 1, {"a": 20.0, "b": -30.0})]
+    rows = [
+        ("games", "mra", 0, {"a": 60.0, "b": -10.0}),
+        ("games", "mra", 1, {"a": 20.0, "b": -30.0}),
+    ]
     rows += [("experts", "only_a", 0, {"a": 80.0}), ("experts", "only_b", 0, {"b": -10.0})]
     for suite, method, seed, found in rows:
         (tmp_path / suite).mkdir(exist_ok=True)
         kept = {"information": {}} | {name: {"zero_shot": value} for name, value in found.items()}
-        (tmp_path / suite / f"{method}-seed{seed}.json").write_text(json.dumps({"method": method, "games": kept}))
+        (tmp_path / suite / f"{method}-seed{seed}.json").write_text(
+            json.dumps({"method": method, "games": kept})
+        )
     regret.main(["benchmarks/games.yaml", "benchmarks/experts.yaml"])
     table = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert table["a"] == {"expert": 80.0, "mra": 40.0, "regret, mra": 0.5}
@@ -144,13 +198,15 @@ def loaded(games_run):
 
 
 def test_the_return_of_a_mode_is_that_of_the_mode(games_run, monkeypatch):
-    """A policy whose mode is its speed: modes differ by what they do, and in the game that is asked for."""
+    """With the mode as speed, modes differ by their behaviour, in the game that is named."""
     config, agent, _ = loaded(games_run)
     seen = []
 
     def select_action(state, condition, noise):
         seen.append(condition[:, 3:].unique(dim=0))
-        return condition[:, :3].argmax(-1, keepdim=True) - 1.0  # to the left, not at all, to the right
+        return (
+            condition[:, :3].argmax(-1, keepdim=True) - 1.0
+        )  # to the left, not at all, to the right
 
     monkeypatch.setattr(agent, "select_action", select_action)
     game = config.games.heldout[0]
@@ -187,7 +243,9 @@ def test_a_replay_that_is_too_short_to_begin_from_is_one_line(games_run, tmp_pat
     shutil.copytree(games_run, run)
     config, _, _ = loaded(run)
     path = checkpoint.latest(run / "checkpoints")[0]
-    config = replace(config, total_frames=4000, training=replace(config.training, batch_length=1000))
+    config = replace(
+        config, total_frames=4000, training=replace(config.training, batch_length=1000)
+    )
     with pytest.raises(UserError, match="no 1000 steps in a row") as refused:
         game_report.replay_of(config, saved.load_run(path))
     assert refused.value.exit_code == 2
@@ -195,8 +253,12 @@ def test_a_replay_that_is_too_short_to_begin_from_is_one_line(games_run, tmp_pat
 
 def test_information_is_between_nothing_and_its_cap(games_run):
     config, agent, path = loaded(games_run)
-    told = games.information(agent, game_report.replay_of(config, saved.load_run(path)).sample(8, 8))
-    assert -0.02 <= told["action"] <= told["action_cap"] == pytest.approx(math.log(3))  # a draw a mode
+    told = games.information(
+        agent, game_report.replay_of(config, saved.load_run(path)).sample(8, 8)
+    )
+    assert (
+        -0.02 <= told["action"] <= told["action_cap"] == pytest.approx(math.log(3))
+    )  # a draw a mode
     assert told["game"] <= told["game_cap"] == pytest.approx(math.log(2))
 
 

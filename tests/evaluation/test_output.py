@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.support.clips import pictures, write_video
 
 from foreground import eval as program
 from foreground.configs import run as runs
@@ -23,6 +22,7 @@ from foreground.evaluation import clips, films, output, report
 from foreground.evaluation.episodes import Scores
 from foreground.evaluation.subject import Subject
 from foreground.training import files, identity
+from tests.support.clips import pictures, write_video
 
 
 def scores(place: Path) -> dict:
@@ -42,7 +42,15 @@ def test_names_of_an_earlier_list_lead_nowhere_else(tmp_path):
     kept = ["metrics.jsonl", "notes.txt", "evaluation.py", "best.json"]
     for name in kept:
         (tmp_path / "out" / name).write_text("x")
-    names = [*kept, "../kept.mp4", "evaluation-/../../kept.mp4", ".hidden", 3, "evaluation-gone.mp4", "latent-a\0b.mp4"]
+    names = [
+        *kept,
+        "../kept.mp4",
+        "evaluation-/../../kept.mp4",
+        ".hidden",
+        3,
+        "evaluation-gone.mp4",
+        "latent-a\0b.mp4",
+    ]
     (tmp_path / "out" / "scores.json").write_text(json.dumps({"files": names}))
     with output.opened(tmp_path / "out") as out:
         assert out.earlier == ["evaluation-gone.mp4"]
@@ -53,32 +61,62 @@ def test_names_of_an_earlier_list_lead_nowhere_else(tmp_path):
 
 def test_a_folder_is_named_by_what_is_evaluated(tmp_path, monkeypatch):
     sums = {}
-    monkeypatch.setattr(clips, "sums_of", lambda names, *_: {name: sums.get(name, "ab") for name in names if "/" in name})
+    monkeypatch.setattr(
+        clips,
+        "sums_of",
+        lambda names, *_: {name: sums.get(name, "ab") for name in names if "/" in name},
+    )
 
     def name(task="", changed=False, **given) -> str:
         config = EvalConfig("run", **{"task": task} | given)
-        place = program.place_of(config, runs.RunConfig(task="walker-walk"), tmp_path, "step-000000000600", changed)
+        place = program.place_of(
+            config, runs.RunConfig(task="walker-walk"), tmp_path, "step-000000000600", changed
+        )
         assert place.parent == tmp_path / "evaluation"
         assert len(place.name.encode()) < 255
         return place.name.removeprefix("step-000000000600-")
 
-    assert name() == name(task="walker-walk") == name(device="cpu", threads=2, accept_changes=True) == "heldout"
+    assert (
+        name()
+        == name(task="walker-walk")
+        == name(device="cpu", threads=2, accept_changes=True)
+        == "heldout"
+    )
     assert name(latent=True, skills=True, random=True) == "heldout-random-latent-skills"
     assert name(skill=3, episodes=2, seed=7) == "heldout-skill=3-episodes=2-seed=7"
-    assert name(adapt="mass=0.6,gain=1.2", games=True, steps=(0, 5)) == "heldout-games-adapt=mass=0.6,gain=1.2-steps=0,5"
+    assert (
+        name(adapt="mass=0.6,gain=1.2", games=True, steps=(0, 5))
+        == "heldout-games-adapt=mass=0.6,gain=1.2-steps=0,5"
+    )
     mine = name("walker-run", background=("clean", "../my clips"))
     assert re.fullmatch(r"walker-run-clean\+my_clips-[0-9a-f]{8}", mine)
     many = {name(background=("/" + "ü" * 150, "/" + last * 150)) for last in "vw"}
-    others = [name(background=("../my_clips",)), name(background=("../my clips",)), name(background=("/x/my clips",))]
+    others = [
+        name(background=("../my_clips",)),
+        name(background=("../my clips",)),
+        name(background=("/x/my clips",)),
+    ]
     sums["/x/my clips"] = "cd"  # the same name, and other clips
-    others += [name(background=("/x/my clips",)), name(background=("/x/my clips",), all_clips=True), name(changed=True)]
-    others += [name(latent=True, latent_actors=actors) for actors in ((), ("a/b",), ("a_b",), ("b",))]
+    others += [
+        name(background=("/x/my clips",)),
+        name(background=("/x/my clips",), all_clips=True),
+        name(changed=True),
+    ]
+    others += [
+        name(latent=True, latent_actors=actors) for actors in ((), ("a/b",), ("a_b",), ("b",))
+    ]
     assert others[1] == others[2]
     assert len({*many, *others}) == 2 + len(others) - 1
 
 
 OTHER_VALUES = {str: "walker-run", int: 4, bool: True, float: 0.5}
-OF_OPTIONS = {"background": ("clean",), "latent_actors": ("a",), "steps": (0,), "adapt_scope": "actor", "meta": "fomaml"}
+OF_OPTIONS = {
+    "background": ("clean",),
+    "latent_actors": ("a",),
+    "steps": (0,),
+    "adapt_scope": "actor",
+    "meta": "fomaml",
+}
 
 
 def test_every_option_that_may_change_a_result_is_in_the_name(tmp_path, monkeypatch):
@@ -87,11 +125,16 @@ def test_every_option_that_may_change_a_result_is_in_the_name(tmp_path, monkeypa
     own = runs.RunConfig(task="walker-walk")
 
     def name(**given) -> str:
-        return program.place_of(EvalConfig("run", **given), own, tmp_path, "step-000000000600", False).name
+        return program.place_of(
+            EvalConfig("run", **given), own, tmp_path, "step-000000000600", False
+        ).name
 
     for field in dataclasses.fields(EvalConfig):
         if field.name not in ("run", "output", "accept_changes", "device", "threads"):
-            value = OF_OPTIONS.get(field.name) or OTHER_VALUES[type(getattr(EvalConfig("run"), field.name))]
+            value = (
+                OF_OPTIONS.get(field.name)
+                or OTHER_VALUES[type(getattr(EvalConfig("run"), field.name))]
+            )
             assert name(**{field.name: value}) != name(), field.name
 
 
@@ -103,7 +146,8 @@ def test_clips_of_a_folder_are_in_the_name_by_what_they_hold(tmp_path, own_cache
     write_video(tmp_path / "two" / "clips" / "heldout" / "b.mp4", pictures(3, 80))
     config = replace(runs.RunConfig(), background=BackgroundConfig(str(tmp_path / "one" / "clips")))
     sums = [
-        clips.sums_of([str(tmp_path / name / "clips")], config, False, False).popitem()[1] for name in ("one", "moved", "two")
+        clips.sums_of([str(tmp_path / name / "clips")], config, False, False).popitem()[1]
+        for name in ("one", "moved", "two")
     ]
     assert sums[0] == sums[1] != sums[2]
     assert clips.sums_of(["clean", "heldout"], config, False, False) == {}
@@ -118,7 +162,13 @@ def test_files_that_are_replaced_are_named(tmp_path, capsys):
             films.write_picture(out.folder / "latent.png", np.zeros((16, 16, 3), np.uint8))
             out.save(complete=True)
         said = capsys.readouterr().err
-        assert said.count(f"replaces an earlier one in {tmp_path / 'out'}: latent.png, scores.json; that one stays") == told
+        assert (
+            said.count(
+                f"replaces an earlier one in {tmp_path / 'out'}: latent.png, scores.json; "
+                "that one stays"
+            )
+            == told
+        )
 
 
 def content(folder: Path) -> dict[str, bytes]:
@@ -126,7 +176,7 @@ def content(folder: Path) -> dict[str, bytes]:
 
 
 def evaluate(folder: Path, shade: int, *names: str, end=None) -> None:
-    """An evaluation that writes pictures, and ends by an exception before it is complete where one is given."""
+    """Run an evaluation that writes pictures; raise the exception, if given, before its end."""
     with output.opened(folder) as out:
         out.begin(writer(out))
         for name in names:
@@ -136,7 +186,9 @@ def evaluate(folder: Path, shade: int, *names: str, end=None) -> None:
         out.save(complete=True)
 
 
-@pytest.mark.parametrize("end", [KeyboardInterrupt(), UserError("a", "b", "c"), OSError(28, "No space left on device")])
+@pytest.mark.parametrize(
+    "end", [KeyboardInterrupt(), UserError("a", "b", "c"), OSError(28, "No space left on device")]
+)
 def test_a_complete_evaluation_stays_until_another_is_complete(tmp_path, end):
     (tmp_path / "notes.txt").write_text("mine")
     evaluate(tmp_path, 10, "latent.png", "latent-train.png")
@@ -148,7 +200,10 @@ def test_a_complete_evaluation_stays_until_another_is_complete(tmp_path, end):
     after = content(tmp_path)
     assert set(after) == {"notes.txt", "scores.json", "latent.png", "games.png"}
     assert after["latent.png"] != before["latent.png"]
-    assert scores(tmp_path) == {"files": ["games.png", "latent.png", "scores.json"], "complete": True}
+    assert scores(tmp_path) == {
+        "files": ["games.png", "latent.png", "scores.json"],
+        "complete": True,
+    }
 
 
 def test_the_evaluation_of_a_finished_run_is_written_beside_the_earlier_one(tmp_path):
@@ -170,7 +225,9 @@ def test_what_there_is_of_a_first_evaluation_stays(tmp_path):
     assert (tmp_path / "latent.png").exists()
 
 
-def test_killed_at_any_moment_scores_are_complete_only_beside_their_own_films(tmp_path, monkeypatch):
+def test_killed_at_any_moment_scores_are_complete_only_beside_their_own_films(
+    tmp_path, monkeypatch
+):
     """Every call that changes a name may be the last one."""
 
     def die(number: int):
@@ -186,7 +243,12 @@ def test_killed_at_any_moment_scores_are_complete_only_beside_their_own_films(tm
             return call
 
         with monkeypatch.context() as patched:
-            for owner, name in ((os, "replace"), (Path, "unlink"), (Path, "rename"), (shutil, "rmtree")):
+            for owner, name in (
+                (os, "replace"),
+                (Path, "unlink"),
+                (Path, "rename"),
+                (shutil, "rmtree"),
+            ):
                 patched.setattr(owner, name, counted(getattr(owner, name)))
             with contextlib.suppress(SystemExit):
                 evaluate(folder, 20, "latent.png", "games.png")
@@ -235,7 +297,13 @@ def test_left_overs_of_a_killed_evaluation_go_and_an_empty_folder_too(tmp_path):
 def test_only_what_an_evaluation_wrote_is_its_own(tmp_path):
     """Beside it a training run, a redirected output and an editor write to the same folder."""
     folder = tmp_path / "out"
-    others = ["metrics.jsonl", "log.txt", "notes.txt", "events.out.tfevents.1", "evaluation-mine.mp4"]
+    others = [
+        "metrics.jsonl",
+        "log.txt",
+        "notes.txt",
+        "events.out.tfevents.1",
+        "evaluation-mine.mp4",
+    ]
     film = [np.zeros((16, 16, 3), np.uint8)] * 2
     for side in ("clean", "heldout"):
         with output.opened(folder) as out:
@@ -246,7 +314,9 @@ def test_only_what_an_evaluation_wrote_is_its_own(tmp_path):
             films.write_picture(out.folder / f"latent-{side}.png", film[0])
             films.write_picture(tmp_path / "latent-elsewhere.png", film[0])
             ours = {f"evaluation-{side}.mp4", f"latent-{side}.png", "scores.json"}
-            assert set(scores(out.folder)["files"]) == ours  # listed before the end: a process may be killed here
+            assert (
+                set(scores(out.folder)["files"]) == ours
+            )  # listed before the end: a process may be killed here
             assert scores(out.folder)["complete"] is False
             out.save(complete=True)
         assert scores(folder)["complete"] is True
@@ -261,11 +331,15 @@ def test_an_evaluation_after_a_stopped_one_leaves_no_scores_beside_its_films(tmp
     seen = []
     with output.opened(tmp_path) as out:
         write = writer(out)
-        out.begin(lambda *told: (seen.append(((tmp_path / names[0]).exists(), *told)), write(*told)))
+        out.begin(
+            lambda *told: (seen.append(((tmp_path / names[0]).exists(), *told)), write(*told))
+        )
     assert seen == [(True, names, False), (False, ["scores.json"], False)]
     assert scores(tmp_path)["complete"] is False
     assert os.listdir(tmp_path) == ["scores.json"]
-    with output.opened(tmp_path) as out:  # the list of one that was killed before it deleted anything
+    with output.opened(
+        tmp_path
+    ) as out:  # the list of one that was killed before it deleted anything
         out.earlier = names
         assert out.files() == ["scores.json"]
 
@@ -278,7 +352,9 @@ def test_a_run_folder_is_no_folder_for_results(tmp_path, inside):
     (tmp_path / "link").symlink_to(run)
     for place in (run / inside, tmp_path / "link" / inside):
         with (
-            pytest.raises(UserError, match=r"a (part of a )?run folder.*choose another folder with --output"),
+            pytest.raises(
+                UserError, match=r"a (part of a )?run folder.*choose another folder with --output"
+            ),
             output.opened(place),
         ):
             pass
@@ -288,28 +364,53 @@ def test_a_run_folder_is_no_folder_for_results(tmp_path, inside):
 
 
 def test_another_part_of_an_upload_that_was_trained_on_is_told(monkeypatch):
-    """And the same part in other bytes; of names that mean something in their own folder alone, nothing is said."""
+    """The same part in other bytes is found too.
+
+    Names that have a meaning in their own folder only cause no message.
+    """
 
     def source(*rows) -> Source:
-        return Source("/x", "/x", tuple(Clip(name, 9, recording, sha256) for name, recording, sha256 in rows))
+        return Source(
+            "/x", "/x", tuple(Clip(name, 9, recording, sha256) for name, recording, sha256 in rows)
+        )
 
     upload = "dQw4w9WgXcQ"
-    rows = (f"{upload}_000010_000020.mp4", upload, "1"), ("walk_1.mp4", "walk", "2"), ("v_Ride_g01_c01.avi", "v_Ride_g01", "3")
+    rows = (
+        (f"{upload}_000010_000020.mp4", upload, "1"),
+        ("walk_1.mp4", "walk", "2"),
+        ("v_Ride_g01_c01.avi", "v_Ride_g01", "3"),
+    )
     made = identity.Made((identity.Period(0, {"train": source(*rows)}),))
     assert made.trained == identity.Trained(frozenset("123"), frozenset([upload, "v_Ride_g01"]))
     subject = Subject("step-1", "", made.trained)
     cases = {
-        "parts": ([(f"{upload}_000030_000040.webm", upload, "4"), ("walk_2.mp4", "walk", "5")], "recordings", 0, 1),
+        "parts": (
+            [(f"{upload}_000030_000040.webm", upload, "4"), ("walk_2.mp4", "walk", "5")],
+            "recordings",
+            0,
+            1,
+        ),
         "group": ([("v_Ride_g01_c02.avi", "v_Ride_g01", "6")], "recordings", 0, 1),
         "both": ([("copy.mp4", "copy", "2"), ("a.mp4", upload, "7")], "clips", 1, 1),
         "other": ([("walk_2.mp4", "walk", "5")], False, 0, 0),
     }
     config = replace(runs.RunConfig(), background=BackgroundConfig("/x"))
     for name, (rows, kind, same, parts) in cases.items():
-        monkeypatch.setattr("foreground.evaluation.subject.backgrounds.source_of", lambda *_, rows=rows: source(*rows))
+        monkeypatch.setattr(
+            "foreground.evaluation.subject.backgrounds.source_of",
+            lambda *_, rows=rows: source(*rows),
+        )
         warning = subject.plays(name, config, "heldout", BackgroundConfig("/y"))
         row = subject.row([name])["sources"][name]
-        assert (row["trained_on"], row["trained_clips"], row["trained_recordings"]) == (kind, same, parts)
+        assert (row["trained_on"], row["trained_clips"], row["trained_recordings"]) == (
+            kind,
+            same,
+            parts,
+        )
         assert ("uploads that the run was trained on" in warning) == bool(parts)
-        assert (f"{name} (trained on)" in report.table({name: Scores([1.0], None)}, subject)) == bool(kind)
-    assert Subject("step-1", "", None).plays("parts", config, "heldout", BackgroundConfig("/y")) == ""
+        assert (
+            f"{name} (trained on)" in report.table({name: Scores([1.0], None)}, subject)
+        ) == bool(kind)
+    assert (
+        Subject("step-1", "", None).plays("parts", config, "heldout", BackgroundConfig("/y")) == ""
+    )

@@ -28,15 +28,37 @@ SKILLS = {
     "goals/hit_1": 0.4,
 }
 GAMES = {
-    "speed=1": {"kind": "train", "mode_0": 10.0, "mode_1": 30.0, "zero_shot": 30.0, "best_of": 30.0},
-    "speed=3": {"kind": "heldout", "mode_0": 50.0, "mode_1": 20.0, "zero_shot": 20.0, "best_of": 50.0},
+    "speed=1": {
+        "kind": "train",
+        "mode_0": 10.0,
+        "mode_1": 30.0,
+        "zero_shot": 30.0,
+        "best_of": 30.0,
+    },
+    "speed=3": {
+        "kind": "heldout",
+        "mode_0": 50.0,
+        "mode_1": 20.0,
+        "zero_shot": 20.0,
+        "best_of": 50.0,
+    },
     "information": {"action": 0.9, "action_cap": 1.39, "game": 0.0, "game_cap": 0.69},
 }
-ADAPTED = {"game": "speed=3", "returns": {"0": 10.0, "50": 44.0}, "best_of": 50.0, "best_of_frames": 8000, "frames": 4000}
+ADAPTED = {
+    "game": "speed=3",
+    "returns": {"0": 10.0, "50": 44.0},
+    "best_of": 50.0,
+    "best_of_frames": 8000,
+    "frames": 4000,
+}
 
 
 def test_returns_stand_beside_the_random_policy():
-    rows = {"heldout": (812.04, (780.0, 840.0)), "clean": (830.0, (825.0, 835.0)), "random policy, heldout": (34.2, (30, 40))}
+    rows = {
+        "heldout": (812.04, (780.0, 840.0)),
+        "clean": (830.0, (825.0, 835.0)),
+        "random policy, heldout": (34.2, (30, 40)),
+    }
     assert verdicts.of_returns(rows) == (
         "return 812.0 on held-out clips (95 % interval 780.0 to 840.0; random policy 34.2), "
         "830.0 on the clean task (95 % interval 825.0 to 835.0)"
@@ -45,18 +67,37 @@ def test_returns_stand_beside_the_random_policy():
 
 def test_a_latent_that_holds_robot_and_clip():
     state, clip, picture, reward = verdicts.of_latent(LATENT)
-    assert state == "the latent holds most of the robot's state: a probe reads it with R2 0.87 (chance 0, at most 1)"
-    assert clip == "it holds most of the clip: a probe tells 92% of the clips right (chance 50%, at most 100%)"
-    assert picture.startswith("it holds hardly any of the clip's picture: a probe reads its pixels with R2 0.04")
+    assert (
+        state == "the latent holds most of the robot's state: "
+        "a probe reads it with R2 0.87 (chance 0, at most 1)"
+    )
+    assert (
+        clip == "it holds most of the clip: "
+        "a probe tells 92% of the clips right (chance 50%, at most 100%)"
+    )
+    assert picture.startswith(
+        "it holds hardly any of the clip's picture: a probe reads its pixels with R2 0.04"
+    )
     assert "explains hardly any of the reward on fresh episodes: 0% of its variance" in reward
     alone = verdicts.of_latent(LATENT | {"background/clip_chance": 1.0})
     assert alone[1].startswith("one clip alone played")
-    assert verdicts.paragraph("heldout", alone).splitlines()[:2] == ["held-out clips:", f"  {state}"]
-    assert len(verdicts.of_latent({key: LATENT[key] for key in ("state/network/mean", "reward_explained")})) == 2
+    assert verdicts.paragraph("heldout", alone).splitlines()[:2] == [
+        "held-out clips:",
+        f"  {state}",
+    ]
+    assert (
+        len(
+            verdicts.of_latent(
+                {key: LATENT[key] for key in ("state/network/mean", "reward_explained")}
+            )
+        )
+        == 2
+    )
 
 
 @pytest.mark.parametrize(
-    ("value", "chance", "most", "words"), [(0.55, 0.5, 1, "some"), (0.5, 0.5, 1, "hardly any"), (3, 0, 4, "most")]
+    ("value", "chance", "most", "words"),
+    [(0.55, 0.5, 1, "some"), (0.5, 0.5, 1, "hardly any"), (3, 0, 4, "most")],
 )
 def test_words_count_from_chance_to_the_most(value, chance, most, words):
     assert verdicts.how_much(value, chance, most) == words
@@ -77,18 +118,35 @@ def nothing_measured(row: dict) -> dict:
 @pytest.mark.parametrize(
     ("sentences", "first"),
     [
-        (lambda: verdicts.of_latent(nothing_measured(LATENT)), "the latent holds an unknown part of the robot's state"),
-        (lambda: verdicts.of_skills(nothing_measured(SKILLS)), "whether the skills differ is not known: no number are told"),
+        (
+            lambda: verdicts.of_latent(nothing_measured(LATENT)),
+            "the latent holds an unknown part of the robot's state",
+        ),
+        (
+            lambda: verdicts.of_skills(nothing_measured(SKILLS)),
+            "whether the skills differ is not known: no number are told",
+        ),
         (
             lambda: verdicts.of_games({key: nothing_measured(row) for key, row in GAMES.items()}),
             "games of training: the mode chosen without a frame returns no number",
         ),
         (
-            lambda: verdicts.of_adaptation(ADAPTED | {"returns": {"0": 10.0, "50": math.nan}, "best_of": math.nan}),
-            "50 steps on 4000 frames of speed=3 have an unknown effect on the return: 10.0 after 0 steps, no number after 50",
+            lambda: verdicts.of_adaptation(
+                ADAPTED | {"returns": {"0": 10.0, "50": math.nan}, "best_of": math.nan}
+            ),
+            "50 steps on 4000 frames of speed=3 have an unknown effect on the return: "
+            "10.0 after 0 steps, no number after 50",
         ),
-        (lambda: [verdicts.of_returns({"clean": (math.nan, (math.nan, math.nan))})], "return no number on the clean task"),
-        (lambda: [verdicts.short_table({"clean": {"reward_explained": math.nan}}, verdicts.LATENT)], " "),
+        (
+            lambda: [verdicts.of_returns({"clean": (math.nan, (math.nan, math.nan))})],
+            "return no number on the clean task",
+        ),
+        (
+            lambda: [
+                verdicts.short_table({"clean": {"reward_explained": math.nan}}, verdicts.LATENT)
+            ],
+            " ",
+        ),
     ],
 )
 def test_no_sentence_judges_what_is_no_number(sentences, first):
@@ -101,17 +159,30 @@ def test_no_sentence_judges_what_is_no_number(sentences, first):
 def test_skills_that_do_the_same():
     same, reach, hit = verdicts.of_skills(SKILLS)
     assert same.startswith(
-        "the skills do the same: 3% are told right from the robot's states (chance 2%, at most 100%), 0.01 nats"
+        "the skills do the same: 3% are told right from the robot's states "
+        "(chance 2%, at most 100%), 0.01 nats"
     )
     assert "at most 3.87" in same
-    assert verdicts.of_skills(SKILLS | {"identifiability/accuracy": 0.5})[0].startswith("the skills do the same")  # by luck
-    assert verdicts.of_skills(SKILLS | {"identifiability/nats": 2.5})[0].startswith("the skills differ: ")
-    assert reach == "they reach 52 bins of postures; violations 12.5%, the mean over their kinds (at best 0%)"
+    assert verdicts.of_skills(SKILLS | {"identifiability/accuracy": 0.5})[0].startswith(
+        "the skills do the same"
+    )  # by luck
+    assert verdicts.of_skills(SKILLS | {"identifiability/nats": 2.5})[0].startswith(
+        "the skills differ: "
+    )
+    assert (
+        reach == "they reach 52 bins of postures; "
+        "violations 12.5%, the mean over their kinds (at best 0%)"
+    )
     assert hit == "40% of the goals are hit within one bin (at most 100%)"
 
 
 def test_the_worst_kind_of_violation_stands_beside_their_mean():
-    kinds = {"violation/fall": 0.86, "violation/limit": 0.1, "violation/contact": 0.05, "violation/saturation": math.nan}
+    kinds = {
+        "violation/fall": 0.86,
+        "violation/limit": 0.1,
+        "violation/contact": 0.05,
+        "violation/saturation": math.nan,
+    }
     assert verdicts.of_violations(kinds | {"violation/mean": 0.258}) == (
         "violations 25.8%, the mean over their kinds (at best 0%); worst: falls 86.0%"
     )
@@ -128,7 +199,9 @@ def test_the_worst_kind_of_violation_stands_beside_their_mean():
 )
 def test_of_too_few_there_is_no_verdict_but_the_number_that_it_needs(verdict, what, needed):
     few, enough = verdict(needed - 1), verdict(needed)
-    assert few[0].startswith(f"too few to tell: {needed - 1} {what}; a verdict needs {needed} or more (--")
+    assert few[0].startswith(
+        f"too few to tell: {needed - 1} {what}; a verdict needs {needed} or more (--"
+    )
     assert len(few) == len(enough) + 1
     assert not any("too few" in sentence for sentence in enough)
     judging = ("holds most", "hardly any of", "skills do the same", " raise the return")
@@ -138,27 +211,38 @@ def test_of_too_few_there_is_no_verdict_but_the_number_that_it_needs(verdict, wh
 def test_few_episodes_have_no_interval():
     for number, told in ((1, None), (4, None), (5, (2.0, 2.0))):
         assert Scores([2.0] * number, np.zeros((1, 1, 1, 3))).interval() == told
-    said = verdicts.of_returns({"heldout": (2.0, None), "clean": (3.0, None), "random policy, heldout": (1.0, None)})
+    said = verdicts.of_returns(
+        {"heldout": (2.0, None), "clean": (3.0, None), "random policy, heldout": (1.0, None)}
+    )
     assert said == (
         "return 2.0 on held-out clips (random policy 1.0), 3.0 on the clean task; "
         "too few episodes for an interval, which needs 5"
     )
-    assert "too few" not in verdicts.of_returns({"clean": (2.0, (1.0, 3.0)), "random policy, clean": (1.0, None)})
+    assert "too few" not in verdicts.of_returns(
+        {"clean": (2.0, (1.0, 3.0)), "random policy, clean": (1.0, None)}
+    )
 
 
 def test_games_and_adaptation():
     train, held, differ = verdicts.of_games(GAMES)
     assert train == (
-        "games of training: the mode chosen without a frame returns 30.0, the best mode found by trying 30.0 (mean over 1)"
+        "games of training: the mode chosen without a frame returns 30.0, "
+        "the best mode found by trying 30.0 (mean over 1)"
     )
     assert held.startswith("held-out games: the mode chosen without a frame returns 20.0")
-    assert differ.startswith("the modes differ: a mode tells 0.90 nats of the action (chance 0, at most 1.39)")
+    assert differ.startswith(
+        "the modes differ: a mode tells 0.90 nats of the action (chance 0, at most 1.39)"
+    )
     (adapted,) = verdicts.of_adaptation(ADAPTED)
-    assert adapted.startswith("50 steps on 4000 frames of speed=3 raise the return: 10.0 after 0 steps, 44.0 after 50")
+    assert adapted.startswith(
+        "50 steps on 4000 frames of speed=3 raise the return: 10.0 after 0 steps, 44.0 after 50"
+    )
 
 
 def test_a_short_table_has_what_is_there():
-    text = verdicts.short_table({"clean": {"reward_explained": 0.5}, "heldout": LATENT}, verdicts.LATENT).splitlines()
+    text = verdicts.short_table(
+        {"clean": {"reward_explained": 0.5}, "heldout": LATENT}, verdicts.LATENT
+    ).splitlines()
     assert text[0].split("  ")[-1].strip() == "held-out clips"
     (row,) = [line for line in text if line.startswith("reward explained")]
     assert row.split()[-2:] == ["0.50", "-0.20"]
@@ -169,13 +253,19 @@ def test_a_short_table_has_what_is_there():
 
 def test_a_number_of_bins_is_a_whole_number():
     rows = {"clean": {"coverage/postures": 48.0}, "gap, heldout": {"coverage/postures": 0.125}}
-    assert verdicts.short_table(rows, verdicts.SKILLS).splitlines()[1].split()[-2:] == ["48", "0.12"]
+    assert verdicts.short_table(rows, verdicts.SKILLS).splitlines()[1].split()[-2:] == [
+        "48",
+        "0.12",
+    ]
 
 
 @pytest.mark.parametrize(
     ("draw", "results"),
     [
-        (charts.latent, {"heldout": LATENT, "clean": {"state/network/mean": 0.9, "reward_explained": 0.9}}),
+        (
+            charts.latent,
+            {"heldout": LATENT, "clean": {"state/network/mean": 0.9, "reward_explained": 0.9}},
+        ),
         (charts.skills, {"heldout": SKILLS, "untrained, heldout": SKILLS}),
         (charts.games, {"heldout": GAMES, "clean": GAMES}),
         (charts.adaptation, {"heldout": ADAPTED}),
@@ -186,4 +276,6 @@ def test_each_measurement_has_a_picture(draw, results):
     assert picture.dtype == np.uint8
     assert picture.shape[2] == 3
     colour = np.array([int(charts.COLOURS[0][i : i + 2], 16) for i in (1, 3, 5)])
-    assert (np.abs(picture.astype(int) - colour).sum(2) < 30).sum() > 50  # the first background's marks
+    assert (
+        np.abs(picture.astype(int) - colour).sum(2) < 30
+    ).sum() > 50  # the first background's marks

@@ -1,4 +1,4 @@
-"""train.py and eval.py as a user runs them: real processes, a real small run, and every mistake as one line."""
+"""Run train.py and eval.py as a user does: real processes, one-line errors."""
 
 import json
 import os
@@ -11,10 +11,20 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.support.programs import CACHE, PLAIN, ROOT, SMALL, assert_one_line, metrics, run, write_video, written
 
 from foreground.errors import UserError
 from foreground.evaluation import films
+from tests.support.programs import (
+    CACHE,
+    PLAIN,
+    ROOT,
+    SMALL,
+    assert_one_line,
+    metrics,
+    run,
+    write_video,
+    written,
+)
 
 
 @pytest.fixture(scope="module")
@@ -60,19 +70,35 @@ def test_the_same_command_resumes_with_its_replay(trained):
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_stopped_run_is_saved_and_says_so(tmp_path, number, code):
-    words = [sys.executable, "train.py", *SMALL, "--total_frames", "100000", "--folder", str(tmp_path / "run")]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "XDG_CACHE_HOME": CACHE, "PYTHONUNBUFFERED": ""}
+    words = [
+        sys.executable,
+        "train.py",
+        *SMALL,
+        "--total_frames",
+        "100000",
+        "--folder",
+        str(tmp_path / "run"),
+    ]
+    environment = os.environ | {
+        "OMP_NUM_THREADS": "1",
+        "XDG_CACHE_HOME": CACHE,
+        "PYTHONUNBUFFERED": "",
+    }
     with (tmp_path / "log").open("w+") as log:
         process = subprocess.Popen(words, cwd=ROOT, stdout=log, stderr=log, env=environment)
         metrics_file, deadline = tmp_path / "run" / "metrics.jsonl", time.monotonic() + 120
-        while time.monotonic() < deadline and "clock/update" not in (metrics_file.read_text() if metrics_file.exists() else ""):
+        while time.monotonic() < deadline and "clock/update" not in (
+            metrics_file.read_text() if metrics_file.exists() else ""
+        ):
             time.sleep(0.1)
         early = (tmp_path / "log").read_text()
         process.send_signal(number)
         assert process.wait(60) == code
         log.seek(0)
         said = log.read()
-    assert "environment  cartpole-balance" in early, "the first lines come at once, not when the run ends"
+    assert "environment  cartpole-balance" in early, (
+        "the first lines come at once, not when the run ends"
+    )
     assert "stopped and saved at frame" in said
     assert "Traceback" not in said
     assert list((tmp_path / "run" / "checkpoints").glob("step-*/MANIFEST.json"))
@@ -91,8 +117,13 @@ def test_eval_of_a_run_is_deterministic_and_writes_films(trained):
         assert films.length(place / f"{name}.mp4") >= 50
     assert result.stdout.count("too few episodes for an interval, which needs 5") == 1
     assert all(row["interval"] is None for row in results[0].values())
-    assert "heldout plays 8 clips of 8 recordings, the held-out side of procedural\n" in result.stdout
-    replaced = f"warning: this evaluation replaces an earlier one in {place}: evaluation-clean.mp4, evaluation-heldout.mp4, "
+    assert (
+        "heldout plays 8 clips of 8 recordings, the held-out side of procedural\n" in result.stdout
+    )
+    replaced = (
+        f"warning: this evaluation replaces an earlier one in {place}: "
+        "evaluation-clean.mp4, evaluation-heldout.mp4, "
+    )
     assert replaced in result.stderr
 
 
@@ -101,8 +132,13 @@ def test_another_evaluation_has_another_folder(trained):
     folder, _ = trained
     step = sorted((folder / "checkpoints").glob("step-*"))[-1].name
     words = ("--episodes", 1, "--background")
-    assert written(run("eval.py", folder, *words, "clean")) == folder / "evaluation" / f"{step}-clean-episodes=1"
-    before = {path: path.read_bytes() for path in (folder / "evaluation").rglob("*") if path.is_file()}
+    assert (
+        written(run("eval.py", folder, *words, "clean"))
+        == folder / "evaluation" / f"{step}-clean-episodes=1"
+    )
+    before = {
+        path: path.read_bytes() for path in (folder / "evaluation").rglob("*") if path.is_file()
+    }
     for more in (
         (folder / "best", *words, "clean", "--random"),
         (folder, *words, "clean", "--task", "cartpole-swingup"),
@@ -123,7 +159,9 @@ def test_eval_behind_other_clips(trained, tmp_path):
     result = run("eval.py", trained[0], *words)
     output = written(result)
     assert "-clips-episodes=1-" in output.name
-    assert f"plays 1 clip of 1 recording, the held-out side of {tmp_path / 'clips'}\n" in result.stdout
+    assert (
+        f"plays 1 clip of 1 recording, the held-out side of {tmp_path / 'clips'}\n" in result.stdout
+    )
     (found,) = json.loads((output / "scores.json").read_text())["scores"].items()
     assert found[0] == str(tmp_path / "clips")
     assert len(found[1]["returns"]) == 1
@@ -133,7 +171,18 @@ def test_eval_behind_other_clips(trained, tmp_path):
 def test_another_objective_on_the_same_experience(trained):
     folder, _ = trained
     small = [word for word in PLAIN if word not in ("--task", "cartpole-balance")]
-    result = run("benchmarks.representation", folder, "--updates", 5, "--episodes", 4, "--policy", *small, "--agent", "repo")
+    result = run(
+        "benchmarks.representation",
+        folder,
+        "--updates",
+        5,
+        "--episodes",
+        4,
+        "--policy",
+        *small,
+        "--agent",
+        "repo",
+    )
     assert result.returncode == 0, result.stderr
     row = json.loads(result.stdout.splitlines()[-1])
     assert (row["task"], row["agent"], row["updates"]) == ("cartpole-balance", "repo", 5)
@@ -144,16 +193,33 @@ def test_another_objective_on_the_same_experience(trained):
 
 def test_another_actor_in_the_same_world_model(trained):
     folder, _ = trained
-    result = run("benchmarks.policy", folder, "--updates", 4, "--every", 2, "--episodes", 1, "--actor_critic.horizon", 3)
+    result = run(
+        "benchmarks.policy",
+        folder,
+        "--updates",
+        4,
+        "--every",
+        2,
+        "--episodes",
+        1,
+        "--actor_critic.horizon",
+        3,
+    )
     assert result.returncode == 0, result.stderr
     first, second, row = map(json.loads, result.stdout.splitlines())
     assert row["looks"] == [first, second]
-    assert (first["updates"], second["updates"], row["options"]) == (2, 4, "--actor_critic.horizon 3")
+    assert (first["updates"], second["updates"], row["options"]) == (
+        2,
+        4,
+        "--actor_critic.horizon 3",
+    )
     assert 0 <= second["played"] <= 1000
     refused = run("benchmarks.policy", folder, "--world_model.depth", 4)
     assert_one_line(refused, "the world model is the run's")
     assert_one_line(run("benchmarks.policy", folder, "--every", 0), "no look in 600 updates")
-    assert_one_line(run("benchmarks.policy", folder, "--agent", "metra"), "metra has no policy of its own")
+    assert_one_line(
+        run("benchmarks.policy", folder, "--agent", "metra"), "metra has no policy of its own"
+    )
 
 
 def test_a_truncated_checkpoint_falls_back_to_the_one_before(trained):
@@ -168,14 +234,22 @@ def test_a_truncated_checkpoint_falls_back_to_the_one_before(trained):
 def test_a_background_that_is_none_leaves_the_scores(trained):
     folder, _ = trained
     before = (folder / "scores.json").read_bytes()
-    assert_one_line(run("eval.py", folder, "--background", ""), "no background is named", "--background")
-    assert_one_line(run("eval.py", folder, "--background", "clean,heldoutt"), "heldoutt", "did you mean heldout?")
+    assert_one_line(
+        run("eval.py", folder, "--background", ""), "no background is named", "--background"
+    )
+    assert_one_line(
+        run("eval.py", folder, "--background", "clean,heldoutt"),
+        "heldoutt",
+        "did you mean heldout?",
+    )
     assert (folder / "scores.json").read_bytes() == before
 
 
 def test_another_config_in_the_folder_names_the_keys(trained):
     folder, _ = trained
-    result = run("train.py", *SMALL, "--total_frames", 600, "--folder", folder, "--actor_critic.units", 64)
+    result = run(
+        "train.py", *SMALL, "--total_frames", 600, "--folder", folder, "--actor_critic.units", 64
+    )
     assert_one_line(result, "actor_critic.units is 32 there, 64 here:", str(folder))
 
 
@@ -185,7 +259,12 @@ def test_a_folder_in_use(trained):
     folder, _ = trained
     with (folder / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        assert_one_line(run("train.py", *SMALL, "--total_frames", 800, "--folder", folder), "in use", str(folder), code=6)
+        assert_one_line(
+            run("train.py", *SMALL, "--total_frames", 800, "--folder", folder),
+            "in use",
+            str(folder),
+            code=6,
+        )
 
 
 @pytest.mark.parametrize(
@@ -196,9 +275,15 @@ def test_a_folder_in_use(trained):
         (["--actor_critic.unit", "3"], ["--actor_critic.units"]),
         (["--total_frames", "many"], ["--total_frames"]),
         (["--device", "gpu"], ["--device", "did you mean cuda?"]),
-        (["--task", "walker"], ["--task", "Tasks of walker: walker-stand, walker-walk, walker-run"]),
+        (
+            ["--task", "walker"],
+            ["--task", "Tasks of walker: walker-stand, walker-walk, walker-run"],
+        ),
         (["--actor_critic.discount", "1.5"], ["--actor_critic.discount"]),
-        (["--training.capacity", "2000000000", "--total_frames", "4000000000"], ["GiB", "--training.capacity"]),
+        (
+            ["--training.capacity", "2000000000", "--total_frames", "4000000000"],
+            ["GiB", "--training.capacity"],
+        ),
         (["--world_model.rssm.deterministic", "65536"], ["parameters", "GiB", "--size"]),
         (["--background.source", "/nowhere"], ["/nowhere"]),
         (["--background.source", "procedual"], ["procedual", "did you mean procedural?"]),
@@ -215,7 +300,11 @@ def test_mistakes_are_one_line(tmp_path, words, parts):
 def test_a_file_in_the_path_of_the_folder_is_one_line(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     for place in (tmp_path / "notes.txt", tmp_path / "notes.txt" / "runs" / "one"):
-        assert_one_line(run("train.py", *SMALL, "--folder", place), str(tmp_path / "notes.txt"), "choose another")
+        assert_one_line(
+            run("train.py", *SMALL, "--folder", place),
+            str(tmp_path / "notes.txt"),
+            "choose another",
+        )
 
 
 @pytest.mark.parametrize("place", ["making", "learning"])
@@ -253,28 +342,53 @@ for name, value in [pair.split("=") for pair in sys.argv[1:]]:
 
 
 def test_variables_that_libraries_read_are_options_too():
-    """What a cluster's CUDA_VISIBLE_DEVICES holds, and other values that MuJoCo would take for a fault of its own."""
+    """Values of CUDA_VISIBLE_DEVICES as clusters set them, and others that MuJoCo misreports."""
     wrong = ["", "GPU-3f2a", "0,1", "-1", "1.0", " 0", "²"]
-    words = [*(f"MUJOCO_EGL_DEVICE_ID={value}" for value in wrong), "PYOPENGL_PLATFORM=osmesa", "MUJOCO_EGL_DEVICE_ID=0"]
+    words = [
+        *(f"MUJOCO_EGL_DEVICE_ID={value}" for value in wrong),
+        "PYOPENGL_PLATFORM=osmesa",
+        "MUJOCO_EGL_DEVICE_ID=0",
+    ]
     command = [sys.executable, "-c", VARIABLES, *words]
-    done = subprocess.run(command, cwd=ROOT, env=os.environ | {"MUJOCO_GL": "egl"}, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        command,
+        cwd=ROOT,
+        env=os.environ | {"MUJOCO_GL": "egl"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
     *refused, platform, good = done.stdout.splitlines()
     for value, line in zip(wrong, refused, strict=True):
-        assert line.startswith(f"2 error: it is {value!r}, and not the number of a device: MUJOCO_EGL_DEVICE_ID: ")
-    assert platform == "2 error: it is osmesa, and MUJOCO_GL is egl: PYOPENGL_PLATFORM: unset it, or set it to egl"
+        assert line.startswith(
+            f"2 error: it is {value!r}, and not the number of a device: MUJOCO_EGL_DEVICE_ID: "
+        )
+    assert (
+        platform == "2 error: it is osmesa, and MUJOCO_GL is egl: PYOPENGL_PLATFORM: "
+        "unset it, or set it to egl"
+    )
     assert good == "drawn", done.stderr
 
 
-NO_VENDOR = {"MUJOCO_GL": "egl", "__EGL_VENDOR_LIBRARY_FILENAMES": "/nowhere"}  # what GLVND finds without a driver
+NO_VENDOR = {
+    "MUJOCO_GL": "egl",
+    "__EGL_VENDOR_LIBRARY_FILENAMES": "/nowhere",
+}  # what GLVND finds without a driver
 
 
 @pytest.mark.parametrize(
     ("variables", "parts"),
     [
         (NO_VENDOR, ["libEGL", "MUJOCO_GL=egl", "apt-get install"]),
-        ({"MUJOCO_GL": "glfw", "DISPLAY": "", "WAYLAND_DISPLAY": ""}, ["no display", "MUJOCO_GL=glfw"]),
+        (
+            {"MUJOCO_GL": "glfw", "DISPLAY": "", "WAYLAND_DISPLAY": ""},
+            ["no display", "MUJOCO_GL=glfw"],
+        ),
         ({"MUJOCO_GL": "foo"}, ["MUJOCO_GL=foo", "egl, osmesa or glfw"]),
-        ({"MUJOCO_EGL_DEVICE_ID": "99"}, ["error: it is 99 and there ", "MUJOCO_EGL_DEVICE_ID: choose 0", "or unset it"]),
+        (
+            {"MUJOCO_EGL_DEVICE_ID": "99"},
+            ["error: it is 99 and there ", "MUJOCO_EGL_DEVICE_ID: choose 0", "or unset it"],
+        ),
     ],
 )
 def test_a_machine_that_cannot_draw(trained, tmp_path, variables, parts):
@@ -291,7 +405,14 @@ def test_a_damaged_clip_is_found_before_training(tmp_path, side):
         write_video(tmp_path / "clips" / name / f"{name}.mp4")
     damaged = tmp_path / "clips" / side / f"{side}.mp4"
     damaged.write_bytes(damaged.read_bytes()[:-200])  # its index, at the end, is lost
-    words = ["--total_frames", 400, "--folder", tmp_path / "run", "--background.source", tmp_path / "clips"]
+    words = [
+        "--total_frames",
+        400,
+        "--folder",
+        tmp_path / "run",
+        "--background.source",
+        tmp_path / "clips",
+    ]
     result = run("train.py", *SMALL, *words)
     assert_one_line(result, "damaged", str(damaged))
     assert result.stdout == ""
@@ -328,16 +449,26 @@ def test_a_run_goes_on_where_its_clips_lie_elsewhere(tmp_path):
 def test_videos_that_are_none(tmp_path):
     folder = tmp_path / "clips"
     folder.mkdir()
-    assert_one_line(run("train.py", "--folder", tmp_path / "run", "--background.source", folder), str(folder))
+    assert_one_line(
+        run("train.py", "--folder", tmp_path / "run", "--background.source", folder), str(folder)
+    )
     for name in ("text.mp4", "other.mp4"):
         (folder / name).write_text("ffconcat version 1.0\nfile secret.mp4\n")
-    assert_one_line(run("train.py", "--folder", tmp_path / "run", "--background.source", folder), ".mp4", str(folder))
+    assert_one_line(
+        run("train.py", "--folder", tmp_path / "run", "--background.source", folder),
+        ".mp4",
+        str(folder),
+    )
 
 
 def test_eval_of_no_run(tmp_path):
     assert_one_line(run("eval.py", tmp_path), str(tmp_path), "train.py")
     assert_one_line(run("eval.py"), "run is missing", "write python eval.py RUN, or see --help")
-    assert_one_line(run("eval.py", tmp_path, "--config", "small"), "--config", "leave it out: the options of RUN are in")
+    assert_one_line(
+        run("eval.py", tmp_path, "--config", "small"),
+        "--config",
+        "leave it out: the options of RUN are in",
+    )
     said = run("eval.py", "--help").stdout
     assert "Usage: python eval.py RUN [--option value ...]" in said
     assert "Presets" not in said
@@ -354,12 +485,23 @@ def test_help_is_sentences():
 
 @pytest.mark.slow
 def test_environments_in_processes_of_their_own(tmp_path):
-    result = run("train.py", *SMALL, "--total_frames", 600, "--folder", tmp_path / "run", "--environment.num_envs", 2)
+    result = run(
+        "train.py",
+        *SMALL,
+        "--total_frames",
+        600,
+        "--folder",
+        tmp_path / "run",
+        "--environment.num_envs",
+        2,
+    )
     assert result.returncode == 0, result.stderr
     assert json.loads((tmp_path / "run" / "scores.json").read_text())["env_frame"] >= 600
 
 
 @pytest.mark.parametrize("agent", ["dreamer", "c_dreamer"])
 def test_the_other_agents_train_by_script(tmp_path, agent):
-    result = run("train.py", "--agent", agent, *PLAIN, "--total_frames", 400, "--folder", tmp_path / "run")
+    result = run(
+        "train.py", "--agent", agent, *PLAIN, "--total_frames", 400, "--folder", tmp_path / "run"
+    )
     assert result.returncode == 0, result.stderr

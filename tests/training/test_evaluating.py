@@ -1,4 +1,4 @@
-"""Evaluations during training: they change nothing, keep the best checkpoint, and stop nothing when they fail."""
+"""Evaluations during training change no state, keep the best checkpoint, and may fail."""
 
 import json
 import shutil
@@ -7,15 +7,24 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from tests.support.programs import SMALL, metrics, run, written
 
-from tests.faults import checkpoint_ablation
 from foreground import saved
 from foreground.configs import run as runs
 from foreground.evaluation.report import Evaluator
 from foreground.training import checkpoint
+from tests.faults import checkpoint_ablation
+from tests.support.programs import SMALL, metrics, run, written
 
-FEW = ["--evaluation.episodes", "2", "--evaluation.num_skills", "4", "--skill.duration", "5", "--environment.time_limit", "60"]
+FEW = [
+    "--evaluation.episodes",
+    "2",
+    "--evaluation.num_skills",
+    "4",
+    "--skill.duration",
+    "5",
+    "--environment.time_limit",
+    "60",
+]
 WORDS = ["--task", "reacher-easy", "--agent", "slim", *checkpoint_ablation.WORDS, *FEW]
 
 
@@ -39,7 +48,10 @@ def test_an_evaluation_leaves_no_trace_in_the_run(tmp_path):
     assert (tmp_path / "seen" / "latent-heldout.mp4").exists()
     best = json.loads((tmp_path / "seen" / "best.json").read_text())
     assert best["env_frame"] in (70, 140, 210)
-    assert checkpoint.peek(tmp_path / "seen" / best["checkpoint"], "clocks", "agent_step") * 2 == best["env_frame"]
+    assert (
+        checkpoint.peek(tmp_path / "seen" / best["checkpoint"], "clocks", "agent_step") * 2
+        == best["env_frame"]
+    )
     assert not (tmp_path / "unseen" / "best").exists()
 
 
@@ -60,28 +72,64 @@ def test_a_run_shorter_than_the_default_period_is_evaluated_at_its_end_only():
 
 
 def test_what_the_latent_holds_is_read_when_asked_for(tmp_path):
-    folder, asked = tmp_path / "run", ("--evaluation.latent", "true", "--evaluation.latent_episodes", 4)
-    result = run("train.py", *SMALL, "--total_frames", 600, "--folder", folder, "--training.evaluate_every", 300, *asked)
+    folder, asked = (
+        tmp_path / "run",
+        ("--evaluation.latent", "true", "--evaluation.latent_episodes", 4),
+    )
+    result = run(
+        "train.py",
+        *SMALL,
+        "--total_frames",
+        600,
+        "--folder",
+        folder,
+        "--training.evaluate_every",
+        300,
+        *asked,
+    )
     assert result.returncode == 0, result.stderr
     kept = json.loads((folder / "best.json").read_text())
     assert kept["env_frame"] in (300, 600)
     best = folder / kept["checkpoint"]
     assert f"best checkpoint: frame {kept['env_frame']}, return " in result.stdout
-    keys = ("state/linear/mean", "background/network/pixels", "state/nats/knn", "background/nats/diffusion", "similarity")
+    keys = (
+        "state/linear/mean",
+        "background/network/pixels",
+        "state/nats/knn",
+        "background/nats/diffusion",
+        "similarity",
+    )
     rows = {row["step"]: row for row in metrics(folder) if "evaluation/latent/similarity" in row}
     assert list(rows) == [300, 600]
     for key in keys:
         assert all(np.isfinite(row[f"evaluation/latent/{key}"]) for row in rows.values()), key
     assert cv2.imread(str(folder / "information_plane.png")).std() > 5
-    assert b"latent/information_plane" in b"".join(path.read_bytes() for path in folder.glob("events.*"))
-    assert "position[0]" in json.dumps(json.loads((folder / "latent.json").read_text())["readings"]["heldout"])
+    assert b"latent/information_plane" in b"".join(
+        path.read_bytes() for path in folder.glob("events.*")
+    )
+    assert "position[0]" in json.dumps(
+        json.loads((folder / "latent.json").read_text())["readings"]["heldout"]
+    )
     assert saved.find_run(folder / "best") == saved.find_run(best) == (folder, best)
     result = run(
-        "eval.py", folder / "best", "--episodes", 1, "--latent", "true", "--latent_episodes", 4, "--background", "clean"
+        "eval.py",
+        folder / "best",
+        "--episodes",
+        1,
+        "--latent",
+        "true",
+        "--latent_episodes",
+        4,
+        "--background",
+        "clean",
     )
     place = written(result)
     assert place == folder / "evaluation" / f"{best.name}-clean-latent-episodes=1-latent_episodes=4"
-    few = "clean task:\n  too few to tell: 4 episodes; a verdict needs 32 or more (--latent_episodes)\n  the latent"
+    few = (
+        "clean task:\n"
+        "  too few to tell: 4 episodes; a verdict needs 32 or more (--latent_episodes)\n"
+        "  the latent"
+    )
     assert few in result.stdout
     assert "R2 (network probe)" in result.stdout
     assert cv2.imread(str(place / "latent.png")).std() > 5
@@ -89,7 +137,10 @@ def test_what_the_latent_holds_is_read_when_asked_for(tmp_path):
     shutil.copytree(folder, other)
     text = (other / "config.yaml").read_text()
     (other / "config.yaml").write_text(text.replace("  action_repeat: ", "  action_repeat: 1"))
-    for actor, what in ((other, "environment.action_repeat is 1"), (tmp_path / "nowhere", "not a run folder")):
+    for actor, what in (
+        (other, "environment.action_repeat is 1"),
+        (tmp_path / "nowhere", "not a run folder"),
+    ):
         result = run("eval.py", folder, "--latent", "--latent_actors", f"{folder},{actor}")
         assert result.returncode == 2
         assert what in result.stderr

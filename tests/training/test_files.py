@@ -1,4 +1,4 @@
-"""Files under a run: unique temporary names, folders that cannot be synced, reads that fail for now, text from files."""
+"""Test file access: temporary names, folders without sync, transient errors, text."""
 
 import errno
 import io
@@ -26,7 +26,7 @@ def write_often(path, number: int) -> None:
 
 
 def test_two_processes_write_one_name_and_neither_fails(tmp_path):
-    """Two evaluations that end together: the name holds the whole of one or the other at any moment."""
+    """When two evaluations end together, the name always holds all of one of them."""
     path = tmp_path / "scores.json"
     files.write_json(path, {"writer": 0, "fill": ""})
     context = multiprocessing.get_context("fork")
@@ -49,7 +49,13 @@ def test_a_temporary_name_fits_where_the_name_does(tmp_path):
 
 
 def test_only_our_own_old_temporary_files_go(tmp_path):
-    names = [".tmp-0123abcd-scores.json", ".tmp-a_b2c3d4.mp4", ".tmp-ffffffff-new", ".tmp-notes", "scores.json"]
+    names = [
+        ".tmp-0123abcd-scores.json",
+        ".tmp-a_b2c3d4.mp4",
+        ".tmp-ffffffff-new",
+        ".tmp-notes",
+        "scores.json",
+    ]
     for name in names:
         (tmp_path / name).write_text("")
         os.utime(tmp_path / name, (0, 0) if name != ".tmp-ffffffff-new" else None)
@@ -62,7 +68,11 @@ def test_only_our_own_old_temporary_files_go(tmp_path):
     (tmp_path / ".tmp-00000002-link").symlink_to(tmp_path / "elsewhere")
     os.utime(tmp_path / ".tmp-00000002-link", (0, 0), follow_symlinks=False)
     files.remove_abandoned(tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == {*names[2:], "elsewhere", ".tmp-00000001-new"}
+    assert {path.name for path in tmp_path.iterdir()} == {
+        *names[2:],
+        "elsewhere",
+        ".tmp-00000001-new",
+    }
     assert (tmp_path / "elsewhere" / "kept").exists()
     files.remove_abandoned(tmp_path / "absent")
 
@@ -99,7 +109,9 @@ def test_a_folder_that_cannot_be_synced_is_one_warning(tmp_path, monkeypatch, ca
     assert os.strerror(code) in said
 
 
-@pytest.mark.parametrize(("code", "kind"), [(errno.EIO, stat.S_ISDIR), (errno.EINVAL, stat.S_ISREG)])
+@pytest.mark.parametrize(
+    ("code", "kind"), [(errno.EIO, stat.S_ISDIR), (errno.EINVAL, stat.S_ISREG)]
+)
 def test_other_refusals_are_errors_that_name_the_file(tmp_path, monkeypatch, code, kind):
     fails_to_sync(monkeypatch, code, kind)
     with pytest.raises(OSError, match=os.strerror(code)) as error:

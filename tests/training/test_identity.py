@@ -1,4 +1,4 @@
-"""What a run was made of is known by what it holds: clips by their sums, the run it began with by its checkpoint."""
+"""Clips are identified by their sums, the run of --init_from by its checkpoint."""
 
 import hashlib
 import json
@@ -12,16 +12,20 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from tests.support.programs import CACHE, ROOT, SMALL, assert_one_line, run, written
 
 from benchmarks import result_files
-from tests.faults import disk
 from foreground import saved, train
 from foreground.configs import run as runs
 from foreground.errors import UserError
 from foreground.training import checkpoint, identity
+from tests.faults import disk
+from tests.support.programs import CACHE, ROOT, SMALL, assert_one_line, run, written
 
-FEW = [word for index, word in enumerate(SMALL) if "--background.source" not in (word, SMALL[index - 1])]
+FEW = [
+    word
+    for index, word in enumerate(SMALL)
+    if "--background.source" not in (word, SMALL[index - 1])
+]
 FEW += ["--evaluation.episodes", "1"]
 
 
@@ -47,14 +51,23 @@ def sum_of(path: Path) -> str:
 
 def called(program: str, folder: Path, *words) -> subprocess.CompletedProcess:
     """A program in a working directory of its own."""
-    variables = os.environ | {"OMP_NUM_THREADS": "1", "XDG_CACHE_HOME": CACHE, "PYTHONPATH": str(ROOT)}
+    variables = os.environ | {
+        "OMP_NUM_THREADS": "1",
+        "XDG_CACHE_HOME": CACHE,
+        "PYTHONPATH": str(ROOT),
+    }
     command = [sys.executable, str(ROOT / program), *map(str, words)]
-    return subprocess.run(command, cwd=folder, env=variables, capture_output=True, text=True, timeout=240)
+    return subprocess.run(
+        command, cwd=folder, env=variables, capture_output=True, text=True, timeout=240
+    )
 
 
 @pytest.fixture(scope="module")
 def places(tmp_path_factory) -> Path:
-    """Two working directories, each with other clips under one name, and a run that was trained in the first."""
+    """Return two working directories with different clips under one name.
+
+    A run was trained in the first.
+    """
     place = tmp_path_factory.mktemp("identity")
     write_clips(place / "one" / "clips", "ant", "bee", "cat")
     write_clips(place / "two" / "clips", "dog", "elk", "fox")
@@ -104,7 +117,9 @@ def test_scores_say_which_checkpoint_and_which_clips(places):
     heldout, train = row["sources"]["heldout"], row["sources"]["train"]
     assert (heldout["trained_on"], train["trained_on"]) == (False, "clips")
     assert (heldout["trained_clips"], train["trained_clips"]) == (0, 2)
-    assert list(heldout["clips"].values()) == [sum_of(places / "one" / "clips" / "heldout" / "cat.mp4")]
+    assert list(heldout["clips"].values()) == [
+        sum_of(places / "one" / "clips" / "heldout" / "cat.mp4")
+    ]
     assert heldout["path"] == str((places / "one" / "clips").resolve())
 
 
@@ -114,10 +129,25 @@ def test_another_working_directory_means_the_same_clips_or_is_refused(places, tm
         done = called("eval.py", places / name, places / "run", *words, "--output", tmp_path / name)
         assert done.returncode == 0, done.stderr
     assert scores(tmp_path / "one")["scores"] == scores(tmp_path / "two")["scores"]
-    words = [*FEW, "--total_frames", 340, "--folder", places / "run", "--background.source", "clips"]
+    words = [
+        *FEW,
+        "--total_frames",
+        340,
+        "--folder",
+        places / "run",
+        "--background.source",
+        "clips",
+    ]
     refused = called("train.py", places / "two", *words)
     there, here = ((places / name / "clips").resolve() for name in ("one", "two"))
-    assert_one_line(refused, "background.source (train) was", str(there), str(here), "dog.mp4", "--accept_changes")
+    assert_one_line(
+        refused,
+        "background.source (train) was",
+        str(there),
+        str(here),
+        "dog.mp4",
+        "--accept_changes",
+    )
 
 
 def test_clips_that_were_moved_are_the_same(copy):
@@ -135,21 +165,30 @@ def test_other_clips_are_refused_or_taken_and_written_down(copy):
     before = (copy / "run" / "sources.json").read_bytes()
     refused = go_on(copy, frames=380)
     assert_one_line(
-        refused, "background.source (train) was", "1 (train/ant.mp4) on the heldout side now", "1 (train/gnu.mp4) new"
+        refused,
+        "background.source (train) was",
+        "1 (train/ant.mp4) on the heldout side now",
+        "1 (train/gnu.mp4) new",
     )
     assert (copy / "run" / "sources.json").read_bytes() == before
-    assert_one_line(run("eval.py", copy / "run", "--episodes", 1, "--background", "train"), "not those it was trained with")
+    assert_one_line(
+        run("eval.py", copy / "run", "--episodes", 1, "--background", "train"),
+        "not those it was trained with",
+    )
     taken = go_on(copy, "--accept_changes", "true", frames=380)
     assert taken.returncode == 0, taken.stderr
     assert "warning: from frame 340 on background.source (train) was" in taken.stderr
-    leak = "heldout: the run was trained on 1 of these 2 clips (heldout/ant.mp4); they are not held out"
+    leak = (
+        "heldout: the run was trained on 1 of these 2 clips (heldout/ant.mp4); "
+        "they are not held out"
+    )
     assert taken.stderr.count(leak) == 1
     assert "heldout (trained on)" in taken.stdout
     made = identity.read(copy / "run")
     assert [period.env_frame for period in made.periods] == [0, 340]
-    assert made.trained.sums == {sum_of(copy / "clips" / "train" / f"{name}.mp4") for name in ("bee", "gnu")} | {
-        clip.sha256 for clip in made.periods[0].sides["train"].clips
-    }
+    assert made.trained.sums == {
+        sum_of(copy / "clips" / "train" / f"{name}.mp4") for name in ("bee", "gnu")
+    } | {clip.sha256 for clip in made.periods[0].sides["train"].clips}
     rows = {row["key"]: row for row in identity.history(copy / "run")}
     row = rows["background.source (train)"]
     assert row["env_frame"] == 340
@@ -176,17 +215,27 @@ def test_clips_that_were_trained_on_are_not_scored_as_held_out(places, tmp_path)
     words = (places / "run", "--episodes", 1, "--output", tmp_path / "out", "--background")
     done = run("eval.py", *words, f"heldout,{str(folder).replace(',', chr(92) + ',')}")
     assert done.returncode == 0, done.stderr
-    assert "the run was trained on 1 of these 2 clips (heldout/yak.mp4); they are not held out" in done.stderr
+    assert (
+        "the run was trained on 1 of these 2 clips (heldout/yak.mp4); they are not held out"
+        in done.stderr
+    )
     assert f"{folder} (trained on)" in done.stdout
     assert "heldout (trained on)" not in done.stdout
     sources = scores(tmp_path / "out")["sources"]
     assert sources["heldout"]["trained_on"] is False
-    assert (sources[str(folder)]["trained_on"], sources[str(folder)]["trained_clips"]) == ("clips", 1)
-    assert_one_line(run("eval.py", *words, folder), f"{str(folder).partition(',')[0]}", r"write \, for a comma")
+    assert (sources[str(folder)]["trained_on"], sources[str(folder)]["trained_clips"]) == (
+        "clips",
+        1,
+    )
+    assert_one_line(
+        run("eval.py", *words, folder), f"{str(folder).partition(',')[0]}", r"write \, for a comma"
+    )
 
 
 def test_a_finished_run_says_so_and_stays_as_it_is(copy):
-    left = copy / "run" / "evaluation" / "step-1-clean" / ".tmp-0123abcd-evaluation"  # of a process that was killed
+    left = (
+        copy / "run" / "evaluation" / "step-1-clean" / ".tmp-0123abcd-evaluation"
+    )  # of a process that was killed
     left.mkdir(parents=True)
     (left / "scores.json").write_text("{")
     os.utime(left, (0, 0))
@@ -199,13 +248,20 @@ def test_a_finished_run_says_so_and_stays_as_it_is(copy):
     assert "frame 340/340" in again.stderr
     assert "trained 340 frames" not in again.stdout
     rate = ("--optimiser.model_lr", "1e-4")
-    assert_one_line(go_on(copy, *rate), "finished at frame 340", "optimiser.model_lr", "more --total_frames")
+    assert_one_line(
+        go_on(copy, *rate), "finished at frame 340", "optimiser.model_lr", "more --total_frames"
+    )
     assert (copy / "run" / "config.yaml").read_bytes() == config
     assert not [row for row in identity.history(copy / "run") if row["key"].startswith("optimiser")]
     more = go_on(copy, *rate, frames=380)
     assert more.returncode == 0, more.stderr
     assert "from frame 340 on optimiser.model_lr was 0.002, and is 0.0001" in more.stderr
-    assert {"env_frame": 340, "key": "optimiser.model_lr", "old": "0.002", "new": "0.0001"} in identity.history(copy / "run")
+    assert {
+        "env_frame": 340,
+        "key": "optimiser.model_lr",
+        "old": "0.002",
+        "new": "0.0001",
+    } in identity.history(copy / "run")
     assert runs.load(copy / "run").optimiser.model_lr == 1e-4
 
 
@@ -216,7 +272,10 @@ def test_a_clip_that_changed_sides_is_not_called_gone(copy):
     (copy / "clips" / "heldout" / "bee.mp4").rename(copy / "clips" / "train" / "bee.mp4")
     (copy / "clips" / "train" / "cat.mp4").rename(copy / "clips" / "heldout" / "cat.mp4")
     refused = run("eval.py", copy / "run", "--episodes", 1, "--background", "heldout")
-    assert_one_line(refused, "1 (heldout/bee.mp4) on the train side now; 1 (heldout/cat.mp4) from the train side")
+    assert_one_line(
+        refused,
+        "1 (heldout/bee.mp4) on the train side now; 1 (heldout/cat.mp4) from the train side",
+    )
 
 
 def prepared(place: Path, *words) -> Path:
@@ -239,7 +298,9 @@ def test_a_run_without_a_folder_is_found_by_its_clips(copy, monkeypatch):
     assert prepared(copy, "--background.source", "films", "--actor_critic.units", 64) == other
     assert prepared(copy, "--background.source", "films", "--seed", 1).name.endswith("films-seed1")
     shutil.copytree(own, "runs/cartpole-balance-infopower-twin-seed0")
-    with pytest.raises(UserError, match=r"clips-seed0 and runs.*twin-seed0 have these options and clips: --folder"):
+    with pytest.raises(
+        UserError, match=r"clips-seed0 and runs.*twin-seed0 have these options and clips: --folder"
+    ):
         prepared(copy, "--background.source", "films")
     shutil.rmtree("runs/cartpole-balance-infopower-twin-seed0")
     write_video(copy / "films" / "train" / "owl.mp4", 7)
@@ -308,8 +369,14 @@ def test_what_is_refused_is_refused_before_a_clip_is_decoded(copy):
     for word, what in kinds.items():
         assert_one_line(run("eval.py", copy / "run", "--background", copy / "clips", word), what)
     words = ("--latent", "--latent_actors", copy / "nowhere")
-    assert_one_line(run("eval.py", copy / "run", "--background", copy / "clips", *words), "this is not a run folder")
-    assert_one_line(run("eval.py", copy / "run", "--background", f"{copy / 'clips'},nowhere"), "no such file or folder")
+    assert_one_line(
+        run("eval.py", copy / "run", "--background", copy / "clips", *words),
+        "this is not a run folder",
+    )
+    assert_one_line(
+        run("eval.py", copy / "run", "--background", f"{copy / 'clips'},nowhere"),
+        "no such file or folder",
+    )
     assert not (copy / "run" / "evaluation").exists()
 
 
@@ -320,7 +387,10 @@ def test_all_clips_of_a_folder_or_one_file_play(places):
     place = written(done)
     assert f"plays 3 clips of 3 recordings, all clips of {clips}\n" in done.stdout
     row = scores(place)["sources"][str(clips)]
-    assert (row["side"], set(row["clips"])) == ("all", {"train/dog.mp4", "train/elk.mp4", "heldout/fox.mp4"})
+    assert (row["side"], set(row["clips"])) == (
+        "all",
+        {"train/dog.mp4", "train/elk.mp4", "heldout/fox.mp4"},
+    )
     assert re.fullmatch(r"step-\d+-clips-all_clips-episodes=1-[0-9a-f]{8}", place.name)
     alone = clips / "train" / "dog.mp4"
     refused = run("eval.py", places / "run", "--episodes", 1, "--background", alone)
@@ -332,22 +402,42 @@ def test_all_clips_of_a_folder_or_one_file_play(places):
 
 
 def test_a_folder_that_cannot_be_written_is_found_before_anything_is_played(places):
-    done = run("eval.py", places / "run", "--episodes", 1, "--background", "clean", "--output", places / "run" / "config.yaml")
+    done = run(
+        "eval.py",
+        places / "run",
+        "--episodes",
+        1,
+        "--background",
+        "clean",
+        "--output",
+        places / "run" / "config.yaml",
+    )
     assert_one_line(done, "nothing can be written here", "--output")
     assert done.stdout == ""
 
 
 @pytest.mark.skipif(
-    subprocess.run([*disk.space(), "true"], capture_output=True).returncode != 0, reason="no mounts of its own here"
+    subprocess.run([*disk.space(), "true"], capture_output=True).returncode != 0,
+    reason="no mounts of its own here",
 )
 def test_a_run_on_a_file_system_that_is_read_only(copy):
     """Told before anything is played; another folder helps."""
     script = 'mount --bind "$0" "$0" && mount -o remount,ro,bind "$0" && exec "$@"'
-    program = [sys.executable, str(ROOT / "eval.py"), str(copy / "run"), "--episodes", "1", "--background", "clean"]
+    program = [
+        sys.executable,
+        str(ROOT / "eval.py"),
+        str(copy / "run"),
+        "--episodes",
+        "1",
+        "--background",
+        "clean",
+    ]
     variables = os.environ | {"OMP_NUM_THREADS": "1", "XDG_CACHE_HOME": CACHE}
     for more, code in (([], 2), (["--output", str(copy / "out")], 0)):
         words = [*disk.space(), "sh", "-c", script, str(copy / "run"), *program, *more]
-        done = subprocess.run(words, cwd=ROOT, env=variables, capture_output=True, text=True, timeout=240)
+        done = subprocess.run(
+            words, cwd=ROOT, env=variables, capture_output=True, text=True, timeout=240
+        )
         assert done.returncode == code, done.stderr
         if not more:
             assert_one_line(done, "nothing can be written here (Read-only file system)", "--output")
@@ -356,7 +446,16 @@ def test_a_run_on_a_file_system_that_is_read_only(copy):
 
 
 def test_a_run_folder_named_by_output_is_one_line(places):
-    done = run("eval.py", places / "run", "--episodes", 1, "--background", "clean", "--output", places / "run")
+    done = run(
+        "eval.py",
+        places / "run",
+        "--episodes",
+        1,
+        "--background",
+        "clean",
+        "--output",
+        places / "run",
+    )
     assert_one_line(done, "it is a run folder, since it holds config.yaml", "--output")
     assert scores(places / "run")["complete"] is True
 
@@ -367,8 +466,20 @@ def test_scores_are_not_complete_while_a_run_goes_on(copy, monkeypatch):
     assert before["complete"] is True
     assert {"scores.json", "evaluation-heldout.mp4", "latent-heldout.png"} <= set(before["files"])
     monkeypatch.setattr("signal.signal", lambda *_: None)
-    monkeypatch.setattr(train, "learn", lambda *_: (_ for _ in ()).throw(UserError("stopped", "here", "by this test")))
-    words = [*FEW, "--total_frames", "340", "--folder", copy / "run", "--background.source", copy / "clips"]
+    monkeypatch.setattr(
+        train,
+        "learn",
+        lambda *_: (_ for _ in ()).throw(UserError("stopped", "here", "by this test")),
+    )
+    words = [
+        *FEW,
+        "--total_frames",
+        "340",
+        "--folder",
+        copy / "run",
+        "--background.source",
+        copy / "clips",
+    ]
     with pytest.raises(UserError, match="stopped"):
         train.main(list(map(str, words)))
     assert scores(copy / "run") == before | {"complete": False}

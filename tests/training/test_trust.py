@@ -1,4 +1,4 @@
-"""What others put in a run's way: their files are left alone, and what they wrote is not believed."""
+"""Files of others in a run folder are left alone, and their content is not trusted."""
 
 import os
 import subprocess
@@ -12,8 +12,6 @@ import pytest
 import torch
 import yaml
 
-from tests.faults import checkpoint_ablation, disk, runs
-from tests.faults.states import put
 from foreground import envs, same, saved, train
 from foreground import eval as program
 from foreground.configs import run as run_configs
@@ -22,6 +20,8 @@ from foreground.evaluation import episodes, films
 from foreground.training import checkpoint, files, options
 from foreground.training import chunks as replay_chunks
 from foreground.training.logger import Logger
+from tests.faults import checkpoint_ablation, disk, runs
+from tests.faults.states import put
 
 ROOT = Path(__file__).parents[2]
 
@@ -49,7 +49,7 @@ def chunks(trainer) -> set[str]:
 
 @pytest.mark.parametrize("how", ["unreadable", "refused"])
 def test_what_cannot_be_read_this_moment_costs_no_chunk(trainer, monkeypatch, how):
-    """A checkpoint that fails to verify for a passing reason lists chunks that a later one needs."""
+    """A checkpoint that fails for a transient reason lists chunks that a later one needs."""
     before, said, real = chunks(trainer), Said(), files._regular
 
     def unreadable(path, limit):
@@ -77,7 +77,9 @@ def test_what_was_set_aside_keeps_its_chunks_until_two_newer_ones_verify(trainer
     root, said = trainer.folder / "checkpoints", Said()
     newest = checkpoint.steps(root)[-1]
     listed = {
-        listing["name"] for chunk in checkpoint.peek(newest, "replay", "manifest")["chunks"] for listing in chunk["files"]
+        listing["name"]
+        for chunk in checkpoint.peek(newest, "replay", "manifest")["chunks"]
+        for listing in chunk["files"]
     }
     (newest / "tensors.safetensors").write_bytes(b"damaged")
     resumed = checkpoint_ablation.make(trainer.folder, checkpoint_ablation.WORDS)
@@ -85,7 +87,9 @@ def test_what_was_set_aside_keeps_its_chunks_until_two_newer_ones_verify(trainer
     [aside] = checkpoint.rejected(root)
     resumed.save(said)
     assert listed <= chunks(resumed)
-    assert len(listed) > len(checkpoint.peek(checkpoint.steps(root)[-1], "replay", "manifest")["chunks"])
+    assert len(listed) > len(
+        checkpoint.peek(checkpoint.steps(root)[-1], "replay", "manifest")["chunks"]
+    )
     checkpoint_ablation.run_to(resumed, checkpoint_ablation.CUT + 80)
     assert not aside.exists()
     assert len(checkpoint.steps(root)) == 2
@@ -96,7 +100,9 @@ def test_what_was_set_aside_keeps_its_chunks_until_two_newer_ones_verify(trainer
 def test_what_a_full_disk_left_in_pieces_is_found(trainer, what):
     """The look of `python -m tests.faults full` at a run's files."""
     run, film = trainer.folder, trainer.folder / "evaluation.mp4"
-    (run / "metrics.jsonl").write_text('{"step": 1}\n' + '{"ste\n' * (what == "line") + '{"step": 2}\n')
+    (run / "metrics.jsonl").write_text(
+        '{"step": 1}\n' + '{"ste\n' * (what == "line") + '{"step": 2}\n'
+    )
     films.write_film(film, np.zeros((3, 8, 8, 3), np.uint8), 20.0)
     if what == "film":
         film.write_bytes(film.read_bytes()[:60])
@@ -107,7 +113,16 @@ def test_what_a_full_disk_left_in_pieces_is_found(trainer, what):
 
 @pytest.mark.parametrize(("agent", "differ"), [("infopower", True), ("slim", False)])
 def test_a_run_from_before_an_option_goes_on_as_it_was_or_not_at_all(tmp_path, agent, differ):
-    words = ["--agent", agent, "--size", "cpu", "--background.source", "none", "--folder", str(tmp_path)]
+    words = [
+        "--agent",
+        agent,
+        "--size",
+        "cpu",
+        "--background.source",
+        "none",
+        "--folder",
+        str(tmp_path),
+    ]
     config = run_configs.read(words, cuda=False)
     mapping = options.to_dict(config)
     for key in ("tanh_entropy_coef", "noise_correlation"):
@@ -118,7 +133,13 @@ def test_a_run_from_before_an_option_goes_on_as_it_was_or_not_at_all(tmp_path, a
     if differ:
         with pytest.raises(UserError, match=r"actor_critic.tanh_entropy_coef is 0.0 there"):
             same.check_same(config, tmp_path)
-        again = [*words, "--actor_critic.tanh_entropy_coef", "0", "--actor_critic.noise_correlation", "0"]
+        again = [
+            *words,
+            "--actor_critic.tanh_entropy_coef",
+            "0",
+            "--actor_critic.noise_correlation",
+            "0",
+        ]
         same.check_same(run_configs.read(again, cuda=False), tmp_path)
     else:
         same.check_same(config, tmp_path)
@@ -126,20 +147,28 @@ def test_a_run_from_before_an_option_goes_on_as_it_was_or_not_at_all(tmp_path, a
 
 def test_another_agent_is_named_first_and_a_table_by_the_entries_that_differ(tmp_path):
     def config(*words: str):
-        return run_configs.read(["--background.source", "none", "--size", "cpu", *words], cuda=False)
+        return run_configs.read(
+            ["--background.source", "none", "--size", "cpu", *words], cuda=False
+        )
 
     (tmp_path / "config.yaml").write_text(options.to_yaml(config("--agent", "infopower")))
     with pytest.raises(UserError) as refused:
         same.check_same(config("--agent", "dreamer"), tmp_path)
     line = str(refused.value)
-    assert line.startswith("error: another run lives here: agent is infopower there, dreamer here; ")
+    assert line.startswith(
+        "error: another run lives here: agent is infopower there, dreamer here; "
+    )
     assert "objective.terms.reconstruction is absent there, 1.0 here" in line
     assert "{" not in line
     assert "objective.terms.reward" not in line
 
 
 def test_files_of_others_are_left_alone(tmp_path):
-    for name in ("model.safetensors", "stream-000-row-000000000000-0123456789ab.safetensors", ".tmp-notes"):
+    for name in (
+        "model.safetensors",
+        "stream-000-row-000000000000-0123456789ab.safetensors",
+        ".tmp-notes",
+    ):
         (tmp_path / name).write_text("mine")
     assert replay_chunks.remove_unlisted(tmp_path, []) == 1
     assert {path.name for path in tmp_path.iterdir()} == {"model.safetensors", ".tmp-notes"}
@@ -147,21 +176,50 @@ def test_files_of_others_are_left_alone(tmp_path):
 
 def test_a_folder_of_something_else_is_no_run(tmp_path):
     (tmp_path / "metrics.jsonl").write_text("{}\n")
-    with pytest.raises(UserError, match=r"holds metrics.jsonl and no config.yaml.*choose another --folder"):
-        train.prepare([*runs.SMALL, "--total_frames", "400", "--background.source", "none", "--folder", str(tmp_path)])
+    with pytest.raises(
+        UserError, match=r"holds metrics.jsonl and no config.yaml.*choose another --folder"
+    ):
+        train.prepare(
+            [
+                *runs.SMALL,
+                "--total_frames",
+                "400",
+                "--background.source",
+                "none",
+                "--folder",
+                str(tmp_path),
+            ]
+        )
 
 
 @pytest.mark.parametrize(
     ("words", "what"),
     [
-        (["--world_model.objective.terms", "contrastve=1"], "unknown information term 'contrastve'.*contrastive"),
-        (["--world_model.objective.constraint", "reward,predctability"], "names 'predctability'.*predictability"),
-        (["--actor_critic.rewards", "task=1,empowrment=1"], "unknown reward 'empowrment'.*empowerment"),
+        (
+            ["--world_model.objective.terms", "contrastve=1"],
+            "unknown information term 'contrastve'.*contrastive",
+        ),
+        (
+            ["--world_model.objective.constraint", "reward,predctability"],
+            "names 'predctability'.*predictability",
+        ),
+        (
+            ["--actor_critic.rewards", "task=1,empowrment=1"],
+            "unknown reward 'empowrment'.*empowerment",
+        ),
     ],
 )
 def test_names_are_looked_up_before_clips_are_read(tmp_path, words, what):
     with pytest.raises(UserError, match=what):
-        train.prepare([*words, "--background.source", str(tmp_path / "absent"), "--folder", str(tmp_path / "run")])
+        train.prepare(
+            [
+                *words,
+                "--background.source",
+                str(tmp_path / "absent"),
+                "--folder",
+                str(tmp_path / "run"),
+            ]
+        )
 
 
 def test_what_a_link_leads_to_is_not_written_to(tmp_path):
@@ -199,7 +257,9 @@ def test_a_film_that_is_not_whole_takes_no_place(tmp_path, monkeypatch, capsys):
 
 def test_odd_lines_are_no_reason_to_stop(tmp_path):
     odd = ['{"step": "x"}', '{"step": null}', "[" * 100_000, "9" * 5000, '{"step": 1e400}']
-    (tmp_path / "metrics.jsonl").write_text("\n".join(['{"step": 1}', *odd, '{"step": 2}', '{"step": 9}', ""]))
+    (tmp_path / "metrics.jsonl").write_text(
+        "\n".join(['{"step": 1}', *odd, '{"step": 2}', '{"step": 9}', ""])
+    )
     (tmp_path / "events.out.tfevents.².1.foreground").write_text("")
     with Logger(tmp_path, resume_step=3):
         pass
@@ -227,11 +287,17 @@ def test_a_foreign_checkpoint_is_one_line_for_those_who_only_read(trainer, tmp_p
     words = [*runs.SMALL, *checkpoint_ablation.WORDS]
     config = run_configs.read(words, cuda=False)
     (trainer.folder / "config.yaml").write_text(program.options.to_yaml(config))
-    path = checkpoint.save(trainer.folder / "checkpoints", 9999, put(checkpoint_ablation.state_of(trainer.folder), place, [1]))
+    path = checkpoint.save(
+        trainer.folder / "checkpoints",
+        9999,
+        put(checkpoint_ablation.state_of(trainer.folder), place, [1]),
+    )
     with pytest.raises(UserError, match="whole and does not fit"):
         program.load(config, saved.load_run(path), torch.device("cpu"))
     if place != "/clocks":
-        begun = run_configs.read([*words, "--agent", "finetune", "--init_from", str(trainer.folder)], cuda=False)
+        begun = run_configs.read(
+            [*words, "--agent", "finetune", "--init_from", str(trainer.folder)], cuda=False
+        )
         with pytest.raises(UserError, match="whole and does not fit"):
             saved.load_pretrained(trainer.agent, begun)
 
@@ -266,7 +332,12 @@ def test_words_go_where_they_can(tmp_path):
         folder = tmp_path / str(index)
         folder.mkdir()
         line = f'"{sys.executable}" -c "{script.format(folder)}" {end}'
-        done = subprocess.run(["sh", "-c", line], cwd=ROOT, env=os.environ | {"PYTHONIOENCODING": "ascii"}, capture_output=True)
+        done = subprocess.run(
+            ["sh", "-c", line],
+            cwd=ROOT,
+            env=os.environ | {"PYTHONIOENCODING": "ascii"},
+            capture_output=True,
+        )
         assert done.returncode == 0, done.stderr
         assert os.listdir(folder) == ["done"]
         assert not done.stderr

@@ -117,7 +117,7 @@ class Player:
 
     def play(self, act, mode: torch.Tensor) -> tuple[dict[str, torch.Tensor], np.ndarray]:
         """One episode of every copy under modes (N, K): rows (N, T + 1, ...) whose rewards are
-        `credit`, and what the game paid over the episode, (N,). Each call has starts of its own.
+        `credit`, and what the game paid over the episode, (N,). Each call draws new starts.
         """
         self.seed += 1
         feature, number = self.envs.reset(self.seed), len(self.envs)

@@ -113,7 +113,7 @@ class PixelEnv(gymnasium.Env):
         stage        draws the picture in place of the environment
         proprioception  `info` holds the observed numbers as one vector (P,), float32
 
-        Raises: UserError where there are no such numbers.
+        Raises: UserError if the environment has no such numbers.
         """
         self.env, self.task, self.size = env, task, size
         self.action_repeat, self.time_limit = action_repeat, time_limit

@@ -20,7 +20,7 @@ from foreground.option import config_class, option
 
 SIDES = ("train", "heldout")
 ALL = "all"  # the clips of both sides of a path, which may have one side only
-NAMED = ("starter", "procedural", "none")  # sources that are no path
+NAMED = ("starter", "procedural", "none")  # sources that are not paths
 NO_STARTER = "procedural (no starter)"
 FORMAT = 2  # raise when decoding changes, so that old cache files are not read
 

@@ -17,7 +17,7 @@ from foreground.envs.sums import Sums, state_of
 from foreground.envs.video import VIDEO_SUFFIXES, starts_like_a_video
 from foreground.errors import UserError
 
-# What systems and programs leave among the clips, beside all names that begin with a dot.
+# Files of systems and programs among the clips; names that begin with a dot are ignored too.
 NOT_CLIPS = {
     "@eadir",
     "__macosx",

@@ -10,7 +10,7 @@ import numpy as np
 
 SIDES = {"heldout": "held-out clips", "train": "training clips", "clean": "clean task"}
 LITTLE, MUCH = 0.1, 0.5  # shares of the way from chance to the most that there is
-UNKNOWN = "an unknown part"  # where a measurement is no number, or of too little
+UNKNOWN = "an unknown part"  # for a measurement that is not finite or has too few episodes
 EPISODES, LATENT_EPISODES, ROLLOUTS = 5, 32, 48  # the fewest that a verdict is given on
 VIOLATIONS = {
     "fall": "falls",
@@ -78,7 +78,7 @@ def how_much(value: float, chance: float = 0.0, most: float = 1.0) -> str:
     """Return "hardly any", "some" or "most": where a value lies between chance and the most that
     there is.
 
-    Return `UNKNOWN` where one of them is no number.
+    Return `UNKNOWN` where one of them is not finite.
     """
     if not all(map(math.isfinite, (value, chance, most))):
         return UNKNOWN
@@ -89,7 +89,7 @@ def how_much(value: float, chance: float = 0.0, most: float = 1.0) -> str:
 def of_latent(reading: Row, episodes: int = LATENT_EPISODES) -> list[str]:
     """Return what a latent holds of the robot, of the clip and of the reward (`probes.read`).
 
-    episodes   that the probes were fitted and scored on; of too few there is no verdict
+    episodes   that the probes were fitted and scored on; too few give no verdict
     """
     few = too_few(episodes, LATENT_EPISODES, "episodes", "--latent_episodes")
 
@@ -147,7 +147,7 @@ def of_skills(row: Row, rollouts: int = ROLLOUTS) -> list[str]:
     """Return how far the skills differ in what the robot does, and how often they break the rules
     (`skills.measure`).
 
-    rollouts   that were measured; of too few there is no verdict on the difference
+    rollouts   that were measured; too few give no verdict on the difference
     """
     if "identifiability/accuracy" not in row:
         return [WITHOUT_SIMULATOR]

@@ -62,7 +62,7 @@ class Player:
 
         info   of the environment's `reset` or `step` that gave the image
 
-        Raises: UserError where the agent reads numbers beside the image and there are none.
+        Raises: UserError if the agent reads proprioception and the caller gives none.
         """
         if self._reads:
             if not info or "proprioception" not in info:
@@ -142,7 +142,7 @@ def make_env(
 def read_scores(folder: str | Path) -> dict[str, dict]:
     """Return side -> its score, of a run folder (the end of training) or of an evaluation's folder.
 
-    Raise UserError where there is no scores.json, or one that is not complete.
+    Raise UserError if scores.json is missing or not complete.
     """
     path = Path(folder) / "scores.json"
     try:

@@ -1,8 +1,8 @@
 """One run on several processes, one for each GPU: the ranks that torchrun starts.
 
 Each rank has its own environments, replay and batch. Gradients, statistics and clocks are averaged
-here, in few messages, so that the weights of all ranks stay equal to the bit. In a process of its
-own every function is the identity and costs nothing. `agents/optimiser.py:step` averages gradients;
+here, in few messages, so the weights of all ranks stay bit-identical. In a single process every
+function is the identity and costs nothing. `agents/optimiser.py:step` averages gradients;
 `training/trainer.py` keeps the ranks in step.
 
 Every rank must call these functions in the same order, with tensors of the same sizes.
@@ -51,7 +51,7 @@ _waits = TIMEOUT
 
 
 def join(seconds: float = TIMEOUT) -> None:
-    """Join the ranks that torchrun started, by its variables; do nothing in a process of its own.
+    """Join the ranks that torchrun started, by its variables; do nothing in a single process.
 
     seconds   in which every rank must answer; one that hangs for longer ends all
 
@@ -80,13 +80,13 @@ def join(seconds: float = TIMEOUT) -> None:
 
 
 def leave() -> None:
-    """Leave: from here on each rank goes on by itself."""
+    """Leave the group; each rank then continues alone."""
     if dist.is_available() and dist.is_initialized():
         dist.destroy_process_group()
 
 
 def number() -> int:
-    """Return how many ranks there are; 1 for a process of its own, or while a rank works alone."""
+    """Return the number of ranks; 1 for a single process, or while a rank works alone."""
     return (
         dist.get_world_size() if dist.is_available() and dist.is_initialized() and not _alone else 1
     )
@@ -225,7 +225,7 @@ def alone(call: Callable[[], bool]) -> bool:
 
 
 def _give_signs(done: threading.Event) -> None:
-    """Say now and then that this rank goes on. A lost rank is noticed at the next message."""
+    """Report regularly that this rank is alive. A lost rank is noticed at the next message."""
     with contextlib.suppress(UserError):
         while not done.wait(min(SIGN, _waits / 4)):
             sign = torch.tensor([GOING])

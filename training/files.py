@@ -28,11 +28,11 @@ from foreground.training.system import free_memory
 
 NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 TEMPORARY = re.compile(r"\.tmp-[a-z0-9_]{8}([-.].*)?")  # names of files that are being written
-ABANDONED = 86_400.0  # seconds after which nobody writes to a temporary file any more
+ABANDONED = 86_400.0  # seconds after which a temporary file is no longer written
 MAX_LINE = 1 << 20  # bytes of a line of metrics.jsonl; a real one has a few thousand
 MAX_BYTES = 1 << 53  # the largest size that a listing may claim
-# What open() answers for a name that is missing, or is a link, folder, socket or device: proof that
-# it is no file of ours.
+# Errors of open() for a name that is missing, a link, a folder, a socket or a device: we did not
+# write it.
 PROOFS = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENXIO, errno.ENODEV}
 _watching: list[Callable[[Path], None]] = []  # see `watched`
 _unsynced: set[int] = set()  # devices whose folders cannot be synced, and that a warning named
@@ -166,7 +166,7 @@ def write(path: Path, content: bytes) -> dict:
 
 
 def temporary_name(path: Path) -> Path:
-    """Return a name beside `path` that no other process uses, for a file that is being written."""
+    """Return a unique name in the folder of `path` for a file that is being written."""
     return path.with_name(f".tmp-{secrets.token_hex(4)}-{path.name[-60:]}")
 
 

@@ -1,6 +1,4 @@
-"""The actor-critic: lambda-returns, normalised advantages, one critic a reward, and that it learns
-a toy.
-"""
+"""Test the actor-critic: lambda-returns, normalised advantages, one critic per reward."""
 
 import math
 
@@ -72,7 +70,7 @@ def plain_losses(
 
 
 def test_one_critic_with_weight_one_is_the_plain_agent():
-    """To the bit, gradients too, against an agent that knows nothing of several rewards."""
+    """Values and gradients are bit-identical to those of an agent with a single reward."""
     agent = make(return_norm_min=0.01)
     learn(agent, {"task": towards(0.3)}, updates=3)
     agent.scales["task"] = ReturnScale(agent.config)

@@ -1,6 +1,4 @@
-"""What the actor learns in a world of one number: the trap of saturation, entropy, and where the
-reward is.
-"""
+"""Test what the actor learns in a one-dimensional world: saturation, entropy, rewards."""
 
 import math
 

@@ -1,6 +1,4 @@
-"""First-order steps in a new game: what moves, where they start, Reptile and FOMAML, the reward of
-a game.
-"""
+"""Test first-order steps in a new game: their starts, Reptile and FOMAML, the game's reward."""
 
 import itertools
 
@@ -67,7 +65,7 @@ def test_adaptation_starts_in_the_states_of_its_game():
     own = int((batch["game"] == agent.modes.games[0]).sum())
     assert len(adapting.starts(batch, agent.modes.games[0]).deterministic) == min(16, own) == 16
     assert len(adapting.starts(batch, agent.modes.games[2]).deterministic) == 8  # one sequence
-    # nobody's game: any.
+    # a game of no sequence: starts come from any.
     assert len(adapting.starts(batch, torch.tensor([0.5])).deterministic) == 16
 
 

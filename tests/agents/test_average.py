@@ -1,4 +1,4 @@
-"""The average of an agent's weights: its values, and that it is what is evaluated and resumed."""
+"""Test averaged weights: their values, and that they are evaluated and resumed."""
 
 import contextlib
 import dataclasses

@@ -1,7 +1,6 @@
-"""The two losses of an update are one graph each: no size and no turn depends on a value, which
-recording needs.
+"""Test that each loss of an update compiles to one graph, as CUDA graphs require.
 
-The masked means that made them so equal what they stand for.
+No tensor size and no branch depends on a value. Masked means replace selections; they are equal.
 """
 
 import shutil

@@ -1,6 +1,4 @@
-"""Episodes that end in a terminal state: what is learned of it, and that values are then those that
-are known.
-"""
+"""Test episodes that end in a terminal state: learned continuation, and values that are known."""
 
 import numpy as np
 import pytest
@@ -173,7 +171,7 @@ def test_a_whole_agent_learns_where_episodes_end_and_what_that_is_worth(taught):
 
 
 def test_without_the_term_an_update_does_not_read_what_is_terminal():
-    """To the bit, draws included: what today's tasks do."""
+    """Updates and samples are bit-identical, as on tasks without termination."""
     one, two = make_agent(FIXED, ()), make_agent(FIXED, ())
     batch = make_batch()
     torch.manual_seed(1)

@@ -1,5 +1,6 @@
-"""Every agent keeps the contract of agents/base.py; a new skill method or high-level policy is one
-short file and a preset.
+"""Test that every agent keeps the contract of agents/base.py.
+
+A new skill method or high-level policy is one short file and a preset.
 """
 
 from collections.abc import Callable
@@ -74,7 +75,7 @@ def test_every_agent_keeps_the_contract(name, monkeypatch):
         value = getattr(held, field).numpy()
         assert (value.shape, value.dtype) == ((4, *shape), np.dtype(kind))
 
-    # Another commander may stand in for its own.
+    # Another commander may replace its own.
     wanted = torch.zeros(4, agent.spaces.condition) + 0.5
     _, told = agent.act(memory, image, first, explore=False, commander=Fixed(wanted))
     assert torch.equal(told.condition, wanted)
@@ -105,7 +106,7 @@ def test_every_agent_keeps_the_contract(name, monkeypatch):
     ]
     assert all(torch.equal(before[key], agent.state_dict()[key]) for key in still)
 
-    # It renders, and goes on from its state: weights, moments and all.
+    # It renders, and resumes from its state: weights and optimiser moments.
     if agent.spec.renders:
         assert agent.render(batch).shape == batch["image"].shape
     other, _ = make(name, monkeypatch, "--seed", "5")

@@ -1,4 +1,4 @@
-"""What a GPU does must be what a CPU does; only run where there is one."""
+"""Compare a GPU with the CPU; skipped where there is no GPU."""
 
 import json
 import subprocess
@@ -77,7 +77,7 @@ def test_loss_and_gradient_are_those_of_the_cpu(terms):
 
 
 def learned(agent: WorldModelAgent, updates: int) -> list[dict[str, torch.Tensor]]:
-    """Metrics of each update, on batches of their own, as they stand when all are done."""
+    """Return the metrics of each update, each on its own batch, read after the last one."""
     torch.manual_seed(1)
     return [agent.update(make_batch(seed=seed)) for seed in range(updates)]
 

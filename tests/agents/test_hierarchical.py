@@ -1,6 +1,4 @@
-"""The high-level policy over frozen skills: what is frozen, what it imagines, that it learns; the
-command line around it.
-"""
+"""Test the high-level policy over frozen skills: freezing, imagination, learning, commands."""
 
 import itertools
 import json

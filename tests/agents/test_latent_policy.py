@@ -1,6 +1,4 @@
-"""The latent policy: the alternation, the constraint, starts, acting; what it has nothing to do
-with.
-"""
+"""Test the latent policy: alternation, constraint, starts, acting, and what it ignores."""
 
 import math
 from dataclasses import replace
@@ -87,9 +85,10 @@ def told(agent, values: torch.Tensor, rounds=40) -> dict:
     return metrics
 
 
-def test_a_multiplier_rises_where_modes_lack_and_falls_where_none_does():
-    """Uniform modes: 10 of 10 lacks nothing, (10, 10, 5) lacks a sixth in the mean, within the
-    fifth; (10, 4, 4) two fifths.
+def test_a_multiplier_rises_where_modes_fall_short_and_falls_where_none_does():
+    """Uniform modes with a tolerance of a fifth.
+
+    (10, 10, 10) has no shortfall, (10, 10, 5) a mean shortfall of a sixth, (10, 4, 4) two fifths.
     """
     agent = make_agent()
     for parameter in agent.modes.choice.parameters():
@@ -156,7 +155,7 @@ def test_starts_are_in_any_game_where_physics_is_shared_and_else_in_their_own():
 
 
 def test_one_loss_weighs_roll_outs():
-    """Of weight 0 nothing is left; all weights 1 are no weights."""
+    """Weight 0 removes a rollout from the loss; weights of 1 change nothing."""
     agent = make_agent()
     batch = batch_of(agent)
     state = learned_model(agent, batch)

@@ -1,5 +1,6 @@
-"""The actor-critic alone must solve a task whose dynamics are known: what it cannot learn there no
-world model teaches it.
+"""Test that the actor-critic alone solves a task with known dynamics.
+
+No world model can teach it what it does not learn here.
 """
 
 import numpy as np

@@ -1,4 +1,4 @@
-"""The optimiser: learning rates warm up as configured, and continue after a resume."""
+"""Test the optimiser: warm-up of learning rates, and resume."""
 
 import pytest
 import torch

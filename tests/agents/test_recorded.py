@@ -1,6 +1,4 @@
-"""Recorded functions with a stand-in for the CUDA graph: what is read and written around it.
-test_cuda.py has a real one.
-"""
+"""Test recorded functions with a stand-in for the CUDA graph; test_cuda.py has a real one."""
 
 import subprocess
 import sys

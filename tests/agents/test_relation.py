@@ -1,6 +1,4 @@
-"""The relation as the only way for z; the information between relation and action, exact, and what
-the sampled form says.
-"""
+"""Test the relation: z acts through it only; exact and sampled information with the action."""
 
 import math
 

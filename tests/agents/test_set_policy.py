@@ -1,6 +1,4 @@
-"""A latent policy over sets of agents: who is not there has no say, modes do, it learns; PPO's
-surrogate; collect_treasure.
-"""
+"""Test a latent policy over sets of agents: masks, modes, learning, PPO, collect_treasure."""
 
 import json
 

@@ -1,6 +1,4 @@
-"""The program that holds the estimates against what is known: its tasks, its truth, and its last
-line.
-"""
+"""Test benchmarks/bounds.py: its distributions, their known information, its last line."""
 
 import json
 import math

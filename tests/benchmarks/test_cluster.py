@@ -1,4 +1,4 @@
-"""Engines: the same jobs on this machine and on two Ray machines, of which one is killed."""
+"""Test engines: the same jobs on this machine and on two Ray machines, one of them killed."""
 
 import io
 import os

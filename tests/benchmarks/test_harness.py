@@ -1,6 +1,4 @@
-"""The harness as a user runs it: real runs, small ones, two side by side; what is done is not done
-again.
-"""
+"""Run suites as a user does: small real runs, two at a time; finished runs do not start again."""
 
 import json
 from pathlib import Path

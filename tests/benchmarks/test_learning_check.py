@@ -1,6 +1,4 @@
-"""The check that every agent learns: its task, its yardsticks, and that it fails when nothing is
-learned.
-"""
+"""Test the learning check: task, thresholds, and failure where nothing is learned."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""The information plane: points from metrics.jsonl, and a picture that shows them."""
+"""Test the information plane: points from metrics.jsonl, and their plot."""
 
 import json
 

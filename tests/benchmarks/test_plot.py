@@ -1,4 +1,4 @@
-"""Curves and table of a suite: any agent, any number of seeds."""
+"""Test the curves and the table of a suite, for any agent and number of seeds."""
 
 import json
 

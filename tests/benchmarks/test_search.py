@@ -1,4 +1,4 @@
-"""Search: what ranges draw, and trials under ASHA, with small programs in place of train.py."""
+"""Test the search: values drawn from ranges, and ASHA trials with small programs."""
 
 import csv
 import io
@@ -25,7 +25,7 @@ SUITE = {
     "processes": 1,
     "options": f"--size cpu --total_frames 9000 --training.evaluate_every 1000 --{RATE} 1e-5..1e-3",
 }
-# Nine looks, each worth the drawn rate times the frame; it saves at SIGTERM and goes on.
+# Nine evaluations, each the sampled rate times the frame; SIGTERM saves, and it resumes.
 PROGRAM = """
 import json, os, signal, sys, time
 run, rate = sys.argv[1], float(sys.argv[2])

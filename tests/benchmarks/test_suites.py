@@ -1,6 +1,4 @@
-"""Suites and the files of their results: what is wrong with one is a line, and a stopped program
-leaves none by halves.
-"""
+"""Test suites and result files: one-line errors, and no partial files."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The text of --help, and answers to options of other programs."""
+"""Test the text of --help, and the answers to options of other programs."""
 
 import re
 import subprocess

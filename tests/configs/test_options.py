@@ -1,4 +1,4 @@
-"""Options: precedence, strictness in one line with place and nearest name, and the round trip."""
+"""Test options: precedence, one-line errors with place and nearest name, the round trip."""
 
 import copy
 import dataclasses

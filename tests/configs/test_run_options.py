@@ -1,4 +1,4 @@
-"""Options of a run: what its agent reads, paths, bounds, and values that follow from others."""
+"""Test options of a run: those its agent reads, paths, bounds, derived values."""
 
 import dataclasses
 import re

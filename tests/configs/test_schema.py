@@ -1,4 +1,4 @@
-"""Runs of earlier versions load, with missing and renamed parts of config and checkpoint."""
+"""Test that runs of earlier versions load, with renamed and missing parts."""
 
 import json
 from pathlib import Path

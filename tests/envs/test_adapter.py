@@ -1,6 +1,4 @@
-"""Environments of Gymnasium as environments of pictures: what they show, take and offer, and what
-is refused.
-"""
+"""Test environments of Gymnasium as image environments: observations, actions, refusals."""
 
 from types import SimpleNamespace
 

@@ -1,4 +1,4 @@
-"""Backgrounds: what plays, how it is drawn, and what cannot play."""
+"""Test backgrounds: which clips play, how they are drawn, and which are refused."""
 
 import pickle
 

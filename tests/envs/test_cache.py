@@ -1,6 +1,4 @@
-"""Decoded clips in the cache: made once, made anew where they are not as they were written,
-bounded.
-"""
+"""Test the cache of decoded clips: decoded once, decoded again if changed, bounded."""
 
 import json
 import os

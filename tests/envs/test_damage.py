@@ -1,4 +1,4 @@
-"""Files that are damaged, too large, too slow or not clips: refused by name, without a hang."""
+"""Test clips that are damaged, too large or too slow: refused by name, without a hang."""
 
 import os
 import socket

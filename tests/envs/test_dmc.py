@@ -1,4 +1,4 @@
-"""The gymnasium contract, the same rewards as dm_control, and determinism."""
+"""Test dm_control tasks: Gymnasium's contract, dm_control's rewards, determinism."""
 
 import functools
 import itertools

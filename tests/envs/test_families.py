@@ -1,6 +1,4 @@
-"""Families of games: descriptors, what the simulator is told, rewards in every game, clips that
-know nothing of the game.
-"""
+"""Test families of games: descriptors, rewards in every game, clips independent of the game."""
 
 from types import SimpleNamespace
 

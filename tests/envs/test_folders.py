@@ -1,4 +1,4 @@
-"""Folders of clips: what is found in them, and how they are split."""
+"""Test folders of clips: which files are clips, and how they are split."""
 
 import os
 import shutil
@@ -236,7 +236,7 @@ def test_a_folder_that_cannot_be_read_is_told(tmp_path, monkeypatch):
 
 
 def results(folder: Path, *names: str, config: bool = False) -> Path:
-    """What train.py or eval.py leaves in a folder, and files of other names beside it."""
+    """Write what train.py or eval.py leaves in a folder, and files of other names."""
     touched(folder, *names)
     (folder / "scores.json").write_text('{\n "task": "walker-walk",\n "env_frame": 800}')
     if config:
@@ -277,7 +277,7 @@ def test_films_of_runs_and_evaluations_are_no_clips(tmp_path):
 
 
 def test_the_same_names_elsewhere_are_clips(tmp_path):
-    """Also beside a scores.json or a config.yaml of another program."""
+    """Films stay clips next to a scores.json or config.yaml of another program."""
     films = [name for name in FILMS if name.endswith(".mp4")]
     touched(tmp_path, *films, "config.yaml", "scores.json")
     assert sorted(all_names(tmp_path)) == sorted(films)

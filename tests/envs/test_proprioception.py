@@ -1,4 +1,4 @@
-"""Numbers that are observed beside the image, from the environment to the latent."""
+"""Test proprioception: the second input, from the environment to the latent."""
 
 from itertools import pairwise
 

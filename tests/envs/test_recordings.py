@@ -1,4 +1,4 @@
-"""Which clips are parts of one recording, by their names."""
+"""Test which clips are parts of one recording, by their names."""
 
 from pathlib import PurePosixPath
 

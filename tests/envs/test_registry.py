@@ -1,4 +1,4 @@
-"""Names of tasks: what each means, and what a wrong one is told."""
+"""Test names of tasks: their meaning, and the errors for unknown ones."""
 
 import pytest
 

@@ -1,6 +1,4 @@
-"""The mask against MuJoCo's own segmentation, thin parts, the colour rule, and what a draw leaves
-behind.
-"""
+"""Test the mask against MuJoCo's segmentation: thin parts, the colour rule, restored state."""
 
 import cv2
 import numpy as np

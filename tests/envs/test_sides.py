@@ -1,4 +1,4 @@
-"""Folders of sides: their names, pairs of them, and what is on no side."""
+"""Test the sides of a folder: their names, pairs of them, and files on no side."""
 
 import warnings
 

@@ -1,6 +1,4 @@
-"""How useful and how safe a state is: known poses, ranges in every domain, and what an environment
-reports.
-"""
+"""Test the use and safety of a state: known poses, ranges in every domain, info of a step."""
 
 import mujoco
 import numpy as np

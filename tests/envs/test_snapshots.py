@@ -1,4 +1,4 @@
-"""A restored environment continues bit-identically: all 28 tasks, over ends of episodes too."""
+"""Test that a restored environment continues bit for bit, on all 28 tasks and over episodes."""
 
 import numpy as np
 import pytest

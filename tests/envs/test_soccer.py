@@ -1,6 +1,4 @@
-"""dm_control's soccer: rows say what the simulator says, and one latent policy plays and learns in
-teams of several sizes.
-"""
+"""Test dm_control's soccer: rows against the simulator, one policy for teams of several sizes."""
 
 import numpy as np
 import pytest
@@ -100,7 +98,7 @@ def test_a_policy_plays_in_every_team_and_learns(matches):
     moved = [
         not torch.equal(old, new) for old, new in zip(before, agent.actor_critic.actor.parameters())
     ]
-    assert sum(moved) >= len(moved) - 1  # the heads of a mode that nobody drew may stay
+    assert sum(moved) >= len(moved) - 1  # heads of a mode that was not sampled may stay
 
 
 def test_a_match_that_is_over_says_so():

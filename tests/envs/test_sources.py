@@ -1,6 +1,4 @@
-"""What the clips of a run are, by their content: sums, records, and one look at a folder in a
-process.
-"""
+"""Test the identity of clips by content: sums, records, one read per process."""
 
 import hashlib
 import json

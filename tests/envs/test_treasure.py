@@ -1,4 +1,4 @@
-"""collect_treasure in arrays: by itself and, where mpe2 is installed, against it step by step."""
+"""Test collect_treasure in arrays, alone and step by step against mpe2 where it is installed."""
 
 import copy
 import importlib.util

@@ -1,4 +1,4 @@
-"""Frames of video files and folders of pictures: as FFmpeg shows them."""
+"""Compare frames of video files and image folders with those of FFmpeg."""
 
 import itertools
 from fractions import Fraction

@@ -1,6 +1,4 @@
-"""Environments in processes of their own: killed, stopped, failing and slow ones; no row of a lost
-step is in the replay.
-"""
+"""Test environments in processes: killed, stopped, failing and slow; no partial step is stored."""
 
 import functools
 import os

@@ -1,4 +1,4 @@
-"""Aggregates against scipy, rliable's published vectors, and a bootstrap that is counted out."""
+"""Compare aggregates with scipy, rliable's published vectors and an exact bootstrap."""
 
 import itertools
 

@@ -1,4 +1,4 @@
-"""The loop that acts in evaluation, on environments whose every number is known."""
+"""Test the acting loop of evaluation on environments with known values."""
 
 import gymnasium
 import numpy as np

@@ -1,4 +1,4 @@
-"""The last words of a run: what was trained, by whom, what was learned, and what comes next."""
+"""Test the last lines of a run: what was trained and learned, and the next command."""
 
 from dataclasses import replace
 from types import SimpleNamespace

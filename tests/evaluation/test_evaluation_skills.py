@@ -1,4 +1,4 @@
-"""What is measured about skills, on records and worlds whose truth is known."""
+"""Test the measures of skills on records and worlds with known answers."""
 
 from types import SimpleNamespace
 

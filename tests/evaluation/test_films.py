@@ -1,4 +1,4 @@
-"""Films and pages: decoded frames, places of labels, files of writers that were killed."""
+"""Test films: decoded frames, positions of labels, files of killed writers."""
 
 import os
 import time

@@ -57,7 +57,7 @@ def test_a_run_of_games_logs_its_modes_and_resumes(games_run):
     assert "resumed      at frame 400" in again.stdout, again.stderr
     after = checkpoint.load(checkpoint.latest(games_run / "checkpoints")[0])["agent"]
     assert before["weights"]["modes.returns"].shape == (2, 3)
-    for counter in ("modes.updates", "modes.seen"):  # they go on from where they were
+    for counter in ("modes.updates", "modes.seen"):  # they continue
         assert after["weights"][counter].sum() > before["weights"][counter].sum() > 0
     steps = [state["optimisers"]["relation"]["steps"] for state in (before, after)]
     assert steps == [int(state["weights"]["modes.updates"]) // 2 for state in (before, after)]

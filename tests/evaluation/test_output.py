@@ -1,4 +1,4 @@
-"""The files of an evaluation, and what its scores say of the clips that played."""
+"""Test the files of an evaluation, and what scores.json says of the clips."""
 
 import contextlib
 import dataclasses
@@ -295,7 +295,7 @@ def test_left_overs_of_a_killed_evaluation_go_and_an_empty_folder_too(tmp_path):
 
 
 def test_only_what_an_evaluation_wrote_is_its_own(tmp_path):
-    """Beside it a training run, a redirected output and an editor write to the same folder."""
+    """A training run, a redirected output and an editor write to the same folder."""
     folder = tmp_path / "out"
     others = [
         "metrics.jsonl",

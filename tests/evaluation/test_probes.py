@@ -1,6 +1,4 @@
-"""Probes must find what a latent holds and nothing else: latents that copy the state, the
-background, or neither.
-"""
+"""Test probes on latents that copy the state, the background, or neither."""
 
 import functools
 import random

@@ -1,4 +1,4 @@
-"""Sentences about what was measured: known numbers, and the chance and the most beside them."""
+"""Test the sentences about results: known values, with chance and maximum."""
 
 import math
 import re

@@ -59,9 +59,7 @@ def suite_of(folder: Path, frames: int) -> Path:
 
 
 def run_on(machine: loopback.Machine, folder: Path) -> Path | None:
-    """Return the folder of the run that goes on there, where it has a checkpoint and is not at its
-    end.
-    """
+    """Return the folder of an unfinished run on that machine that has a checkpoint."""
     for process in machine.programs():
         try:
             words = process.cmdline()

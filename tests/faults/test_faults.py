@@ -1,4 +1,4 @@
-"""The harness of faults, each class in short; and that it says so when something is lost."""
+"""Test each class of the fault harness in short, and that it reports losses."""
 
 import json
 import os

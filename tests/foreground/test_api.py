@@ -1,4 +1,4 @@
-"""The Python API on a tiny run, and the notebook that shows it."""
+"""Test the Python API on a small run, and the notebook that shows it."""
 
 import json
 import subprocess

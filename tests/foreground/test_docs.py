@@ -1,4 +1,4 @@
-"""What the README and the docs point to exists, and nothing was left to be filled in."""
+"""Test the docs: links and commands exist, and no placeholder is left."""
 
 import re
 import textwrap

@@ -1,6 +1,4 @@
-"""Environments of Gymnasium through train.py and eval.py as a user runs them, and mistakes as one
-line.
-"""
+"""Run environments of Gymnasium through train.py and eval.py, with one-line errors."""
 
 import json
 from pathlib import Path

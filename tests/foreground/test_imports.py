@@ -1,4 +1,4 @@
-"""Which modules import which: no circles, and no arrow from a lower folder to a higher one."""
+"""Test imports: no circles, and none from a lower folder to a higher one."""
 
 import ast
 import graphlib

@@ -1,4 +1,4 @@
-"""The package `foreground`: a checkout imports its own code, and a wheel holds all of it."""
+"""Test the package `foreground`: a checkout imports its own code, a wheel holds all of it."""
 
 import os
 import re

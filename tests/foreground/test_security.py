@@ -1,4 +1,4 @@
-"""What must not be there: an unpickler behind what is loaded, a door to a network."""
+"""Test that nothing unpickles loaded data or opens a network port."""
 
 import ast
 import subprocess

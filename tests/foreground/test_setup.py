@@ -1,4 +1,4 @@
-"""The set-up: pinned versions, what the two commands run, and the script's error messages."""
+"""Test the set-up: pinned versions, the two commands, error messages of the script."""
 
 import importlib.metadata
 import os

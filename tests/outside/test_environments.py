@@ -1,6 +1,4 @@
-"""Our environments before the checkers and the agents of others: gymnasium, Stable-Baselines3,
-torchrl.
-"""
+"""Test our environments with gymnasium's checker, Stable-Baselines3 and torchrl."""
 
 import gymnasium
 import pytest

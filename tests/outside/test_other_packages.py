@@ -1,6 +1,4 @@
-"""Environments that others wrote, behind the adapter: Gymnasium's checker, and a learner's view of
-them.
-"""
+"""Test environments of other packages behind the adapter: Gymnasium's checker, training."""
 
 import numpy as np
 import pytest

@@ -1,8 +1,6 @@
-"""dm_control's cartpole-swingup in closed form, as a world model whose dynamics are exact and
-differentiable.
+"""Model dm_control's cartpole-swingup in closed form, as an exact, differentiable world model.
 
-With it the actor-critic is tested alone: what it cannot learn here no learned model will teach it.
-State (N, 4): cart position, pole angle (0 is upright), their velocities, in SI units.
+The actor-critic is tested alone on it: no learned model can teach it what it does not learn here.
 """
 
 import math

@@ -1,4 +1,4 @@
-"""Small videos and folders of frames for tests, and ways to look at them."""
+"""Make small videos and folders of frames for tests, and read them."""
 
 import os
 from fractions import Fraction

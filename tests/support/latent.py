@@ -1,4 +1,4 @@
-"""A small latent policy and batches for tests: the real classes, few units."""
+"""Make a small latent policy and batches for tests: the real classes, few units."""
 
 import torch
 

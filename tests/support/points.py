@@ -1,4 +1,4 @@
-"""A world of one number for tests of the actor-critic: the first coordinate becomes the action."""
+"""Make a one-dimensional world for tests of the actor-critic: the coordinate becomes the action."""
 
 import torch
 from torch import nn

@@ -1,4 +1,4 @@
-"""train.py, eval.py and benchmarks as a user runs them, for tests."""
+"""Run train.py, eval.py and benchmarks as a user does, for tests."""
 
 import atexit
 import json

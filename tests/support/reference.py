@@ -1,5 +1,5 @@
-"""Compare two versions of the code to the bit: train small runs, resume them, evaluate them, and
-hash what comes out.
+"""Compare two versions of the code bit for bit: train, resume and evaluate small runs, and hash the
+results.
 
 With the version before a change:
 
@@ -10,9 +10,8 @@ With the version after it; --start resumes the old runs:
     python -m tests.support.reference compare /tmp/reference.json
     python -m tests.support.reference compare /tmp/reference.json --start /tmp/runs
 
-The hashes hold on one machine only, so the file stays out of the repository. Names of weights and
-fields are left out of them: a renamed field is no difference, another value is. Exit code 1 where
-something differs.
+The hashes hold on one machine only, so the file stays out of the repository. They omit the names
+of weights and fields, so renaming one changes no hash. The exit code is 1 if something differs.
 """
 
 import argparse

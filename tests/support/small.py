@@ -1,4 +1,4 @@
-"""A small agent and batches for tests: the real classes, few units."""
+"""Make a small agent and batches for tests: the real classes, few units."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Ranks of one run as processes forked from a test: what each of them returns."""
+"""Run ranks as processes forked from a test, and return their results."""
 
 import os
 import pickle

@@ -1,6 +1,4 @@
-"""Small environments of Gymnasium for tests: what they show, which actions they take and how they
-end are known.
-"""
+"""Small environments of Gymnasium with known images, actions and ends, for tests."""
 
 from types import SimpleNamespace
 

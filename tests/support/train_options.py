@@ -1,4 +1,4 @@
-"""A small config for tests of options, and ways to read it."""
+"""Make a small config for tests of options, and read it."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""A small trainer in this process, and what it says."""
+"""Make a small trainer in this process, and keep its messages."""
 
 from pathlib import Path
 from types import SimpleNamespace

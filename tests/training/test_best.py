@@ -1,4 +1,4 @@
-"""The best checkpoint: which one is kept, what is gone from, and what a resume makes of it."""
+"""Test the best checkpoint: which one is kept, and what a resume makes of it."""
 
 import json
 import math

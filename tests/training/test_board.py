@@ -1,6 +1,4 @@
-"""What TensorBoard is given: sentences beside curves, what it opens on, layout, options; and that
-the docs say the same.
-"""
+"""Test what TensorBoard shows: sentences, curves, layout, options; the docs agree."""
 
 from pathlib import Path
 

@@ -1,6 +1,4 @@
-"""Evaluations during training that fail or are broken off: training goes on, and they are made up
-for.
-"""
+"""Test evaluations that fail or are interrupted: training continues, and they are repeated."""
 
 import signal
 from types import SimpleNamespace
@@ -63,7 +61,7 @@ def test_pictures_that_fail_are_a_warning(trainer, monkeypatch):
 
 
 def broken_off(trainer, at: int):
-    """An evaluation that a signal breaks off at a frame, and that is good at others."""
+    """Return an evaluation that a signal interrupts at one frame."""
 
     def evaluate(frame: int):
         if frame != at:

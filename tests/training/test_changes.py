@@ -1,4 +1,4 @@
-"""Comparison of the inputs of a run: clips by their hashes, runs by their weights."""
+"""Compare the inputs of a run: clips by their hashes, runs by their weights."""
 
 import shutil
 from pathlib import Path

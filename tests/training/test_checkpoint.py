@@ -1,4 +1,4 @@
-"""Checkpoints: exact round trips, order, kills, full disks, one lock per run folder."""
+"""Test checkpoints: exact round trips, order, kills, full disks, one lock per run folder."""
 
 import math
 import os

@@ -1,6 +1,4 @@
-"""Damaged checkpoints are noticed and the previous one is used; hostile ones run no code and end in
-one clear error.
-"""
+"""Test damaged checkpoints: detected, the previous one is used; forged ones run no code."""
 
 import hashlib
 import json

@@ -1,6 +1,4 @@
-"""What the kernel is asked for, from a trace of system calls of a real run: whatever gets its name
-is on the disk before.
-"""
+"""Test durable writes by a trace of system calls: data is on disk before it gets its name."""
 
 import re
 import shutil

@@ -50,7 +50,7 @@ def sum_of(path: Path) -> str:
 
 
 def called(program: str, folder: Path, *words) -> subprocess.CompletedProcess:
-    """A program in a working directory of its own."""
+    """Run a program in its own working directory."""
     variables = os.environ | {
         "OMP_NUM_THREADS": "1",
         "XDG_CACHE_HOME": CACHE,
@@ -460,8 +460,8 @@ def test_a_run_folder_named_by_output_is_one_line(places):
     assert scores(places / "run")["complete"] is True
 
 
-def test_scores_are_not_complete_while_a_run_goes_on(copy, monkeypatch):
-    """Evaluations of the longer run write over the films beside them."""
+def test_scores_are_not_complete_while_a_run_continues(copy, monkeypatch):
+    """Evaluations of the longer run overwrite the films that belong to the scores."""
     before = scores(copy / "run")
     assert before["complete"] is True
     assert {"scores.json", "evaluation-heldout.mp4", "latent-heldout.png"} <= set(before["files"])

@@ -1,6 +1,4 @@
-"""One run per folder while the folder is the same one: renamed folders, deleted lock files, no
-locks, links.
-"""
+"""Test one run per folder: renamed folders, deleted lock files, file systems without locks."""
 
 import errno
 import fcntl

@@ -1,4 +1,4 @@
-"""Logs: what TensorBoard and metrics.jsonl hold afterwards, a disk that fills and empties."""
+"""Test logs: the content of TensorBoard and metrics.jsonl, and a full disk."""
 
 import contextlib
 import io

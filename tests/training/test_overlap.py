@@ -1,4 +1,4 @@
-"""Updates while the environments step: rows and resume are right, the longer part counts."""
+"""Test updates while environments step: rows, exact resume, and the time of the longer part."""
 
 import functools
 import time

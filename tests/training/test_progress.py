@@ -1,4 +1,4 @@
-"""The progress line of a run: when it is shown, and how the remaining time is estimated."""
+"""Test the progress line: when it is shown, and how the remaining time is estimated."""
 
 import io
 import math

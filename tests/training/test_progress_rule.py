@@ -1,4 +1,4 @@
-"""The rule that asks for progress on new episodes, in a run: what it sees, and when."""
+"""Test the rule `Progress` in a run: which episodes it reads, and when."""
 
 import math
 

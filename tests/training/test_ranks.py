@@ -1,4 +1,4 @@
-"""Several ranks of one run: what they share is equal to the bit; a lost rank is noticed."""
+"""Test several ranks of one run: shared values are bit-identical; a lost rank is noticed."""
 
 import os
 import signal

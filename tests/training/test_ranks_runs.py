@@ -1,4 +1,4 @@
-"""Two ranks that train one run, stopped and killed: the end is that of an untouched run."""
+"""Stop and kill one of two ranks: the run ends like an uninterrupted one."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""Compare the replay with a plain list of rows: samples, saving, and rows that are refused."""
+"""Compare the replay with a plain list of rows: samples, saving, refused rows."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""A trainer goes on to the bit from a checkpoint, and not when any one item of it is left out."""
+"""Test exact resume: each item of a checkpoint is needed, and all together suffice."""
 
 import copy
 

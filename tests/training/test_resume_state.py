@@ -1,6 +1,4 @@
-"""What a checkpoint keeps: clocks and provenance, held against each other; passing faults at a
-resume.
-"""
+"""Test what a checkpoint stores: clocks, provenance; transient errors on resume."""
 
 import os
 from pathlib import Path
@@ -22,8 +20,8 @@ def trainer(tmp_path):
     return small_trainer(tmp_path / "run")
 
 
-def test_a_checkpoint_of_an_earlier_version_goes_on(trainer):
-    """It has neither provenance nor the clock of evaluations: none is owed then."""
+def test_a_checkpoint_of_an_earlier_version_resumes(trainer):
+    """It has neither provenance nor the clock of evaluations, so no evaluation is due."""
     trainer.evaluate = lambda frame: {"return": 1.0}
     run(trainer, 80)
     state = checkpoint_ablation.state_of(trainer.folder)

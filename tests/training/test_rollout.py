@@ -1,6 +1,4 @@
-"""The loop that acts, on an environment whose picture tells what happened; and episodes played for
-evaluation.
-"""
+"""Test the acting loop of training on an environment whose image encodes what happened."""
 
 import gymnasium
 import numpy as np
@@ -173,7 +171,7 @@ def test_metrics_are_means_between_lines():
 
 
 def test_the_explained_share_is_the_ratio_of_two_means():
-    """A batch without variance takes part in it; where nothing varied there is no share."""
+    """A batch without variance counts; the share is undefined where no batch varied."""
     metrics = Metrics()
     for residual, variance in ((0.2, 0.0), (0.4, 2.0)):
         metrics.add({"x/residual": torch.tensor(residual), "x/variance": torch.tensor(variance)})

@@ -1,4 +1,4 @@
-"""What tells a run to stop: six signals, two of them at once, and ignored ones."""
+"""Test what stops a run: six signals, two at once, ignored ones."""
 
 import contextlib
 import fcntl

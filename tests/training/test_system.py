@@ -1,6 +1,4 @@
-"""Process start-up: nothing of the user's is overwritten, limits of a container count, devices are
-checked.
-"""
+"""Test process start-up: the user's settings, limits of a container, devices."""
 
 import os
 import subprocess

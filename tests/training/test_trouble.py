@@ -1,6 +1,4 @@
-"""What stands in a run's way at its edges: no place for its words, a full disk at the end, signals,
-strange states.
-"""
+"""Test unusual conditions of a run: closed streams, a full disk, signals, invalid states."""
 
 import contextlib
 import errno
@@ -194,7 +192,7 @@ def test_a_signal_ends_an_evaluation(tmp_path, when):
 
 
 class Hanging(Counting):
-    """Never comes into being in a process of its own."""
+    """An environment whose process never finishes its start."""
 
     def __init__(self):
         super().__init__()
@@ -299,8 +297,8 @@ def test_an_episode_of_another_shape_is_not_gone_on_with(trainer, tmp_path, plac
     assert resumed.rollout.row is None
 
 
-def test_numbers_that_are_none_are_not_saved(trainer, tmp_path):
-    """Else the checkpoint that nothing can go on from would push out a good one."""
+def test_weights_that_are_not_finite_are_not_saved(trainer, tmp_path):
+    """A checkpoint that cannot be resumed would replace a good one."""
     before = checkpoint.steps(trainer.folder / "checkpoints")
     assert not_finite(trainer.agent.training_state()) == ""
     name, weight = list(trainer.agent.named_parameters())[3]

@@ -324,8 +324,8 @@ def test_an_environment_that_fails_in_an_evaluation_is_one_line():
     assert failed.value.exit_code == 5
 
 
-def test_words_go_where_they_can(tmp_path):
-    """Closed streams, and an alphabet that lacks the letters, cost nothing but the words."""
+def test_a_message_that_cannot_be_printed_stops_nothing(tmp_path):
+    """Closed streams and characters outside the encoding cost only the message."""
     script = "import sys; from foreground.errors import run_main, say; "
     script += "run_main(lambda _: (say('ünï ☃', sys.stdout), open('{}/done', 'w').close()), [])"
     for index, end in enumerate((">&-", "2>&-", ">&- 2>&- <&-", "")):

@@ -1,4 +1,4 @@
-"""The term `control`: what two successive images show of the action between them."""
+"""Test the term `control`: what two successive images show of the action between them."""
 
 import torch
 

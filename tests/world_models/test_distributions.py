@@ -1,4 +1,4 @@
-"""Distributions against known values, slow references and torch.distributions."""
+"""Compare distributions with known values, slow references and torch.distributions."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Bounds on mutual information against values that are known."""
+"""Compare bounds on mutual information with known values."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""The rules: fixed weights, and the Lagrangian with its dual step."""
+"""Test the rules: fixed weights, the Lagrangian with its dual step, progress."""
 
 import math
 from dataclasses import replace

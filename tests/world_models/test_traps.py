@@ -1,4 +1,4 @@
-"""The traps of learning a latent: what looks right and is not."""
+"""Test known faults of learning a latent: code that looks right and is not."""
 
 import math
 from dataclasses import replace

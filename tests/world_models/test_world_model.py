@@ -1,6 +1,4 @@
-"""The world model: alignment, resets, the traps of InfoPower's page, and that it learns a batch by
-heart.
-"""
+"""Test the world model: alignment, resets, gradients, and overfitting one batch."""
 
 import math
 
@@ -286,7 +284,7 @@ def test_pictures_are_off_the_gradient_path():
     [(FIXED, ()), (DREAMER, ()), (None, ("predictability", "reward", "empowerment"))],
 )
 def test_overfits_one_batch(terms, constraint):
-    """Reward is explained and images are told apart, or redrawn, whichever the table asks for."""
+    """The reward is explained; images are distinguished or reconstructed, as the terms require."""
     agent = make_agent(terms, constraint) if terms else make_agent()
     batch = moving_square(batch=4, length=8)
     for _ in range(150):
@@ -320,7 +318,7 @@ def test_rows_with_history():
 
 
 def test_rows_without_history_are_context_of_the_others():
-    """What is told in them of the reward teaches nothing; that of the rows after them does."""
+    """Rewards in context rows have no gradient; those of later rows have."""
     torch.manual_seed(0)
     agent = make_agent(context=3)
     batch = make_batch()

@@ -31,7 +31,7 @@ from foreground.agents.config import AgentConfig
 from foreground.agents.learners import detached
 from foreground.agents.memory import Memory, next_noise
 from foreground.agents.optimiser import Optimiser, load_training_state, training_state
-from foreground.agents.recorded import uncompiled
+from foreground.agents.recorded import Recorded, uncompiled
 from foreground.agents.skills import Skills
 from foreground.world_models.rssm import State
 from foreground.world_models.world_model import Spaces, WorldModel
@@ -71,6 +71,8 @@ class WorldModelAgent(nn.Module):
         for learner in self.learners.values():
             learner.begin(records)
             self.optimisers |= learner.optimisers
+        records_acting = records and self.config.cuda_graphs == "act" and self.commander.recordable
+        self.explore = Recorded(self._explore, copies=True) if records_acting else self._explore
         self.average = WeightAverage(self, self.config.optimiser.ema_decay)
         if self._compiles(self.config.compile, records):
             self.compile_parts(dynamic=False)
@@ -152,9 +154,21 @@ class WorldModelAgent(nn.Module):
         # array.
         image = image.to(self.device, copy=True)
         is_first = is_first.to(self.device)
+        if explore and commander is None:
+            return self.explore(memory, image, is_first)
+        return self._act(memory, image, is_first, explore, commander or self.commander)
+
+    def _explore(self, memory: Memory, image: Tensor, is_first: Tensor) -> tuple[Tensor, Memory]:
+        """Act as in training; with `--cuda_graphs act` it is recorded as a CUDA graph."""
+        return self._act(memory, image, is_first, True, self.commander)
+
+    def _act(
+        self, memory: Memory, image: Tensor, is_first: Tensor, explore: bool, commander: Commander
+    ) -> tuple[Tensor, Memory]:
+        """Return the action and the new memory, for tensors on the agent's device."""
         # Lazy, so that a prior draws random numbers before the world model does.
         see = functools.cache(lambda: self.observe_step(memory, image, is_first, explore))
-        held = (commander or self.commander)(memory, see, is_first, explore)
+        held = commander(memory, see, is_first, explore)
         state = see()
         noise = self.noise(memory, explore)
         condition = (

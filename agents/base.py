@@ -130,16 +130,19 @@ class Starts(NamedTuple):
 class OwnCommander(Commander, Protocol):
     """The commander that an agent is built with; it also builds the networks of the policy.
 
-    modules   its networks, by their names in the checkpoint
-    actor     the one of them that acts under a condition
-    learned   parameters of the actor that imagination trains
-    explores  whether actions have noise
+    modules     its networks, by their names in the checkpoint
+    actor       the one of them that acts under a condition
+    learned     parameters of the actor that imagination trains
+    explores    whether actions have noise
+    recordable  whether its choice can be part of a CUDA graph: nothing waits for the device, and
+                no size or branch depends on a value
     """
 
     modules: dict[str, nn.Module]
     actor: nn.Module
     learned: list[nn.Parameter]
     explores: bool
+    recordable: bool
 
     def initial(self, number: int, device: torch.device) -> dict[str, Tensor]:
         """Return fields of the memory before the first image.

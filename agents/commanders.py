@@ -51,6 +51,7 @@ class SkillPrior:
     """Draws skills from their prior and holds each for its duration; size 0 means no skills."""
 
     explores = True
+    recordable = True
 
     @staticmethod
     def size(config: AgentConfig) -> int:

@@ -144,8 +144,9 @@ class AgentConfig:
     )
     cuda_graphs: str = option(
         "auto",
-        "Record the gradients of an update as CUDA graphs; auto: on CUDA.",
-        choices=("auto", "false"),
+        "Record the gradients of an update as CUDA graphs; auto: on CUDA; act: and the action of a"
+        " step, untried on a GPU.",
+        choices=("auto", "act", "false"),
     )
     commander: str = option("skill_prior", COMMANDER, choices=registry.commanders)
     learners: tuple[str, ...] = option(FLAT_LEARNERS, LEARNERS, choices=registry.learners)

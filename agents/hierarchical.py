@@ -36,6 +36,7 @@ class HighLevelPolicy:
     """Chooses a skill by a policy on the state. Only that choice explores."""
 
     explores = False
+    recordable = False
 
     @staticmethod
     def size(config: AgentConfig) -> int:

@@ -53,6 +53,7 @@ class ModePrior:
     """Draws a mode for the game at each reset; without `explore` it takes the most likely one."""
 
     explores = True
+    recordable = False
 
     @staticmethod
     def size(config: AgentConfig) -> int:

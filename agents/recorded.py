@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
+from torch.utils._pytree import TreeSpec, tree_flatten, tree_map, tree_unflatten
 
 from foreground import ranks
 
@@ -31,7 +31,7 @@ class Recording:
     def written(
         self, function: Callable, tree: TreeSpec
     ) -> tuple[list[Tensor | None], Tensor | None]:
-        """The outputs, flat, and all numbers among them as one tensor (numbers,), or None."""
+        """Return the outputs, flat, and all numbers among them as one tensor, or None."""
         outputs, self.tree = tree_flatten(function(*tree_unflatten(self.inputs, tree)))
         self.numbers = [
             index for index, output in enumerate(outputs) if output is not None and not output.dim()
@@ -57,14 +57,16 @@ class Recorded:
     """A function that is replayed from its fourth call with tensors of the same sizes.
 
     function   of tensors, in any nest of tuples and dicts, to the same
+    copies     whether all outputs may be kept; otherwise the next call overwrites them, numbers
+               excepted
 
     The function may not wait for the device, and no size or branch may depend on a value. It
-    changes tensors in place at each replay. Numbers among the outputs may be kept; they are
-    float32. The next call overwrites larger tensors.
+    changes tensors in place at each replay. Numbers among the outputs are float32.
     """
 
-    def __init__(self, function: Callable):
+    def __init__(self, function: Callable, copies: bool = False):
         self.function = function
+        self.copies = copies
         self.calls: dict[tuple, int] = {}
         self.recordings: dict[tuple, Recording] = {}
 
@@ -79,7 +81,12 @@ class Recorded:
             return self.function(*tree_unflatten(leaves, tree))
         if sizes not in self.recordings:
             self.recordings[sizes] = Recording(self.function, leaves, tree)
-        return self.recordings[sizes].replay(leaves)
+        outputs = self.recordings[sizes].replay(leaves)
+        return tree_map(_copy, outputs) if self.copies else outputs
+
+
+def _copy(tensor: Tensor | None) -> Tensor | None:
+    return tensor if tensor is None else tensor.clone()
 
 
 def uncompiled(function: Callable) -> Callable:

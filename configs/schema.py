@@ -199,8 +199,9 @@ class RunConfig:
     )
     cuda_graphs: str = option(
         "auto",
-        "Record an update's gradients as CUDA graphs; auto: on CUDA.",
-        choices=("auto", "false"),
+        "Record the gradients of an update as CUDA graphs; auto: on CUDA; act: and the action of a"
+        " step, untried on a GPU.",
+        choices=("auto", "act", "false"),
     )
     commander: str = option("skill_prior", COMMANDER, choices=agent_parts.commanders)
     learners: tuple[str, ...] = option(FLAT_LEARNERS, LEARNERS, choices=agent_parts.learners)

@@ -105,6 +105,23 @@ def test_recorded_updates_are_the_plain_ones():
     ]
 
 
+def test_recorded_actions_are_the_plain_ones():
+    """The same numbers are drawn, and steps that were kept are not written over."""
+    cpu = make_agent()
+    rows = []
+    for graphs in ("auto", "act"):
+        agent = on_cuda(cpu, cuda_graphs=graphs)
+        torch.manual_seed(1)
+        memory, steps = agent.initial_state(3), []
+        for step in range(PLAIN + 5):
+            image = make_batch(3, 1, seed=step)["image"][:, 0]
+            action, memory = agent.act(memory, image, torch.tensor([step == 0, step == 5, False]))
+            steps.append(torch.cat([action, memory.state.feature, memory.noise], -1))
+        rows.append(torch.stack(steps))
+    assert agent.explore.recordings
+    torch.testing.assert_close(*rows, rtol=1e-3, atol=1e-3)
+
+
 def test_other_sizes_are_recorded_on_their_own():
     agent = on_cuda(make_agent())
     for batch in (4, 4, 4, 4, 2, 4, 2, 2, 2, 4):

@@ -3,12 +3,15 @@
 import subprocess
 import sys
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
+from foreground.agents.agent import WorldModelAgent
 from foreground.agents.recorded import PLAIN, Recorded, Recording
+from foreground.agents.skills import SkillConfig
 from tests.support.small import make_agent, make_batch
 
 
@@ -113,3 +116,55 @@ def test_an_agent_learns_the_same_recorded(stand_in):
         assert all(float(ours[name]) == float(theirs[name]) for name in ours)
     for one, two in zip(plain.parameters(), recorded.parameters()):
         assert torch.equal(one, two)
+
+
+def as_on_cuda(agent: WorldModelAgent, cuda_graphs: str) -> WorldModelAgent:
+    """Return the agent with what `--cuda_graphs` asks for on CUDA, on the CPU with the stand-in."""
+    agent.config = replace(agent.config, cuda_graphs=cuda_graphs, compile="false")
+    agent.device = torch.device("cuda")
+    agent._begin()
+    agent.device = torch.device("cpu")
+    return agent
+
+
+def skilled() -> WorldModelAgent:
+    """Return an agent that draws a skill every second step."""
+    plain = make_agent()
+    skill = SkillConfig(size=2, duration=2)
+    config = replace(plain.config, skill=skill)
+    torch.manual_seed(0)
+    return WorldModelAgent(config, plain.spaces._replace(condition=2))
+
+
+def acted(agent: WorldModelAgent, steps: int) -> list[list[torch.Tensor]]:
+    """Return action and memory of each step, as they stand when all are done."""
+    torch.manual_seed(1)
+    memory = agent.initial_state(3)
+    rows = []
+    for step in range(steps):
+        image = make_batch(3, 1, seed=step)["image"][:, 0]
+        first = torch.tensor([step == 0, step == 5, False])
+        action, memory = agent.act(memory, image, first)
+        rows.append([action, *memory.state, *memory[1:]])
+    return rows
+
+
+@pytest.mark.parametrize("make", [make_agent, skilled])
+def test_an_agent_acts_the_same_recorded(stand_in, make):
+    """Images, skills and noise go into each step, and no later step changes an earlier one."""
+    plain, recorded = as_on_cuda(make(), "auto"), as_on_cuda(make(), "act")
+    assert not isinstance(plain.explore, Recorded)
+    one, two = (acted(agent, PLAIN + 5) for agent in (plain, recorded))
+    assert len(recorded.explore.recordings) == 1
+    for ours, theirs in zip(one, two, strict=True):
+        for here, there in zip(ours, theirs, strict=True):
+            assert (here is there is None) or torch.equal(here, there)
+    assert not torch.equal(two[-1][0], two[-2][0])
+
+
+def test_an_evaluation_is_not_recorded(stand_in):
+    agent = as_on_cuda(make_agent(), "act")
+    image, first = make_batch(3, 1)["image"][:, 0], torch.ones(3, dtype=torch.bool)
+    for _ in range(PLAIN + 2):
+        agent.act(agent.initial_state(3), image, first, explore=False)
+    assert not agent.explore.calls

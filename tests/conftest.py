@@ -9,9 +9,11 @@ from xdist.scheduler import LoadScopeScheduling
 
 from tests.faults import start
 
+pytest_plugins = ["tests.support.clip_runs"]  # fixtures: a run, its clips
+
 SHARING = (
     *("api", "cli", "cluster", "doors", "durability", "games", "hierarchical", "identity"),
-    *("ranks_runs", "resume", "trouble"),
+    *("ranks_runs", "refusals", "resume", "trouble"),
 )
 
 # Modules that start programs or train a run. `make check` omits test files that import one.

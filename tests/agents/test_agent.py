@@ -1,6 +1,5 @@
-"""Test WorldModelAgent: acting, updating, presets, memory checks, the empowerment bonus."""
+"""Test WorldModelAgent: acting, updating, presets, exact state."""
 
-import contextlib
 import copy
 from dataclasses import replace
 from types import SimpleNamespace
@@ -10,19 +9,14 @@ import torch
 from gymnasium.spaces import Box
 
 from foreground import build, preflight
-from foreground.agents.actor_critic import Imagined
 from foreground.agents.agent import WorldModelAgent
 from foreground.agents.base import AgentSpec
 from foreground.agents.memory import next_noise
 from foreground.agents.optimiser import Divergence, Optimiser, descend
-from foreground.agents.rewards import make_rewards
 from foreground.configs import run as runs
 from foreground.errors import UserError
 from foreground.training.trainer import Trainer
-from foreground.world_models.distributions import clipped_normal_log_prob
 from foreground.world_models.objective import FixedWeights, Lagrangian
-from foreground.world_models.rssm import State
-from foreground.world_models.terms import TrainSequence
 from foreground.world_models.world_model import Spaces
 from tests.support.small import (
     DREAMER,
@@ -30,7 +24,6 @@ from tests.support.small import (
     assert_nan_is_stopped,
     make_agent,
     make_batch,
-    row_layout,
 )
 
 
@@ -158,102 +151,6 @@ def test_parameters_are_counted_without_making_them(name):
     )  # each saved once
 
 
-def test_what_does_not_fit_is_refused_before_it_is_made(monkeypatch):
-    """The preset's networks and batch fit; a batch of a hundred times the rows does not."""
-    monkeypatch.setattr(preflight, "free_memory", lambda: 2 << 30)
-    for words, said in (
-        ([], ""),
-        (["--training.batch_size", "800"], "an update of 800x32"),
-        (["--training.batch_size", "800", "--compile", "true"], "an update of 800x32"),
-        (
-            ["--actor_critic.imag_starts", "0", "--actor_critic.horizon", "800"],
-            "imagination from as many starts",
-        ),
-        (
-            ["--actor_critic.imag_starts", "100000", "--actor_critic.horizon", "50"],
-            "",
-        ),  # there are 256 states to start from
-        (["--actor_critic.units", "16384"], "parameters need"),
-    ):
-        run = runs.read(["--agent", "infopower", "--size", "cpu", *words], cuda=False)
-        with pytest.raises(UserError, match=said) if said else contextlib.nullcontext():
-            preflight.check_model(run, Box(-1, 1, (2,)), "cpu")
-
-
-def test_the_replay_leaves_room_for_an_update(monkeypatch):
-    monkeypatch.setattr(build, "free_memory", lambda: 2 << 30)
-    run = runs.read(
-        ["--size", "cpu", "--total_frames", "60000", "--environment.action_repeat", "2"], cuda=False
-    )
-    layout = row_layout((64, 64, 3), 2)
-    bytes_of_images = 30_000 * 64 * 64 * 3
-    build.make_replay(run, layout, "cpu", (2 << 30) - bytes_of_images * 2)
-    with pytest.raises(
-        UserError,
-        match=r"the replay needs 0\.3 GiB and 0\.2 GiB are free for it: --training\.capacity",
-    ):
-        build.make_replay(run, layout, "cpu", (2 << 30) - bytes_of_images // 2)
-
-
-def test_what_an_image_keeps_is_what_the_encoder_saves():
-    """Against the real thing."""
-    run = runs.read(["--agent", "infopower", "--size", "cpu"], cuda=False)
-    config, kept = run.agent_config, {}
-    spaces = build.spaces_of(run, Box(-1, 1, (2,)))
-    agent = build.make_agent(run, Box(-1, 1, (2,)), "cpu")
-    weights = {parameter.data_ptr() for parameter in agent.parameters()}
-    keep = lambda value: kept.setdefault(value.untyped_storage().data_ptr(), value)  # noqa: E731
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda value: value):
-        agent.world_model.encoder(
-            torch.zeros(5, 2, 64, 64, 3, dtype=torch.uint8), torch.zeros(5, 2, dtype=torch.bool)
-        )
-    found = (
-        sum(
-            value.untyped_storage().nbytes()
-            for place, value in kept.items()
-            if place not in weights
-        )
-        / 10
-    )
-    assert preflight.bytes_per_image(config, spaces) == pytest.approx(found, rel=0.1)
-
-
-@pytest.mark.parametrize("gradient", ["dynamics", "reinforce"])
-@pytest.mark.parametrize("name", ["infopower", "slim"])
-def test_what_imagination_keeps_is_what_its_loss_saves(name, gradient):
-    """Against the real thing."""
-    words = [
-        "--agent",
-        name,
-        "--size",
-        "cpu",
-        "--actor_critic.actor_grad",
-        gradient,
-        "--actor_critic.imag_starts",
-        "0",
-    ]
-    run = runs.read(words, cuda=False)
-    spaces, found = build.spaces_of(run, Box(-1, 1, (2,))), {}
-    agent = build.make_agent(run, Box(-1, 1, (2,)), "cpu")
-    weights = {parameter.data_ptr() for parameter in agent.parameters()}
-    for number in (8, 40):
-        kept = {}
-        keep = lambda value, kept=kept: kept.setdefault(value.untyped_storage().data_ptr(), value)  # noqa: E731
-        with torch.autograd.graph.saved_tensors_hooks(keep, lambda value: value):
-            condition = agent.skills.draw(number, torch.device("cpu")) if spaces.condition else None
-            agent.learners["imagination"].behaviour_losses(
-                agent.world_model.initial(number, torch.device("cpu")), condition
-            )
-        found[number] = sum(
-            value.untyped_storage().nbytes()
-            for place, value in kept.items()
-            if place not in weights
-        )
-    assert preflight.bytes_of_imagination(run.agent_config, spaces, 32) == pytest.approx(
-        found[40] - found[8], rel=0.15
-    )
-
-
 @pytest.mark.slow
 def test_a_compiled_agent_learns_the_same():
     """The path that CUDA takes; the numbers that are drawn are the same."""
@@ -294,75 +191,6 @@ def test_memory_is_forgotten_at_is_first():
     assert torch.allclose(fresh, again, atol=1e-6)
     other, _ = agent.act(memory, image, ~first, explore=False)
     assert not torch.equal(fresh, other)
-
-
-def imagined(action: torch.Tensor, log_prob: torch.Tensor, z: int = 16) -> Imagined:
-    torch.manual_seed(0)
-    state = State(torch.zeros(2, len(action), 32), torch.randn(2, len(action), z))
-    return Imagined(state, state.feature, action[None], log_prob[None])
-
-
-def test_trap_6_the_bonus_has_its_entropy_half():
-    """bonus = log q(a|z,z') - log pi(a|z): a surer policy earns less, a readable action more."""
-    agent = make_agent()
-    reward = make_rewards(["empowerment"], agent.world_model)["empowerment"]
-    inverse = agent.world_model.terms["empowerment"].inverse
-    action = torch.rand(5, 2) * 2 - 1
-    for log_prob in (torch.zeros(5), torch.ones(5)):
-        row = imagined(action, log_prob)
-        with torch.no_grad():
-            expected = (
-                inverse.log_prob(row.state.stochastic[0], row.state.stochastic[1], action)
-                - log_prob
-            )
-            assert torch.allclose(reward(row)[0], expected, atol=1e-6)
-
-
-def test_trap_1_the_bonus_reads_stochastic_states_only():
-    agent = make_agent()
-    reward = make_rewards(["empowerment"], agent.world_model)["empowerment"]
-    row = imagined(torch.rand(5, 2), torch.zeros(5))
-    moved = row._replace(state=row.state._replace(deterministic=torch.randn(2, 5, 32)))
-    assert torch.equal(reward(row), reward(moved))
-
-
-def test_trap_1_the_inverse_model_learns_on_prior_samples_without_touching_the_dynamics():
-    """With the posterior detached, the term has a gradient for the inverse model only."""
-    agent = make_agent(
-        {"empowerment": 1.0, "reward": 1.0, "predictability": 1.0}, (), rewards={"task": 1.0}
-    )
-    model, batch = agent.world_model, make_batch()
-    embedding, states = model.observe(batch)
-    cut = states._replace(state=states.state.detach())
-    rollout = TrainSequence(
-        batch["image"], batch["action"], batch["reward"], batch["is_first"], embedding, cut
-    )
-    value, _ = model.terms["empowerment"](rollout)
-    reached = torch.autograd.grad(
-        value, list(model.rssm.parameters()), allow_unused=True, retain_graph=True
-    )
-    assert all(gradient is None for gradient in reached)
-    # half of its samples are from the prior: without them the value differs
-    without = model.terms["empowerment"](
-        rollout._replace(states=cut._replace(prior=torch.zeros_like(states.prior)))
-    )[0]
-    parameters = list(model.terms["empowerment"].parameters())
-    one, two = (torch.autograd.grad(v, parameters, retain_graph=True)[0] for v in (value, without))
-    assert not torch.allclose(one, two)
-
-
-def test_trap_6_a_policy_that_tells_nothing_earns_nothing():
-    """The bonus is 0 if the model equals the clipped Gaussian policy, and below 0 otherwise."""
-    torch.manual_seed(0)
-    for mean, std in ((0.0, 0.3), (0.0, 1.0), (0.99, 1.0), (0.99, 0.3)):
-        mean, std = torch.tensor([mean]), torch.tensor([std])
-        action = (mean + std * torch.randn(200_000, 1)).clamp(-1, 1)
-        own = clipped_normal_log_prob(action, mean, std)
-        for other_mean, other_std in ((0.9, 0.1), (0.5, 0.7), (0.99, 0.3), (0.0, 1.0)):
-            other = clipped_normal_log_prob(
-                action, torch.tensor([other_mean]), torch.tensor([other_std])
-            )
-            assert float((other - own).mean()) < 0.01
 
 
 def test_nan_is_stopped_before_the_weights():

@@ -17,6 +17,7 @@ from foreground.agents.discovery import DiscoveryConfig
 from foreground.agents.skills import SKILLED, SkillConfig
 from foreground.envs import SIGNALS, action_repeat_of, backgrounds, registry
 from foreground.envs.backgrounds import BackgroundConfig
+from foreground.envs.distraction import DistractionConfig
 from foreground.envs.families import Family, FamilyConfig, make_family
 from foreground.errors import UserError
 from foreground.option import config_class, option
@@ -215,6 +216,7 @@ class RunConfig:
         EnvironmentConfig, "Environment", read_if={"mask": PLAYING, "time_limit": OF_SUITE}
     )
     background: BackgroundConfig = option(BackgroundConfig, "Background")
+    distraction: DistractionConfig = option(DistractionConfig, "Distraction", read_if=OF_SUITE)
     family: FamilyConfig = option(FamilyConfig, "Family of games")
     training: TrainingConfig = option(TrainingConfig, "Training", read_if={"overlap": SIDE_BY_SIDE})
     evaluation: EvaluationConfig = option(

@@ -8,6 +8,7 @@ import numpy as np
 from gymnasium.utils import seeding
 
 from foreground.envs import registry, tasks
+from foreground.envs.distraction import DistractionConfig, make_distraction
 from foreground.envs.families import Family, Game
 from foreground.envs.games import Playing
 from foreground.envs.playback import Background
@@ -57,6 +58,7 @@ class DMCEnv(gymnasium.Env):
         family: Family | None = None,
         games: tuple[Game, ...] = (),
         proprioception: bool = False,
+        distraction: DistractionConfig | None = None,
     ):
         """task           "<domain>-<task>", such as "walker-walk"
         seed           of the first reset, unless reset(seed=...) is given
@@ -73,6 +75,7 @@ class DMCEnv(gymnasium.Env):
                        signals where they share physics
         games          that are played; none: those of training
         proprioception whether `info` shall hold the state observation
+        distraction    what changes in the picture besides the background; None: nothing
         """
         _check_arguments(
             task, size, action_repeat, background, mask, time_limit, render_mode, render_size
@@ -99,6 +102,7 @@ class DMCEnv(gymnasium.Env):
         self._camera = tasks.camera_of(task)
         self.renderer = Renderer(self._physics, size, self._camera, keep_floor=mask == "sky")
         self._large_renderer: Renderer | None = None
+        self.distraction = make_distraction(distraction, self._physics, self._camera)
         self.playing = (
             Playing(family, games or family.train, environment, domain) if family else None
         )
@@ -147,12 +151,24 @@ class DMCEnv(gymnasium.Env):
         self._frame, self._over, self._restarts = 0, False, False
         if self.background is not None:
             self.background.reset(self.np_random)
+        if self.distraction is not None:
+            self._begin_distraction(anew=seed is not None)
         self._observe()
         return self._observation.copy(), {
             "env_frames": 0,
             "discount": 1.0,
             "diverged": False,
         } | self._extras(0.0)
+
+    def _begin_distraction(self, anew: bool) -> None:
+        """Draw the distraction of an episode.
+
+        Its generators have the seed of the environment and leave `np_random` alone, so that task
+        and clips are the same with and without it.
+        """
+        if anew or not self.distraction.random:
+            self.distraction.seed(max(self.np_random_seed, 0))
+        self.distraction.reset()
 
     @property
     def snapshot(self) -> dict:
@@ -171,6 +187,8 @@ class DMCEnv(gymnasium.Env):
             "over": self._over,
         }
         parts["background"] = self.background.playback if self.background is not None else None
+        if self.distraction is not None:
+            parts["distraction"] = self.distraction.state
         return parts | {
             "game": self.playing.games.index(self.playing.game) if self.playing else None
         }
@@ -182,6 +200,8 @@ class DMCEnv(gymnasium.Env):
         self._frame, self._over, self._restarts = taken["frame"], taken["over"], taken["over"]
         if self.background is not None:
             self.background.continue_at(taken["background"], self.np_random)
+        if self.distraction is not None:
+            self.distraction.state = taken.get("distraction", {})
         if self.playing:
             self.playing.game = self.playing.games[taken["game"]]
         if not self._over:  # what a step that diverges gives again
@@ -212,6 +232,8 @@ class DMCEnv(gymnasium.Env):
         self._over = terminated or truncated
         if self.background is not None:
             self.background.step()
+        if self.distraction is not None:
+            self.distraction.step(frames)
         self._observe()
         info = {
             "env_frames": frames,
@@ -280,7 +302,7 @@ class DMCEnv(gymnasium.Env):
         )
 
     def _draw(self, renderer: Renderer) -> np.ndarray:
-        return draw(renderer, self.background, self._mask)
+        return draw(renderer, self.background, self._mask, self.distraction)
 
 
 def _check_arguments(

@@ -3,15 +3,29 @@
 import cv2
 import numpy as np
 
+from foreground.envs.distraction import Distraction
 from foreground.envs.playback import Background
 from foreground.envs.rendering import Renderer, colour_rule_mask, composite
 
 
-def draw(renderer: Renderer, background: Background | None, mask: str) -> np.ndarray:
+def draw(
+    renderer: Renderer,
+    background: Background | None,
+    mask: str,
+    distraction: Distraction | None = None,
+) -> np.ndarray:
     """Return uint8 (H, W, 3): the plain picture, or the robot before the video's frame.
 
-    mask   what the video replaces, one of envs.dmc.MASKS
+    mask         what the video replaces, one of envs.dmc.MASKS
+    distraction  what else changes in the picture; None: nothing
     """
+    if distraction is None:
+        return _drawn(renderer, background, mask)
+    with distraction.applied():
+        return _drawn(renderer, background, mask)
+
+
+def _drawn(renderer: Renderer, background: Background | None, mask: str) -> np.ndarray:
     if background is None:
         return renderer.picture()
     plain = renderer.picture() if mask == "colour" or background.window else None

@@ -34,7 +34,7 @@ SHORT = 20
 
 def environment_maker(config: RunConfig, side: str, background=None, games: tuple[Game, ...] = ()):
     """Return a picklable factory of environments with the clips of a side ("train", "heldout"), or
-    "clean".
+    "clean", without clips and distraction.
 
     games   games of the run's family that are played; none: those of training
     """
@@ -71,6 +71,7 @@ def environment_maker(config: RunConfig, side: str, background=None, games: tupl
         family=family,
         games=games,
         proprioception=config.environment.proprioception,
+        distraction=None if side == "clean" else config.distraction,
     )
 
 

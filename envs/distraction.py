@@ -1,0 +1,153 @@
+"""Distractions besides the video: what changes in the picture and does not matter to the task.
+
+Each kind is a module with one class. A kind that changes the scene writes into the simulation for
+the time of a draw; physics, rewards and the task never see it. The mask stays what it is, the
+pixels that the robot covers in the picture that is drawn.
+"""
+
+import contextlib
+import zlib
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+import numpy as np
+
+from foreground.envs.camera_pose import CameraPose
+from foreground.envs.colours import Colours
+from foreground.option import config_class, option
+
+KINDS = ("camera", "colour")
+
+
+def is_on(config: "DistractionConfig") -> bool:
+    """Return whether any kind is on."""
+    return any(getattr(config, kind) for kind in KINDS)
+
+
+ANY = "where a kind of distraction is on", is_on
+
+
+@config_class
+class DistractionConfig:
+    """What changes in the picture besides the video."""
+
+    camera: float = option(
+        0.0,
+        "Scale of the changes of the camera's pose; Distracting Control Suite: easy 0.1,"
+        " medium 0.2, hard 0.3; 0: none.",
+        ge=0.0,
+        le=1.0,
+    )
+    colour: float = option(
+        0.0,
+        "Largest change of each colour channel of robot, objects and floor; Distracting Control"
+        " Suite: easy 0.1, medium 0.2, hard 0.3; 0: none.",
+        ge=0.0,
+        le=1.0,
+    )
+    dynamic: bool = option(
+        True,
+        "Whether distractions also change within an episode; otherwise they are drawn at each reset"
+        " and stay.",
+        read_if=ANY,
+    )
+
+
+class Kind(Protocol):
+    """One kind of distraction.
+
+    values   its state: arrays of numbers that are changed in place and keep their shapes
+    written  the arrays of the simulation that `apply` writes into
+    """
+
+    values: dict[str, np.ndarray]
+    written: tuple[np.ndarray, ...]
+
+    def reset(self, random: np.random.Generator) -> None:
+        """Draw the values of a new episode; the simulation is at its first state."""
+
+    def step(self, random: np.random.Generator, frames: int) -> None:
+        """Go on by a number of environment frames."""
+
+    def apply(self) -> None:
+        """Write into the simulation what a draw shall show."""
+
+
+class Distraction:
+    """The kinds that are on, each with a random generator of its own."""
+
+    def __init__(self, config: DistractionConfig, physics, camera: int):
+        """
+        physics   dm_control Physics; it is changed during draws only
+        camera    index of the camera that the task is seen through
+        """
+        model, data, dynamic = physics.model.ptr, physics.data.ptr, config.dynamic
+        makers = {
+            "camera": lambda scale: CameraPose(model, data, camera, scale, dynamic),
+            "colour": lambda scale: Colours(model, scale, dynamic),
+        }
+        chosen = {name: getattr(config, name) for name in KINDS}
+        self.kinds: dict[str, Kind] = {
+            name: makers[name](value) for name, value in chosen.items() if value
+        }
+        self.random: dict[str, np.random.Generator] = {}
+
+    def seed(self, seed: int) -> None:
+        """Seed each kind by its name: another kind that is on changes nothing for it."""
+        self.random = {
+            name: np.random.default_rng([seed, zlib.crc32(name.encode())]) for name in self.kinds
+        }
+
+    def reset(self) -> None:
+        """Begin an episode."""
+        for name, kind in self.kinds.items():
+            kind.reset(self.random[name])
+
+    def step(self, frames: int) -> None:
+        """Go on by a number of environment frames."""
+        for name, kind in self.kinds.items():
+            kind.step(self.random[name], frames)
+
+    @contextlib.contextmanager
+    def applied(self) -> Iterator[None]:
+        """Change the simulation as a draw shall show it; put everything back behind it."""
+        before = [(array, array.copy()) for kind in self.kinds.values() for array in kind.written]
+        try:
+            for kind in self.kinds.values():
+                kind.apply()
+            yield
+        finally:
+            for array, value in before:
+                array[...] = value
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """The values and the generator of each kind, as plain values with arrays copied."""
+        return {
+            name: {
+                "random": self.random[name].bit_generator.state,
+                "values": {key: value.copy() for key, value in kind.values.items()},
+            }
+            for name, kind in self.kinds.items()
+        }
+
+    @state.setter
+    def state(self, taken: dict[str, Any]) -> None:
+        """Raise ValueError for the state of other kinds."""
+        if {*taken} != {*self.kinds}:
+            raise ValueError(
+                f"the distractions are {', '.join(self.kinds)}, not {list(taken)}"[:99]
+            )
+        self.seed(0)
+        for name, kind in self.kinds.items():
+            self.random[name].bit_generator.state = taken[name]["random"]
+            values = taken[name]["values"]
+            for key, value in kind.values.items():
+                if np.shape(values[key]) != value.shape or not np.isfinite(values[key]).all():
+                    raise ValueError(f"{key} of {name} is no array of {value.shape} finite numbers")
+                value[...] = values[key]
+
+
+def make_distraction(config: DistractionConfig | None, physics, camera: int) -> Distraction | None:
+    """Return the distraction of one environment, None where no kind is on."""
+    return Distraction(config, physics, camera) if config and is_on(config) else None

@@ -30,7 +30,7 @@ class CameraPose:
 
     def __init__(self, model, data, camera: int, scale: float, dynamic: bool):
         self._data, self._camera, self._scale, self._dynamic = data, camera, scale, dynamic
-        self.written = (data.cam_xpos[camera], data.cam_xmat[camera])
+        self.written: tuple[np.ndarray, ...] = (data.cam_xpos[camera], data.cam_xmat[camera])
         body = int(model.cam_bodyid[camera])
         follows = model.cam_mode[camera] != FIXED or body != 0
         self._followed = max(body, 1) if follows else None

@@ -13,7 +13,7 @@ class Colours:
     """Changes the colours of a model's materials by at most `scale`, within 0 to 1."""
 
     def __init__(self, model, scale: float, dynamic: bool):
-        self.written = (model.mat_rgba,)
+        self.written: tuple[np.ndarray, ...] = (model.mat_rgba,)
         self._own = model.mat_rgba[:, :3].astype(np.float64)
         self._low = np.clip(self._own - scale, 0, 1)
         self._high = np.clip(self._own + scale, 0, 1)

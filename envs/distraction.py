@@ -7,7 +7,7 @@ pixels that the robot covers in the picture that is drawn.
 
 import contextlib
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 import numpy as np
@@ -82,7 +82,7 @@ class Distraction:
         camera    index of the camera that the task is seen through
         """
         model, data, dynamic = physics.model.ptr, physics.data.ptr, config.dynamic
-        makers = {
+        makers: dict[str, Callable[[float], Kind]] = {
             "camera": lambda scale: CameraPose(model, data, camera, scale, dynamic),
             "colour": lambda scale: Colours(model, scale, dynamic),
         }

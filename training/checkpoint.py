@@ -9,7 +9,6 @@ checkpoint is the newest folder, by step, whose manifest verifies.
 
 import contextlib
 import json
-import math
 import os
 import re
 import shutil
@@ -17,11 +16,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from foreground.errors import UserError
-from foreground.training import files, system
+from foreground.training import files, system, tree
 from foreground.training.files import Damaged, NotSaved, Unreadable
 
 __all__ = [
@@ -45,12 +43,10 @@ __all__ = [
 
 VERSION = 1
 FOLDER = re.compile(r"step-(\d{12,18})(?:\.(\d{1,6}))?")
-TENSOR_NAME = re.compile(r"[A-Za-z0-9._/-]{1,512}")
 CONTENT_FILES = {"tensors.safetensors", "state.json"}
 MAX_MANIFEST_BYTES = 1 << 16
 # JSON takes up to 36 times its size in memory; a real state is below 1 MB.
 MAX_STATE_BYTES = 16 << 20
-MAX_DEPTH = 100
 REJECTED = re.compile(r"rejected-step-(\d{12,18})(?:\.\d{1,6})?(?:-\d{1,6})?")
 _MISFITS = (
     KeyError,
@@ -111,10 +107,10 @@ def save(root: Path | str, step: int, state: Any) -> Path:
     """
     root = Path(root)
     tensors: dict[str, torch.Tensor] = {}
-    tree = _flatten(state, "state", tensors)
+    plain = tree.flatten(state, "state", tensors)
     contents = {
         "tensors.safetensors": files.pack_tensors(tensors),
-        "state.json": json.dumps({"version": VERSION, "state": tree}, allow_nan=False).encode(),
+        "state.json": json.dumps({"version": VERSION, "state": plain}, allow_nan=False).encode(),
     }
     if len(contents["state.json"]) > MAX_STATE_BYTES:
         raise NotSaved(
@@ -165,12 +161,12 @@ def load(path: Path | str) -> Any:
     """
     path = Path(path)
     listings = _manifest(path)
-    tree = _tree(path, listings["state.json"])
+    plain = _plain(path, listings["state.json"])
     content = files.read_listed(path, listings["tensors.safetensors"])
     tensors = files.unpack_tensors(content, path / "tensors.safetensors")
     unused = set(tensors)
     try:
-        state = _restore(tree, tensors, unused)
+        state = tree.restore(plain, tensors, unused)
     except _MISFITS as error:
         raise Damaged(f"state.json does not fit the tensors ({str(error)[:100]})", path) from error
     if unused:
@@ -192,16 +188,16 @@ def peek(path: Path | str, *keys: str | int) -> Any:
     Raises: Damaged, also when the part does not exist or holds tensors.
     """
     path = Path(path)
-    node = _tree(path, _manifest(path)["state.json"])
+    node = _plain(path, _manifest(path)["state.json"])
     try:
         for key in keys:
             node = dict(node["dict"])[key]
-        return _restore(node, {}, set())
+        return tree.restore(node, {}, set())
     except _MISFITS as error:
         raise Damaged(f"the state has no plain part {'/'.join(map(str, keys))}", path) from error
 
 
-def _tree(path: Path, listing: dict) -> Any:
+def _plain(path: Path, listing: dict) -> Any:
     document = _json(files.read_listed(path, listing), path / "state.json")
     if (
         not isinstance(document, dict)
@@ -327,107 +323,6 @@ def prune(root: Path | str, keep: int = 2) -> list[Path]:
             ) from error
         shutil.rmtree(doomed, ignore_errors=True)
     return kept
-
-
-# ---------------------------------------------------------------------- nested state <-> flat files
-
-
-def _flatten(value: Any, place: str, tensors: dict[str, torch.Tensor], depth: int = 0) -> Any:
-    """Return a JSON tree of the state; tensors and arrays go to `tensors`, the tree holds their
-    names.
-
-    Plain JSON values stay; any other value is an object with one key that names its type.
-    """
-    if depth > MAX_DEPTH:
-        raise TypeError(f"{place[:80]}... is nested too deeply, or holds itself")
-    if isinstance(value, np.generic):
-        value = value.item()
-    if value is None or type(value) in (bool, int, str):
-        return value
-    if type(value) is float:
-        return value if math.isfinite(value) else {"float": repr(value)}
-    if isinstance(value, torch.Tensor):
-        return {"tensor": _put(value.detach(), place, tensors)}
-    if isinstance(value, np.ndarray) and value.dtype.kind in "biufc":
-        flat = torch.from_numpy(np.frombuffer(value.tobytes(), dtype=np.uint8).copy())
-        return {
-            "array": _put(flat, place, tensors),
-            "dtype": value.dtype.str,
-            "shape": list(value.shape),
-        }
-    if isinstance(value, list):
-        return [_flatten(each, f"{place}/{i}", tensors, depth + 1) for i, each in enumerate(value)]
-    if isinstance(value, tuple):
-        return {
-            "tuple": [
-                _flatten(each, f"{place}/{i}", tensors, depth + 1) for i, each in enumerate(value)
-            ]
-        }
-    if isinstance(value, dict):
-        wrong = [key for key in value if type(key) not in (str, int)]
-        if wrong:
-            raise TypeError(f"the key {wrong[0]!r} at {place} is neither a string nor an int")
-        return {
-            "dict": [
-                [key, _flatten(each, f"{place}/{key}", tensors, depth + 1)]
-                for key, each in value.items()
-            ]
-        }
-    raise TypeError(f"a checkpoint cannot hold {type(value).__name__} (at {place})")
-
-
-def _put(tensor: torch.Tensor, place: str, tensors: dict[str, torch.Tensor]) -> str:
-    """Store a tensor under its place, without characters that names cannot have; return it."""
-    name = plain = re.sub(r"[^A-Za-z0-9._/-]", "_", place)[:480]
-    number = len(tensors)
-    # Two places may have one plain name, and a place may look like a name with a number.
-    while name in tensors:
-        name, number = f"{plain}.{number}", number + 1
-    tensors[name] = tensor
-    return name
-
-
-def _restore(node: Any, tensors: dict[str, torch.Tensor], unused: set[str]) -> Any:
-    """Invert `_flatten`.
-
-    Raises: KeyError, TypeError or ValueError for a tree that `_flatten` does not produce.
-    """
-    if node is None or isinstance(node, bool | int | float | str):
-        return node
-    if isinstance(node, list):
-        return [_restore(each, tensors, unused) for each in node]
-    if set(node) == {"float"}:
-        return {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}[node["float"]]
-    if set(node) == {"tensor"}:
-        return _get(node["tensor"], tensors, unused)
-    if set(node) == {"tuple"}:
-        return tuple(_restore(each, tensors, unused) for each in node["tuple"])
-    if set(node) == {"dict"}:
-        pairs = [(key, _restore(each, tensors, unused)) for key, each in node["dict"]]
-        if len({key for key, _ in pairs}) < len(pairs) or any(
-            type(key) not in (str, int) for key, _ in pairs
-        ):
-            raise ValueError("keys that are no keys")
-        return dict(pairs)
-    if set(node) == {"array", "dtype", "shape"} and re.fullmatch(
-        r"[<>|][biufc]\d{1,2}", node["dtype"]
-    ):
-        flat = _get(node["array"], tensors, unused)
-        if flat.dtype != torch.uint8:
-            raise ValueError("an array that is not of bytes")
-        return (
-            np.frombuffer(flat.numpy().tobytes(), dtype=np.dtype(node["dtype"]))
-            .reshape(node["shape"])
-            .copy()
-        )
-    raise ValueError("a node of no known kind")
-
-
-def _get(name: str, tensors: dict[str, torch.Tensor], unused: set[str]) -> torch.Tensor:
-    if not TENSOR_NAME.fullmatch(name) or name not in unused:
-        raise KeyError(f"no tensor {name[:80]}")
-    unused.remove(name)
-    return tensors[name]
 
 
 def _manifest(path: Path) -> dict[str, dict]:

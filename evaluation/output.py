@@ -7,10 +7,8 @@ complete.
 import contextlib
 import errno
 import fcntl
-import hashlib
 import json
 import os
-import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -23,23 +21,7 @@ from foreground.training import files, lock
 SCORES = "scores.json"
 LARGEST = 256 << 20  # bytes of scores.json
 REMEDY = "choose another folder with --output"
-LONGEST = 200  # bytes of a folder's name
 BESIDE = "evaluation"  # end of the name of a temporary folder
-
-
-def place_of(run: Path, words: Sequence[str], exact: Sequence[str]) -> Path:
-    """Return the folder of one evaluation in a run.
-
-    words   its name: the checkpoint and what else is evaluated, as far as a person should read it
-    exact   the same in full; where a name cannot say it all, its hash follows, so that no two
-            evaluations share a folder
-    """
-    name, whole = ("-".join(word for word in each if word) for each in (words, exact))
-    name = re.sub(r"[^\w.,=+-]+", "_", name)
-    if name != whole or len(name.encode()) > LONGEST:
-        digest = hashlib.sha256(whole.encode()).hexdigest()[:8]
-        name = f"{name.encode()[:LONGEST].decode(errors='ignore')}-{digest}"
-    return run / "evaluation" / name
 
 
 class Output:

@@ -22,7 +22,6 @@ import numpy as np
 import torch
 
 from foreground import build, saved
-from foreground import eval as evaluation_program
 from foreground.configs import run as runs
 from foreground.errors import UserError, nearest
 from foreground.evaluation import episodes, report
@@ -118,7 +117,7 @@ def load_run(path: str | Path, device: str = "cpu") -> Run:
     path = Path(path)
     config = runs.load(path)
     loaded = saved.load_run(path)
-    agent, frame = evaluation_program.load(config, loaded, device)
+    agent, frame = saved.load_agent(config, loaded, device)
     return Run(loaded.folder, loaded.path, config, frame, agent)
 
 

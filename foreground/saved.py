@@ -1,5 +1,8 @@
-"""Saved runs: find one, read its checkpoint, initialise another run with its weights."""
+"""Saved runs: find one, read its checkpoint, load its agent, initialise another run with its
+weights.
+"""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -99,6 +102,20 @@ def load_run(path: Path) -> Loaded:
             if path.resolve() not in (folder, folder / "best"):
                 break
     raise UserError("the checkpoint was deleted while it was read", str(path), GONE)
+
+
+def load_agent(config: RunConfig, loaded: Loaded, device) -> tuple[WorldModelAgent, int]:
+    """Return a new agent with what a checkpoint holds, and the env frame of the checkpoint."""
+    plain = replace(config, compile="false")  # nothing here is called often enough
+    agent = build.make_agent(plain, build.action_space(config), device)
+    with checkpoint.fits(loaded.path):
+        agent.load_training_state(loaded.state["agent"], optimisers=False)
+        return agent, frame_of(loaded.state, config)
+
+
+def frame_of(state: dict, config: RunConfig) -> int:
+    """Return the env frame of a checkpoint's state."""
+    return int(state["clocks"]["agent_step"]) * config.environment.action_repeat
 
 
 def run_of(path: Path) -> Path:

@@ -13,12 +13,12 @@ import torch
 from benchmarks import games as read_games
 from benchmarks import regret, returns
 from foreground import build, saved
-from foreground import eval as program
 from foreground.agents.adaptation import META, Adaptation
 from foreground.configs import run as runs
 from foreground.envs.families import Game
 from foreground.errors import UserError
-from foreground.evaluation import game_report, games
+from foreground.evaluation import game_report, games, measures
+from foreground.evaluation.config import EvalConfig
 from foreground.training import checkpoint
 from tests.support.programs import SMALL, assert_one_line, run, written
 
@@ -180,7 +180,7 @@ def test_steps_without_frames_and_skills_of_modes_are_refused(games_run):
         game_report.check_steps((0, 50), 0, config)
     game_report.check_steps((0,), 0, config)
     with pytest.raises(UserError, match="the run has no skills"):
-        program.check_skills(program.EvalConfig(run="", skills=True), config)
+        measures.check_skills(EvalConfig(run="", skills=True), config)
 
 
 def test_a_run_of_one_game_has_no_games():

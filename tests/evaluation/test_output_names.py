@@ -8,11 +8,11 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-from foreground import eval as program
 from foreground.configs import run as runs
 from foreground.envs.backgrounds import BackgroundConfig
-from foreground.eval import EvalConfig
 from foreground.evaluation import clips, output
+from foreground.evaluation.config import EvalConfig
+from foreground.evaluation.place import place_of
 from foreground.training import files
 from tests.support.clips import pictures, write_video
 
@@ -61,7 +61,7 @@ def test_a_folder_is_named_by_what_is_evaluated(tmp_path, monkeypatch):
 
     def name(task="", changed=False, **given) -> str:
         config = EvalConfig("run", **{"task": task} | given)
-        place = program.place_of(
+        place = place_of(
             config, runs.RunConfig(task="walker-walk"), tmp_path, "step-000000000600", changed
         )
         assert place.parent == tmp_path / "evaluation"
@@ -119,9 +119,7 @@ def test_every_option_that_may_change_a_result_is_in_the_name(tmp_path, monkeypa
     own = runs.RunConfig(task="walker-walk")
 
     def name(**given) -> str:
-        return program.place_of(
-            EvalConfig("run", **given), own, tmp_path, "step-000000000600", False
-        ).name
+        return place_of(EvalConfig("run", **given), own, tmp_path, "step-000000000600", False).name
 
     for field in dataclasses.fields(EvalConfig):
         if field.name not in ("run", "output", "accept_changes", "device", "threads"):

@@ -13,7 +13,6 @@ import torch
 import yaml
 
 from foreground import envs, same, saved, train
-from foreground import eval as program
 from foreground.configs import run as run_configs
 from foreground.errors import UserError
 from foreground.evaluation import episodes, films
@@ -286,14 +285,14 @@ def test_indices_of_a_simulator_are_not_taken(name):
 def test_a_foreign_checkpoint_is_one_line_for_those_who_only_read(trainer, tmp_path, place):
     words = [*runs.SMALL, *checkpoint_ablation.WORDS]
     config = run_configs.read(words, cuda=False)
-    (trainer.folder / "config.yaml").write_text(program.options.to_yaml(config))
+    (trainer.folder / "config.yaml").write_text(options.to_yaml(config))
     path = checkpoint.save(
         trainer.folder / "checkpoints",
         9999,
         put(checkpoint_ablation.state_of(trainer.folder), place, [1]),
     )
     with pytest.raises(UserError, match="whole and does not fit"):
-        program.load(config, saved.load_run(path), torch.device("cpu"))
+        saved.load_agent(config, saved.load_run(path), torch.device("cpu"))
     if place != "/clocks":
         begun = run_configs.read(
             [*words, "--agent", "finetune", "--init_from", str(trainer.folder)], cuda=False

@@ -20,19 +20,18 @@ if __name__ == "__main__":
 import numpy as np
 import torch
 
-from foreground import build, preflight, ranks, same, saved
+from foreground import build, messages, preflight, ranks, records, same, saved
 from foreground.agents.optimiser import Divergence
 from foreground.configs import run as runs
 from foreground.envs import backgrounds
 from foreground.errors import UserError, run_main, say
 from foreground.evaluation import interrupt, output, report
 from foreground.training import board, common, identity, lock, options
-from foreground.training.files import remove_abandoned, write_atomic
+from foreground.training.files import remove_abandoned
 from foreground.training.logger import Logger
 from foreground.training.progress import Progress
 from foreground.training.rollout import Rollout, layout_of
 from foreground.training.trainer import Trainer
-from foreground.training.values import shown
 
 
 def main(argv: list[str]) -> None:
@@ -100,62 +99,6 @@ def ranks_of(config: runs.RunConfig) -> int:
     return ranks.number()
 
 
-def write_down(
-    config: runs.RunConfig, folder: Path, frame: int, changes: identity.Changes, origin
-) -> bool:
-    """Record the clips and weights of the run from this frame on, and its config.
-
-    Returns whether the run is already finished. A finished run keeps its config.
-
-    Raises: UserError for other learning rates or clips on a finished run, which learns nothing.
-    """
-    path, done = folder / "config.yaml", 0 < config.total_frames <= frame
-    old = runs.written(path) if frame and path.exists() else config
-    old, by_sum = (
-        replace(old, background=backgrounds.resolved(old.background)),
-        same.KNOWN_BY_SUM if changes.known else set(),
-    )
-    keys = [
-        key
-        for key in options.differences(old, config)
-        if key not in by_sum | {"accept_changes", "folder"}
-    ]
-    given = [
-        identity.Change(key, *(shown(options.value_of(each, key)) for each in (old, config)))
-        for key in keys
-    ]
-    rates = [change for change in given if change.key in same.RATES]
-    if done and (others := [change.key for change in (*changes.found, *rates)]):
-        what = f"the run is finished at frame {frame}, so that another {others[0]} changes nothing"
-        remedy = "leave it out, or give more --total_frames"
-        if changes.found:
-            remedy = (
-                "give what it was made of, or more --total_frames; eval.py plays other clips "
-                "with --background"
-            )
-        raise UserError(what, str(folder), remedy)
-    if frame and not changes.known:
-        say(
-            f"warning: {folder} did not say what it was made of; what it is given now is "
-            f"written to {identity.SOURCES}"
-        )
-    for change in (*changes.found, *rates):
-        say(f"warning: from frame {frame} on {change.text()}")
-    identity.begin(folder, changes, frame, origin)
-    if done:
-        moved = replace(
-            old,
-            init_from=config.init_from,
-            background=replace(old.background, source=config.background.source),
-        )
-        if changes.known and moved != old:
-            write_atomic(path, options.to_yaml(moved).encode())
-        return True
-    identity.note(folder, frame, given if frame else ())
-    write_atomic(path, options.to_yaml(config).encode())
-    return False
-
-
 def train(
     config: runs.RunConfig, folder: Path, device, held: lock.Lock, changes: identity.Changes
 ) -> None:
@@ -177,13 +120,15 @@ def train(
             work(trainer, common.Unwritten(), common.Unwritten())
         else:
             done = ranks.agreed(
-                lambda: write_down(config, folder, trainer.env_frame, changes, origin)
+                lambda: records.write(config, folder, trainer.env_frame, changes, origin)
             )
             if not done:
                 output.reopen(folder)
             if leak := evaluator.leak():
                 say(f"warning: {leak}")
-            for line in first_lines(config, trainer.agent, replay_text, device, folder, trainer):
+            for line in messages.at_start(
+                config, trainer.agent, trainer, replay_text, device, folder
+            ):
                 say(line, sys.stdout)
             work_aloud(config, trainer, evaluator, folder, done)
         if trainer.stop_signal:
@@ -260,10 +205,10 @@ def work_aloud(
         began, first = time.monotonic(), (trainer.env_frame, trainer.update)
         work(trainer, logger, progress)
         if not trainer.stop_signal:
-            say(said_at_end(config, trainer, done, first, time.monotonic() - began), sys.stdout)
+            say(messages.at_end(config, trainer, done, first, time.monotonic() - began), sys.stdout)
             finish(evaluator, trainer, progress, folder)
         if trainer.stop_signal:
-            say(said_when_stopped(config, trainer), sys.stdout)
+            say(messages.when_stopped(config, trainer), sys.stdout)
 
 
 def begin_with(agent, config: runs.RunConfig) -> identity.Origin:
@@ -293,44 +238,6 @@ def listen(trainer: Trainer) -> None:
     interrupt.ask(False)
     for number in system.stop_signals():
         signal.signal(number, told)
-
-
-def said_at_end(
-    config: runs.RunConfig, trainer: Trainer, done: bool, first: tuple[int, int], seconds: float
-) -> str:
-    """Return what was trained: by the whole run, and by this process.
-
-    first   env frame and update at which this process began
-    """
-    frame, update = trainer.env_frame, trainer.update
-    if done:
-        # Frames that a run may end beyond its budget.
-        step = trainer.action_repeat * config.environment.num_envs
-        fewer = (
-            f", beyond --total_frames {config.total_frames}"
-            if frame >= config.total_frames + step
-            else ""
-        )
-        return f"finished at frame {frame}{fewer}; nothing to train"
-    here = (
-        ""
-        if first == (0, 0)
-        else f"; {frame - first[0]} frames and {update - first[1]} updates of them now"
-    )
-    return f"trained {frame} frames, {update} updates{here}, in {seconds:.0f} s"
-
-
-def said_when_stopped(config: runs.RunConfig, trainer: Trainer) -> str:
-    """Return the progress of a stopped run, and the command that continues it."""
-    if trainer.env_frame < config.total_frames:
-        return (
-            f"stopped and saved at frame {trainer.env_frame}; the same command goes on from there"
-        )
-    what = (
-        f"training is complete and saved at frame {trainer.env_frame}; the evaluation at its "
-        "end is missing"
-    )
-    return f"{what}: the same command makes it"
 
 
 def finish(evaluator: report.Evaluator, trainer: Trainer, progress: Progress, folder: Path) -> None:
@@ -383,59 +290,6 @@ def learn(trainer: Trainer, logger: Logger, progress: Progress) -> None:
         raise UserError(
             "an environment's process ended", where(), "run the same command again, it resumes", 5
         ) from error
-
-
-def first_lines(config, agent, replay_text, device, folder, trainer) -> list[str]:
-    """Return the first lines of a run: environment, sizes, memory, device, folder."""
-    world, rssm = config.world_model, config.world_model.rssm
-    parts = agent.parameters_by_module()
-    repeat = config.environment.action_repeat
-    lines = [
-        f"environment  {config.task}, {config.environment.image_size} pixels, action "
-        f"repeat {repeat}, "
-        f"background {config.background.source}{family_text(config)}",
-        *clips_line(config),
-        f"agent        {config.agent}: maximise {', '.join(world.objective.terms)}"
-        + (
-            f"; under one multiplier: {', '.join(world.objective.constraint)}"
-            if world.objective.constraint
-            else ""
-        ),
-        f"sizes        {rssm.deterministic} deterministic, "
-        f"{agent.world_model.rssm.latent.size} stochastic, "
-        f"batch {config.training.batch_size}x{config.training.batch_length}",
-        f"parameters   {sum(parts.values()):,}: "
-        + ", ".join(f"{name} {number:,}" for name, number in parts.items()),
-        f"replay       {replay_text}",
-        f"device       {device}, {torch.get_num_threads()} threads"
-        + (f", {config.ranks} ranks with a batch each" if config.ranks > 1 else ""),
-        f"folder       {folder}",
-        f"watch it     .venv/bin/tensorboard --logdir {shlex.quote(str(folder.parent))}",
-    ]
-    if trainer.env_frame:
-        held = f"{len(trainer.replay)} steps in the replay"
-        lines.append(f"resumed      at frame {trainer.env_frame}, update {trainer.update}, {held}")
-    return lines
-
-
-def family_text(config: runs.RunConfig) -> str:
-    """Return what the games of a family differ in, and how many there are; "" where there is no
-    family.
-    """
-    if config.games is None:
-        return ""
-    train, heldout = (len(games) for games in (config.games.train, config.games.heldout))
-    return f", family of {config.family.kind}: {train} games to train on, {heldout} held out"
-
-
-def clips_line(config: runs.RunConfig) -> list[str]:
-    """Return the line that says how many clips there are on each side; none where there are no
-    clips.
-    """
-    sides = backgrounds.sources(config.background, config.environment.image_size)
-    if not sides:
-        return []
-    return [f"clips        {sides['train'].text()} to train on, {sides['heldout'].text()} held out"]
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import Ridge
 
-from foreground import build, train
+from foreground import build, messages
 from foreground.configs import run as runs
 from foreground.evaluation import interrupt, probes
 from foreground.evaluation.report import Evaluator
@@ -23,9 +23,9 @@ def config():
 
 
 def test_totals_of_the_run_stand_apart_from_what_this_process_did(config):
-    whole = train.said_at_end(config, trainer(3000, 81), False, (0, 0), 5.2)
+    whole = messages.at_end(config, trainer(3000, 81), False, (0, 0), 5.2)
     assert whole == "trained 3000 frames, 81 updates, in 5 s"
-    rest = train.said_at_end(config, trainer(3000, 81), False, (2400, 60), 5.2)
+    rest = messages.at_end(config, trainer(3000, 81), False, (2400, 60), 5.2)
     assert rest == "trained 3000 frames, 81 updates; 600 frames and 21 updates of them now, in 5 s"
 
 
@@ -34,7 +34,7 @@ def test_totals_of_the_run_stand_apart_from_what_this_process_did(config):
 )
 def test_fewer_frames_than_are_done_are_told(config, frame, words):
     assert (
-        train.said_at_end(config, trainer(frame), True, (frame, 0), 0.1)
+        messages.at_end(config, trainer(frame), True, (frame, 0), 0.1)
         == f"finished at frame {frame}{words}; nothing to train"
     )
 
@@ -44,8 +44,8 @@ def test_the_first_line_names_the_family():
     family = runs.read(
         ["--agent", "mra", "--task", "walker-walk", "--family.kind", "speed"], cuda=False
     )
-    assert train.family_text(alone) == ""
-    assert train.family_text(family) == ", family of speed: 3 games to train on, 1 held out"
+    assert messages.family(alone) == ""
+    assert messages.family(family) == ", family of speed: 3 games to train on, 1 held out"
 
 
 def test_sizes_have_a_unit_that_suits_them():
@@ -55,10 +55,10 @@ def test_sizes_have_a_unit_that_suits_them():
 
 def test_a_stop_says_what_is_there_and_what_is_missing(config):
     assert (
-        train.said_when_stopped(config, trainer(2998))
+        messages.when_stopped(config, trainer(2998))
         == "stopped and saved at frame 2998; the same command goes on from there"
     )
-    assert train.said_when_stopped(config, trainer(3000)) == (
+    assert messages.when_stopped(config, trainer(3000)) == (
         "training is complete and saved at frame 3000; the evaluation at its end is missing: "
         "the same command makes it"
     )

@@ -12,8 +12,8 @@ from tests.faults import start
 pytest_plugins = ["tests.support.clip_runs"]  # fixtures: a run, its clips
 
 SHARING = (
-    *("api", "cli", "cluster", "doors", "durability", "games", "hierarchical", "identity"),
-    *("ranks_runs", "refusals", "resume", "trouble"),
+    *("api", "cli", "cluster", "doors", "durability", "games", "identity"),
+    *("ranks_runs", "refusals", "resume", "skill_runs", "trouble"),
 )
 
 # Modules that start programs or train a run. `make check` omits test files that import one.

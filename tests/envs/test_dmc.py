@@ -1,13 +1,5 @@
 """Test dm_control tasks: Gymnasium's contract, dm_control's rewards, determinism."""
 
-import functools
-import itertools
-import os
-import pickle
-import subprocess
-import sys
-from pathlib import Path
-
 import gymnasium
 import numpy as np
 import pytest
@@ -18,28 +10,7 @@ from foreground import envs
 from foreground.envs import tasks
 from foreground.envs.simulator import PhysicsError, suite
 from foreground.errors import UserError
-
-PROCEDURAL = envs.BackgroundConfig("procedural")
-
-
-def video_environment(task="walker-walk", **changes):
-    config = envs.BackgroundConfig("procedural", **changes)
-    return envs.make(task, seed=0, background=envs.load_background(config, "train"))
-
-
-def play(environment, steps: int, seed: int):
-    """Observations, rewards and simulator states of `steps` random actions."""
-    random = np.random.default_rng(1)
-    observations = [environment.reset(seed=seed)[0]]
-    rewards, states = [], [environment.simulator_state()]
-    for _ in range(steps):
-        observation, reward, *_ = environment.step(
-            random.uniform(-1, 1, environment.action_space.shape)
-        )
-        observations.append(observation)
-        rewards.append(reward)
-        states.append(environment.simulator_state())
-    return np.stack(observations), np.array(rewards), np.stack(states)
+from tests.support.dmc import PROCEDURAL, play, video_environment
 
 
 def test_tasks_are_the_benchmark():
@@ -188,78 +159,6 @@ def test_seed_of_the_constructor_makes_the_first_reset():
     assert (pictures[0] != pictures[2]).any()
 
 
-def test_video_is_not_a_function_of_time():
-    environment = video_environment()
-    starts = []
-    for _ in range(6):
-        environment.reset()
-        starts.append(environment.background.frame().tobytes())
-    assert len(set(starts)) > 3
-    environment.close()
-
-
-def test_video_goes_on_one_frame_a_step_and_turns_round():
-    environment = video_environment("cartpole-swingup")
-    environment.reset(seed=0)
-    frames = [environment.background.frame().tobytes()]
-    for _ in range(300):
-        observation, *_ = environment.step(np.zeros(1))
-        frames.append(environment.background.frame().tobytes())
-        assert (observation == environment.background.frame()).all(-1).mean() > 0.8
-    assert all(before != after for before, after in itertools.pairwise(frames))
-    assert len(set(frames)) == 150, "a whole procedural clip, forwards and backwards"
-    environment.close()
-
-
-def test_environments_that_share_clips_play_their_own():
-    background = envs.load_background(PROCEDURAL, "train")
-    first, second = (envs.make("cartpole-swingup", background=background) for _ in range(2))
-    first.reset(seed=0)
-    frame = first.background.frame().copy()
-    second.reset(seed=1)
-    np.testing.assert_array_equal(first.background.frame(), frame)
-    first.close()
-    second.close()
-
-
-def test_video_changes_pictures_but_neither_rewards_nor_states():
-    plain, video = envs.make("cheetah-run"), video_environment("cheetah-run")
-    observations, rewards, states = play(plain, 10, seed=0)
-    video_observations, video_rewards, video_states = play(video, 10, seed=0)
-    np.testing.assert_array_equal(rewards, video_rewards)
-    np.testing.assert_array_equal(states, video_states)
-    assert (observations != video_observations).any()
-    plain.close()
-    video.close()
-
-
-@pytest.mark.parametrize("mask", ["sky_and_floor", "sky", "colour"])
-def test_masks_differ_in_what_the_video_replaces(mask):
-    background = envs.load_background(PROCEDURAL, "train")
-    environment = envs.make("walker-walk", background=background, mask=mask)
-    observation, _ = environment.reset(seed=0)
-    video = (observation == environment.background.frame()).all(-1).mean()
-    share = {"sky_and_floor": (0.85, 0.97), "sky": (0.3, 0.8), "colour": (0.85, 0.97)}[mask]
-    assert share[0] < video < share[1]
-    environment.close()
-
-
-@pytest.mark.parametrize(("window", "side"), [(32, 32), (40, 40), (64, 64), (0, 64)])
-def test_window_shows_the_plain_picture_around_the_video(window, side):
-    plain, framed = envs.make("fish-swim"), video_environment("fish-swim", window=window)
-    clean, _ = plain.reset(seed=0)
-    picture, _ = framed.reset(seed=0)
-    differs = (picture != clean).any(-1)
-    edge = (64 - side) // 2
-    outside = np.ones((64, 64), bool)
-    outside[edge : 64 - edge, edge : 64 - edge] = False
-    robot = framed.renderer.foreground()[1] > 0
-    assert not (differs & outside & ~robot).any()
-    assert differs[~outside & ~robot].mean() > 0.95
-    plain.close()
-    framed.close()
-
-
 def test_divergence_truncates_and_is_told(monkeypatch):
     environment = envs.make("walker-walk", seed=0)
     before, _ = environment.reset()
@@ -318,91 +217,6 @@ def test_wrong_arguments_are_one_line(arguments, words):
     with pytest.raises(UserError, match=words) as caught:
         envs.make(**{"task": "walker-walk", **arguments})
     assert "\n" not in str(caught.value)
-
-
-def test_clips_of_another_size_are_refused():
-    with pytest.raises(UserError, match="clips of 32 pixels"):
-        envs.make("walker-walk", background=envs.load_background(PROCEDURAL, "train", 32))
-
-
-def test_factories_pickle_and_workers_draw_the_same_pictures():
-    background = envs.load_background(PROCEDURAL, "train")
-    factory = functools.partial(envs.make, "cartpole-swingup", background=background)
-    assert len(pickle.dumps(factory)) < 10_000, "the frames themselves must not be pickled"
-    vectors = [
-        gymnasium.vector.AsyncVectorEnv([factory, factory], context="forkserver"),
-        gymnasium.vector.SyncVectorEnv([factory, factory]),
-    ]
-    actions = np.random.default_rng(0).uniform(-1, 1, (5, 2, 1)).astype(np.float32)
-    pictures = []
-    for vector in vectors:
-        seen = [vector.reset(seed=7)[0].copy()]
-        seen += [vector.step(action)[0].copy() for action in actions]
-        pictures.append(np.stack(seen))
-        vector.close()
-    np.testing.assert_array_equal(*pictures)
-    assert (pictures[0][:, 0] != pictures[0][:, 1]).any()
-
-
-def run_python(code: str, **variables: str) -> subprocess.CompletedProcess:
-    environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
-        **variables,
-    }
-    return subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
-    )
-
-
-def test_import_is_cheap_and_overwrites_nothing():
-    code = (
-        "import os, sys, foreground.envs\nprint('mujoco' in sys.modules, "
-        "os.environ['MUJOCO_GL'], 'torch' in sys.modules)"
-    )
-    assert run_python(code, MUJOCO_GL="osmesa").stdout.split() == ["False", "osmesa", "False"]
-
-
-def test_no_egl_is_one_line():
-    code = """
-import ctypes
-load = ctypes.CDLL.__init__
-def without_egl(self, name, *arguments, **keywords):
-    if name and "EGL" in str(name):
-        raise OSError(f"{name}: cannot open shared object file")
-    load(self, name, *arguments, **keywords)
-ctypes.CDLL.__init__ = without_egl
-from foreground import envs
-from foreground.errors import UserError
-try:
-    envs.make("walker-walk")
-except UserError as error:
-    print(error)
-"""
-    result = run_python(code, MUJOCO_GL="egl")
-    assert "apt-get install" in result.stdout, result.stderr
-    assert result.stdout.count("\n") == 1
-
-
-def test_an_optimiser_may_step_after_the_first_picture():
-    """It imports triton where torch brings it, whose LLVM does not bear Mesa's before it: a
-    segmentation fault.
-    """
-    code = """
-import foreground.envs.dmc, torch
-environment = foreground.envs.dmc.make("cartpole-swingup")
-environment.reset(seed=0)
-weight = torch.nn.Parameter(torch.zeros(3))
-weight.grad = torch.ones(3)
-torch.optim.Adam([weight]).step()
-environment.step(environment.action_space.sample())
-"""
-    assert (
-        subprocess.run(
-            [sys.executable, "-c", code], cwd=Path(__file__).parents[2], check=False
-        ).returncode
-        == 0
-    )
 
 
 def test_control_intervals_are_those_of_the_simulator():

@@ -8,8 +8,9 @@ shares, for job arrays. The same command continues a stopped suite. Results are 
 run, the table on the terminal, and one JSON line last. A result is kept while its command and every
 setting behind it, presets included, are unchanged.
 
-The suites in benchmarks/ have their results in results/NAME/. Any other suite has them in
-FOLDER/results/, where FOLDER is the one that the suite names, or in the folder of --results.
+The suites in benchmarks/ and its folders have their results in results/NAME/. Any other suite has
+them in FOLDER/results/, where FOLDER is the one that the suite names, or in the folder of
+--results.
 """
 
 import contextlib
@@ -307,10 +308,8 @@ def opened(
 
 
 def results_of(path: str, suite: dict) -> Path:
-    """Return where results of a suite are kept: the published ones are those of the project's own
-    suites alone.
-    """
-    ours = Path(path).resolve().parent == ROOT / "benchmarks"
+    """Return the folder of a suite's results: in results/ for the project's own suites only."""
+    ours = Path(path).resolve().is_relative_to(ROOT / "benchmarks")
     return RESULTS / Path(path).stem if ours else ROOT / suite["folder"] / "results"
 
 

@@ -87,7 +87,7 @@ def test_keys_of_any_type_that_are_unknown_are_named(tmp_path):
 def suites() -> list[Path]:
     return [
         path
-        for path in sorted(Path(returns.__file__).parent.glob("*.yaml"))
+        for path in sorted(Path(returns.__file__).parent.rglob("*.yaml"))
         if "tasks:" in path.read_text()
     ]
 
@@ -121,6 +121,10 @@ def test_results_of_a_suite_of_ones_own_are_kept_in_its_folder(tmp_path, monkeyp
     """Also where it has the name of a published one."""
     ours = Path(returns.__file__).parent / "video.yaml"
     assert returns.opened([str(ours)], "")[2] == returns.RESULTS / "video"
+    study = ours.parent / "studies/ablations.yaml"
+    assert returns.opened([str(study)], "")[2] == returns.RESULTS / "ablations"
+    names = [path.stem for path in suites()]
+    assert len(names) == len(set(names)), "two suites would share results/NAME"
     own = tmp_path / "video.yaml"
     own.write_text(yaml.safe_dump(SUITE | {"folder": str(tmp_path / "mine")}))
     assert returns.opened([str(own)], "")[2] == tmp_path / "mine" / "results"

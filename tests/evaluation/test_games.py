@@ -161,12 +161,12 @@ def test_regret_is_against_the_expert_of_the_game(tmp_path, monkeypatch, capsys)
         (tmp_path / suite / f"{method}-seed{seed}.json").write_text(
             json.dumps({"method": method, "games": kept})
         )
-    regret.main(["benchmarks/games.yaml", "benchmarks/experts.yaml"])
+    regret.main(["benchmarks/studies/games.yaml", "benchmarks/studies/experts.yaml"])
     table = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert table["a"] == {"expert": 80.0, "mra": 40.0, "regret, mra": 0.5}
     assert table["b"] == {"expert": -10.0, "mra": -20.0, "regret, mra": 1.0}
     with pytest.raises(UserError, match="no run whose games were read"):
-        regret.main(["benchmarks/games.yaml", "benchmarks/information_plane.yaml"])
+        regret.main(["benchmarks/studies/games.yaml", "benchmarks/studies/information_plane.yaml"])
 
 
 def test_what_cannot_be_adapted_to_is_one_line(games_run):

@@ -170,7 +170,7 @@ def test_another_objective_on_the_same_experience(trained):
     folder, _ = trained
     small = [word for word in PLAIN if word not in ("--task", "cartpole-balance")]
     result = run(
-        "benchmarks.representation",
+        "benchmarks.studies.representation",
         folder,
         "--updates",
         5,
@@ -186,13 +186,15 @@ def test_another_objective_on_the_same_experience(trained):
     assert (row["task"], row["agent"], row["updates"]) == ("cartpole-balance", "repo", 5)
     assert 0 <= row["state/network/mean"] <= 1
     assert "objective/multiplier" in row
-    assert_one_line(run("benchmarks.representation", folder.parent), "this is not a run folder")
+    assert_one_line(
+        run("benchmarks.studies.representation", folder.parent), "this is not a run folder"
+    )
 
 
 def test_another_actor_in_the_same_world_model(trained):
     folder, _ = trained
     result = run(
-        "benchmarks.policy",
+        "benchmarks.studies.policy",
         folder,
         "--updates",
         4,
@@ -212,11 +214,14 @@ def test_another_actor_in_the_same_world_model(trained):
         "--actor_critic.horizon 3",
     )
     assert 0 <= second["played"] <= 1000
-    refused = run("benchmarks.policy", folder, "--world_model.depth", 4)
+    refused = run("benchmarks.studies.policy", folder, "--world_model.depth", 4)
     assert_one_line(refused, "the world model is the run's")
-    assert_one_line(run("benchmarks.policy", folder, "--every", 0), "no look in 600 updates")
     assert_one_line(
-        run("benchmarks.policy", folder, "--agent", "metra"), "metra has no policy of its own"
+        run("benchmarks.studies.policy", folder, "--every", 0), "no look in 600 updates"
+    )
+    assert_one_line(
+        run("benchmarks.studies.policy", folder, "--agent", "metra"),
+        "metra has no policy of its own",
     )
 
 

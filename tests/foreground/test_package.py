@@ -123,16 +123,17 @@ def test_a_wheel_holds_every_module_and_its_data(checkout, tmp_path):
 
 def test_pages_and_programs_name_benchmarks_as_modules():
     """`python benchmarks/NAME.py` finds no neighbours. results/ keeps commands as they were."""
-    pages = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), *(ROOT / "benchmarks").glob("*.*")]
+    pages = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
+    pages += [path for kind in ("py", "yaml") for path in (ROOT / "benchmarks").rglob(f"*.{kind}")]
     old = re.compile(r"python\s+benchmarks/\w+\.py")
-    assert [path.name for path in pages if path.is_file() and old.search(path.read_text())] == []
+    assert [path.name for path in pages if old.search(path.read_text())] == []
 
 
 def test_a_result_says_a_command_that_runs():
     from benchmarks import result_files
 
-    told = result_files.origin("policy RUN", ["--every", "2"])["command"]
-    assert told == "python -m benchmarks.policy RUN --every 2"
+    told = result_files.origin("studies.policy RUN", ["--every", "2"])["command"]
+    assert told == "python -m benchmarks.studies.policy RUN --every 2"
 
 
 def test_the_package_is_a_command():

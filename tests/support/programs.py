@@ -33,7 +33,7 @@ SMALL, PLAIN = [*runs.SMALL, *SLOWER], [*runs.PLAIN, *SLOWER]  # of infopower, o
 def run(program: str, *words, **variables) -> subprocess.CompletedProcess:
     """Run a program and return what it said.
 
-    It is forked from a process that has imported it. A module (`benchmarks.policy`), or a program
+    It is forked from a process that has imported it. A module (`benchmarks.returns`), or a program
     with variables, which imports may read, runs in a new interpreter.
     """
     module = not program.endswith(".py")

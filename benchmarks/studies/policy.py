@@ -1,6 +1,6 @@
 """Compare actors in one world model.
 
-    python -m benchmarks.policy RUN --actor_critic.entropy_coef 0.01
+    python -m benchmarks.studies.policy RUN --actor_critic.entropy_coef 0.01
 
 Trains a new actor and critics in the world model of a finished run, from states of its replay,
 without new experience. Then plays with the deterministic policy. Options are those of train.py;
@@ -23,7 +23,8 @@ if __name__ == "__main__":
 
 import torch
 
-from benchmarks import experience, result_files
+from benchmarks import result_files
+from benchmarks.studies import experience
 from foreground import build
 from foreground.agents.agent import WorldModelAgent
 from foreground.agents.base import Step
@@ -102,7 +103,7 @@ def main(argv: list[str]) -> None:
         "looks": rows,
     }
     row["seconds"] = round(time.monotonic() - began)
-    print(json.dumps(row | result_files.origin("policy RUN", argv[1:])))
+    print(json.dumps(row | result_files.origin("studies.policy RUN", argv[1:])))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """The representation that another objective learns from the same experience.
 
-    python -m benchmarks.representation RUN --agent repo
+    python -m benchmarks.studies.representation RUN --agent repo
 
 Trains a new world model, without a policy, on the replay of a finished run, and probes its latent
 on new episodes with held-out clips. Options are those of train.py and replace the run's own. RUN's
@@ -21,7 +21,7 @@ if __name__ == "__main__":
 
 import torch
 
-from benchmarks import experience
+from benchmarks.studies import experience
 from foreground import build
 from foreground.agents.agent import WorldModelAgent
 from foreground.agents.optimiser import descend

@@ -1,6 +1,6 @@
 """Returns of pure exploration noise, by the correlation of successive actions.
 
-    python -m benchmarks.exploration [--episodes 50]
+    python -m benchmarks.studies.exploration [--episodes 50]
 
 There are no images and no agent: dm_control's tasks with the action repeat of the `cpu` size. The
 last line is JSON: task -> correlation -> mean return, its standard error, and the share of agent
@@ -80,7 +80,7 @@ def main(argv: list[str]) -> None:
                 flush=True,
             )
     row = {"episodes": config.episodes, "returns": table, "seed": 0}
-    print(json.dumps(row | result_files.origin("exploration", argv)))
+    print(json.dumps(row | result_files.origin("studies.exploration", argv)))
 
 
 if __name__ == "__main__":

@@ -121,13 +121,10 @@ class ModesConfig:
     )
 
 
-COMMANDER = "What chooses the condition of the policy, by its name in agents/; a preset sets it."
-LEARNERS = "Learners of an update, in order, by their names in agents/; a preset sets them."
-FLAT_LEARNERS = "model", "imagination"
-
-
 @config_class
 class AgentConfig:
+    """The options of an agent; `RunConfig` takes each of them from here (`option_of`)."""
+
     world_model: WorldModelConfig = option(WorldModelConfig, "World model")
     actor_critic: ActorCriticConfig = option(ActorCriticConfig, "Actor and critics")
     optimiser: OptimiserConfig = option(OptimiserConfig, "Optimisers")
@@ -139,7 +136,7 @@ class AgentConfig:
     modes: ModesConfig = option(ModesConfig, "Modes of a policy for a family of games")
     compile: str = option(
         "auto",
-        "Compile the parts of an update; auto: where CUDA graphs are recorded.",
+        "Compile the parts of an update; auto: where it is recorded.",
         choices=("auto", "true", "false"),
     )
     cuda_graphs: str = option(
@@ -148,5 +145,13 @@ class AgentConfig:
         " step, untried on a GPU.",
         choices=("auto", "act", "false"),
     )
-    commander: str = option("skill_prior", COMMANDER, choices=registry.commanders)
-    learners: tuple[str, ...] = option(FLAT_LEARNERS, LEARNERS, choices=registry.learners)
+    commander: str = option(
+        "skill_prior",
+        "What chooses the condition of the policy, by its name in agents/; a preset sets it.",
+        choices=registry.commanders,
+    )
+    learners: tuple[str, ...] = option(
+        ("model", "imagination"),
+        "Learners of an update, in order, by their names in agents/; a preset sets them.",
+        choices=registry.learners,
+    )

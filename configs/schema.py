@@ -1,13 +1,10 @@
 """All options of a run, in one frozen tree. It stores no sizes that are found at run time."""
 
+import dataclasses
 from pathlib import Path
 
-from foreground.agents import registry as agent_parts
 from foreground.agents.actor_critic_config import ActorCriticConfig
 from foreground.agents.config import (
-    COMMANDER,
-    FLAT_LEARNERS,
-    LEARNERS,
     AgentConfig,
     HierarchyConfig,
     ModesConfig,
@@ -20,7 +17,7 @@ from foreground.envs.backgrounds import BackgroundConfig
 from foreground.envs.distraction import DistractionConfig
 from foreground.envs.families import Family, FamilyConfig, make_family
 from foreground.errors import UserError
-from foreground.option import config_class, option
+from foreground.option import config_class, option, option_of
 from foreground.training.config import TrainingConfig
 from foreground.training.presets import load_yaml
 from foreground.world_models.world_model import WorldModelConfig
@@ -193,19 +190,10 @@ class RunConfig:
         " and needs AMX.",
         choices=("float32", "bfloat16"),
     )
-    compile: str = option(
-        "auto",
-        "Compile the parts of an update; auto: where it is recorded.",
-        choices=("auto", "true", "false"),
-    )
-    cuda_graphs: str = option(
-        "auto",
-        "Record the gradients of an update as CUDA graphs; auto: on CUDA; act: and the action of a"
-        " step, untried on a GPU.",
-        choices=("auto", "act", "false"),
-    )
-    commander: str = option("skill_prior", COMMANDER, choices=agent_parts.commanders)
-    learners: tuple[str, ...] = option(FLAT_LEARNERS, LEARNERS, choices=agent_parts.learners)
+    compile: str = option_of(AgentConfig, "compile")
+    cuda_graphs: str = option_of(AgentConfig, "cuda_graphs")
+    commander: str = option_of(AgentConfig, "commander")
+    learners: tuple[str, ...] = option_of(AgentConfig, "learners")
     init_weights: str = option(
         "nothing",
         "What a new run takes from that of --init_from: its world model, or its skills as well; a"
@@ -222,23 +210,21 @@ class RunConfig:
     evaluation: EvaluationConfig = option(
         EvaluationConfig, "Evaluation", read_if={"num_skills": MEASURING}
     )
-    world_model: WorldModelConfig = option(
-        WorldModelConfig, "World model", read_if={"random_shift": FLAT, "context": FLAT}
+    world_model: WorldModelConfig = option_of(
+        AgentConfig, "world_model", read_if={"random_shift": FLAT, "context": FLAT}
     )
-    actor_critic: ActorCriticConfig = option(
-        ActorCriticConfig,
-        "Actor and critics",
+    actor_critic: ActorCriticConfig = option_of(
+        AgentConfig,
+        "actor_critic",
         read_if={"noise_correlation": FLAT, "replay_value_coef": UNCONDITIONED},
     )
-    optimiser: OptimiserConfig = option(
-        OptimiserConfig, "Optimisers", read_if={"ema_decay": WHOLE, "lr_decay_after": FLAT}
+    optimiser: OptimiserConfig = option_of(
+        AgentConfig, "optimiser", read_if={"ema_decay": WHOLE, "lr_decay_after": FLAT}
     )
-    skill: SkillConfig = option(SkillConfig, "Skills")
-    discovery: DiscoveryConfig = option(DiscoveryConfig, "Discovery of skills", read_if=DISCOVERING)
-    hierarchy: HierarchyConfig = option(
-        HierarchyConfig, "High-level policy over the skills of another run"
-    )
-    modes: ModesConfig = option(ModesConfig, "Modes of a policy for a family of games")
+    skill: SkillConfig = option_of(AgentConfig, "skill")
+    discovery: DiscoveryConfig = option_of(AgentConfig, "discovery", read_if=DISCOVERING)
+    hierarchy: HierarchyConfig = option_of(AgentConfig, "hierarchy")
+    modes: ModesConfig = option_of(AgentConfig, "modes")
 
     def __post_init__(self):
         repeat = self.environment.action_repeat or action_repeat_of(self.task)
@@ -285,17 +271,9 @@ class RunConfig:
 
     @property
     def agent_config(self) -> AgentConfig:
-        """What the agent needs of it."""
-        parts = (
-            self.world_model,
-            self.actor_critic,
-            self.optimiser,
-            self.skill,
-            self.discovery,
-            self.hierarchy,
-            self.modes,
-        )
-        return AgentConfig(*parts, self.compile, self.cuda_graphs, self.commander, self.learners)
+        """Return the options of the agent."""
+        names = [field.name for field in dataclasses.fields(AgentConfig)]
+        return AgentConfig(**{name: getattr(self, name) for name in names})
 
     @property
     def games(self) -> Family | None:

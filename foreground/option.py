@@ -57,19 +57,34 @@ def option(
     bounds    ge, gt, le, lt: the value is at least, more than, at most, less than. They hold for
               each element of a tuple and each value of a dict.
     """
-    rules = {"": read_if} if isinstance(read_if, tuple) else read_if
     metadata = {
         "help": help,
         "bounds": bounds,
         "choices": choices,
         "path": path,
-        "read_if": rules or {},
+        "read_if": _rules(read_if),
     }
     if isinstance(default, type):
         return dataclasses.field(default_factory=default, metadata=metadata)
     if isinstance(default, dict | list):
         return dataclasses.field(default_factory=default.copy, metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
+
+
+def option_of(cls: type, name: str, *, read_if: Rule | dict[str, Rule] | None = None) -> Any:
+    """Return an option that another class declares, for a class that holds it too.
+
+    read_if   as in `option`, in place of that of the other class
+    """
+    (declared,) = (field for field in dataclasses.fields(cls) if field.name == name)
+    metadata = {**declared.metadata, "read_if": _rules(read_if)}
+    if declared.default_factory is not REQUIRED:
+        return dataclasses.field(default_factory=declared.default_factory, metadata=metadata)
+    return dataclasses.field(default=declared.default, metadata=metadata)
+
+
+def _rules(read_if: Rule | dict[str, Rule] | None) -> dict[str, Rule]:
+    return {"": read_if} if isinstance(read_if, tuple) else read_if or {}
 
 
 @typing.dataclass_transform(frozen_default=True)

@@ -123,11 +123,18 @@ def command_of_today(command: str) -> str:
 
 def answers() -> dict[str, str]:
     """Return what to write in place of each old name on a command line."""
-    found = {}
-    for old, new in RENAMED.items():
-        values = VALUES.get(old, {})
-        words = ", ".join(
-            f"{value} for {shown}" for shown, value in values.items() if isinstance(shown, str)
-        )
-        found[old] = f"write --{new}" + (f" ({words})" if words else "")
-    return found
+    return {old: f"write --{new}{_new_values(old)}" for old, new in RENAMED.items()}
+
+
+def answers_in_files() -> dict[str, str]:
+    """Return what to write in place of each old name in a YAML file, within the same section."""
+    return {
+        old: f"write {new.rpartition('.')[2]}{_new_values(old)}" for old, new in RENAMED.items()
+    }
+
+
+def _new_values(old: str) -> str:
+    """Return today's words for the values of an old option; "" where they are the same."""
+    values = VALUES.get(old, {})
+    words = [f"{value} for {shown}" for shown, value in values.items() if isinstance(shown, str)]
+    return f" ({', '.join(words)})" if words else ""

@@ -12,6 +12,7 @@ from reprlib import repr as short
 
 from foreground.configs.inherited import check_skills, shared
 from foreground.configs.manual import manual
+from foreground.configs.renamed import answers_in_files
 from foreground.configs.rules import by_rule
 from foreground.configs.schema import AGENTS, FOLLOWING, PRESETS, SIZES, RunConfig
 from foreground.configs.stored import folder_of, load, parts_of, written
@@ -57,10 +58,9 @@ def read(argv: list[str], cuda: bool, ours: list[str] | tuple[str, ...] = ()) ->
         size = there.get("size", "12m" if cuda and device != "cpu" else "cpu")
     if registry.is_gymnasium(flags.get("task") or there.get("task", "")):
         common |= {"background.source": "none"}  # unless the user gives one
-    line = options.Line(RunConfig, PRESETS)
-    line.take_preset(
-        f"size_{size}"
-    )  # the size comes first: a method of another era (infopower_paper) brings its own
+    line = options.Line(RunConfig, PRESETS, answers_in_files())
+    # The size comes first: infopower_paper brings its own.
+    line.take_preset(f"size_{size}")
     line.take({"size": size} | there, "--init_from" if there else "--size", ours=True)
     for name in (agent, *words.presets):
         line.take_preset(name)

@@ -11,6 +11,7 @@ import typing
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from reprlib import repr as short
+from types import MappingProxyType
 from typing import Any
 
 import yaml
@@ -101,8 +102,16 @@ def value_of(config: Any, key: str) -> Any:
     return config
 
 
-def _flat(cls: type, mapping: Any, where: str, prefix: str = "") -> Iterator[tuple[str, Any]]:
+def _flat(
+    cls: type,
+    mapping: Any,
+    where: str,
+    prefix: str = "",
+    answers: typing.Mapping[str, str] = MappingProxyType({}),
+) -> Iterator[tuple[str, Any]]:
     """Yield (dotted key, value) of a mapping from a file.
+
+    answers   dotted key that does not exist -> what to write instead
 
     Raises: UserError for a key that does not exist.
     """
@@ -114,9 +123,10 @@ def _flat(cls: type, mapping: Any, where: str, prefix: str = "") -> Iterator[tup
     hints = typing.get_type_hints(cls)
     for name, value in mapping.items():
         if name not in hints:
-            raise UserError(f"unknown option {short(name)}", place, nearest(str(name)[:80], hints))
+            remedy = answers.get(f"{prefix}{name}") or nearest(str(name)[:80], hints)
+            raise UserError(f"unknown option {short(name)}", place, remedy)
         if dataclasses.is_dataclass(hints[name]):
-            yield from _flat(hints[name], value, where, f"{prefix}{name}.")
+            yield from _flat(hints[name], value, where, f"{prefix}{name}.", answers)
         else:
             yield prefix + name, read(value, hints[name])
 
@@ -171,10 +181,18 @@ class Line:
     values    dotted key -> value, of the options that were given
     origins   dotted key -> the file or flag that gave it
     own       as `values`, without the user's flags and files: by the project's presets
+    answers   dotted key of a file that does not exist -> what to write instead
     """
 
-    def __init__(self, cls: type, presets: Path | str | None = None):
-        self.cls, self.presets = cls, presets
+    def __init__(
+        self,
+        cls: type,
+        presets: Path | str | None = None,
+        answers: typing.Mapping[str, str] = MappingProxyType({}),
+    ):
+        self.cls = cls
+        self.presets = presets
+        self.answers = answers
         self.known = leaves(cls)
         self.values: dict[str, Any] = {}
         self.origins: dict[str, str] = {}
@@ -182,7 +200,8 @@ class Line:
 
     def take(self, mapping: dict, where: str, ours: bool) -> None:
         """Put the values of a mapping over those before; `ours`: the user did not choose them."""
-        self._put(dict(_flat(self.cls, mapping, where)), lambda _: where, ours)
+        found = dict(_flat(self.cls, mapping, where, answers=self.answers))
+        self._put(found, lambda _: where, ours)
 
     def take_flags(self, flags: dict[str, str], ours: bool = False) -> None:
         """Put the values of flags over those before; `ours`: as in `take`."""

@@ -165,3 +165,32 @@ def test_results_name_options_of_today():
 def test_an_old_option_on_a_command_line_is_answered_with_the_new_one(words, answer):
     with pytest.raises(UserError, match=answer):
         runs.read(words, cuda=False)
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ("frames: 9", "unknown option 'frames': FILE: write total_frames"),
+        ("actor_critic: {trace: 0.9}", "unknown option 'trace': FILE: actor_critic: write lam"),
+        (
+            "world_model: {contrastive: {source: state}}",
+            "unknown option 'source': FILE: world_model.contrastive: write anchor "
+            "(posterior for state, prior for prediction)",
+        ),
+        ("actor_critic: {lamb: 1}", "unknown option 'lamb': FILE: actor_critic: did you mean lam?"),
+    ],
+)
+def test_an_old_option_in_a_file_is_answered_with_the_new_one(tmp_path, text, error):
+    file = tmp_path / "mine.yaml"
+    file.write_text(text)
+    with pytest.raises(UserError) as raised:
+        runs.read(["--config", str(file)], cuda=False)
+    assert str(raised.value) == f"error: {error.replace('FILE', str(file))}"
+
+
+def test_new_names_of_options_are_in_the_same_section():
+    """A file is answered with the last part of the new name alone."""
+    sections = {
+        old: [key.rpartition(".")[0] for key in (old, new)] for old, new in renamed.RENAMED.items()
+    }
+    assert [old for old, (before, now) in sections.items() if before != now] == []

@@ -269,23 +269,23 @@ def _load(config: BackgroundConfig, side: str, size: int) -> Clips:
     root, key, clips, finish = _clips_of(source, config, side, size, limit)
     description = json.dumps([FORMAT, key, side, size, config.grey, limit], sort_keys=True)
     name = hashlib.sha256(description.encode()).hexdigest()[:32]
-    path, played, told = cache.fetch(
+    path, played, omitted = cache.fetch(
         name, lambda: _converted(clips(), config.grey), limit, frame_bytes, finish
     )
-    if told.left_out:
-        shown = ", ".join(told.left_out[: pieces.SHOWN])
+    if omitted.left_out:
+        shown = ", ".join(omitted.left_out[: pieces.SHOWN])
         more = (
-            f" and {len(told.left_out) - pieces.SHOWN} more"
-            if len(told.left_out) > pieces.SHOWN
+            f" and {len(omitted.left_out) - pieces.SHOWN} more"
+            if len(omitted.left_out) > pieces.SHOWN
             else ""
         )
         warnings.warn(
             f"clips that cannot be played are left out of the {side} side: {shown}{more}",
             stacklevel=2,
         )
-    if cut := [clip for clip in played if clip.path in told.cut]:
+    if cut := [clip for clip in played if clip.path in omitted.cut]:
         warnings.warn(f"{root}: {pieces.cut_warning(cut)}", stacklevel=2)
-    return Clips(str(path), size, side, Source(source, root, played, told.left_out), config)
+    return Clips(str(path), size, side, Source(source, root, played, omitted.left_out), config)
 
 
 def _clips_of(source: str, config: BackgroundConfig, side: str, size: int, limit: int) -> tuple:
@@ -297,13 +297,13 @@ def _clips_of(source: str, config: BackgroundConfig, side: str, size: int, limit
             "",
             ["procedural", procedural.VERSION],
             lambda: procedural.clips(side, size),
-            cache.Told,
+            cache.Omissions,
         )
     if source.startswith("agent:"):
         task = source.removeprefix("agent:")
-        return "", [source, motion.VERSION], lambda: motion.clips(task, side, size), cache.Told
+        return "", [source, motion.VERSION], lambda: motion.clips(task, side, size), cache.Omissions
     if source == "starter":
-        return "", starter.identity(), lambda: starter.clips(side, size), cache.Told
+        return "", starter.identity(), lambda: starter.clips(side, size), cache.Omissions
     if source == "none":
         raise UserError(
             'source "none" has no clips',
@@ -317,7 +317,7 @@ def _clips_of(source: str, config: BackgroundConfig, side: str, size: int, limit
     taken = pieces.Pieces(sides[side], size)
     others = [clip for name, clips in sides.items() if name != side for clip in clips]
 
-    def finish() -> cache.Told:
+    def finish() -> cache.Omissions:
         """Return what is left out of this side, and what is cut; raise UserError for what is
         damaged on both.
         """
@@ -327,7 +327,7 @@ def _clips_of(source: str, config: BackgroundConfig, side: str, size: int, limit
             raise pieces.refusal(root, {**taken.damaged, **other.damaged})
         if len(taken.damaged) == len(taken.clips):
             raise pieces.refusal(root, taken.damaged)
-        return cache.Told(tuple(taken.damaged), tuple(taken.cut))
+        return cache.Omissions(tuple(taken.damaged), tuple(taken.cut))
 
     key = [[folders.identity(clip) for clip in taken.clips], pieces.FORMAT, config.skip_damaged]
     return os.path.realpath(root), key, lambda: taken, finish

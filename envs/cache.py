@@ -29,8 +29,8 @@ OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 ABANDONED = 86_400.0  # seconds after which a temporary file is abandoned
 
 
-class Told(NamedTuple):
-    """What a warning says of decoded clips, each time that they are loaded: paths of clips.
+class Omissions(NamedTuple):
+    """What is not played of decoded clips, as paths. A warning names it when they are loaded.
 
     left_out  damaged, and not played
     cut       longer than what plays of one clip
@@ -40,7 +40,7 @@ class Told(NamedTuple):
     cut: tuple[str, ...] = ()
 
 
-Written = tuple[tuple[Clip, ...], Told]
+Written = tuple[tuple[Clip, ...], Omissions]
 
 
 def folder() -> Path:
@@ -129,8 +129,8 @@ def fetch(
     clips: Callable[[], Iterable],
     max_frames: int,
     frame_bytes: int,
-    finish: Callable[[], Told] = Told,
-) -> tuple[Path, tuple[Clip, ...], Told]:
+    finish: Callable[[], Omissions] = Omissions,
+) -> tuple[Path, tuple[Clip, ...], Omissions]:
     """Return the frame file `name`, its clips, and what a warning says of them.
 
     clips       called where the file is not there, whole; yields (path, recording, sha256, frames),
@@ -157,26 +157,26 @@ def _read_index(path: Path, frame_bytes: int) -> Written | None:
     """Return the clips of valid frames, and the notes on them, or None."""
     try:
         index = json.loads(read_own(_index_path(path), MAX_INDEX_BYTES))
-        clips, told = _contents(index)
+        clips, omitted = _contents(index)
         with open_own(path) as file:
             size = os.fstat(file.fileno()).st_size
             if size != sum(clip.frames for clip in clips) * frame_bytes:
                 return None
             digest = hashlib.file_digest(file, "sha256")  # a third of a second for 250 MB
-            return (clips, told) if _sum(digest, clips, told) == index["sha256"] else None
+            return (clips, omitted) if _sum(digest, clips, omitted) == index["sha256"] else None
     except (OSError, ValueError, RecursionError):
         return None
 
 
-def _sum(digest, clips: Sequence[Clip], told: Told) -> str:
+def _sum(digest, clips: Sequence[Clip], omitted: Omissions) -> str:
     """Return the SHA-256 of the frames, which `digest` has read, and of their clips."""
-    digest.update(json.dumps([clips, told]).encode())
+    digest.update(json.dumps([clips, omitted]).encode())
     return digest.hexdigest()
 
 
 def _contents(index) -> Written:
     """Return what an index holds. Raises: ValueError where it is not as `_write` makes it."""
-    lists = ("clips", *Told._fields)
+    lists = ("clips", *Omissions._fields)
     if not isinstance(index, dict) or set(index) != {*lists, "sha256"}:
         raise ValueError("not an index")
     if not all(isinstance(index[name], list) for name in lists):
@@ -184,7 +184,7 @@ def _contents(index) -> Written:
     clips = tuple(Clip.of(clip) for clip in index["clips"])
     if not clips or any(clip.frames < MIN_CLIP_FRAMES for clip in clips):
         raise ValueError("a clip without frames")
-    return clips, Told(*(tuple(index[name]) for name in Told._fields))
+    return clips, Omissions(*(tuple(index[name]) for name in Omissions._fields))
 
 
 def _write(path: Path, clips: Callable[[], Iterable], max_frames: int, finish) -> Written:
@@ -193,17 +193,17 @@ def _write(path: Path, clips: Callable[[], Iterable], max_frames: int, finish) -
     try:
         with os.fdopen(descriptor, "wb") as file:
             written, digest = _write_clips(file, clips(), max_frames)
-        told = finish()
+        omitted = finish()
         os.replace(temporary, path)
     except BaseException as error:
         Path(temporary).unlink(missing_ok=True)
         if isinstance(error, OSError):
             raise _unwritable(path.parent, error) from error
         raise
-    sum_ = _sum(digest, written, told)
+    sum_ = _sum(digest, written, omitted)
     listed = [clip._asdict() for clip in written]
-    write_json(_index_path(path), {"clips": listed, **told._asdict(), "sha256": sum_})
-    return tuple(written), told
+    write_json(_index_path(path), {"clips": listed, **omitted._asdict(), "sha256": sum_})
+    return tuple(written), omitted
 
 
 def _temporary(folder: Path) -> tuple[int, str]:

@@ -75,12 +75,12 @@ class Pieces:
             note = functools.partial(cut.append, clip.name)
             yield clip.name, clip.recording, digest, video.decode(clip.path, self.size, note)
 
-        def finish() -> cache.Told:
-            return cache.Told(cut=tuple(cut))
+        def finish() -> cache.Omissions:
+            return cache.Omissions(cut=tuple(cut))
 
         most = video.MAX_CLIP_FRAMES
-        path, written, told = cache.fetch(cache.PIECE + name, decoded, most, frame_bytes, finish)
-        self.cut += [clip.name] * bool(told.cut)
+        path, written, omitted = cache.fetch(cache.PIECE + name, decoded, most, frame_bytes, finish)
+        self.cut += [clip.name] * bool(omitted.cut)
         return Frames(str(path), sum(piece.frames for piece in written), self.size)
 
 

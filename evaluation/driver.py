@@ -17,7 +17,7 @@ import torch
 from foreground.agents.base import Commander
 from foreground.agents.memory import Memory
 from foreground.evaluation import progress
-from foreground.training.rollout import Policy, check_action
+from foreground.training.rollout import ActFn, check_action
 
 
 @dataclass
@@ -90,7 +90,7 @@ class Returns(Callback):
         self.total += np.where(moment.active, moment.reward, 0.0)
 
 
-def policy_of(agent, commander: Commander | None = None) -> Policy:
+def policy_of(agent, commander: Commander | None = None) -> ActFn:
     """Return the deterministic policy of an agent; `commander` replaces its own."""
 
     def act(
@@ -126,7 +126,7 @@ class Driver:
     def __init__(
         self,
         envs: Sequence[gymnasium.Env],
-        policy: Policy,
+        policy: ActFn,
         begin: Callable[[dict[str, np.ndarray]], Any],
         callbacks: Sequence[Callback] = (),
     ):

@@ -10,7 +10,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from foreground.envs.workers import in_process
 from foreground.evaluation import progress, verdicts
-from foreground.training.rollout import Policy, Rollout
+from foreground.training.rollout import ActFn, Rollout
 
 SIDE_BY_SIDE = 5  # environments that share a forward pass; more would only cost memory
 
@@ -41,7 +41,7 @@ class Scores:
 
 def play(
     make_env: Callable[[], gymnasium.Env],
-    make_policy: Callable[[SyncVectorEnv], tuple[Policy, object]],
+    make_policy: Callable[[SyncVectorEnv], tuple[ActFn, object]],
     episodes: int,
     seed: int,
 ) -> Scores:

@@ -32,11 +32,11 @@ class Episode(NamedTuple):
     length: int
 
 
-Policy = Callable[[Any, torch.Tensor, torch.Tensor], tuple[torch.Tensor, Any]]
+ActFn = Callable[[Any, torch.Tensor, torch.Tensor], tuple[torch.Tensor, Any]]
 """(memory, image (N,H,W,C), is_first (N,)) -> (action (N, A), memory)."""
 
 
-def random_policy(envs: VectorEnv, generator: np.random.Generator) -> Policy:
+def random_policy(envs: VectorEnv, generator: np.random.Generator) -> ActFn:
     """Return a policy of uniform actions, which passes its memory through."""
     shape = envs.action_space.shape
 
@@ -143,7 +143,7 @@ class Rollout:
         self._score = np.zeros(self.number)
         self._length = np.zeros(self.number, int)
 
-    def step(self, policy: Policy) -> dict[str, np.ndarray]:
+    def step(self, policy: ActFn) -> dict[str, np.ndarray]:
         """Return the next row (N, ...). The first call resets; `finished` holds the episodes that
         this step ended.
 
@@ -152,7 +152,7 @@ class Rollout:
         self.send(policy)
         return self.receive()
 
-    def send(self, policy: Policy) -> None:
+    def send(self, policy: ActFn) -> None:
         """Choose the next actions, and let environments in processes begin their step.
 
         Raises: UserError for an action that is not finite (exit code 3).

@@ -24,7 +24,7 @@ from foreground.training.logger import Logger
 from foreground.training.periodic import Every, Metrics
 from foreground.training.progress import Progress
 from foreground.training.replay import Replay
-from foreground.training.rollout import Policy, Rollout
+from foreground.training.rollout import ActFn, Rollout
 from foreground.training.state import SCHEMA, Clocks, moved
 
 WITHOUT_EPISODES = (
@@ -186,7 +186,7 @@ class Trainer:
                 f"warning: the best checkpoint was not kept ({error.strerror}); training goes on"
             )
 
-    def act(self, policy: Policy, logger: Logger, meanwhile: Callable[[], None] = nothing) -> None:
+    def act(self, policy: ActFn, logger: Logger, meanwhile: Callable[[], None] = nothing) -> None:
         """One agent step of every environment, into the replay.
 
         meanwhile   is called while environments in processes are stepping; it may change the agent

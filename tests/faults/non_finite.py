@@ -19,7 +19,7 @@ from foreground.agents.optimiser import Divergence, guard
 from foreground.configs import run as runs
 from foreground.errors import UserError
 from foreground.training.replay import Replay
-from foreground.training.rollout import Policy, Rollout, layout_of, random_policy
+from foreground.training.rollout import ActFn, Rollout, layout_of, random_policy
 from tests.faults import Tries
 from tests.faults.runs import SMALL, trained
 
@@ -47,7 +47,7 @@ class Learner(NamedTuple):
     agent: WorldModelAgent
     replay: Replay
     rollout: Rollout
-    act: Policy
+    act: ActFn
 
 
 def plant(folder: Path, chance: random.Random) -> Tries:

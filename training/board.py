@@ -78,21 +78,30 @@ def scalars(values: dict[str, float], known: set[str]) -> list[Summary.Value]:
     """Return values as TensorBoard's records, those of `FIRST` twice; tags that are not `known`
     with a description.
     """
-    found = []
-    for key, value in values.items():
-        for tag in names(key):
-            metadata = None
-            if tag not in known:
-                known.add(tag)
-                # Without it the data server drops the description.
-                plugin = SummaryMetadata.PluginData(plugin_name="scalars")
-                metadata = SummaryMetadata(
-                    summary_description=described.sentence(key),
-                    plugin_data=plugin,
-                    data_class=DATA_CLASS_SCALAR,
-                )
-            found.append(Summary.Value(tag=tag, simple_value=value, metadata=metadata))
-    return found
+    return [
+        Summary.Value(
+            tag=tag,
+            simple_value=value,
+            metadata=_description(key, tag, known, "scalars", DATA_CLASS_SCALAR),
+        )
+        for key, value in values.items()
+        for tag in names(key)
+    ]
+
+
+def _description(
+    key: str, tag: str, known: set[str], plugin: str, data_class: int
+) -> SummaryMetadata | None:
+    """Return the description of a tag that is not `known`, and add the tag to them."""
+    if tag in known:
+        return None
+    known.add(tag)
+    return SummaryMetadata(
+        summary_description=described.sentence(key),
+        # Without it the data server drops the description.
+        plugin_data=SummaryMetadata.PluginData(plugin_name=plugin),
+        data_class=data_class,
+    )
 
 
 def names(key: str) -> tuple[str, ...]:
@@ -110,19 +119,14 @@ def picture(
     image = Summary.Image(
         height=height, width=width, colorspace=channels, encoded_image_string=encoded
     )
-    found = []
-    for tag in names(key):
-        metadata = None
-        if tag not in known:
-            known.add(tag)
-            plugin = SummaryMetadata.PluginData(plugin_name="images")
-            metadata = SummaryMetadata(
-                summary_description=described.sentence(key),
-                plugin_data=plugin,
-                data_class=DATA_CLASS_BLOB_SEQUENCE,
-            )
-        found.append(Summary.Value(tag=tag, image=image, metadata=metadata))
-    return found
+    return [
+        Summary.Value(
+            tag=tag,
+            image=image,
+            metadata=_description(key, tag, known, "images", DATA_CLASS_BLOB_SEQUENCE),
+        )
+        for tag in names(key)
+    ]
 
 
 def text(name: str, markdown: str) -> Summary.Value:

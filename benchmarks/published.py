@@ -32,6 +32,7 @@ PUBLISHED = ROOT / "results" / "published.json"
 FRAMES = (100_000, 250_000, 500_000)
 # Evaluations that a figure of the table averages, those before its frame: one is too noisy.
 WINDOW = 3
+HEADS = ("task", "background", "method", "seeds", *(f"{frame:,}" for frame in FRAMES))
 
 # Method -> (env frames, returns), one pair a seed.
 Curves = dict[str, list[tuple[np.ndarray, np.ndarray]]]
@@ -171,11 +172,7 @@ def main(argv: list[str]) -> None:
         ax.set_ylabel("held-out return")
     figure.tight_layout()
     figure.savefig(asked.picture, dpi=130)
-    print(
-        markdown(
-            ("task", "background", "method", "seeds", *(f"{frame:,}" for frame in FRAMES)), table
-        )
-    )
+    print(markdown(HEADS, table))
     print(json.dumps({"picture": str(asked.picture), "over_best_published": margins}))
 
 

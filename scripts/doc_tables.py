@@ -242,6 +242,15 @@ def summary(folder: str) -> str:
     return table(("agent", *(task for task, _ in panels), "IQM [95 %]"), rows)
 
 
+def compared(folder: str) -> str:
+    """Return a suite's held-out returns at some frames, with published means of the same task."""
+    from benchmarks import published  # imports matplotlib
+
+    panels = published.read(ROOT / "results" / folder)
+    rows = [row for name, curves in panels.items() for row in published.rows_of(name, curves)[0]]
+    return table(published.HEADS, [[str(cell) for cell in row] for row in rows])
+
+
 def version(rows: list[dict]) -> str:
     """Return which commits and which processors gave these results."""
     commits = Counter(short_commit(row.get("commit", "unknown")) for row in rows)
@@ -270,6 +279,7 @@ def counted(names: typing.Counter[str]) -> str:
 
 TABLES: dict[str, Callable[..., str]] = {
     "agents": agents,
+    "compared": compared,
     "metrics": metrics,
     "options": all_options,
     "presets": presets,

@@ -1,6 +1,6 @@
 """Compare runs with published curves, frame by frame.
 
-    python -m benchmarks.published results/SUITE OUTPUT.png
+    python -m benchmarks.published results/SUITE [results/SUITE ...] OUTPUT.png
 
 A panel a task. Solid: mean over seeds of the held-out returns of the deterministic policy during
 training, in a band from the lowest seed to the highest. Dashed: published means
@@ -9,6 +9,7 @@ Markdown, and one JSON line last: for each task and frame the margin over the be
 """
 
 import argparse
+import itertools
 import json
 import sys
 from collections import defaultdict
@@ -49,13 +50,13 @@ def evaluated(row: dict) -> tuple[np.ndarray, np.ndarray] | None:
     return None
 
 
-def read(folder: Path) -> dict[tuple[str, str], Curves]:
-    """Return the curves of a folder of results by (task, background).
+def read(folders: list[Path]) -> dict[tuple[str, str], Curves]:
+    """Return the curves of folders of results by (task, background).
 
     Raises: UserError where there are none.
     """
     panels: dict[tuple[str, str], Curves] = defaultdict(lambda: defaultdict(list))
-    for row in result_files.read_all(folder):
+    for row in itertools.chain.from_iterable(map(result_files.read_all, folders)):
         curve = evaluated(row)
         if curve:
             panels[row["task"], "clean" if row["background"] == "none" else "video"][
@@ -64,7 +65,7 @@ def read(folder: Path) -> dict[tuple[str, str], Curves]:
     if not panels:
         raise UserError(
             "no result with evaluations",
-            str(folder),
+            ", ".join(map(str, folders)),
             "run benchmarks/returns.py with evaluate_every",
         )
     return panels
@@ -152,10 +153,10 @@ def main(argv: list[str]) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("folder", type=Path, help="results of a suite")
+    parser.add_argument("folders", type=Path, nargs="+", help="results of suites")
     parser.add_argument("picture", type=Path, help="PNG to write")
     asked = parser.parse_args(argv)
-    panels = read(asked.folder)
+    panels = read(asked.folders)
     colour = colours(panels)
     columns = min(3, len(panels))
     lines = -(-len(panels) // columns)

@@ -242,11 +242,11 @@ def summary(folder: str) -> str:
     return table(("agent", *(task for task, _ in panels), "IQM [95 %]"), rows)
 
 
-def compared(folder: str) -> str:
-    """Return a suite's held-out returns at some frames, with published means of the same task."""
+def compared(*folders: str) -> str:
+    """Return held-out returns of suites at some frames, with published means of the same task."""
     from benchmarks import published  # imports matplotlib
 
-    panels = published.read(ROOT / "results" / folder)
+    panels = published.read([ROOT / "results" / folder for folder in folders])
     rows = [row for name, curves in panels.items() for row in published.rows_of(name, curves)[0]]
     return table(published.HEADS, [[str(cell) for cell in row] for row in rows])
 

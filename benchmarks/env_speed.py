@@ -7,11 +7,16 @@ The last line is one JSON object:
     steps_per_s       agent steps (action repeat 2, video behind the robot, with resets) per wall
                       second, one process
     steps_per_cpu_s   the same per CPU second
-    frames_per_cpu_s  frame, mask and composite default_per_cpu_s dm_control's physics.render with
-                      its defaults, and the colour key of older work
-    frame_ratio       frames_per_cpu_s / default_per_cpu_s Each figure is the median over the
-                      rounds; the ways take turns within a round, so that a busy machine slows all
-                      alike.
+    frames_per_cpu_s  frame, mask and composite
+    default_per_cpu_s dm_control's physics.render with its defaults, and the colour key of older
+                      work
+    frame_ratio       frames_per_cpu_s / default_per_cpu_s
+    distracted_per_cpu_s
+                      agent steps per CPU second with every kind of distraction as well
+    distracted_ratio  distracted_per_cpu_s / steps_per_cpu_s
+
+Each figure is the median over the rounds. The ways take turns within a round, so that a busy
+machine slows all alike.
 """
 
 import json
@@ -24,9 +29,14 @@ import numpy as np
 
 from benchmarks import result_files
 from foreground import envs
+from foreground.envs.distraction import DistractionConfig
 from foreground.errors import UserError, run_main
 from foreground.option import config_class, option
 from foreground.training import options
+
+EVERYTHING = DistractionConfig(
+    camera=0.3, colour=0.3, light=1.0, shadow=1.0, occlusion=5, blur=5, noise=5, compression=5
+)
 
 
 @config_class
@@ -80,6 +90,13 @@ def main(argv: list[str]) -> None:
     environment = envs.make(
         arguments.task, size=arguments.size, action_repeat=2, background=background
     )
+    distracted = envs.make(
+        arguments.task,
+        size=arguments.size,
+        action_repeat=2,
+        background=background,
+        distraction=EVERYTHING,
+    )
     renderer, video = environment.renderer, environment.background
     # Imports MuJoCo, whose failure is told by run_main.
     from foreground.envs.rendering import colour_rule_mask, composite
@@ -93,6 +110,7 @@ def main(argv: list[str]) -> None:
 
     ways = {
         "steps": (stepper(environment), 2.0),
+        "distracted": (stepper(distracted), 2.0),
         "frames": (cheap_frame, 1.0),
         "default": (default_frame, 1.0),
     }
@@ -118,8 +136,11 @@ def main(argv: list[str]) -> None:
         "frames_per_cpu_s": median(lambda one: one["frames"][1]),
         "default_per_cpu_s": median(lambda one: one["default"][1]),
         "frame_ratio": median(lambda one: one["frames"][1] / one["default"][1]),
+        "distracted_per_cpu_s": median(lambda one: one["distracted"][1]),
+        "distracted_ratio": median(lambda one: 100 * one["distracted"][1] / one["steps"][1]) / 100,
     } | result_files.origin("env_speed", argv)
     environment.close()
+    distracted.close()
     print(json.dumps(result))
 
 

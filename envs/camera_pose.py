@@ -63,10 +63,12 @@ class CameraPose:
         return low, high
 
     def step(self, random: np.random.Generator, frames: int) -> None:
-        for _ in range(frames if self._dynamic else 0):
-            self._walk(random)
+        if self._dynamic:
+            limits = self.limits()
+            for _ in range(frames):
+                self._walk(random, *limits)
 
-    def _walk(self, random: np.random.Generator) -> None:
+    def _walk(self, random: np.random.Generator, low: np.ndarray, high: np.ndarray) -> None:
         """Change the velocities, and move by them within the limits, for one environment frame."""
         at, velocity, roll = (self.values[name] for name in ("at", "velocity", "roll"))
         scale, slow = self._scale, self._slowness()
@@ -76,7 +78,7 @@ class CameraPose:
         if speed > fastest:
             velocity *= fastest / speed
         before = cartesian(at)
-        at[:] = np.clip(spherical(before + velocity, near=at), *self.limits())
+        at[:] = np.minimum(np.maximum(spherical(before + velocity, near=at), low), high)
         velocity[:] = cartesian(at) - before
         fastest, widest = ROLL_SPEED * scale, ANGLE * scale
         turning = min(max(roll[1] + change[3] * ROLL_CHANGE * scale, -fastest), fastest)
@@ -147,10 +149,23 @@ def spherical(position: np.ndarray, near: np.ndarray | None = None) -> np.ndarra
 
 def looking(direction: np.ndarray, up: np.ndarray) -> np.ndarray:
     """Return the axes (3, 3) of a camera that looks along a direction, its top towards `up`."""
-    backwards = -direction / np.linalg.norm(direction)
-    right = np.cross(up, backwards)
-    right /= np.linalg.norm(right)
-    return np.stack([right, np.cross(backwards, right), backwards], axis=1)
+    backwards = _unit((-direction).tolist())
+    right = _unit(_cross(up.tolist(), backwards))
+    return np.array([right, _cross(backwards, right), backwards]).T
+
+
+def _cross(a: list[float], b: list[float]) -> list[float]:
+    """Return the cross product, for three numbers faster than NumPy's."""
+    return [
+        a[1] * b[2] - a[2] * b[1],
+        a[2] * b[0] - a[0] * b[2],
+        a[0] * b[1] - a[1] * b[0],
+    ]
+
+
+def _unit(a: list[float]) -> list[float]:
+    length = math.hypot(*a)
+    return [number / length for number in a]
 
 
 def rolled(axes: np.ndarray, angle: float) -> np.ndarray:

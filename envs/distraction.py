@@ -1,22 +1,37 @@
 """Distractions besides the video: what changes in the picture and does not matter to the task.
 
-Each kind is a module with one class. A kind that changes the scene writes into the simulation for
-the time of a draw; physics, rewards and the task never see it. The mask stays what it is, the
-pixels that the robot covers in the picture that is drawn.
+A kind changes the scene or the finished image. One that changes the scene writes into the
+simulation for the time of a draw; physics, rewards and the task never see it. The mask stays what
+it is, the pixels that the robot covers in the picture that is drawn.
 """
 
 import contextlib
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, Protocol
 
 import numpy as np
 
 from foreground.envs.camera_pose import CameraPose
 from foreground.envs.colours import Colours
+from foreground.envs.corruption import LEVELS, Blur, Compression, Noise
+from foreground.envs.lighting import Light, Shadow
+from foreground.envs.occlusion import Occlusion
 from foreground.option import config_class, option
 
-KINDS = ("camera", "colour")
+OF_SCENE = {  # kind -> its maker, from model, data, camera, scale, dynamic
+    "camera": CameraPose,
+    "colour": lambda model, data, camera, scale, dynamic: Colours(model, scale, dynamic),
+    "light": lambda model, data, camera, scale, dynamic: Light(model, data, scale, dynamic),
+}
+OF_IMAGE = {  # kind -> its maker, in the order in which they change the image
+    "shadow": Shadow,
+    "occlusion": Occlusion,
+    "blur": Blur,
+    "noise": Noise,
+    "compression": Compression,
+}
+KINDS = (*OF_SCENE, *OF_IMAGE)
 
 
 def is_on(config: "DistractionConfig") -> bool:
@@ -24,6 +39,7 @@ def is_on(config: "DistractionConfig") -> bool:
     return any(getattr(config, kind) for kind in KINDS)
 
 
+SEVERITY = "Severity from 1 to 5; 0: none."
 ANY = "where a kind of distraction is on", is_on
 
 
@@ -45,6 +61,19 @@ class DistractionConfig:
         ge=0.0,
         le=1.0,
     )
+    light: float = option(
+        0.0,
+        "Scale of the changes of brightness, colour and place of the lights; 0: none.",
+        ge=0.0,
+        le=1.0,
+    )
+    shadow: float = option(
+        0.0, "Darkness of soft shadows that lie over the image; 0: none.", ge=0.0, le=1.0
+    )
+    occlusion: int = option(0, f"Patches before the scene. {SEVERITY}", ge=0, le=LEVELS)
+    blur: int = option(0, f"Blur of the image. {SEVERITY}", ge=0, le=LEVELS)
+    noise: int = option(0, f"White noise of each pixel. {SEVERITY}", ge=0, le=LEVELS)
+    compression: int = option(0, f"Compression as JPEG. {SEVERITY}", ge=0, le=LEVELS)
     dynamic: bool = option(
         True,
         "Whether distractions also change within an episode; otherwise they are drawn at each reset"
@@ -54,23 +83,37 @@ class DistractionConfig:
 
 
 class Kind(Protocol):
-    """One kind of distraction.
+    """One kind of distraction. It has `written` and `apply` too, or `seen`.
 
     values   its state: arrays of numbers that are changed in place and keep their shapes
-    written  the arrays of the simulation that `apply` writes into
     """
 
     values: dict[str, np.ndarray]
-    written: tuple[np.ndarray, ...]
 
     def reset(self, random: np.random.Generator) -> None:
         """Draw the values of a new episode; the simulation is at its first state."""
 
     def step(self, random: np.random.Generator, frames: int) -> None:
-        """Go on by a number of environment frames."""
+        """Go on by one agent step, a number of environment frames."""
+
+
+class OfScene(Kind, Protocol):
+    """A kind that changes the scene.
+
+    written  the arrays of the simulation that `apply` writes into
+    """
+
+    written: tuple[np.ndarray, ...]
 
     def apply(self) -> None:
         """Write into the simulation what a draw shall show."""
+
+
+class OfImage(Kind, Protocol):
+    """A kind that changes the finished image."""
+
+    def seen(self, picture: np.ndarray) -> np.ndarray:
+        """Return the image uint8 (H, H, 3) as it is seen; twice the same until the next step."""
 
 
 class Distraction:
@@ -81,15 +124,19 @@ class Distraction:
         physics   dm_control Physics; it is changed during draws only
         camera    index of the camera that the task is seen through
         """
-        model, data, dynamic = physics.model.ptr, physics.data.ptr, config.dynamic
-        makers: dict[str, Callable[[float], Kind]] = {
-            "camera": lambda scale: CameraPose(model, data, camera, scale, dynamic),
-            "colour": lambda scale: Colours(model, scale, dynamic),
+        simulation = (physics.model.ptr, physics.data.ptr, camera)
+        chosen = {name: getattr(config, name) for name in KINDS if getattr(config, name)}
+        self._of_scene: dict[str, OfScene] = {
+            name: maker(*simulation, chosen[name], config.dynamic)
+            for name, maker in OF_SCENE.items()
+            if name in chosen
         }
-        chosen = {name: getattr(config, name) for name in KINDS}
-        self.kinds: dict[str, Kind] = {
-            name: makers[name](value) for name, value in chosen.items() if value
+        self._of_image: dict[str, OfImage] = {
+            name: maker(chosen[name], config.dynamic)
+            for name, maker in OF_IMAGE.items()
+            if name in chosen
         }
+        self.kinds: dict[str, Kind] = {**self._of_scene, **self._of_image}
         self.random: dict[str, np.random.Generator] = {}
 
     def seed(self, seed: int) -> None:
@@ -111,14 +158,21 @@ class Distraction:
     @contextlib.contextmanager
     def applied(self) -> Iterator[None]:
         """Change the simulation as a draw shall show it; put everything back behind it."""
-        before = [(array, array.copy()) for kind in self.kinds.values() for array in kind.written]
+        kinds = self._of_scene.values()
+        before = [(array, array.copy()) for kind in kinds for array in kind.written]
         try:
-            for kind in self.kinds.values():
+            for kind in kinds:
                 kind.apply()
             yield
         finally:
             for array, value in before:
                 array[...] = value
+
+    def seen(self, picture: np.ndarray) -> np.ndarray:
+        """Return a finished image as it is seen."""
+        for kind in self._of_image.values():
+            picture = kind.seen(picture)
+        return picture
 
     @property
     def state(self) -> dict[str, Any]:

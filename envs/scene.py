@@ -22,7 +22,8 @@ def draw(
     if distraction is None:
         return _drawn(renderer, background, mask)
     with distraction.applied():
-        return _drawn(renderer, background, mask)
+        picture = _drawn(renderer, background, mask)
+    return distraction.seen(picture)
 
 
 def _drawn(renderer: Renderer, background: Background | None, mask: str) -> np.ndarray:

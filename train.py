@@ -25,8 +25,9 @@ from foreground.agents.optimiser import Divergence
 from foreground.configs import run as runs
 from foreground.envs import backgrounds
 from foreground.errors import UserError, run_main, say
-from foreground.evaluation import interrupt, output, report
+from foreground.evaluation import apart, interrupt, output, report
 from foreground.training import board, common, identity, lock, options
+from foreground.training.evaluating import Evaluating
 from foreground.training.files import remove_abandoned
 from foreground.training.logger import Logger
 from foreground.training.progress import Progress
@@ -154,6 +155,7 @@ def assemble(
     layout = layout_of(envs) | agent.spec.layout
     replay, replay_text = build.make_replay(own, layout, device, needed)
     evaluator = report.Evaluator(config, agent, ranks.folder(folder))
+    making = apart.Making(config, space, device, torch.get_num_threads(), folder)
     trainer = Trainer(
         config.training,
         config.total_frames,
@@ -166,6 +168,7 @@ def assemble(
         evaluator.during_training,
         held.check,
         system.provenance(device) | {"renderer": build.renderer()},
+        None if ranks.rank() else Evaluating(folder, making),
     )
     return trainer, evaluator, replay_text
 
@@ -244,7 +247,9 @@ def finish(evaluator: report.Evaluator, trainer: Trainer, progress: Progress, fo
     """Run the final evaluation. Everything is saved before, so it may be interrupted."""
     try:
         scores = evaluator.final(trainer.env_frame)[evaluator.fresh_side]
-        trainer.offer_best(float(np.mean(scores.returns[: evaluator.during])), progress)
+        frame, evaluations = trainer.env_frame, trainer.evaluations
+        score = float(np.mean(scores.returns[: evaluator.during]))
+        evaluations.offer(frame, evaluations.saved_at(frame), score, progress)
         skills = evaluator.learned()
         if skills:
             say(skills, sys.stdout)
@@ -252,10 +257,10 @@ def finish(evaluator: report.Evaluator, trainer: Trainer, progress: Progress, fo
                 f"see them: .venv/bin/python eval.py {shlex.quote(str(folder))} --skills",
                 sys.stdout,
             )
-        elif trainer.best.frame is not None:
+        elif evaluations.best.frame is not None:
             say(
-                f"best checkpoint: frame {trainer.best.frame}, return "
-                f"{trainer.best.score:.1f}, {folder / 'best'}",
+                f"best checkpoint: frame {evaluations.best.frame}, return "
+                f"{evaluations.best.score:.1f}, {folder / 'best'}",
                 sys.stdout,
             )
         say(

@@ -33,7 +33,7 @@ class GpusConfig:
     ranks: int = option(2, "Most ranks: as many as there are GPUs.", ge=2, le=4096)
     frames: int = option(8000, "Env frames for each rank.", ge=200)
     train: str = option(
-        "", "Options of train.py for every run, in quotes; without --size it is 12m."
+        "", "Options of train.py for every run: --train='--size cpu'; without --size it is 12m."
     )
     longest: float = option(600.0, "Seconds for each run.", gt=0.0)
     output: str = option(

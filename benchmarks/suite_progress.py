@@ -100,10 +100,14 @@ def _frames(words: list[str], cuda: bool) -> int:
 
 
 def last_frame(metrics: Path) -> int:
-    """Return the env frame of the last whole line of a run's metrics; 0 where there is none."""
+    """Return the latest env frame in the last lines of a run's metrics; 0 where there is none.
+
+    An evaluation beside training is logged late, at an earlier frame.
+    """
+    frame = 0
     with contextlib.suppress(FileNotFoundError), metrics.open("rb") as file:
         file.seek(max(0, metrics.stat().st_size - TAIL))
-        for line in reversed(file.read().splitlines()):
+        for line in file.read().splitlines():
             with contextlib.suppress(ValueError):  # cut off, at either end
-                return json.loads(line)["step"]
-    return 0
+                frame = max(frame, json.loads(line)["step"])
+    return frame

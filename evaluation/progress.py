@@ -4,8 +4,10 @@ Every loop that plays calls `tick`; the caller gives its length with `stage`.
 """
 
 import contextlib
+import os
 import time
 from collections.abc import Iterator
+from typing import TextIO
 
 import numpy as np
 
@@ -61,12 +63,19 @@ class Stage:
 
 
 _stages: list[Stage] = []  # the current ones; the last one is shown
+_stream: TextIO | None = None  # where they are shown; None: stderr
+
+
+def hide() -> None:
+    """Show no progress in this process."""
+    global _stream
+    _stream = open(os.devnull, "w")  # noqa: SIM115
 
 
 @contextlib.contextmanager
 def stage(name: str, total: int, unit: str = "episode", steps: int = 0) -> Iterator[Stage]:
     """Show the progress of what is played within a `with` block."""
-    one = Stage(name, max(total, 1), unit, steps)
+    one = Stage(name, max(total, 1), unit, steps, _stream)
     _stages.append(one)
     try:
         yield one

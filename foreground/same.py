@@ -23,7 +23,7 @@ MAY_CHANGE = {
     "training.log_every",
     "training.video_every",
 }
-MAY_CHANGE |= {"training.evaluate_every", "training.checkpoint_every"}
+MAY_CHANGE |= {"training.evaluate_every", "training.evaluate_async", "training.checkpoint_every"}
 MAY_CHANGE |= {"evaluation.episodes", "evaluation.training_episodes"}
 RATES = {
     "optimiser.model_lr",

@@ -78,18 +78,7 @@ class Best:
         self._last = math.inf
         if not score > self.score:
             return False
-        temporary = self.root / f".tmp-{_name(frame)}"
-        target = self.root / _name(frame)
-        files.make_folder(self.root)
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir()
-        for path in checkpoint.iterdir():
-            _second_name(path, temporary / path.name)
-        files.fsync_folder(temporary)
-        if target.exists():  # of the same frame, from before the run was resumed at an earlier one
-            target.rename(self.root / f".tmp-old-{_name(frame)}")
-        temporary.rename(target)
-        files.fsync_folder(self.root)
+        target = linked(checkpoint, self.root, frame)
         row = {"env_frame": frame, "return": score, "checkpoint": f"best/{_name(frame)}"}
         files.write_atomic(self.record, json.dumps(row, indent=1).encode())
         self.frame = frame
@@ -98,6 +87,30 @@ class Best:
             if path != target:
                 shutil.rmtree(path, ignore_errors=True)
         return True
+
+
+def linked(checkpoint: Path, root: Path, frame: int) -> Path:
+    """Give the checkpoint of a frame a second name in the folder `root`; return it.
+
+    Its files are hard links, or copies where the file system has no links.
+
+    Raises: OSError.
+    """
+    temporary = root / f".tmp-{_name(frame)}"
+    target = root / _name(frame)
+    files.make_folder(root)
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir()
+    for path in checkpoint.iterdir():
+        _second_name(path, temporary / path.name)
+    files.fsync_folder(temporary)
+    if target.exists():  # of the same frame, from before the run was resumed at an earlier one
+        old = root / f".tmp-old-{_name(frame)}"
+        shutil.rmtree(old, ignore_errors=True)
+        target.rename(old)
+    temporary.rename(target)
+    files.fsync_folder(root)
+    return target
 
 
 def _name(frame: int) -> str:

@@ -29,4 +29,9 @@ class TrainingConfig:
     evaluate_every: int = option(
         25_000, "Env frames between two evaluations during training; 0: only at the end.", ge=0
     )
+    evaluate_async: bool = option(
+        False,
+        "Evaluate in a process of its own while training goes on; the figures are the same, and "
+        "are logged at the frame that was evaluated.",
+    )
     checkpoint_every: int = option(10_000, "Env frames between two checkpoints.", ge=1)

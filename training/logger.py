@@ -357,6 +357,15 @@ def _trim(path: Path, step: int) -> None:
         os.truncate(path, end)
 
 
+def has_logged(path: Path, step: int, prefix: str) -> bool:
+    """Return whether a metrics file has a line of a step with a name that begins with a prefix."""
+    with contextlib.suppress(OSError), path.open("rb") as file:
+        for _, line in lines(file):
+            if _step_of(line) == step and any(key.startswith(prefix) for key in json.loads(line)):
+                return True
+    return False
+
+
 def _step_of(line: bytes) -> float:
     try:
         return float(json.loads(line)["step"])

@@ -65,6 +65,21 @@ def stop_signals() -> list[signal.Signals]:
     ]
 
 
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+
+def end_with(starter: int) -> None:
+    """Let Linux kill this process when the process `starter`, which started it, ends."""
+    try:
+        prctl = ctypes.CDLL(None, use_errno=True).prctl
+    except (OSError, AttributeError):  # another system
+        return
+    if prctl(PR_SET_PDEATHSIG, signal.SIGKILL):
+        raise OSError(ctypes.get_errno(), "prctl")
+    if os.getppid() != starter:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
 def free_memory() -> int:
     """Return the bytes that this process may still use, within the limits of its cgroups.
 

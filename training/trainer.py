@@ -15,11 +15,11 @@ import torch
 from foreground import ranks
 from foreground.agents.base import Agent
 from foreground.agents.optimiser import Divergence, not_finite
-from foreground.errors import UserError, unforeseen
-from foreground.training import board, common, system, videos
-from foreground.training.best import Best
+from foreground.training import board, common, videos
 from foreground.training.checkpointer import Checkpointer
 from foreground.training.config import TrainingConfig
+from foreground.training.evaluating import Evaluating
+from foreground.training.evaluations import Evaluations, look
 from foreground.training.logger import Logger
 from foreground.training.periodic import Every, Metrics
 from foreground.training.progress import Progress
@@ -49,6 +49,7 @@ class Trainer:
     check_folder  called before each save; raises NotSaved where the run folder is not this run's
                   any more
     provenance    what the numbers of this process depend on, by name (system.provenance)
+    evaluating    the process that evaluates where config.evaluate_async asks for it
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class Trainer:
         evaluate: Callable[[int], dict[str, float] | None],
         check_folder: Callable[[], None] = lambda: None,
         provenance: dict[str, str] | None = None,
+        evaluating: Evaluating | None = None,
     ):
         self.config = config
         self.frames = frames
@@ -73,7 +75,6 @@ class Trainer:
         self.replay = replay
         self.folder = Path(folder)
         self.render_fps = render_fps
-        self.evaluate = evaluate
         self.provenance = provenance or {}
         self.agent_step = 0
         self.update = 0
@@ -84,8 +85,10 @@ class Trainer:
         self.film: list[np.ndarray] = []  # the last rows of the running episode of environment 0
         self.stop_signal = 0  # the signal that asked to stop, this rank or another
         self.checkpointer = Checkpointer(self.folder, check_folder)
-        self.best = Best(self.folder)
-        self.evaluated = 0  # env frame of the last evaluation that came to its end
+        self.evaluations = Evaluations(
+            self.checkpointer, evaluate, evaluating, config.evaluate_async
+        )
+        self.evaluated = 0  # env frame of the last evaluation that was made or handed over
 
     @property
     def env_frame(self) -> int:
@@ -97,13 +100,28 @@ class Trainer:
 
         A save comes before an evaluation at the same frame, so that a failed evaluation loses no
         training.
+
+        Raises: UserError where the process that evaluates cannot, after the last checkpoint.
         """
+        try:
+            self.train(logger, progress)
+            if not self.stops():
+                told = self.env_frame, logger, progress, self.is_told
+                ranks.alone(lambda: self.evaluations.settle(*told))
+        finally:
+            self.evaluations.stop()
+        if self.evaluations.broken:
+            raise self.evaluations.broken
+
+    def train(self, logger: Logger, progress: Progress) -> None:
+        """Train as `run`; an evaluation may still go on."""
         config = self.config
         now = self.env_frame
         log = Every(config.log_every, now)
         video = Every(config.video_every, now)
         keep = Every(config.checkpoint_every, now)
         evaluation = Every(config.evaluate_every, self.evaluated)
+        self.evaluations.begin_again(now)
         if evaluation.due(now) and now < self.frames:  # one that was broken off
             self.evaluate_now(evaluation, logger, progress)
         while self.env_frame < self.frames and not self.stops():
@@ -113,10 +131,11 @@ class Trainer:
             self.act(policy, logger, during)
             after()
             progress.tick(self.env_frame)
+            self.evaluations.collect(self.env_frame, logger, progress)
             if log(self.env_frame):
                 self.log(logger, progress)
             if video(self.env_frame) and self.update and not ranks.rank():
-                self.look("the pictures", lambda: self.show(logger), progress)
+                look("the pictures", self.env_frame, lambda: self.show(logger), progress)
             due = evaluation.due(self.env_frame) and self.env_frame < self.frames
             # First: evaluations may fail, and the best checkpoint is a copy of this one.
             if keep(self.env_frame) or due:
@@ -128,8 +147,9 @@ class Trainer:
 
     def stops(self) -> bool:
         """Return whether this rank or another was asked to stop. All stop at the same step."""
-        stops = ranks.total(int(self.stop_signal > 0))[0] > 0
-        if stops and not self.stop_signal:
+        here = self.is_told() or self.evaluations.broken is not None
+        stops = ranks.total(int(here))[0] > 0
+        if stops and not here:
             self.stop_signal = signal.SIGTERM
         return stops
 
@@ -138,53 +158,13 @@ class Trainer:
 
         An interrupted evaluation stays due.
         """
-        if ranks.alone(lambda: self.evaluate_here(logger, progress)):
+        told = self.env_frame, logger, progress, self.is_told
+        if ranks.alone(lambda: self.evaluations.make(*told)):
             self.evaluated = evaluation.done = self.env_frame
 
-    def evaluate_here(self, logger: Logger, progress: Progress) -> bool:
-        """Evaluate, and keep the checkpoint if it is the best; return whether it finished."""
-        row = self.look("the evaluation", lambda: self.evaluate(self.env_frame), progress)
-        if row is None:
-            return False
-        if row:
-            logger.scalars(self.env_frame, row, "evaluation")
-            shown = {f"evaluation/{key}": row[key] for key in row if key.startswith("return_")}
-            progress.update(self.env_frame, shown)
-            self.offer_best(
-                row.get("return_heldout", row.get("return_clean", float("nan"))), progress
-            )
-        return True
-
-    def look(self, what: str, call: Callable[[], dict | None], progress: Progress) -> dict | None:
-        """Call a function that only reads the agent.
-
-        If it fails, training continues with a warning.
-        """
-        try:
-            return call()
-        except Exception as error:
-            sentence = "out of memory"
-            if not system.is_memory(error):
-                said = error if isinstance(error, UserError | OSError) else unforeseen(error)
-                sentence = str(said).removeprefix("error: ")
-            progress.message(
-                f"warning: {what} at frame {self.env_frame} failed ({sentence}); training goes on"
-            )
-            return {}
-
-    def offer_best(self, score: float, progress: Progress) -> None:
-        """Keep the last checkpoint as the best one, if it is of this frame and has the highest
-        return.
-        """
-        saved = self.checkpointer.saved
-        if saved is None or self.checkpointer.saved_at != self.env_frame:
-            return
-        try:
-            self.best.offer(saved, self.env_frame, score)
-        except OSError as error:
-            progress.message(
-                f"warning: the best checkpoint was not kept ({error.strerror}); training goes on"
-            )
+    def is_told(self) -> bool:
+        """Return whether this rank was asked to stop."""
+        return self.stop_signal > 0
 
     def act(self, policy: ActFn, logger: Logger, meanwhile: Callable[[], None] = nothing) -> None:
         """One agent step of every environment, into the replay.
@@ -350,7 +330,7 @@ class Trainer:
         sentences += ranks.agreed(lambda: self.checkpointer.load(path, self.load_state))
         if path:
             common.check_weights(self.agent.training_state()["weights"], self.env_frame)
-        self.best.forget_after(self.env_frame)
+        self.evaluations.best.forget_after(self.env_frame)
         return sentences
 
     def load_state(self, step: int, state: dict[str, Any]) -> list[str]:

@@ -43,8 +43,11 @@ TARGET_UPDATES = ["--actor_critic.target_update_every", "4"]
 CORRELATED = ["--actor_critic.noise_correlation", "0.5"]
 
 
-def make(folder: Path, words: list[str], seed: int = 0) -> Trainer:
-    """Return a new trainer of a small run, in this process."""
+def make(folder: Path, words: list[str], seed: int = 0, **more) -> Trainer:
+    """Return a new trainer of a small run, in this process.
+
+    more   arguments of Trainer
+    """
     config = runs.read([*words, "--seed", str(seed)], cuda=False, ours=SMALL)
     torch.manual_seed(seed)
     envs = build.training_environments(config)
@@ -57,7 +60,8 @@ def make(folder: Path, words: list[str], seed: int = 0) -> Trainer:
     repeat = config.environment.action_repeat
     fps = 20
     folder.mkdir(parents=True, exist_ok=True)
-    return Trainer(config.training, CUT, repeat, agent, rollout, replay, folder, fps, lambda _: {})
+    parts = config.training, CUT, repeat, agent, rollout, replay, folder, fps, lambda _: {}
+    return Trainer(*parts, **more)
 
 
 def run_to(trainer: Trainer, frames: int) -> dict[str, str]:

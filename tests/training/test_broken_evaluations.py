@@ -41,7 +41,7 @@ def test_an_evaluation_that_fails_is_a_warning(trainer, tmp_path, monkeypatch, e
         assert checkpoint.step_of(checkpoint.steps(trainer.folder / "checkpoints")[-1]) == frame
         raise error
 
-    trainer.evaluate = fail
+    trainer.evaluations.evaluate = fail
     told = run(trainer, 100)
     assert [sentence.split(" failed (")[0] for sentence in told.said] == [
         f"warning: the evaluation at frame {frame}" for frame in (40, 80)
@@ -75,16 +75,16 @@ def broken_off(trainer, at: int):
 @pytest.mark.parametrize("at", [80, 120])
 def test_an_evaluation_that_was_broken_off_is_made_up_for(trainer, at):
     straight = checkpoint_ablation.make(trainer.folder.parent / "straight", OFTEN)
-    straight.evaluate = lambda frame: {"return": float(frame)}
+    straight.evaluations.evaluate = lambda frame: {"return": float(frame)}
     wanted = run(straight, 160)
     assert [frame for frame, _ in wanted.rows] == [40, 80, 120]  # the one at the end follows
     # again: it draws from the generators of torch.
     begun = checkpoint_ablation.make(trainer.folder, OFTEN)
-    begun.evaluate = broken_off(begun, at)
+    begun.evaluations.evaluate = broken_off(begun, at)
     first = run(begun, 160)
     assert begun.env_frame == at
     resumed = checkpoint_ablation.make(trainer.folder, OFTEN)
-    resumed.evaluate = lambda frame: {"return": float(frame)}
+    resumed.evaluations.evaluate = lambda frame: {"return": float(frame)}
     assert resumed.resume() == []
     assert first.rows + run(resumed, 160).rows == wanted.rows
     ends = [
@@ -96,10 +96,10 @@ def test_an_evaluation_that_was_broken_off_is_made_up_for(trainer, at):
 
 def test_a_run_that_is_over_owes_no_evaluation(trainer):
     """The one at the end follows. A longer budget makes up for it."""
-    trainer.evaluate = lambda frame: {"return": float(frame)}
+    trainer.evaluations.evaluate = lambda frame: {"return": float(frame)}
     assert [frame for frame, _ in run(trainer, 80).rows] == [40]
     resumed = checkpoint_ablation.make(trainer.folder, OFTEN)
-    resumed.evaluate = lambda frame: {"return": float(frame)}
+    resumed.evaluations.evaluate = lambda frame: {"return": float(frame)}
     resumed.resume()
     assert run(resumed, 80).rows == []
     assert [frame for frame, _ in run(resumed, 90).rows] == [80]

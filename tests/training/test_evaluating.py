@@ -35,7 +35,7 @@ def trained(folder: Path, words: list[str], evaluate=None) -> dict[str, str]:
     if evaluate is None:
         config = runs.read([*checkpoint_ablation.SMALL, *words], cuda=False)
         evaluate = Evaluator(config, trainer.agent, folder).during_training
-    trainer.evaluate = evaluate
+    trainer.evaluations.evaluate = evaluate
     return checkpoint_ablation.run_to(trainer, checkpoint_ablation.END)
 
 

@@ -22,7 +22,7 @@ def trainer(tmp_path):
 
 def test_a_checkpoint_of_an_earlier_version_resumes(trainer):
     """It has neither provenance nor the clock of evaluations, so no evaluation is due."""
-    trainer.evaluate = lambda frame: {"return": 1.0}
+    trainer.evaluations.evaluate = lambda frame: {"return": 1.0}
     run(trainer, 80)
     state = checkpoint_ablation.state_of(trainer.folder)
     del state["clocks"]["evaluated"], state["episodes"]["score"]
@@ -30,7 +30,7 @@ def test_a_checkpoint_of_an_earlier_version_resumes(trainer):
     assert completed(state)["clocks"]["evaluated"] is None
     checkpoint.save(trainer.folder / "checkpoints", 80, state)
     resumed = checkpoint_ablation.make(trainer.folder, OFTEN)
-    resumed.evaluate = lambda frame: {"return": 1.0}
+    resumed.evaluations.evaluate = lambda frame: {"return": 1.0}
     assert resumed.resume() == []
     assert [frame for frame, _ in run(resumed, 130).rows] == [120]
 

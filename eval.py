@@ -8,6 +8,7 @@ the latent keeps, as mp4 and PNG.
 --latent       what can be read from the latent: latent.json
 --skills       what the skills do: skills.json
 --plan         planning over the skills
+--protocol     protocols of distraction, kinds by severities: protocol.json, protocol.png
 --games        every game of a family under every mode: games.json
 --adapt GAME   how returns there rise by a few steps of learning: adaptation.json
 """
@@ -39,6 +40,7 @@ from foreground.evaluation import (
     output,
     probes,
     progress,
+    protocols,
     report,
     skill_report,
 )
@@ -63,6 +65,7 @@ def main(argv: list[str]) -> None:
     run_config = in_task(
         replace(own, evaluation=replace(own.evaluation, seed=config.seed)), config.task
     )
+    config = protocols.adapted(config, run_config)
     game = check(config, run_config)
     device = system.pick_device(config.device)
     clips.look_at(config.background, run_config, config.all_clips)
@@ -113,6 +116,7 @@ def check(config: EvalConfig, run_config: runs.RunConfig) -> Game | None:
     if len(set(config.background)) < len(config.background):
         what = f"a background is named twice: {','.join(config.background)}"
         raise UserError(what, "--background", "name each once")
+    protocols.check(config, run_config)
     measures.check_skills(config, run_config)
     game = measures.game_of(config, run_config)
     for run in config.latent_actors:

@@ -14,7 +14,7 @@ from foreground.agents.discovery import DiscoveryConfig
 from foreground.agents.skills import SKILLED, SkillConfig
 from foreground.envs import SIGNALS, action_repeat_of, backgrounds, registry
 from foreground.envs.backgrounds import BackgroundConfig
-from foreground.envs.distraction import DistractionConfig
+from foreground.envs.distraction import DistractionConfig, is_on
 from foreground.envs.families import Family, FamilyConfig, make_family
 from foreground.errors import UserError
 from foreground.option import config_class, option, option_of
@@ -274,6 +274,11 @@ class RunConfig:
         """Return the options of the agent."""
         names = [field.name for field in dataclasses.fields(AgentConfig)]
         return AgentConfig(**{name: getattr(self, name) for name in names})
+
+    @property
+    def distracted(self) -> bool:
+        """Whether anything in the image changes that does not matter to the task."""
+        return self.background.source != "none" or is_on(self.distraction)
 
     @property
     def games(self) -> Family | None:

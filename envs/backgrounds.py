@@ -60,6 +60,19 @@ class BackgroundConfig:
         le=64,
         read_if=PLAYING,
     )
+    max_clips: int = option(
+        0,
+        "Clips that play at most, the first ones of a side; 0: all (Distracting Control Suite: easy"
+        " 4, medium 8).",
+        ge=0,
+        le=1_000_000,
+        read_if=PLAYING,
+    )
+    still: bool = option(
+        False,
+        "Show one frame of a clip for the whole episode, as the static Distracting Control Suite.",
+        read_if=PLAYING,
+    )
     grey: bool = option(False, "Grey video, as in DBC, TIA and RePo.", read_if=PLAYING)
     heldout_fraction: float = option(
         folders.HELDOUT_FRACTION,
@@ -156,7 +169,8 @@ def load_background(config: BackgroundConfig, side: str, size: int = 64) -> Back
     """Return the background that `config` describes, or None for source "none"."""
     if config.source == "none":
         return None
-    return Background(load_clips(config, side, size), config.redraw_every, config.window)
+    shown = (config.redraw_every, config.window, config.max_clips, config.still)
+    return Background(load_clips(config, side, size), *shown)
 
 
 def sources(config: BackgroundConfig, size: int = 64) -> dict[str, Source]:

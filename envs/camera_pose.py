@@ -85,7 +85,7 @@ class CameraPose:
         angle = min(max(roll[0] + turning, -widest), widest)
         roll[:] = angle, angle - roll[0]
 
-    def apply(self) -> None:
+    def apply(self, renderer) -> None:
         position, axes = self.pose()
         self.written[0][:] = position
         self.written[1][:] = axes.ravel()

@@ -29,6 +29,6 @@ class Colours:
             colours += random.standard_normal(colours.shape) * self._step
             np.clip(colours, self._low, self._high, out=colours)
 
-    def apply(self) -> None:
+    def apply(self, renderer) -> None:
         shown = self.written[0][:, :3]
         shown[:] = np.clip(shown + (self.values["colours"] - self._own), 0, 1)

@@ -17,9 +17,11 @@ from foreground.envs.colours import Colours
 from foreground.envs.corruption import LEVELS, Blur, Compression, Noise
 from foreground.envs.lighting import Light, Shadow
 from foreground.envs.occlusion import Occlusion
+from foreground.envs.palette import SPREAD, Palette
 from foreground.option import config_class, option
 
-OF_SCENE = {  # kind -> its maker, from model, data, camera, scale, dynamic
+OF_SCENE = {  # kind -> its maker, from model, data, camera, scale, dynamic; in their order
+    "palette": lambda model, data, camera, level, dynamic: Palette(model, level),
     "camera": CameraPose,
     "colour": lambda model, data, camera, scale, dynamic: Colours(model, scale, dynamic),
     "light": lambda model, data, camera, scale, dynamic: Light(model, data, scale, dynamic),
@@ -36,9 +38,16 @@ KINDS = (*OF_SCENE, *OF_IMAGE)
 
 def is_on(config: "DistractionConfig") -> bool:
     """Return whether any kind is on."""
-    return any(getattr(config, kind) for kind in KINDS)
+    return bool(kinds_of(config))
 
 
+def kinds_of(config: "DistractionConfig") -> dict[str, Any]:
+    """Return the kinds that are on, kind -> its scale, severity or level."""
+    values = {kind: getattr(config, kind) for kind in KINDS}
+    return {kind: value for kind, value in values.items() if value and value != OFF}
+
+
+OFF = "none"
 SEVERITY = "Severity from 1 to 5; 0: none."
 ANY = "where a kind of distraction is on", is_on
 
@@ -60,6 +69,12 @@ class DistractionConfig:
         " Suite: easy 0.1, medium 0.2, hard 0.3; 0: none.",
         ge=0.0,
         le=1.0,
+    )
+    palette: str = option(
+        OFF,
+        "Colours of sky, floor and robot, drawn at each reset, as in DMC-GB's color_easy and"
+        " color_hard.",
+        choices=(OFF, *SPREAD),
     )
     light: float = option(
         0.0,
@@ -105,8 +120,8 @@ class OfScene(Kind, Protocol):
 
     written: tuple[np.ndarray, ...]
 
-    def apply(self) -> None:
-        """Write into the simulation what a draw shall show."""
+    def apply(self, renderer) -> None:
+        """Write into the simulation what a renderer shall draw."""
 
 
 class OfImage(Kind, Protocol):
@@ -125,7 +140,7 @@ class Distraction:
         camera    index of the camera that the task is seen through
         """
         simulation = (physics.model.ptr, physics.data.ptr, camera)
-        chosen = {name: getattr(config, name) for name in KINDS if getattr(config, name)}
+        chosen = kinds_of(config)
         self._of_scene: dict[str, OfScene] = {
             name: maker(*simulation, chosen[name], config.dynamic)
             for name, maker in OF_SCENE.items()
@@ -156,13 +171,13 @@ class Distraction:
             kind.step(self.random[name], frames)
 
     @contextlib.contextmanager
-    def applied(self) -> Iterator[None]:
-        """Change the simulation as a draw shall show it; put everything back behind it."""
+    def applied(self, renderer) -> Iterator[None]:
+        """Change the simulation as a renderer shall draw it; put everything back behind it."""
         kinds = self._of_scene.values()
         before = [(array, array.copy()) for kind in kinds for array in kind.written]
         try:
             for kind in kinds:
-                kind.apply()
+                kind.apply(renderer)
             yield
         finally:
             for array, value in before:

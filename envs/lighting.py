@@ -46,7 +46,7 @@ class Light:
             light += random.standard_normal(6) * self._step
             np.clip(light, self._low, self._high, out=light)
 
-    def apply(self) -> None:
+    def apply(self, renderer) -> None:
         brightness, *shares = self.values["light"][:4]
         colour, moved = brightness * np.array(shares), HEADLIGHT * self._scale
         self._from_camera[0][:] *= colour

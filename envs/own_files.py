@@ -9,7 +9,8 @@ from foreground.envs.cache import open_regular
 
 # What an evaluation may write, beside logs and checkpoints.
 NAMES = re.compile(
-    r"(scores|evaluation|latent|skills|games|adaptation|information_plane)\b[^/\0]*\.(json|mp4|png)",
+    r"(scores|evaluation|latent|protocol|skills|games|adaptation|information_plane)\b[^/\0]*"
+    r"\.(json|mp4|png)|events\.out\.tfevents\.0000000000\.protocol\.foreground",
     re.DOTALL,
 )
 OF_A_RUN = {"config.yaml", "metrics.jsonl", "sources.json"}  # two of them tell a run folder

@@ -47,8 +47,23 @@ class Background:
     Suite): no cut unless `redraw_every` makes one.
     """
 
-    def __init__(self, clips, redraw_every: int = 0, window: int = 0):
+    def __init__(
+        self,
+        clips,
+        redraw_every: int = 0,
+        window: int = 0,
+        max_clips: int = 0,
+        still: bool = False,
+    ):
+        """
+        redraw_every  steps after which clip and start are drawn anew; 0: at a reset only
+        window        side of the square that shows video, of 64 pixels; 0: all of it
+        max_clips     clips that play at most, the first ones; 0: all
+        still         whether a frame stays until the next draw
+        """
         self.clips = clips
+        self.still = still
+        self._drawn_from = clips.starts[min(max_clips or len(clips.starts), len(clips.starts) - 1)]
         self.redraw_every = redraw_every
         self.window = 0 if window >= 64 else window
         self._random: np.random.Generator | None = None
@@ -73,7 +88,7 @@ class Background:
         self._steps += 1
         if self.redraw_every and self._steps % self.redraw_every == 0:
             self._redraw()
-        else:
+        elif not self.still:
             self._position += 1
 
     @property
@@ -121,7 +136,7 @@ class Background:
 
     def _redraw(self) -> None:
         starts = self.clips.starts
-        drawn = int(self._random.integers(starts[-1]))
+        drawn = int(self._random.integers(self._drawn_from))
         clip = int(np.searchsorted(starts, drawn, side="right")) - 1
         self._first = starts[clip]
         self._length = starts[clip + 1] - starts[clip]

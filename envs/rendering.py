@@ -10,6 +10,7 @@ averaged mask is an alpha, so edges mix robot and video in the right proportion.
 import contextlib
 import os
 import threading
+from collections.abc import Callable, Mapping
 
 import cv2
 import numpy as np
@@ -112,6 +113,8 @@ class Renderer:
         self._rgb = np.empty((self._drawn, self._drawn, 3), np.uint8)
         self._depth = np.empty((self._drawn, self._drawn), np.float32)
         self._gl = _gl_context()
+        self._texture_key = b""
+        self._textures: dict[int, Callable[[], np.ndarray]] = {}  # that are not uploaded yet
         with _current(self._gl), _render_settings(self._model, self._drawn, coarse):
             try:
                 self._context = mujoco.MjrContext(self._model, mujoco.mjtFontScale.mjFONTSCALE_50)
@@ -140,6 +143,28 @@ class Renderer:
         self._draw(None, sky=True, planes=True)
         return self._shrink(self._rgb)
 
+    def retexture(self, key: bytes, textures: Mapping[int, Callable[[], np.ndarray]]) -> None:
+        """Draw with other texels from now on; the model keeps its own.
+
+        key       what the texels depend on: with the same key nothing changes
+        textures  index -> a function that returns the texels, which is called when they are drawn
+        """
+        if key != self._texture_key:
+            self._texture_key, self._textures = key, dict(textures)
+
+    def _upload(self, sky: bool, planes: bool) -> None:
+        """Upload the new texels of what is drawn: the sky, or the planes."""
+        model = self._model
+        for index in [*self._textures]:
+            if sky if model.tex_type[index] == mujoco.mjtTexture.mjTEXTURE_SKYBOX else planes:
+                texels = self._textures.pop(index)().ravel()
+                place = slice(model.tex_adr[index], model.tex_adr[index] + texels.size)
+                own = model.tex_data[place].copy()
+                model.tex_data[place] = texels
+                with _current(self._gl):
+                    mujoco.mjr_uploadTexture(model, self._context, index)
+                model.tex_data[place] = own
+
     def close(self) -> None:
         if self._context is not None and not self._gl.terminated:
             with _current(self._gl):
@@ -151,6 +176,8 @@ class Renderer:
 
     def _draw(self, depth: np.ndarray | None, sky: bool, planes: bool) -> None:
         """Draw into self._rgb, and into `depth` where it is given; leave the model unchanged."""
+        if self._textures:
+            self._upload(sky, planes)
         self._scene.flags[mujoco.mjtRndFlag.mjRND_SKYBOX] = sky
         groups = self._model.geom_group
         shown = groups[self._planes]

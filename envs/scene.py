@@ -21,7 +21,7 @@ def draw(
     """
     if distraction is None:
         return _drawn(renderer, background, mask)
-    with distraction.applied():
+    with distraction.applied(renderer):
         picture = _drawn(renderer, background, mask)
     return distraction.seen(picture)
 

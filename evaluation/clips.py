@@ -27,7 +27,7 @@ def side_of(name: str, config: RunConfig, every: bool = False) -> Played:
     Errors: UserError for a name that means nothing, and where the run's clips are gone.
     """
     if name in SIDES:
-        if name != "clean" and config.background.source == "none":
+        if name != "clean" and not config.distracted:
             raise UserError(
                 f"the run has no clips, so no {name} side",
                 "--background",

@@ -6,6 +6,8 @@ LATENT = "with --latent", lambda config: config.latent
 SKILLS = "with --skills", lambda config: config.skills
 PLAN = "with --plan", lambda config: config.plan
 ADAPT = "with --adapt", lambda config: config.adapt
+PROTOCOLS = ("none", "dcs", "dmc_gb", "corruption", "all")
+PROTOCOL = "with --protocol", lambda config: config.protocol != "none"
 META = "with --adapt and --meta", lambda config: config.adapt and config.meta != "none"
 
 
@@ -43,6 +45,17 @@ class EvalConfig:
         False,
         "Play the random policy, too, and with --skills the untrained agent: the floor "
         "that a score is held against.",
+    )
+    protocol: str = option(
+        "none",
+        "Also play a protocol of distraction, kinds by severities: the Distracting Control Suite,"
+        " DMControl-GB, corruption of the image and light, or all.",
+        choices=PROTOCOLS,
+    )
+    dynamic: bool = option(
+        True,
+        "Whether distractions of the protocol also change within an episode.",
+        read_if=PROTOCOL,
     )
     latent: bool = option(
         False, "Also fit probes: what of the simulator's state and of the clip the latent holds."

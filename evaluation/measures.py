@@ -1,4 +1,4 @@
-"""What eval.py measures beside the scores: skills, games, adaptation to a game."""
+"""What eval.py measures beside the scores: protocols, skills, games, adaptation to a game."""
 
 import sys
 from pathlib import Path
@@ -10,7 +10,7 @@ from foreground.agents.skills import Skills
 from foreground.configs import run as runs
 from foreground.envs.families import Game
 from foreground.errors import UserError, say
-from foreground.evaluation import clips, game_report, report, skill_report
+from foreground.evaluation import clips, game_report, protocols, report, skill_report
 from foreground.evaluation.config import EvalConfig
 from foreground.evaluation.place import label_of
 
@@ -52,8 +52,10 @@ def measure(
     game: Game | None,
     place: Path,
 ) -> None:
-    """Measure what is asked for beside the scores: skills, games, adaptation to a game."""
+    """Measure what is asked for beside the scores: protocols, skills, games, adaptation."""
     frame = saved.frame_of(loaded.state, run_config)
+    if config.protocol != "none":
+        protocols.measure(config, run_config, agent, frame, place)
     if config.skills:
         measure_skills(config, run_config, agent, frame, place)
     if config.games:

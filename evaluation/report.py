@@ -198,7 +198,7 @@ class Evaluator:
     @property
     def fresh_side(self) -> str:
         """The side that the agent has not trained on, where there is one."""
-        return "clean" if self.config.background.source == "none" else "heldout"
+        return "heldout" if self.config.distracted else "clean"
 
     def read(self, frame: int, side: str) -> dict[str, float]:
         """Return metrics of the latent's probes, where asked for; write latent.json and the
@@ -230,7 +230,9 @@ class Evaluator:
         """Evaluate every background and the random policy; print verdict and table, write
         scores.json after each, and videos.
         """
-        sides = ["clean"] if self.fresh_side == "clean" else ["heldout", "train", "clean"]
+        sides = ["heldout", "train", "clean"] if self.fresh_side == "heldout" else ["clean"]
+        if self.config.background.source == "none":  # distractions have no sides
+            sides = [side for side in sides if side != "train"]
         subject, results = Subject.newest(self.folder), {}
 
         def write(names: list[str], complete: bool) -> None:

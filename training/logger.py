@@ -256,6 +256,21 @@ class Logger:
                 tqdm.write(clean(f"warning: {sentence}"), file=sys.stderr)
 
 
+def events_file(
+    step: int, values: dict[str, float], images: dict[str, tuple[bytes, tuple[int, ...]]]
+) -> bytes:
+    """Return a whole file of TensorBoard for one step.
+
+    images   name -> PNG, and its shape (H, W, 3)
+    """
+    known: set[str] = set()
+    summaries = board.scalars(values, known)
+    for name, (encoded, shape) in images.items():
+        summaries += board.picture(name, encoded, shape, known)
+    first = _record(file_version="brain.Event:2")
+    return first + _record(step=step, summary=Summary(value=summaries))
+
+
 def _record(**fields) -> bytes:
     """Return an event as a record of TensorBoard's files."""
     record = io.BytesIO()

@@ -19,7 +19,7 @@ from foreground.training import checkpoint
 from foreground.training.rollout import Rollout, random_policy
 
 SCALES = ("camera", "colour", "light", "shadow")  # from 0 to 1; the others have severities
-MIDDLE = {kind: 0.3 if kind in SCALES else 3 for kind in KINDS}
+MIDDLE = {kind: 0.3 if kind in SCALES else 3 for kind in KINDS} | {"palette": "hard"}
 ALL = DistractionConfig(**MIDDLE)
 # One task of each camera.
 SEEN = list({(task.split("-")[0], camera_of(task)): task for task in SUITE[::-1]}.values())
@@ -252,7 +252,7 @@ def test_the_mask_is_the_segmentation_under_a_moved_camera(task):
     moved = 0
     for _ in range(3):
         distraction.reset()
-        with distraction.applied():
+        with distraction.applied(renderer):
             mask = renderer.foreground_unfiltered()[1][::-1].copy()
             physics.model.geom_group[planes] = 5
             kinds = physics.render(128, 128, camera_id=camera, segmentation=True)[..., 1]
@@ -323,7 +323,7 @@ def test_a_resumed_environment_goes_on_to_the_bit(tmp_path, dynamic):
 def test_the_state_of_other_distractions_is_refused():
     env, other = make(ALL), make(DistractionConfig(camera=0.3))
     env.reset(seed=0), other.reset(seed=0)
-    with pytest.raises(ValueError, match="the distractions are camera, colour, light, shadow"):
+    with pytest.raises(ValueError, match="the distractions are palette, camera, colour, light"):
         env.snapshot = other.snapshot
     for value in (np.zeros(2), np.full(3, np.nan)):
         taken = env.snapshot

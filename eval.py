@@ -205,7 +205,7 @@ def reward_of(config: EvalConfig, run_config: runs.RunConfig, agent: WorldModelA
     """
     if agent.world_model.rewarded and not config.task:
         return agent.world_model.reward
-    side = "clean" if run_config.background.source == "none" else "train"
+    side = "train" if run_config.distracted else "clean"
     make_env = build.environment_maker(run_config, side)
     with progress.stage("episodes for the reward head", config.plan_episodes):
         return downstream.fit_reward(agent, make_env, config.plan_episodes, config.seed + 5000)

@@ -24,7 +24,7 @@ def to_read(suite: dict, results: Path) -> dict[str, reading.Job]:
     todo = {}
     for name, run, _ in reading.unread(suite, results, "games"):
         config = runs.load(run)
-        side = "clean" if config.background.source == "none" else "heldout"
+        side = "heldout" if config.distracted else "clean"
         todo[name] = (
             run,
             [

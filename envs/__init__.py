@@ -54,6 +54,7 @@ _HOME_OF = {
     "make_pixels": "foreground.envs.adapter",
     "Background": "foreground.envs.backgrounds",
     "BackgroundConfig": "foreground.envs.backgrounds",
+    "DistractionConfig": "foreground.envs.distraction",
     "Signals": "foreground.envs.signals",
     "USES": "foreground.envs.signals",
     "Clips": "foreground.envs.backgrounds",

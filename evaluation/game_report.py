@@ -106,7 +106,7 @@ def adapt(
     tried = games.modes_in(agent, make_env, game, episodes, seed)
     batches = iter(())
     if max(steps):
-        training_side = "clean" if config.background.source == "none" else "train"
+        training_side = "train" if config.distracted else "clean"
         there = build.environment_maker(config, training_side, None, (game,))
         replay = games.gather(agent, there, frames // config.environment.action_repeat, seed + 7000)
         batches = games.batches_of(replay, *size)

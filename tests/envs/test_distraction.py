@@ -2,6 +2,7 @@
 
 import math
 
+import gymnasium
 import numpy as np
 import pytest
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
@@ -338,6 +339,12 @@ def test_a_run_from_before_the_section_has_none(tmp_path):
 
 
 # ----------------------------------------------------------------------------------------- options
+
+
+def test_gymnasium_takes_a_distraction():
+    env = gymnasium.make("dmc/walker-walk-v0", distraction=envs.DistractionConfig(noise=3))
+    assert list(env.unwrapped.distraction.kinds) == ["noise"]
+    env.close()
 
 
 def test_options_reach_the_environment():

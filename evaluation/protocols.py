@@ -19,7 +19,7 @@ from PIL import Image
 from foreground import build
 from foreground.agents.base import Agent
 from foreground.configs.run import PRESETS, RunConfig
-from foreground.envs import registry
+from foreground.envs import backgrounds, registry
 from foreground.envs.backgrounds import BackgroundConfig
 from foreground.envs.distraction import DistractionConfig
 from foreground.errors import UserError, say
@@ -165,16 +165,30 @@ def measure(
     """
     played = clips_of(config, own)
     rows = rows_of(config.protocol, own, played, config.dynamic)
+    tell_of_clips(rows, played)
     results: dict[tuple[str, str], Scores] = {}
     for row in rows:
         results[row.key] = score(row, agent, config.episodes)
         save(place / "protocol.json", frame, config.protocol, played, results)
-    say(f"{table(results)}\nvideos show {played[1].source}, {played[0]} side", sys.stdout)
+    say(table(results), sys.stdout)
     title = report.title_of(own, frame)
     shown = picture(results, title)
     films.write_picture(place / "protocol.png", shown)
     write_atomic(place / EVENTS, events(frame, results, shown))
     return results
+
+
+def tell_of_clips(rows: list[Row], played: clips.Played) -> None:
+    """Print which clips the videos of a protocol show, and warn where it asks for more."""
+    side, source = played
+    most = max(row.config.background.max_clips for row in rows)
+    if not most:
+        return
+    size = rows[0].config.environment.image_size
+    number = len(backgrounds.source_of(source, side, size).clips)
+    say(f"videos show {number} clips, the {side} side of {source.source}", sys.stdout)
+    if number < most:
+        say(f"warning: the protocol has severities of up to {most} clips, and {number} are there")
 
 
 def score(row: Row, agent: Agent, episodes: int) -> Scores:
@@ -267,7 +281,7 @@ def picture(results: dict[tuple[str, str], Scores], title: str) -> np.ndarray:
     panels, labels = [], []
     for cell in cells:
         scores = results.get(cell)
-        blank = np.full_like(results[CLEAN].film[0], 255)
+        blank = np.full_like(results[CLEAN].film[0], pictures.PAPER)
         panels.append(blank if scores is None else scores.film[min(MOMENT, len(scores.film) - 1)])
         labels.append("" if scores is None else f"{' '.join(cell).strip()}: {scores.mean:.0f}")
     return pictures.page(panels, labels, len(levels), title, side=192)

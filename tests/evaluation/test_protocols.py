@@ -162,7 +162,10 @@ def test_a_protocol_writes_its_files(tmp_path, capsys):
     (point,) = board.Scalars("protocol/dmc_gb_video_hard/return")
     assert (point.step, point.value) == (123, pytest.approx(results["dmc_gb video", "hard"].mean))
     assert board.Images("protocol/frames")[0].width > 200
-    assert "dmc_gb color" in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert "dmc_gb color" in said.out
+    assert "clips, the heldout side of starter" in said.out
+    assert "severities of up to 100 clips" in said.err
 
 
 def test_a_protocol_for_another_environment_is_refused():

@@ -35,7 +35,15 @@ from foreground.option import config_class, option
 from foreground.training import options
 
 EVERYTHING = DistractionConfig(
-    camera=0.3, colour=0.3, light=1.0, shadow=1.0, occlusion=5, blur=5, noise=5, compression=5
+    palette="hard",
+    camera=0.3,
+    colour=0.3,
+    light=1.0,
+    shadow=1.0,
+    occlusion=5,
+    blur=5,
+    noise=5,
+    compression=5,
 )
 
 

@@ -110,7 +110,7 @@ class WorldModelAgent(nn.Module):
             {"condition": ((self.spaces.condition,), np.float32)} if self.spaces.condition else {}
         )
         renders = any(learner.renders for learner in self.learners.values())
-        return AgentSpec(layout, renders, self.commander.explores, self.world_model.rule.witnesses)
+        return AgentSpec(layout, renders, self.commander.explores, self.world_model.rule.validates)
 
     @property
     def actor(self) -> nn.Module:
@@ -220,12 +220,12 @@ class WorldModelAgent(nn.Module):
         return detached(metrics)
 
     @uncompiled
-    def witness(self, episode: Batch | None) -> Metrics:
-        """Show the world model's rule an episode (1, T, ...) that no update has seen.
+    def validate(self, episode: Batch | None) -> Metrics:
+        """Evaluate an episode (1, T, ...) that no update has seen, for the world model's rule.
 
         None: another rank has one, and this one has not.
         """
-        metrics = self.world_model.witness(episode and to_device(episode, self.device))
+        metrics = self.world_model.validate(episode and to_device(episode, self.device))
         return {f"model/{name}": value for name, value in metrics.items()}
 
     @uncompiled

@@ -38,13 +38,13 @@ class AgentSpec:
     layout    fields that it adds to each row of the replay, read from its memory
     renders   whether it has a trained decoder
     explores  whether its actions have noise; otherwise only its commander explores
-    witnesses whether it sees each new episode before learning from it
+    validates whether it evaluates each new episode before it learns from it
     """
 
     layout: Layout
     renders: bool
     explores: bool
-    witnesses: bool = False
+    validates: bool = False
 
 
 class Agent(Protocol):
@@ -80,8 +80,8 @@ class Agent(Protocol):
         Raises: Divergence when a loss or gradient is not finite.
         """
 
-    def witness(self, episode: Batch | None) -> Metrics:
-        """See a finished episode (1, T, ...) before any update does, if `spec.witnesses`.
+    def validate(self, episode: Batch | None) -> Metrics:
+        """Evaluate a finished episode (1, T, ...) before any update sees it, if `spec.validates`.
 
         Every rank sees the episodes of all. None: another rank has one, this one has none.
         """

@@ -185,14 +185,14 @@ class Trainer:
             self.score = episode.score
             lengths = {"return": episode.score, "length": episode.length, "count": self.episodes}
             logger.scalars(self.env_frame, lengths, "episode")
-        if self.agent.spec.witnesses:
-            self.witness()
+        if self.agent.spec.validates:
+            self.validate()
 
-    def witness(self) -> None:
-        """Show the agent the episodes that have ended, those of every rank one by one."""
+    def validate(self) -> None:
+        """Evaluate the agent on the episodes that have ended, those of every rank one by one."""
         ended = [self.replay.newest(each.index, each.length + 1) for each in self.rollout.finished]
         for index in range(-ranks.least(-len(ended))):
-            self.metrics.add(self.agent.witness(ended[index] if index < len(ended) else None))
+            self.metrics.add(self.agent.validate(ended[index] if index < len(ended) else None))
 
     def fill(
         self, memory: Any, image: torch.Tensor, is_first: torch.Tensor
@@ -213,9 +213,9 @@ class Trainer:
         size = self.config.batch_size * self.config.batch_length * ranks.number()
         if self.steps_to_replay < size:
             return
-        # What is under way stays unseen until it has been witnessed. Before the first episode ends
-        # there is nothing else.
-        stop = self.replay.running() if self.agent.spec.witnesses and self.episodes else None
+        # An episode is learned from after it has been used for validation. Before the first one
+        # ends there is nothing else.
+        stop = self.replay.running() if self.agent.spec.validates and self.episodes else None
         if ranks.total(int(not self.replay.can_sample(self.config.batch_length, stop)))[0]:
             return
         while self.steps_to_replay >= size:

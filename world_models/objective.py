@@ -125,7 +125,7 @@ def weighed(
 class FixedWeights(nn.Module):
     """loss = - sum_k w_k I_k."""
 
-    witnesses = False
+    validates = False
 
     def __init__(self, config: ObjectiveConfig):
         super().__init__()
@@ -149,7 +149,7 @@ class Lagrangian(nn.Module):
     1, or the bound nearest to 1.
     """
 
-    witnesses = False
+    validates = False
 
     def __init__(self, config: ObjectiveConfig):
         super().__init__()
@@ -217,7 +217,7 @@ class Progress(nn.Module):
     lambda rests at lambda_0 exp(0.15 progress / 0.02) and not at its maximum.
     """
 
-    witnesses = True
+    validates = True
 
     def __init__(self, config: ObjectiveConfig):
         super().__init__()
@@ -238,7 +238,7 @@ class Progress(nn.Module):
         """Leave lambda as it is: replayed batches hold no information on new episodes."""
 
     @torch.no_grad()
-    def witness(self, values: dict[str, Tensor] | None) -> dict[str, Tensor]:
+    def validate(self, values: dict[str, Tensor] | None) -> dict[str, Tensor]:
         """Adapt lambda to the terms of a finished episode that no update has seen.
 
         With several ranks it is adapted to the episode of each, in turn.

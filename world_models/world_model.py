@@ -269,12 +269,12 @@ class WorldModel(nn.Module):
         self.rule.dual_step(values)
 
     @torch.no_grad()
-    def witness(self, episode: dict[str, Tensor] | None) -> dict[str, Tensor]:
-        """Show the rule an episode (1, T, ...) that no update has seen; return metrics.
+    def validate(self, episode: dict[str, Tensor] | None) -> dict[str, Tensor]:
+        """Evaluate an episode (1, T, ...) that no update has seen, for the rule; return metrics.
 
         None: another rank has one, and this one has not.
         """
-        metrics = self.rule.witness(self.loss(episode).values if episode else None)
+        metrics = self.rule.validate(self.loss(episode).values if episode else None)
         return {f"objective/{key}": value for key, value in metrics.items()}
 
     def initial(self, batch: int, device: torch.device | str = "cpu") -> State:

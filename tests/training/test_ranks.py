@@ -272,20 +272,20 @@ def test_a_game_that_one_rank_saw_has_its_scale():
     assert together(scales) == [[[1.5, 2.0, 0.0], [1, 1, 0]]] * 2
 
 
-def witnessed() -> list[float]:
+def validated() -> list[float]:
     """State of the rule that asks for progress, when episodes end on one rank or on both."""
     objective = ObjectiveConfig(INFOPOWER, tuple(INFOPOWER)[1:], progress=0.5)
     agent = make_agent(objective=objective)
     agent.world_model.rule.episodes.fill_(20)  # as after 20 episodes, all of C 0
     torch.manual_seed(ranks.seed(0))
     for ended in ((0,), (0, 1), (1,)):
-        agent.witness(make_batch(1, seed=ranks.rank()) if ranks.rank() in ended else None)
+        agent.validate(make_batch(1, seed=ranks.rank()) if ranks.rank() in ended else None)
     rule = agent.world_model.rule
     return [int(rule.episodes), float(rule.log_multiplier), *rule.past.tolist()]
 
 
 def test_every_rank_sees_the_episodes_of_all():
-    zero, one = together(witnessed)
+    zero, one = together(validated)
     assert zero == one
     assert zero[0] == 24
     assert len(set(zero[2:6])) == 4

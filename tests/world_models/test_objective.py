@@ -125,10 +125,10 @@ def test_state_is_saved():
 PROGRESS = replace(CONFIG, progress=0.25, multiplier_min=1.0, multiplier_max=100.0)
 
 
-def witnessed(limits) -> Progress:
+def validated(limits) -> Progress:
     rule = make_rule(PROGRESS)
     for limit in limits:
-        metrics = rule.witness(values(0.0, float(limit)))
+        metrics = rule.validate(values(0.0, float(limit)))
     rule.metrics = metrics
     return rule
 
@@ -138,7 +138,7 @@ def noise(number: int) -> list[float]:
 
 
 def test_progress_begins_halfway_between_its_bounds_and_waits_for_20_episodes():
-    rule = witnessed(noise(20))
+    rule = validated(noise(20))
     assert float(rule.log_multiplier.exp()) == pytest.approx(10.0)
     loss, metrics = rule(values(5.0, 4.0))
     assert float(loss) == pytest.approx(-(5 + 10 * 8) / 11)
@@ -152,7 +152,7 @@ def test_one_step_of_progress():
 
     40, of median 20 (the lower one) and MAD 10; level 20, slack 2 / 14.826 - 0.25.
     """
-    rule = witnessed([*range(1, 21), 11])
+    rule = validated([*range(1, 21), 11])
     slack = 2 / (1.4826 * 10) - 0.25
     assert float(rule.metrics["level"]) == pytest.approx(20.0)
     assert float(rule.metrics["slack"]) == pytest.approx(slack)
@@ -160,7 +160,7 @@ def test_one_step_of_progress():
 
 
 def test_a_constraint_that_stands_raises_the_multiplier_to_a_rest_below_its_maximum():
-    rule = witnessed(noise(3000))
+    rule = validated(noise(3000))
     rest = math.log(10) + 0.15 * 0.25 / 0.02
     # Above the rest for standing noise without a leak of the level: the level is that of the best
     # window, leaking.
@@ -170,32 +170,32 @@ def test_a_constraint_that_stands_raises_the_multiplier_to_a_rest_below_its_maxi
 
 def test_a_constraint_that_rises_lowers_the_multiplier():
     rising = [value + 0.2 * number for number, value in enumerate(noise(300))]
-    assert float(witnessed(rising).log_multiplier.exp()) < 4
+    assert float(validated(rising).log_multiplier.exp()) < 4
 
 
 def test_a_fall_raises_the_multiplier_and_recovery_lowers_it():
     rising = [0.2 * number + value for number, value in enumerate(noise(100))]
     fallen = [rising[-1] - 30 + value for value in noise(15)]
-    before, after = witnessed(rising), witnessed(rising + fallen)
+    before, after = validated(rising), validated(rising + fallen)
     assert float(after.log_multiplier) > float(before.log_multiplier) + 1
     again = [fallen[-1] + 2 * number for number in range(60)]
     assert (
-        float(witnessed(rising + fallen + again).log_multiplier) < float(after.log_multiplier) - 1
+        float(validated(rising + fallen + again).log_multiplier) < float(after.log_multiplier) - 1
     )
 
 
 def test_units_of_the_constraint_do_not_matter_to_progress():
     limits = noise(200)
-    one, other = witnessed(limits), witnessed([1000 * limit - 77 for limit in limits])
+    one, other = validated(limits), validated([1000 * limit - 77 for limit in limits])
     assert float(one.log_multiplier) == pytest.approx(float(other.log_multiplier), abs=1e-3)
 
 
 def test_state_of_progress_is_saved_and_finite():
     limits = noise(70)
-    rule, other = witnessed(limits[:40]), make_rule(PROGRESS)
+    rule, other = validated(limits[:40]), make_rule(PROGRESS)
     assert all(torch.isfinite(value).all() for value in make_rule(PROGRESS).state_dict().values())
     other.load_state_dict(rule.state_dict())
     for limit in limits[40:]:
-        rule.witness(values(0.0, limit))
-        other.witness(values(0.0, limit))
+        rule.validate(values(0.0, limit))
+        other.validate(values(0.0, limit))
     assert float(rule.log_multiplier) == float(other.log_multiplier)

@@ -125,6 +125,8 @@ def train(
             )
             if not done:
                 output.reopen(folder)
+            if endless := build.limit_warning(config):
+                say(f"warning: {endless}")
             if leak := evaluator.leak():
                 say(f"warning: {leak}")
             for line in messages.at_start(

@@ -1,6 +1,8 @@
 """Check that every agent still learns.
 
-    python -m benchmarks.learning        all agents, or names of agents; options of train.py
+    python -m benchmarks.learning [AGENT ...] [--option value ...]
+
+Without names of agents it checks all of them. Options are those of train.py.
 
 The task is a square on a small image of noise. One motor moves it sideways; it starts near an edge,
 and the reward is its nearness to the centre. Networks are small; there are 600 updates and one
@@ -37,11 +39,12 @@ from foreground.agents.agent import WorldModelAgent
 from foreground.agents.commanders import Fixed
 from foreground.agents.registry import commanders
 from foreground.configs import run as runs
-from foreground.errors import UserError, nearest, run_main
+from foreground.errors import UserError, nearest, run_main, say
 from foreground.evaluation.driver import Driver, memory_of, policy_of
 from foreground.evaluation.episodes import play
 from foreground.evaluation.report import agent_policy, uniform_policy
 from foreground.training.logger import Logger
+from foreground.training.option_help import described
 from foreground.training.progress import Progress
 from foreground.training.replay import Replay
 from foreground.training.rollout import Rollout, layout_of
@@ -237,7 +240,24 @@ def in_processes(names: list[str], words: list[str]) -> list[dict]:
     return rows
 
 
+def help_text() -> str:
+    """Return what --help says: what is checked, the agents, where the options are told."""
+    return "\n".join(
+        [
+            (__doc__ or "").strip(),
+            "",
+            "Agents, for AGENT:",
+            *(f"  {row}" for row in described(runs.PRESETS, FIRST)),
+            "",
+            "Options: python train.py --help",
+        ]
+    )
+
+
 def main(argv: list[str]) -> None:
+    if {"--help", "-h"} & set(argv):
+        say(help_text(), sys.stdout)
+        return
     start = next(
         (index for index, word in enumerate(argv) if word.startswith("--") and word != "--alone"),
         len(argv),

@@ -40,8 +40,9 @@ from benchmarks.plot_tables import (
     seed_means,
     shared_agents,
     table,
+    without_curve,
 )
-from foreground.errors import UserError, run_main
+from foreground.errors import UserError, run_main, say
 from foreground.evaluation.aggregate import interquartile_mean
 from foreground.option import config_class, option
 from foreground.training import options
@@ -101,11 +102,14 @@ def line(axes, agent: str, grid: np.ndarray, tasks: list[np.ndarray], colour: st
     """Draw the interquartile mean over seeds and tasks at every frame; `tasks`: one (seeds, n) a
     task.
 
-    Return which of `STYLES` were drawn.
+    Return which of `STYLES` were drawn: nothing where there is no frame.
     """
+    if not len(grid):
+        return set()
     rows = [estimate([curve[:, index] for curve in tasks], draws=300) for index in range(len(grid))]
     middle, low, high = np.array(rows).T
-    axes.plot(grid, middle, color=colour, lw=1.6, label=agent)
+    # A line of one point is not seen.
+    axes.plot(grid, middle, "." if len(grid) == 1 else "-", color=colour, lw=1.6, label=agent)
     if max(len(curve) for curve in tasks) < 2:
         return {"line"}
     axes.fill_between(grid, low, high, color=colour, alpha=0.2, lw=0)
@@ -118,6 +122,7 @@ def draw(axes, name: tuple[str, str], panel: Panel, colour: dict[str, str]) -> s
     for agent, results in panel.items():
         xs, ys = curves(results)
         drawn |= line(axes, agent, xs, [ys], colour[agent])
+        name_of = {} if len(xs) else {"label": agent}  # of the dots, where there is no line
         frames, returns = evaluations(results)
         if len(frames):
             middle = [interquartile_mean(column) for column in returns.T]
@@ -132,6 +137,7 @@ def draw(axes, name: tuple[str, str], panel: Panel, colour: dict[str, str]) -> s
                 "o",
                 color=colour[agent],
                 clip_on=False,
+                **name_of,
             )
             drawn.add("end")
     random = seed_means([result for results in panel.values() for result in results])[
@@ -161,6 +167,8 @@ def draw_all(axes, panels: Panels, colour: dict[str, str]) -> set[str]:
     drawn = set()
     for agent in shared_agents(panels):
         pairs = [curves(panel[agent]) for panel in panels.values()]
+        if not all(len(xs) for xs, _ in pairs):
+            continue
         grid = np.unique(np.concatenate([xs for xs, _ in pairs]))
         grid = grid[
             (grid >= max(xs[0] for xs, _ in pairs)) & (grid <= min(xs[-1] for xs, _ in pairs))
@@ -176,12 +184,15 @@ def finish(axes, title: str) -> None:
     axes.set_xlabel("env frames")
     axes.set_ylim(bottom=0)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, fontsize=8)
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(frameon=False, fontsize=8)
 
 
 def main(argv: list[str]) -> None:
     places, picture = arguments(argv, __doc__)
     panels = read(*map(Path, places))
+    for text in without_curve(panels):
+        say(f"warning: {text}")
     groups, colour = by_background(finished(panels)), colours(panels)
     number = len(panels) + len(groups)
     columns = number if number < 4 else 3 if number in (3, 5, 6, 9) else 2

@@ -59,7 +59,7 @@ def read(*places: Path) -> Panels:
                 str(place),
                 "run benchmarks/returns.py first, or give a run folder",
             )
-        if is_run and not rows[0]["xs"]:
+        if is_run and not any(rows[0][key] for key in ("xs", "scores", "evaluations")):
             raise UserError(
                 "this run has not ended an episode yet", str(place), "wait for one, or leave it out"
             )
@@ -84,7 +84,13 @@ def running_mean(values: list[float], width: int = 5) -> np.ndarray:
 
 
 def curves(results: list[dict]) -> tuple[np.ndarray, np.ndarray]:
-    """Return env frames (n,) that all seeds have, and their returns there, (seeds, n)."""
+    """Return env frames (n,) that all seeds have, and their returns there, (seeds, n).
+
+    Seeds without a training episode are left out. n is 0 where no frame is left.
+    """
+    results = [result for result in results if result["xs"]]
+    if not results:
+        return np.empty(0), np.empty((0, 0))
     grid = np.array(results[0]["xs"])
     first = max(result["xs"][0] for result in results)
     last = min(result["xs"][-1] for result in results)
@@ -92,6 +98,22 @@ def curves(results: list[dict]) -> tuple[np.ndarray, np.ndarray]:
     return grid, np.stack(
         [np.interp(grid, result["xs"], running_mean(result["ys"])) for result in results]
     )
+
+
+def without_curve(panels: Panels) -> list[str]:
+    """Return a line for each run without a curve of training, and for seeds that share no frame."""
+    lines = []
+    for name, panel in panels.items():
+        for agent, results in panel.items():
+            run = ", ".join((*name, agent))
+            bare = [result for result in results if not result["xs"]]
+            lines += [
+                f"{run}, seed {result['seed']}: no curve, since no training episode has ended"
+                for result in bare
+            ]
+            if len(bare) < len(results) and not len(curves(results)[0]):
+                lines.append(f"{run}: no curve, since its seeds have no frame in common")
+    return lines
 
 
 def estimate(scores: list[np.ndarray], draws: int = 1000) -> tuple[float, float, float]:
@@ -134,11 +156,15 @@ def shared_agents(panels: Panels) -> list[str]:
 
 
 def by_background(panels: Panels) -> dict[str, Panels]:
-    """Return the panels of each background that has more than one task."""
+    """Return the panels of each background that has more than one task, and an agent in all."""
     found: dict[str, Panels] = defaultdict(dict)
     for (task, background), panel in panels.items():
         found[background][task, background] = panel
-    return {background: chosen for background, chosen in found.items() if len(chosen) > 1}
+    return {
+        background: chosen
+        for background, chosen in found.items()
+        if len(chosen) > 1 and shared_agents(chosen)
+    }
 
 
 def markdown(heads: tuple, rows: list[tuple]) -> str:

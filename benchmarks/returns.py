@@ -6,7 +6,8 @@ Each run is train.py with its options, in one process of one thread. Runs are si
 machine, or with --engine ray on a cluster (docs/cluster.md). --only 2/8 takes the third of eight
 shares, for job arrays. The same command continues a stopped suite. Results are one JSON file per
 run, the table on the terminal, and one JSON line last. A result is kept while its command and every
-setting behind it, presets included, are unchanged.
+setting behind it, presets included, are unchanged. The options of all runs are checked before one
+starts.
 
 The suites in benchmarks/ and its folders have their results in results/NAME/. Any other suite has
 them in FOLDER/results/, where FOLDER is the one that the suite names, or in the folder of
@@ -25,7 +26,7 @@ from reprlib import repr as short
 from typing import TypeVar
 
 from benchmarks import engine as engines
-from benchmarks import pool, result_files, suite_progress
+from benchmarks import pool, result_files, suite_check, suite_progress
 from benchmarks.program import Job
 from foreground.configs import renamed
 from foreground.configs import run as runs
@@ -343,11 +344,13 @@ def main(argv: list[str]) -> None:
     folder = ROOT / suite["folder"]
     folder.mkdir(parents=True, exist_ok=True)
     results.mkdir(parents=True, exist_ok=True)
-    words_of = dict(share(jobs(suite), config.only))
+    rows = jobs(suite)
+    words_of = dict(share(rows, config.only))
     engine = engines.opened(
         config.engine, suite["processes"], folder, config.address, config.gpus, config.cpus
     )
     with contextlib.closing(engine), pool.stoppable():
+        suite_check.check(dict(rows), folder, config.suite, engine.cuda)
         table = kept_results(words_of, folder, results, engine.cuda)
         failed = measure(
             {name: words_of[name] for name in words_of if name not in table},

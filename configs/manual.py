@@ -82,4 +82,4 @@ def manual(presets: Path, agents: Iterable[str], settle: Callable[[Any], Any]) -
         return {"Tasks, for --task:": tasks, "Agents, for --agent:": described(presets, agents)}
 
     elsewhere = {name: answer for names, answer in ELSEWHERE.items() for name in names}
-    return Manual(FIRST, lists, renamed.answers() | elsewhere, settle)
+    return Manual(FIRST, lists, renamed.answers() | elsewhere, settle, "python train.py")

@@ -19,7 +19,7 @@ def by_rule(config: RunConfig) -> RunConfig:
     environment = replace(config.environment, action_repeat=repeat)
     if registry.is_gymnasium(config.task):
         limit = specs.time_limit_of(config.task, config.env_module, config.env_arguments)
-        environment = replace(environment, time_limit=limit or environment.time_limit)
+        environment = replace(environment, time_limit=limit)
     training = replace(config.training, train_ratio=ratio)
     config = replace(
         config, task=registry.canonical(config.task), environment=environment, training=training

@@ -61,7 +61,8 @@ def read(argv: list[str], cuda: bool, ours: list[str] | tuple[str, ...] = ()) ->
     line = options.Line(RunConfig, PRESETS, answers_in_files())
     # The size comes first: infopower_paper brings its own.
     line.take_preset(f"size_{size}")
-    line.take({"size": size} | there, "--init_from" if there else "--size", ours=True)
+    giver = "--init_from" if there else "--size" if "size" in words.flags else "default (auto)"
+    line.take({"size": size} | there, giver, ours=True)
     for name in (agent, *words.presets):
         line.take_preset(name)
     line.take_flags(common, ours=True)

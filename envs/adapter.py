@@ -1,8 +1,9 @@
 """Any environment of Gymnasium as an environment of images: `--task gymnasium:ENV_ID`.
 
 The observation is the environment's own image, or the output of `render()`, resized. Actions in
-[-1, 1] are rescaled to the environment's bounds. The environment decides when an episode ends. What
-it may offer beyond that is optional (offers.py).
+[-1, 1] are rescaled to the environment's bounds. The environment decides when an episode ends.
+Where it states no time limit, an episode is truncated after `specs.LONGEST` steps. What it may
+offer beyond that is optional (offers.py).
 """
 
 import copy
@@ -128,7 +129,12 @@ class PixelEnv(gymnasium.Env):
         fps = float(env.metadata.get("render_fps") or 20)
         fields = {"proprioception": ((self._size_of(task),), np.float32)} if proprioception else {}
         self._proprioception = proprioception
-        self.metadata = {**self.metadata, "render_fps": fps / action_repeat, "info_fields": fields}
+        self.metadata = {
+            **self.metadata,
+            "task": task,
+            "render_fps": fps / action_repeat,
+            "info_fields": fields,
+        }
         self.render_mode = "rgb_array"
         self._image = np.zeros(self.observation_space.shape, np.uint8)
         self._frame, self._over, self._restarts, self._began = 0, False, False, False

@@ -195,6 +195,21 @@ def are_gone(config: BackgroundConfig) -> bool:
     return _is_path(config.source) and not _folder(config.source).exists()
 
 
+def check_there(config: BackgroundConfig) -> None:
+    """Raise UserError where the source is a path that does not exist. Decode nothing."""
+    if not are_gone(config):
+        return
+    if meant := name_like(config.source, NAMED):
+        raise UserError("no such file or folder", config.source, f"did you mean {meant}?")
+    folders.check_there(_folder(config.source))
+
+
+def name_like(word: str, names: Iterable[str]) -> str:
+    """Return the name that a word is close to; "" where there is none, or it is a path."""
+    close = [] if os.sep in word else difflib.get_close_matches(word, names, n=1)
+    return "".join(close)
+
+
 def resolved(config: BackgroundConfig) -> BackgroundConfig:
     """Return the config with an absolute path: it means the same in every working directory."""
     there = _is_path(config.source) and not are_gone(config)
@@ -324,8 +339,7 @@ def _clips_of(source: str, config: BackgroundConfig, side: str, size: int, limit
             "background.source",
             "choose starter, procedural or a path",
         )
-    if are_gone(config) and (close := difflib.get_close_matches(source, NAMED, n=1)):
-        raise UserError("no such file or folder", source, f"did you mean {close[0]}?")
+    check_there(config)
     root = _folder(source)
     sides = {ALL: folders.every(root)} if side == ALL else _sides(root, config.heldout_fraction)
     taken = pieces.Pieces(sides[side], size)

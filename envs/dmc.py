@@ -115,7 +115,12 @@ class DMCEnv(gymnasium.Env):
             name: (value.shape, value.dtype.type) for name, value in self._extras(0.0).items()
         }
         fps = 1 / (environment.control_timestep() * action_repeat)
-        self.metadata = {**self.metadata, "render_fps": fps, "info_fields": fields}
+        self.metadata = {
+            **self.metadata,
+            "task": task,
+            "render_fps": fps,
+            "info_fields": fields,
+        }
         self._frame, self._over, self._restarts = 0, False, False
         self._observation = np.zeros(self.observation_space.shape, np.uint8)
         self._snapshots = Snapshots(environment)

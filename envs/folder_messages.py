@@ -10,11 +10,10 @@ SHOWN = 3  # examples in a line
 
 
 class OneSide(UserError):
-    """A folder of one recording has no second side. The parts of the message are kept."""
+    """A folder of one recording has no second side."""
 
     def __init__(self, what: str, where: Path, remedy: str):
         super().__init__(what, str(where), remedy)
-        self.what, self.where, self.remedy = what, str(where), remedy
 
 
 def warn(passed: list[Path], own: list[Path], root: Path) -> None:

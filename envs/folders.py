@@ -83,7 +83,7 @@ def split(root: Path, heldout_fraction: float) -> tuple[list[Found], list[Found]
     Raise UserError where a side is empty, or where both have parts of one recording or copies of
     one clip.
     """
-    _check_there(root)
+    check_there(root)
     if not root.is_dir():
         what = "one file cannot be split into a training and a held-out side"
         raise folder_messages.OneSide(what, root, "give a folder with two or more videos")
@@ -112,7 +112,7 @@ def every(root: Path) -> list[Found]:
 
     Warn as `split`. Raise UserError where there are none.
     """
-    _check_there(root)
+    check_there(root)
     if not root.is_dir():
         return [Found(root, root.name, root.stem)]
     clips, passed, own = find(root)
@@ -124,7 +124,8 @@ def every(root: Path) -> list[Found]:
     return clips
 
 
-def _check_there(root: Path) -> None:
+def check_there(root: Path) -> None:
+    """Raise UserError where a path does not exist."""
     if not root.exists():
         remedy = "give a folder with videos, or use starter or procedural"
         raise UserError("no such file or folder", str(root), remedy)

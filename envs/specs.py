@@ -15,6 +15,9 @@ from gymnasium.envs.registration import EnvSpec
 from foreground.envs.registry import gymnasium_id
 from foreground.errors import NEAR, UserError
 
+# Steps after which an episode is truncated where Gymnasium knows no limit: it might never end.
+LONGEST = 10_000
+
 
 def load_module(name: str) -> None:
     """Import the module that registers environments, from the installed ones or the current folder.
@@ -54,8 +57,27 @@ def spec_of(task: str, module: str) -> EnvSpec:
         ) from error
 
 
-def time_limit_of(task: str, module: str, arguments: dict[str, str]) -> int | None:
-    """Return the steps after which an environment truncates an episode; None: it says none.
+def time_limit_of(task: str, module: str, arguments: dict[str, str]) -> int:
+    """Return the steps after which an episode is truncated: the stated limit, or `LONGEST`.
+
+    Raises: UserError as `stated_limit`.
+    """
+    return stated_limit(task, module, arguments) or LONGEST
+
+
+def limit_warning(task: str, module: str, arguments: dict[str, str]) -> str:
+    """Return a sentence where an environment states no limit, otherwise ""."""
+    if stated_limit(task, module, arguments):
+        return ""
+    return (
+        f"{task} states no time limit, so an episode is truncated after {LONGEST} steps; "
+        "for another limit register it with max_episode_steps, or give "
+        "--env_arguments max_episode_steps=N"
+    )
+
+
+def stated_limit(task: str, module: str, arguments: dict[str, str]) -> int | None:
+    """Return max_episode_steps of the arguments or of the registration; None: neither states it.
 
     Raises: UserError as `spec_of`, and for a limit that is not a whole number.
     """

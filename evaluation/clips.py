@@ -1,6 +1,5 @@
 """The clips of an evaluation: what --background names, and whether they are those of the run."""
 
-import difflib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -42,9 +41,9 @@ def side_of(name: str, config: RunConfig, every: bool = False) -> Played:
                 "the run's clips are not there any more", config.background.source, remedy
             )
         return name, None
-    close = difflib.get_close_matches(name, SIDES, n=1)
-    if close and not Path(name).exists():
-        raise UserError("no such side, file or folder", name, f"did you mean {close[0]}?")
+    meant = backgrounds.name_like(name, SIDES)
+    if meant and not Path(name).exists():
+        raise UserError("no such side, file or folder", name, f"did you mean {meant}?")
     background = replace(config.background, source=name)
     if backgrounds.are_gone(background):
         raise UserError(

@@ -23,6 +23,9 @@ class Scores:
     film: np.ndarray
     render_fps: float = 20.0
 
+    def __repr__(self) -> str:
+        return f"Scores(mean={self.mean:.1f}, episodes={len(self.returns)})"
+
     @property
     def mean(self) -> float:
         return float(np.mean(self.returns))

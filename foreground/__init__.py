@@ -29,3 +29,8 @@ def __getattr__(name: str):
     if name not in __all__:
         raise AttributeError(f"module 'foreground' has no attribute {name!r}")
     return getattr(importlib.import_module("foreground.api"), name)
+
+
+def __dir__() -> list[str]:
+    """Return the names of the API, and the submodules that are loaded."""
+    return sorted({*__all__, *globals()} - {"Path", "importlib"})

@@ -25,6 +25,7 @@ from foreground import build, saved
 from foreground.configs import run as runs
 from foreground.errors import UserError, nearest
 from foreground.evaluation import episodes, report
+from foreground.evaluation.clips import SIDES
 from foreground.evaluation.episodes import Scores
 
 __all__ = [
@@ -39,6 +40,18 @@ __all__ = [
 ]
 
 
+# What messages for a command line say -> what they say here, of the arguments of `make_env`.
+IN_PYTHON = {
+    "name the module that registers it with --env_module": (
+        "import the module that registers it first"
+    ),
+    "--task": "task",
+    "--background.source": "clips",
+    "--environment.image_size": "size",
+    "--environment.action_repeat": "action_repeat",
+}
+
+
 class Player:
     """An agent that acts in one environment: `player(observation)` returns an action.
 
@@ -48,6 +61,7 @@ class Player:
 
     def __init__(self, agent):
         self._reads = agent.spaces.proprioception > 0
+        self._shape = (agent.spaces.image_size, agent.spaces.image_size, 3)
         self._act, self._initial = report.agent_policy(agent)(SimpleNamespace(num_envs=1))
         self.reset()
 
@@ -61,8 +75,14 @@ class Player:
 
         info   of the environment's `reset` or `step` that gave the image
 
-        Raises: UserError if the agent reads proprioception and the caller gives none.
+        Raises: UserError for another image, and if the agent reads proprioception and the caller
+        gives none.
         """
+        observation = np.asarray(observation)
+        if observation.dtype != np.uint8 or observation.shape != self._shape:
+            what = f"the image is {observation.dtype} {observation.shape}"
+            remedy = f"give uint8 {self._shape}, as the environment of run.make_env() does"
+            raise UserError(what, "player(observation)", remedy)
         if self._reads:
             if not info or "proprioception" not in info:
                 what = "the agent reads numbers beside the image, and none are given"
@@ -92,11 +112,21 @@ class Run:
         self.frame = frame
         self.agent = agent
 
+    def __repr__(self) -> str:
+        config = self.config
+        return (
+            f"Run({str(self.folder)!r}, agent={config.agent!r}, task={config.task!r}, "
+            f"frame={self.frame})"
+        )
+
     def make_env(self, side: str = "heldout") -> gymnasium.Env:
         """Return an environment of the run's task and options.
 
         side   the clips behind the robot: "train", "heldout", or "clean" for the task's own picture
+
+        Raises: UserError for another side.
         """
+        _check_side(side)
         return build.environment_maker(self.config, side)()
 
     def player(self) -> Player:
@@ -104,7 +134,13 @@ class Run:
         return Player(self.agent)
 
     def evaluate(self, count: int = 5, side: str = "heldout", seed: int = 0) -> Scores:
-        """Play whole episodes with the deterministic policy; the seed determines the episodes."""
+        """Play whole episodes with the deterministic policy; the seed determines the episodes.
+
+        Raises: UserError for no episode, or an unknown side.
+        """
+        if count < 1:
+            raise UserError(f"{count} episodes give no score", "evaluate(count)", "give 1 or more")
+        _check_side(side)
         maker = build.environment_maker(self.config, side)
         return episodes.play(maker, report.agent_policy(self.agent), count, seed)
 
@@ -112,38 +148,79 @@ class Run:
 def load_run(path: str | Path, device: str = "cpu") -> Run:
     """Load a run folder (its newest checkpoint), its folder `best`, or one checkpoint in it.
 
-    Raise UserError where there is none that can be read.
+    Raise UserError where there is none that can be read, or no such device.
     """
     path = Path(path)
+    _check_device(device)
     config = runs.load(path)
     loaded = saved.load_run(path)
     agent, frame = saved.load_agent(config, loaded, device)
     return Run(loaded.folder, loaded.path, config, frame, agent)
 
 
+def _check_device(name: str) -> None:
+    """Raise UserError for a device that torch does not have here."""
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:  # which one depends on the build of torch
+        remedy = 'give "cpu", or "cuda" on a machine with a GPU'
+        raise UserError(f"torch has no device {name!r} here", "load_run(device)", remedy) from error
+
+
+def _check_side(side: str) -> None:
+    """Raise UserError for an unknown side."""
+    if side not in SIDES:
+        raise UserError(f"unknown side {side!r}", "side", nearest(str(side), SIDES))
+
+
 def make_env(
-    task: str, clips: str = "starter", side: str = "train", size: int = 64, action_repeat: int = 0
+    task: str,
+    clips: str | None = None,
+    side: str = "train",
+    size: int = 64,
+    action_repeat: int = 0,
 ) -> gymnasium.Env:
     """Return an environment without a run.
 
     task            as in `--task`, for instance "walker-walk"
     clips           folder of videos behind the robot, "starter", "procedural", or "none" for the
-                    task's own picture
-    side            "train" or "heldout"
+                    task's own picture. Left out: "starter", and "none" for an environment of
+                    Gymnasium
+    side            "train", "heldout" or "clean"
     action_repeat   frames for which an action is held; 0: the default of the task
+
+    Raises: UserError.
     """
-    words = ["--task", task, "--background.source", clips, "--environment.image_size", str(size)]
-    words += ["--environment.action_repeat", str(action_repeat), "--size", "cpu"]
-    config = runs.read(words, cuda=False)
-    return build.environment_maker(config, "clean" if clips == "none" else side)()
+    _check_side(side)
+    words = ["--task", task, "--environment.image_size", str(size), "--size", "cpu"]
+    words += ["--environment.action_repeat", str(action_repeat)]
+    words += [] if clips is None else ["--background.source", str(clips)]
+    try:
+        config = runs.read(words, cuda=False)
+        return build.environment_maker(config, side)()
+    except UserError as error:
+        raise _in_python(error) from error
 
 
-def read_scores(folder: str | Path) -> dict[str, dict]:
-    """Return side -> its score, of a run folder (the end of training) or of an evaluation's folder.
+def _in_python(error: UserError) -> UserError:
+    """Return an error with the arguments of `make_env` in place of options."""
+    parts = [error.what, error.where, error.remedy]
+    for theirs, ours in IN_PYTHON.items():
+        parts = [part.replace(theirs, ours) for part in parts]
+    return UserError(*parts, error.exit_code)
+
+
+def _folder_of(run: str | Path | Run) -> Path:
+    """Return the folder of a run, which may be loaded."""
+    return run.folder if isinstance(run, Run) else Path(run)
+
+
+def read_scores(folder: str | Path | Run) -> dict[str, dict]:
+    """Return side -> its score: of a run, at the end of its training, or of an evaluation's folder.
 
     Raise UserError if scores.json is missing or not complete.
     """
-    path = Path(folder) / "scores.json"
+    path = _folder_of(folder) / "scores.json"
     try:
         return json.loads(path.read_text(encoding="utf-8"))["scores"]
     except (OSError, ValueError, KeyError) as error:
@@ -152,12 +229,14 @@ def read_scores(folder: str | Path) -> dict[str, dict]:
         ) from error
 
 
-def read_metrics(run: str | Path, key: str) -> tuple[np.ndarray, np.ndarray]:
+def read_metrics(run: str | Path | Run, key: str) -> tuple[np.ndarray, np.ndarray]:
     """Return env frames (n,) and values (n,) of a metric of a run, as in metrics.jsonl.
+
+    run   its folder, or the loaded run
 
     Raise UserError for a run without metrics, or a key that it never logged.
     """
-    path = Path(run) / "metrics.jsonl"
+    path = _folder_of(run) / "metrics.jsonl"
     try:
         rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     except (OSError, ValueError) as error:

@@ -114,6 +114,13 @@ def check_task(config: RunConfig) -> None:
         registry.check_dmc(config.task, video=config.background.source != "none")
 
 
+def limit_warning(config: RunConfig) -> str:
+    """Return a sentence where the run's environment states no time limit, otherwise ""."""
+    if not registry.is_gymnasium(config.task):
+        return ""
+    return specs.limit_warning(config.task, config.env_module, config.env_arguments)
+
+
 def check_agent(config: RunConfig) -> None:
     """Raise UserError for terms, rewards or constraints that do not fit, before anything expensive
     starts.

@@ -30,6 +30,7 @@ class UserError(Exception):
 
     def __init__(self, what: str, where: str, remedy: str, exit_code: int = 2):
         super().__init__(clean(f"error: {shortened(what)}: {shortened(where)}: {remedy}"))
+        self.what, self.where, self.remedy = what, where, remedy
         self.exit_code = exit_code
 
 

@@ -342,10 +342,8 @@ class Words:
                 continue
             name, equals, text = word.removeprefix("--").partition("=")
             if name not in self.named:
-                what = f"unknown option --{short(name)[1:-1]}"
-                raise UserError(
-                    what, "command line", option_help.remedy_for(name, self.named, self.manual)
-                )
+                remedy = option_help.remedy_for(name, self.named, self.manual)
+                raise UserError(f"unknown option --{name}", "command line", remedy)
             text = text if equals else self._value(name, words)
             if name == "config":
                 self.presets.append(text)

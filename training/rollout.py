@@ -72,7 +72,7 @@ def _like(kept: Any, saved: Any) -> Any:
     return saved.to(kept.device) if isinstance(kept, torch.Tensor) else saved
 
 
-def _narrowed(name: str, value: Any, kind: type[np.generic] = np.float32) -> np.ndarray:
+def _narrowed(name: str, value: Any, task: str, kind: type[np.generic] = np.float32) -> np.ndarray:
     """Return numbers of an environment as the type that the replay stores.
 
     Raises: UserError for one that is not finite in that type: a float64 may overflow float32.
@@ -80,10 +80,10 @@ def _narrowed(name: str, value: Any, kind: type[np.generic] = np.float32) -> np.
     with np.errstate(over="ignore"):
         narrow = np.asarray(value).astype(kind)
     if not np.isfinite(narrow).all():
-        remedy = "start in a new folder with another --seed, and report the task"
-        raise UserError(
-            f"its {name} is not finite in float32", "an environment", remedy, exit_code=5
-        )
+        remedy = f"check its {name}, then start in a new folder"
+        if not task.startswith("gymnasium:"):  # a task of the suite
+            remedy = "start in a new folder with another --seed, and report the task"
+        raise UserError(f"its {name} is not finite in float32", task, remedy, exit_code=5)
     return narrow
 
 
@@ -133,6 +133,7 @@ class Rollout:
         given = layout_of(envs)
         self.layout = given if layout is None else layout
         self._info_fields = envs.metadata.get("info_fields", {})
+        self._task = envs.metadata.get("task", "an environment")
         self._held = {name: field for name, field in self.layout.items() if name not in given}
         self.number = envs.num_envs
         self.row: dict[str, np.ndarray] | None = None
@@ -187,7 +188,7 @@ class Rollout:
             return self._reset()
         image, reward, terminated, truncated, info = answer
         is_first = self._done
-        reward = _narrowed("reward", reward)
+        reward = _narrowed("reward", reward, self._task)
         extras = self._extras(info)
         self.diverged += int(np.sum(info.get("diverged", 0)))
         self.row = {
@@ -230,7 +231,8 @@ class Rollout:
     def _extras(self, info: dict) -> dict[str, np.ndarray]:
         """Return the other fields of a row, of the environments and of the policy's memory."""
         fields = {
-            name: _narrowed(name, info[name], kind) for name, (_, kind) in self._info_fields.items()
+            name: _narrowed(name, info[name], self._task, kind)
+            for name, (_, kind) in self._info_fields.items()
         }
         if fields and hasattr(self.memory, "with_fields"):
             self.memory = self.memory.with_fields(fields)

@@ -53,6 +53,14 @@ def test_a_crash_fails_the_check(capsys, monkeypatch):
     assert "dreamer" in json.loads(capsys.readouterr().out.splitlines()[-1])["failed"]
 
 
+@pytest.mark.parametrize("word", ["--help", "-h"])
+def test_help_names_agents_and_options(word, capsys):
+    learning.main([word])
+    said = capsys.readouterr().out
+    for part in ("Check that every agent still learns.", "[AGENT ...]", "infopower", "train.py"):
+        assert part in said
+
+
 def test_an_unknown_agent_is_refused():
     with pytest.raises(UserError, match="infopower"):
         learning.main(["infopowr"])

@@ -178,6 +178,49 @@ def test_runs_are_drawn_beside_results_and_one_that_is_not_finished_has_no_score
     assert "| dreamer | 1 | 1000 | - |" in capsys.readouterr().out
 
 
+def test_runs_without_a_curve_are_told_and_their_scores_are_drawn(tmp_path, capsys):
+    """They are shorter than an episode of training; the warnings are one for each run."""
+    for task in ("walker-walk", "cheetah-run"):
+        write(tmp_path, "repo", 0, 10.0, task=task, frames=100)  # no episode
+        write(tmp_path, "dreamer", 0, 10.0, task=task)
+    write(tmp_path, "dreamer", 1, 30.0, frames=100)
+    plot.main([str(tmp_path), str(tmp_path / "out.png")])
+    printed = capsys.readouterr()
+    assert sorted(printed.err.splitlines()) == [
+        f"warning: {run}, seed {seed}: no curve, since no training episode has ended"
+        for run, seed in (
+            ("cheetah-run, video, repo", 0),
+            ("walker-walk, video, dreamer", 1),
+            ("walker-walk, video, repo", 0),
+        )
+    ]
+    assert "| walker-walk | video | repo | 1 | 100 | 10 [8, 12] |" in printed.out
+    panel = plot_tables.read(tmp_path)["walker-walk", "video"]
+    _, axes = plt.subplots()
+    plot.draw(axes, ("walker-walk", "video"), panel, {"repo": "C0", "dreamer": "C1"})
+    assert axes.lines[0].get_ydata().tolist() == [10.0] * 7  # the seed that has a curve
+    assert {text.get_text() for text in axes.get_legend().get_texts()} == {"repo", "dreamer"}
+    plt.close()
+
+
+def test_seeds_without_a_common_frame_are_told(tmp_path):
+    write(tmp_path, "repo", 0, 10.0, frames=600)  # an episode at 500
+    write(tmp_path, "repo", 1, 10.0, frames=600)  # and one at 510
+    panels = plot_tables.read(tmp_path)
+    assert plot_tables.without_curve(panels) == [
+        "walker-walk, video, repo: no curve, since its seeds have no frame in common"
+    ]
+    _, axes = plt.subplots()
+    assert plot.draw(axes, *next(iter(panels.items())), {"repo": "C0"}) == {"end", "random"}
+    plt.close()
+
+
+def test_tasks_without_a_common_agent_have_no_aggregate(tmp_path):
+    write(tmp_path, "repo", 0, 10.0)
+    write(tmp_path, "dreamer", 0, 10.0, task="cheetah-run")
+    assert plot_tables.by_background(plot_tables.read(tmp_path)) == {}
+
+
 @pytest.mark.parametrize("argv", [[], ["results/video"], ["a", "b"]])
 def test_a_plot_without_a_picture_is_one_line(argv):
     with pytest.raises(UserError, match=r"OUTPUT\.png|add --places"):

@@ -245,7 +245,8 @@ def test_a_result_from_before_an_option_is_what_was_measured_then():
 
 @pytest.mark.parametrize("content", ["", '{"task": "walker-st', "[1]", "[" * 100_000, "\0\0"])
 def test_a_result_by_halves_is_one_line_that_says_what_to_do(tmp_path, monkeypatch, content):
-    suite, results = written(tmp_path, folder=str(tmp_path / "runs")), tmp_path / "runs" / "results"
+    suite = written(tmp_path, folder=str(tmp_path / "runs"), options="")
+    results = tmp_path / "runs" / "results"
     [(name, _)] = returns.jobs(returns.read_suite(suite))
     results.mkdir(parents=True)
     (results / f"{name}.json").write_text(content)

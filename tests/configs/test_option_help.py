@@ -52,6 +52,9 @@ def test_help_shows_what_this_command_line_would_use(capsys):
     )
     assert "Value: 7, by --seed." in text
     assert "--size a text" in text
+    assert "Value: cpu, by --size." in text
+    assert "Usage: python train.py [--option value ...]" in text
+    assert "Value: cpu, by default (auto)." in helped(capsys, "--device", "cpu")
     assert "Value: 12m, by after" not in text
     assert re.search(
         r"--training\.batch_size a whole number .{,80} Value: 16, by size_12m\.yaml\.",

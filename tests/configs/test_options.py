@@ -118,6 +118,10 @@ def test_a_switch_may_stand_alone(presets, argv):
         (["--rewards", "task=-1"], ["at least 0"]),
         (["--task", "a\nb"], ["--task"]),
         (["walker"], ["walker", "--option value"]),
+        (
+            ["--world_model.objective.contrastive.source", "1"],
+            ["unknown option --world_model.objective.contrastive.source: "],
+        ),
         (["--config", "smal"], ["--config", "did you mean small?"]),
         (["--config", "../small"], ["--config"]),
         (["--config"], ["--config", "a preset"]),

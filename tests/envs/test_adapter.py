@@ -8,7 +8,7 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 
 from foreground import envs
-from foreground.envs import adapter
+from foreground.envs import adapter, specs
 from foreground.envs.offers import Described, Simulated, Snapshotable, offered
 from foreground.envs.rendering import Renderer
 from foreground.envs.simulation import camera_of
@@ -80,7 +80,23 @@ def test_the_time_limit_is_that_of_the_environment_and_truncates():
         ends.append((terminated, truncated))
     assert ends == [(False, False)] * 3 + [(False, True)]
     assert make("Plane", arguments={"max_episode_steps": "3"}).time_limit == 3
-    assert make("Countdown").time_limit is None
+
+
+def test_an_episode_without_a_stated_limit_ends_all_the_same(monkeypatch):
+    task, module = "gymnasium:toys/Endless-v0", "tests.support.toys"
+    assert make("Endless").time_limit == 10_000
+    monkeypatch.setattr(specs, "LONGEST", 12)
+    env, steps = make("Endless", action_repeat=4), 0
+    env.reset(seed=0)
+    for _ in range(5):
+        steps += 1
+        *_, terminated, truncated, _ = env.step(np.zeros(2))
+        if truncated:
+            break
+    assert (steps, terminated, truncated) == (3, False, True)
+    assert "truncated after 12 steps" in specs.limit_warning(task, module, {})
+    assert specs.limit_warning(task, module, {"max_episode_steps": "5"}) == ""
+    assert make("Endless", arguments={"max_episode_steps": "50000"}).time_limit == 50_000
 
 
 def test_a_snapshot_goes_on_where_the_environment_offers_one():

@@ -270,7 +270,11 @@ def spectral_slope(frames: np.ndarray) -> float:
         ),
         (
             lambda: envs.load_clips(envs.BackgroundConfig("startr"), "train"),
-            "no such file or folder: startr",
+            "no such file or folder: startr: did you mean starter",
+        ),
+        (
+            lambda: envs.load_clips(envs.BackgroundConfig("/nope"), "train"),
+            "no such file or folder: /nope: give a folder",
         ),
         (
             lambda: envs.load_clips(envs.BackgroundConfig("agent:walker-wlak"), "train"),

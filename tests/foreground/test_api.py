@@ -1,5 +1,6 @@
 """Test the Python API on a small run, and the notebook that shows it."""
 
+import importlib
 import json
 import subprocess
 import sys
@@ -83,6 +84,51 @@ def test_scores_and_metrics_are_those_of_the_files(trained):
     ]
     with pytest.raises(foreground.UserError, match="did you mean episode/return"):
         foreground.read_metrics(trained, "episode/retrun")
+    loaded = foreground.load_run(trained)
+    assert foreground.read_scores(loaded) == scores
+    assert np.array_equal(foreground.read_metrics(loaded, "episode/return"), (frames, returns))
+
+
+def test_what_a_notebook_shows_is_short(trained):
+    loaded = foreground.load_run(trained)
+    assert repr(loaded) == (
+        f"Run({str(trained)!r}, agent='infopower', task='cartpole-balance', frame=400)"
+    )
+    assert repr(foreground.Scores([1.0, 2.0], np.zeros((9, 64, 64, 3)))) == (
+        "Scores(mean=1.5, episodes=2)"
+    )
+    code = "import foreground; print([n for n in dir(foreground) if not n.startswith('_')])"
+    assert python(code).strip() == str(sorted(foreground.__all__))
+
+
+def test_wrong_arguments_are_one_line(trained):
+    loaded = foreground.load_run(trained)
+    player = loaded.player()
+    image = np.zeros((32, 32, 3), np.uint8)
+    calls = {
+        "0 episodes give no score": lambda: loaded.evaluate(0),
+        "unknown side 'held-out': side: did you mean heldout?": lambda: loaded.evaluate(
+            1, "held-out"
+        ),
+        "choose one of clean, heldout, train": lambda: loaded.make_env("behind"),
+        "torch has no device 'gpu' here": lambda: foreground.load_run(trained, device="gpu"),
+        r"the image is float32 \(32, 32, 3\).*give uint8 \(32, 32, 3\)": lambda: player(
+            image.astype(np.float32)
+        ),
+        r"the image is uint8 \(16, 32, 3\)": lambda: player(image[::2]),
+        "task: import the module that registers it first": lambda: foreground.make_env(
+            "gymnasium:my/A"
+        ),
+        "did you mean gymnasium:Pendulum": lambda: foreground.make_env("gymnasium:Pendulun-v1"),
+        "no such file or folder: /nope: give a folder": lambda: foreground.make_env(
+            "walker-walk", clips="/nope"
+        ),
+        "size: give a value": lambda: foreground.make_env("walker-walk", size=7),
+    }
+    for words, call in calls.items():
+        with pytest.raises(foreground.UserError, match=words) as error:
+            call()
+        assert "--" not in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -101,6 +147,9 @@ def test_an_environment_without_a_run():
         observation, _ = env.reset(seed=0)
         assert (observation.shape, observation.dtype) == ((32, 32, 3), np.uint8)
         assert env.step(env.action_space.sample())[4]["env_frames"] == 3
+    importlib.import_module("tests.support.toys")
+    with foreground.make_env("gymnasium:toys/Plane-v0", size=32) as env:
+        assert env.reset(seed=0)[0].shape == (32, 32, 3)
     with pytest.raises(foreground.UserError, match="walker-walk"):
         foreground.make_env("walker-wlak")
 

@@ -106,6 +106,7 @@ def test_what_has_a_snapshot_goes_on(tmp_path):
         result = train(tmp_path / "kept", "Kept", frames)
         assert result.returncode == 0, result.stderr
     assert "no episode under way" not in result.stderr
+    assert result.stderr.count("states no time limit") == 1
 
 
 def test_a_video_plays_behind_an_environment_with_a_simulation(tmp_path):

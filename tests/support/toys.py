@@ -167,3 +167,4 @@ for _kind in (Countdown, Kept, Grey, Buttons, Unbounded, Blind):
     gymnasium.register(f"toys/{_kind.__name__}-v0", entry_point=_kind)
 gymnasium.register("toys/Swing-v0", entry_point=Swing, max_episode_steps=50)
 gymnasium.register("toys/Plane-v0", entry_point=Plane, max_episode_steps=7)
+gymnasium.register("toys/Endless-v0", entry_point=Plane)

@@ -122,6 +122,26 @@ def test_a_number_that_float32_cannot_hold_is_refused(name):
     assert error.value.exit_code == 5
 
 
+@pytest.mark.parametrize(
+    ("task", "words"),
+    [
+        (
+            "gymnasium:my/Arm-v0",
+            "gymnasium:my/Arm-v0: check its reward, then start",
+        ),
+        ("walker-walk", "walker-walk: start in a new folder with another --seed, and report"),
+    ],
+)
+def test_the_environment_of_a_number_that_is_not_finite_is_named(task, words):
+    env = Generous("reward", float("inf"))
+    env.metadata = env.metadata | {"task": task}
+    rollout = Rollout(SyncVectorEnv([lambda: env], autoreset_mode=AutoresetMode.NEXT_STEP), 0, 0)
+    rollout.step(counting_policy)
+    with pytest.raises(UserError, match=words) as error:
+        rollout.step(counting_policy)
+    assert error.value.exit_code == 5
+
+
 def test_play_gives_every_environment_the_same_number_of_episodes():
     scores = play(Diary, lambda _: (counting_policy, 0), 7, seed=0)
     assert scores.returns == [6.0] * 7

@@ -62,6 +62,7 @@ def main(argv: list[str]) -> None:
     torch.set_num_threads(config.threads or torch.get_num_threads())
     folder = saved.run_of(Path(config.run))
     own = runs.load(folder)
+    config = replace(config, background=clips.named(config.background, own))
     run_config = in_task(
         replace(own, evaluation=replace(own.evaluation, seed=config.seed)), config.task
     )

@@ -3,7 +3,6 @@
 ``python train.py --help`` lists every option; the same command on the same folder resumes.
 """
 
-import shlex
 import signal
 import sys
 import time
@@ -256,7 +255,7 @@ def finish(evaluator: report.Evaluator, trainer: Trainer, progress: Progress, fo
         if skills:
             say(skills, sys.stdout)
             say(
-                f"see them: .venv/bin/python eval.py {shlex.quote(str(folder))} --skills",
+                f"see them: {messages.skills(folder)}",
                 sys.stdout,
             )
         elif evaluations.best.frame is not None:
@@ -265,10 +264,7 @@ def finish(evaluator: report.Evaluator, trainer: Trainer, progress: Progress, fo
                 f"{evaluations.best.score:.1f}, {folder / 'best'}",
                 sys.stdout,
             )
-        say(
-            f"watch it: .venv/bin/tensorboard --logdir {shlex.quote(str(folder.parent))}",
-            sys.stdout,
-        )
+        say(f"watch it: {messages.tensorboard(folder)}", sys.stdout)
     except interrupt.Interrupted:
         return
 

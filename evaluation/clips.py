@@ -14,9 +14,16 @@ from foreground.evaluation.subject import Subject
 from foreground.training import identity
 
 SIDES = ("clean", *backgrounds.SIDES)  # what --background names; all else is a source of clips
+AUTO = "auto"  # of --background: the side that is fresh to the run
 Played = tuple[
     str, BackgroundConfig | None
 ]  # a side, and the clips' config or None for the run's own
+
+
+def named(names: Sequence[str], config: RunConfig) -> tuple[str, ...]:
+    """Return the names of --background; auto is heldout, or clean where the run has no clips."""
+    fresh = "clean" if config.background.source == "none" else "heldout"
+    return tuple(fresh if name == AUTO else name for name in names)
 
 
 def side_of(name: str, config: RunConfig, every: bool = False) -> Played:

@@ -18,9 +18,9 @@ class EvalConfig:
     run: str = option(help="Run folder, or one checkpoint folder in it.", path=True)
     episodes: int = option(10, "Episodes per background.", ge=1)
     background: tuple[str, ...] = option(
-        ("heldout",),
+        ("auto",),
         "What plays behind the robot: clean, train, heldout, or a path to other videos "
-        "(its held-out side); several "
+        "(its held-out side); auto: heldout, or clean where the run has no clips. Several "
         r"with commas between, and \, for a comma in a path.",
         path=True,
     )
@@ -124,6 +124,4 @@ class EvalConfig:
     )
     meta_rounds: int = option(30, "Rounds of that choice.", ge=1, read_if=META)
     device: str = option("auto", "Where to run the networks.", choices=("auto", "cpu", "cuda"))
-    threads: int = option(
-        0, "Threads of torch on the CPU; 0: one for each core, as in train.py.", ge=0, le=4096
-    )
+    threads: int = option(0, "Threads of torch on the CPU; 0: one for each core.", ge=0, le=4096)

@@ -1,6 +1,9 @@
 """What train.py says of a run when it starts and when it ends."""
 
+import importlib.util
+import os
 import shlex
+import sys
 from pathlib import Path
 
 import torch
@@ -22,7 +25,7 @@ def at_start(
     """Return the first lines of a run: environment, sizes, memory, device, folder."""
     world, rssm = config.world_model, config.world_model.rssm
     parts = agent.parameters_by_module()
-    repeat = config.environment.action_repeat
+    repeat, threads = config.environment.action_repeat, torch.get_num_threads()
     lines = [
         f"environment  {config.task}, {config.environment.image_size} pixels, action "
         f"repeat {repeat}, "
@@ -40,15 +43,35 @@ def at_start(
         f"parameters   {sum(parts.values()):,}: "
         + ", ".join(f"{name} {number:,}" for name, number in parts.items()),
         f"replay       {replay_text}",
-        f"device       {device}, {torch.get_num_threads()} threads"
+        f"device       {device}, {threads} thread{'s' * (threads > 1)}"
         + (f", {config.ranks} ranks with a batch each" if config.ranks > 1 else ""),
         f"folder       {folder}",
-        f"watch it     .venv/bin/tensorboard --logdir {shlex.quote(str(folder.parent))}",
+        f"watch it     {tensorboard(folder)}",
     ]
     if trainer.env_frame:
         held = f"{len(trainer.replay)} steps in the replay"
         lines.append(f"resumed      at frame {trainer.env_frame}, update {trainer.update}, {held}")
     return lines
+
+
+def tensorboard(folder: Path) -> str:
+    """Return the command that shows a run and those beside it, with this Python's TensorBoard."""
+    program = Path(sys.executable).with_name("tensorboard")
+    shown = _word(program) if program.exists() else f"{_word(sys.executable)} -m tensorboard.main"
+    return f"{shown} --logdir {shlex.quote(str(folder.parent))}"
+
+
+def skills(folder: Path) -> str:
+    """Return the command that shows the skills of a run."""
+    spec = importlib.util.find_spec("foreground.eval")
+    program = _word(spec.origin if spec and spec.origin else "eval.py")
+    return f"{_word(sys.executable)} {program} {shlex.quote(str(folder))} --skills"
+
+
+def _word(path: Path | str) -> str:
+    """Return the path of a file for a shell: relative where it is below the current folder."""
+    path, here = Path(os.path.abspath(path)), Path.cwd()
+    return shlex.quote(str(path.relative_to(here) if path.is_relative_to(here) else path))
 
 
 def family(config: RunConfig) -> str:

@@ -1,6 +1,8 @@
 """Test the last lines of a run: what was trained and learned, and the next command."""
 
+import shlex
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -46,6 +48,28 @@ def test_the_first_line_names_the_family():
     )
     assert messages.family(alone) == ""
     assert messages.family(family) == ", family of speed: 3 games to train on, 1 held out"
+
+
+def test_the_next_commands_name_programs_that_exist(tmp_path, monkeypatch):
+    python, program = (tmp_path / "my venv" / "bin" / name for name in ("python", "tensorboard"))
+    program.parent.mkdir(parents=True)
+    program.touch()
+    monkeypatch.setattr("sys.executable", str(python))
+    monkeypatch.chdir(tmp_path)
+    run = Path("runs/one")
+    assert messages.tensorboard(run) == "'my venv/bin/tensorboard' --logdir runs"
+    assert messages.skills(run).startswith("'my venv/bin/python' /")
+    words = shlex.split(messages.skills(run))
+    assert Path(words[1]).is_file()
+    assert words[2:] == ["runs/one", "--skills"]
+    monkeypatch.chdir("my venv")
+    monkeypatch.setattr("sys.executable", str(Path("/elsewhere") / "python"))
+    assert messages.tensorboard(run) == "/elsewhere/python -m tensorboard.main --logdir runs"
+    monkeypatch.setattr("sys.executable", str(python))
+    assert messages.tensorboard(run) == "bin/tensorboard --logdir runs"
+    (tmp_path / "beside").mkdir()
+    monkeypatch.chdir(tmp_path / "beside")
+    assert messages.tensorboard(run) == f"'{program}' --logdir runs"
 
 
 def test_sizes_have_a_unit_that_suits_them():

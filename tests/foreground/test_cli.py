@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -37,6 +39,9 @@ def test_first_lines_say_what_will_run(trained):
     _, result = trained
     for word in ("environment", "agent", "sizes", "parameters", "replay", "device", "folder"):
         assert any(line.startswith(word) for line in result.stdout.splitlines()), word
+    assert "device       cpu, 1 thread\n" in result.stdout
+    [command] = re.findall(r"^watch it +(.+)$", result.stdout, re.MULTILINE)
+    assert (ROOT / shlex.split(command)[0]).is_file()
 
 
 def test_a_run_leaves_everything_behind(trained):

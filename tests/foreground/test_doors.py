@@ -77,8 +77,6 @@ def test_an_evaluation_leaves_out_what_the_environment_does_not_tell_and_says_so
     words = [
         "--episodes",
         2,
-        "--background",
-        "clean",
         "--latent",
         "--latent_episodes",
         8,
@@ -97,8 +95,9 @@ def test_an_evaluation_leaves_out_what_the_environment_does_not_tell_and_says_so
 
 def test_clips_that_the_run_could_not_see_are_refused(resumed, tmp_path):
     (tmp_path / "clips").mkdir()
-    result = run("eval.py", resumed[0], "--background", tmp_path / "clips", **OF_TOYS)
-    assert_one_line(result, "no video can play behind them", "choose clean")
+    for background, what in ((tmp_path / "clips", "no video can play"), ("heldout", "no clips")):
+        result = run("eval.py", resumed[0], "--background", background, **OF_TOYS)
+        assert_one_line(result, what, "choose clean")
 
 
 def test_what_has_a_snapshot_goes_on(tmp_path):

@@ -7,10 +7,10 @@ non-Gaussian tasks of the package benchmark-mi (benchmarks/data, exported by exp
 it on unseen samples, in blocks of 512 as in training. Prints the table in Markdown, draws --plot
 FILE, and ends with one JSON line.
 
-NCE and NWJ are in nats. Wasserstein is a distance; the table also has W2 between joint and product,
-which no 1-Lipschitz critic may exceed. Redundancy reduction and reconstruction are losses. From
-their correlation or explained variance follow the nats of Gaussians with that correlation
-("implied").
+NCE, NWJ and MI-alpha are in nats. Wasserstein is a distance; the table also has W2 between joint
+and product, which no 1-Lipschitz critic may exceed. Redundancy reduction and reconstruction are
+losses. From their correlation or explained variance follow the nats of Gaussians with that
+correlation ("implied").
 """
 
 import argparse
@@ -38,7 +38,7 @@ ROOT = Path(__file__).parents[1]
 BLOCK = 512  # pairs per block, as in a batch of 16x32
 NATS = (0.5, 1.0, 2.0, 4.0, 6.0, 8.0, 10.0)
 SAMPLES = ROOT / "benchmarks/data/mutual_information.npz"
-IN_NATS = ("nce", "nwj")
+IN_NATS = ("nce", "nwj", "mi_alpha")
 IMPLIED = ("redundancy_reduction", "reconstruction")
 Pair = tuple[Tensor, Tensor]  # left (n, X), right (n, Y), row by row drawn jointly
 
@@ -235,6 +235,7 @@ def markdown(rows: list[dict], names: list[str]) -> str:
         "exact_nce": "NCE, perfect critic",
         "nce": "NCE",
         "nwj": "NWJ",
+        "mi_alpha": "MI-alpha, 0.5",
         "wasserstein": "Wasserstein (distance)",
     }
     titles |= {name: name.replace("_", " ") + " (implied)" for name in IMPLIED} | {
@@ -290,10 +291,10 @@ def draw(rows: list[dict], names: list[str], path: str) -> None:
         ax.set_xlabel("nats")
     others = [row for row in rows if "w2" not in row]
     place = np.arange(len(others))
+    width = 0.8 / len(names)
     for index, name in enumerate(names):
-        axes[-1].bar(
-            place + 0.16 * (index - 2), [row[name] for row in others], 0.15, color=f"C{index}"
-        )
+        offset = width * (index - (len(names) - 1) / 2)
+        axes[-1].bar(place + offset, [row[name] for row in others], 0.94 * width, color=f"C{index}")
     axes[-1].hlines(
         [row["nats"] for row in others], place - 0.42, place + 0.42, color="0.2", lw=1.2
     )

@@ -5,11 +5,12 @@ to be maximised, metrics). Only `reconstruction` is a function, of decoded image
 row i of right are a pair; the other rows of the block are the negatives. `BOUNDS` makes each
 estimate from the same arguments.
 
-NCE and NWJ are lower bounds in nats, and Wasserstein is in units of distance. Redundancy reduction
-and reconstruction are negated losses: they train, but do not estimate nats. All are computed in
-float32, since the differences would be lost in mixed precision.
+NCE, NWJ and MI-alpha are lower bounds in nats, and Wasserstein is in units of distance. Redundancy
+reduction and reconstruction are negated losses: they train, but do not estimate nats. All are
+computed in float32, since the differences would be lost in mixed precision.
 """
 
+import functools
 import math
 from collections.abc import Callable
 
@@ -41,6 +42,26 @@ def nwj(scores: Tensor, clamp: float = 20.0) -> Tensor:
     mask = torch.eye(scores.shape[-1], dtype=torch.bool, device=scores.device)
     marginal = torch.exp(scores.clamp(max=clamp) - 1).masked_fill(mask, 0.0)
     return joint.clamp(max=clamp) - marginal.sum(-1) / (scores.shape[-1] - 1)
+
+
+def mi_alpha(scores: Tensor, alpha: float, clamp: float = 20.0) -> Tensor:
+    """MI-alpha (Distiller, arXiv 2109.11105), I_alpha of Poole et al. 2019: NWJ with a baseline
+    between 1 and the mean of the row.
+
+        g = f - 1,  m_i = mean_j e^{g_ij},  m'_i = mean_{j != i} e^{g_ij}
+        1 + g_ii - ln(alpha m_i + 1 - alpha) - m'_i / (alpha m'_i + 1 - alpha)
+
+    It is NWJ at alpha 0 and NCE at alpha 1. Between them it is at most 1 + ln(N / alpha), and the
+    marginal term at most 1 / alpha. Off-diagonal pairs are samples of the marginals.
+    """
+    shifted = scores.float().clamp(max=clamp) - 1
+    joint = shifted.diagonal(dim1=-2, dim2=-1)
+    exponential = shifted.exp()
+    number = scores.shape[-1]
+    whole = exponential.mean(-1)
+    others = (exponential.sum(-1) - joint.exp()) / (number - 1)
+    baseline = torch.log(alpha * whole + 1 - alpha)
+    return 1 + joint - baseline - others / (alpha * others + 1 - alpha)
 
 
 def wasserstein(scores: Tensor) -> Tensor:
@@ -165,8 +186,12 @@ def reconstruction(decoded: Tensor, image: Tensor) -> tuple[Tensor, dict[str, Te
 
 
 SCORING = (
-    "where --world_model.contrastive.estimator is nce or nwj",
-    lambda config: config.estimator in ("nce", "nwj"),
+    "where --world_model.contrastive.estimator is nce, nwj or mi_alpha",
+    lambda config: config.estimator in ("nce", "nwj", "mi_alpha"),
+)
+INTERPOLATING = (
+    "where --world_model.contrastive.estimator is mi_alpha",
+    lambda config: config.estimator == "mi_alpha",
 )
 PROJECTING = (
     "by every --world_model.contrastive.estimator but redundancy_reduction",
@@ -198,14 +223,25 @@ class ContrastiveConfig:
     temperature: float = option(
         0.1, "Temperature: the cosine is divided by it.", gt=0.0, read_if=SCORING
     )
+    alpha: float = option(
+        0.5,
+        "Place of the bound mi_alpha between NWJ, 0, and NCE, 1.",
+        gt=0.0,
+        lt=1.0,
+        read_if=INTERPOLATING,
+    )
+
+
+def _cosine(left: int, right: int, config: ContrastiveConfig) -> CosineCritic:
+    """Return the critic whose scores NCE, NWJ and MI-alpha read."""
+    return CosineCritic(left, right, config.projection, config.temperature)
 
 
 BOUNDS: dict[str, Callable[[int, int, ContrastiveConfig], nn.Module]] = {
-    "nce": lambda left, right, config: Scored(
-        CosineCritic(left, right, config.projection, config.temperature), nce
-    ),
-    "nwj": lambda left, right, config: Scored(
-        CosineCritic(left, right, config.projection, config.temperature), nwj
+    "nce": lambda left, right, config: Scored(_cosine(left, right, config), nce),
+    "nwj": lambda left, right, config: Scored(_cosine(left, right, config), nwj),
+    "mi_alpha": lambda left, right, config: Scored(
+        _cosine(left, right, config), functools.partial(mi_alpha, alpha=config.alpha)
     ),
     "wasserstein": lambda left, right, config: Scored(
         LipschitzCritic(left, right, config.projection), wasserstein

@@ -56,7 +56,7 @@ def test_the_program_ends_with_one_json_line(tmp_path, capsys):
     assert row["task"] == "gaussian, d=2"
     assert last["cap"] == pytest.approx(math.log(512), abs=1e-3)
     assert len(last["rows"]) == 7
-    for name in ("nce", "nwj", "redundancy_reduction", "reconstruction"):
+    for name in ("nce", "nwj", "mi_alpha", "redundancy_reduction", "reconstruction"):
         assert 0.3 < row[name] < 1.1, name
     assert row["wasserstein"] <= row["w2"] + 0.02
     assert (tmp_path / "plot.png").stat().st_size > 10_000

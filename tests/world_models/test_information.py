@@ -13,6 +13,7 @@ from foreground.world_models.information import (
     LipschitzCritic,
     RedundancyReduction,
     Scored,
+    mi_alpha,
     nce,
     nwj,
     reconstruction,
@@ -77,10 +78,45 @@ def test_nwj_leaves_the_joint_pair_out_of_the_marginal():
     assert float(nwj(scores).mean()) == pytest.approx(15 - math.exp(-1), rel=1e-5)
 
 
+def test_mi_alpha_ends_in_nwj_and_nce():
+    scores = 3 * torch.randn(40, 40)
+    assert torch.allclose(mi_alpha(scores, 0.0), nwj(scores), atol=1e-5)
+    assert torch.allclose(mi_alpha(scores, 1.0), nce(scores), atol=1e-5)
+
+
+def test_mi_alpha_against_a_slow_reference():
+    scores = torch.randn(5, 5, dtype=torch.float64)
+    for i, value in enumerate(mi_alpha(scores, 0.3)):
+        row = torch.exp(scores[i] - 1)
+        others = (row.sum() - row[i]) / 4
+        baseline = 0.3 * row.mean() + 0.7
+        expected = 1 + torch.log(row[i] / baseline) - others / (0.3 * others + 0.7)
+        assert float(value) == pytest.approx(float(expected), abs=1e-5)
+
+
+@pytest.mark.parametrize("alpha", [0.1, 0.5, 0.9])
+def test_mi_alpha_never_exceeds_ln_n_over_alpha(alpha):
+    scores = torch.full((64, 64), -1000.0).fill_diagonal_(19.0)
+    best = float(mi_alpha(scores, alpha).max())
+    assert best <= 1 + math.log(64 / alpha) + 1e-4
+    assert float(mi_alpha(torch.ones(64, 64), alpha).mean()) == pytest.approx(0, abs=1e-6)
+
+
+def test_mi_alpha_of_the_exact_critic_is_a_bound_between_its_ends():
+    """d = 20, I = 2, N = 128: NCE of the exact critic is 1.887, and NWJ is the information."""
+    values = [
+        mean_of(lambda scores, alpha=alpha: mi_alpha(scores, alpha), 20, 2, 128, shift=1.0)
+        for alpha in (0.5, 0.9)
+    ]
+    assert values[0] == pytest.approx(1.96, abs=0.05)
+    assert values[1] == pytest.approx(1.92, abs=0.05)
+
+
 def test_batched_scores_are_rows_of_their_own():
     scores = torch.randn(3, 5, 5)
     assert torch.allclose(nce(scores)[1], nce(scores[1]))
     assert torch.allclose(nwj(scores)[1], nwj(scores[1]))
+    assert torch.allclose(mi_alpha(scores, 0.5)[1], mi_alpha(scores[1], 0.5))
 
 
 def test_critic_stays_float32_under_autocast():
@@ -213,7 +249,7 @@ def test_every_bound_has_the_same_call(name):
         assert metrics
 
 
-@pytest.mark.parametrize("name", ["nce", "nwj", "wasserstein"])
+@pytest.mark.parametrize("name", ["nce", "nwj", "mi_alpha", "wasserstein"])
 def test_only_pairs_that_belong_together_are_informative(name):
     """Planted fault: with right shuffled against left, a trained bound falls to nothing."""
     torch.manual_seed(0)

@@ -7,9 +7,9 @@ non-Gaussian tasks of the package benchmark-mi (benchmarks/data, exported by exp
 it on unseen samples, in blocks of 512 as in training. Prints the table in Markdown, draws --plot
 FILE, and ends with one JSON line.
 
-NCE, NWJ and MI-alpha are in nats. Wasserstein is a distance; the table also has W2 between joint
-and product, which no 1-Lipschitz critic may exceed. Redundancy reduction and reconstruction are
-losses. From their correlation or explained variance follow the nats of Gaussians with that
+NCE, NWJ, MI-alpha and cMIM are in nats. Wasserstein is a distance; the table also has W2 between
+joint and product, which no 1-Lipschitz critic may exceed. Redundancy reduction and reconstruction
+are losses. From their correlation or explained variance follow the nats of Gaussians with that
 correlation ("implied").
 """
 
@@ -38,7 +38,7 @@ ROOT = Path(__file__).parents[1]
 BLOCK = 512  # pairs per block, as in a batch of 16x32
 NATS = (0.5, 1.0, 2.0, 4.0, 6.0, 8.0, 10.0)
 SAMPLES = ROOT / "benchmarks/data/mutual_information.npz"
-IN_NATS = ("nce", "nwj", "mi_alpha")
+IN_NATS = ("nce", "nwj", "mi_alpha", "cmim")
 IMPLIED = ("redundancy_reduction", "reconstruction")
 Pair = tuple[Tensor, Tensor]  # left (n, X), right (n, Y), row by row drawn jointly
 
@@ -236,6 +236,7 @@ def markdown(rows: list[dict], names: list[str]) -> str:
         "nce": "NCE",
         "nwj": "NWJ",
         "mi_alpha": "MI-alpha, 0.5",
+        "cmim": "cMIM (at most 0.69)",
         "wasserstein": "Wasserstein (distance)",
     }
     titles |= {name: name.replace("_", " ") + " (implied)" for name in IMPLIED} | {

@@ -5,9 +5,9 @@ to be maximised, metrics). Only `reconstruction` is a function, of decoded image
 row i of right are a pair; the other rows of the block are the negatives. `BOUNDS` makes each
 estimate from the same arguments.
 
-NCE, NWJ and MI-alpha are lower bounds in nats, and Wasserstein is in units of distance. Redundancy
-reduction and reconstruction are negated losses: they train, but do not estimate nats. All are
-computed in float32, since the differences would be lost in mixed precision.
+NCE, NWJ, MI-alpha and cMIM are lower bounds in nats, and Wasserstein is in units of distance.
+Redundancy reduction and reconstruction are negated losses: they train, but do not estimate nats.
+All are computed in float32, since the differences would be lost in mixed precision.
 """
 
 import functools
@@ -62,6 +62,21 @@ def mi_alpha(scores: Tensor, alpha: float, clamp: float = 20.0) -> Tensor:
     others = (exponential.sum(-1) - joint.exp()) / (number - 1)
     baseline = torch.log(alpha * whole + 1 - alpha)
     return 1 + joint - baseline - others / (alpha * others + 1 - alpha)
+
+
+def cmim(scores: Tensor) -> Tensor:
+    """ln 2 + ln(e^{f_ii} / (e^{f_ii} + mean_{j != i} e^{f_ij})) (cMIM, arXiv 2502.19642).
+
+    A code is told from the mean over the other ones, not from their sum. So the limit, ln 2, does
+    not depend on N, and the value hardly. It is a lower bound: at most the mean over j of InfoNCE
+    with one negative, by convexity. It is zero at independence.
+    """
+    scores = scores.float()
+    number = scores.shape[-1]
+    joint = scores.diagonal(dim1=-2, dim2=-1)
+    own = torch.eye(number, dtype=torch.bool, device=scores.device)
+    others = scores.masked_fill(own, -math.inf).logsumexp(-1) - math.log(number - 1)
+    return math.log(2) + F.logsigmoid(joint - others)
 
 
 def wasserstein(scores: Tensor) -> Tensor:
@@ -186,8 +201,8 @@ def reconstruction(decoded: Tensor, image: Tensor) -> tuple[Tensor, dict[str, Te
 
 
 SCORING = (
-    "where --world_model.contrastive.estimator is nce, nwj or mi_alpha",
-    lambda config: config.estimator in ("nce", "nwj", "mi_alpha"),
+    "where --world_model.contrastive.estimator is nce, nwj, mi_alpha or cmim",
+    lambda config: config.estimator in ("nce", "nwj", "mi_alpha", "cmim"),
 )
 INTERPOLATING = (
     "where --world_model.contrastive.estimator is mi_alpha",
@@ -233,7 +248,7 @@ class ContrastiveConfig:
 
 
 def _cosine(left: int, right: int, config: ContrastiveConfig) -> CosineCritic:
-    """Return the critic whose scores NCE, NWJ and MI-alpha read."""
+    """Return the critic whose scores the bounds in nats read."""
     return CosineCritic(left, right, config.projection, config.temperature)
 
 
@@ -243,6 +258,7 @@ BOUNDS: dict[str, Callable[[int, int, ContrastiveConfig], nn.Module]] = {
     "mi_alpha": lambda left, right, config: Scored(
         _cosine(left, right, config), functools.partial(mi_alpha, alpha=config.alpha)
     ),
+    "cmim": lambda left, right, config: Scored(_cosine(left, right, config), cmim),
     "wasserstein": lambda left, right, config: Scored(
         LipschitzCritic(left, right, config.projection), wasserstein
     ),

@@ -93,10 +93,7 @@ def test_help_has_what_people_touch_first_and_all_when_asked(capsys):
         "Options of world_model.contrastive: Contrastive term"
         " (read with the information term contrastive)" in long
     )
-    assert (
-        "Read where --world_model.contrastive.estimator is nce, nwj or mi_alpha. Default: 0.1."
-        in long
-    )
+    assert "contrastive.estimator is nce, nwj, mi_alpha or cmim. Default: 0.1." in long
     assert "Read by every agent but hierarchical. Default: 0.5." in long
     assert set(FIRST) <= set(keys)
 

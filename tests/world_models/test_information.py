@@ -13,6 +13,7 @@ from foreground.world_models.information import (
     LipschitzCritic,
     RedundancyReduction,
     Scored,
+    cmim,
     mi_alpha,
     nce,
     nwj,
@@ -110,6 +111,34 @@ def test_mi_alpha_of_the_exact_critic_is_a_bound_between_its_ends():
     ]
     assert values[0] == pytest.approx(1.96, abs=0.05)
     assert values[1] == pytest.approx(1.92, abs=0.05)
+
+
+def test_cmim_against_a_slow_reference():
+    scores = torch.randn(5, 5, dtype=torch.float64)
+    for i, value in enumerate(cmim(scores)):
+        row = torch.exp(scores[i])
+        others = (row.sum() - row[i]) / 4
+        expected = math.log(2) + math.log(float(row[i] / (row[i] + others)))
+        assert float(value) == pytest.approx(expected, abs=1e-5)
+
+
+def test_cmim_hardly_depends_on_the_number_of_negatives_and_is_at_most_ln_2():
+    """More negatives lower it a little, by convexity; NCE gains half a nat with them."""
+    small, large = (mean_of(cmim, 20, 2, number) for number in (16, 256))
+    assert 0.3 < large < small < large + 0.12
+    assert mean_of(nce, 20, 2, 256) > mean_of(nce, 20, 2, 16) + 0.3
+    assert float(cmim(1000 * torch.eye(8)).max()) == pytest.approx(math.log(2), rel=1e-6)
+    assert float(cmim(torch.full((64, 64), 3.7)).mean()) == pytest.approx(0, abs=1e-6)
+
+
+def test_cmim_is_below_nce_with_one_negative():
+    """ln 2 - ln(1 + e^{f_ij - f_ii}), mean over j, for the exact critic: cMIM is at most that."""
+    torch.manual_seed(0)
+    scores = torch.stack([exact_scores(20, 1.0, 64) for _ in range(40)])
+    pairs = math.log(2) - torch.log1p(torch.exp(scores - scores.diagonal(0, 1, 2)[..., None]))
+    pairs = (pairs.sum(-1) - pairs.diagonal(0, 1, 2)) / 63
+    assert (cmim(scores) <= pairs + 1e-5).all()
+    assert float(pairs.mean()) < 1.0
 
 
 def test_batched_scores_are_rows_of_their_own():
@@ -249,7 +278,7 @@ def test_every_bound_has_the_same_call(name):
         assert metrics
 
 
-@pytest.mark.parametrize("name", ["nce", "nwj", "mi_alpha", "wasserstein"])
+@pytest.mark.parametrize("name", ["nce", "nwj", "mi_alpha", "cmim", "wasserstein"])
 def test_only_pairs_that_belong_together_are_informative(name):
     """Planted fault: with right shuffled against left, a trained bound falls to nothing."""
     torch.manual_seed(0)

@@ -6,8 +6,8 @@ row i of right are a pair; the other rows of the block are the negatives. `BOUND
 estimate from the same arguments.
 
 NCE, NWJ, MI-alpha and cMIM are lower bounds in nats, and Wasserstein is in units of distance.
-Redundancy reduction and reconstruction are negated losses: they train, but do not estimate nats.
-All are computed in float32, since the differences would be lost in mixed precision.
+Redundancy reduction, MMCR and reconstruction are negated losses: they train, but do not estimate
+nats. All are computed in float32, since the differences would be lost in mixed precision.
 """
 
 import functools
@@ -184,6 +184,33 @@ class RedundancyReduction(nn.Module):
         return value.unsqueeze(-1).expand(left.shape[:-1]), metrics
 
 
+class ManifoldCapacity(nn.Module):
+    """|C|_* / sqrt(N min(N, D)), C the (N, D) centres of the two views of each row (MMCR, arXiv
+    2303.03307).
+
+    The views are the projections of left and right on the unit sphere, and the centre is their
+    mean. The nuclear norm is largest, and the value 1, where the views of a row coincide and the
+    centres fill all directions evenly. Views that differ have short centres; equal rows have a
+    centre of rank one. There is one value per block, repeated in every row.
+    """
+
+    def __init__(self, left: int, right: int, projection: int):
+        super().__init__()
+        self.left = linear(left, projection, bias=False)
+        self.right = linear(right, projection, bias=False)
+
+    def forward(self, left: Tensor, right: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        with torch.autocast(left.device.type, enabled=False):
+            one = F.normalize(self.left(left.float()), dim=-1)
+            other = F.normalize(self.right(right.float()), dim=-1)
+            centres = (one + other) / 2  # (..., N, D)
+            nuclear = torch.linalg.matrix_norm(centres, "nuc")  # (...)
+        number, size = centres.shape[-2:]
+        value = nuclear / math.sqrt(number * min(number, size))
+        metrics = {"alignment": (one * other).sum(-1).mean().detach()}
+        return value.unsqueeze(-1).expand(left.shape[:-1]), metrics
+
+
 def _standardised(x: Tensor) -> Tensor:
     """Return the columns of (..., N, X) with mean 0 and standard deviation 1."""
     return (x - x.mean(-2, keepdim=True)) / (x.std(-2, keepdim=True, correction=0) + 1e-5)
@@ -262,5 +289,6 @@ BOUNDS: dict[str, Callable[[int, int, ContrastiveConfig], nn.Module]] = {
     "wasserstein": lambda left, right, config: Scored(
         LipschitzCritic(left, right, config.projection), wasserstein
     ),
+    "mmcr": lambda left, right, config: ManifoldCapacity(left, right, config.projection),
     "redundancy_reduction": lambda left, right, config: RedundancyReduction(left, right),
 }

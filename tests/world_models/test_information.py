@@ -11,6 +11,7 @@ from foreground.world_models.information import (
     ContrastiveConfig,
     CosineCritic,
     LipschitzCritic,
+    ManifoldCapacity,
     RedundancyReduction,
     Scored,
     cmim,
@@ -256,6 +257,37 @@ def test_redundancy_reduction_is_best_for_a_copy():
     assert float(term(left, -left)[0].mean().detach()) == pytest.approx(-8.0, abs=1e-3)
 
 
+def capacity(left: torch.Tensor, right: torch.Tensor) -> float:
+    """MMCR of views that are given as they are."""
+    term = ManifoldCapacity(left.shape[1], right.shape[1], left.shape[1])
+    for layer in (term.left, term.right):
+        layer.weight.data.copy_(torch.eye(left.shape[1]))
+    value, metrics = term(left, right)
+    assert value.shape == left.shape[:1]
+    assert -1.001 <= float(metrics["alignment"]) <= 1.001
+    return float(value[0].detach())
+
+
+def test_manifold_capacity_of_known_views():
+    eye = torch.eye(4)
+    assert capacity(eye, 3 * eye) == pytest.approx(1.0, abs=1e-5)  # orthogonal and aligned
+    assert capacity(eye, -eye) == pytest.approx(0.0, abs=1e-5)  # opposite views
+    assert capacity(torch.ones(4, 4), torch.ones(4, 4)) == pytest.approx(0.5, abs=1e-5)  # rank one
+    # Views at a right angle have centres of length sqrt(1/2), here again orthogonal.
+    left, right = torch.eye(4)[:2], torch.eye(4)[2:]
+    assert capacity(left, right) == pytest.approx(math.sqrt(0.5), abs=1e-5)
+    many = torch.eye(4).repeat(8, 1)
+    assert capacity(many, many) == pytest.approx(1.0, abs=1e-5)  # N above D
+
+
+def test_the_gradient_of_the_nuclear_norm_is_its_polar_factor():
+    torch.manual_seed(0)
+    centres = torch.randn(6, 3, requires_grad=True)
+    torch.linalg.matrix_norm(centres, "nuc").backward()
+    left, _, right = torch.linalg.svd(centres.detach(), full_matrices=False)
+    assert torch.allclose(centres.grad, left @ right, atol=1e-5)
+
+
 def test_reconstruction_sums_the_squared_error_of_the_picture():
     decoder = Decoder(5, 16, 4)
     image = torch.randint(0, 256, (2, 3, 16, 16, 3), dtype=torch.uint8)
@@ -276,6 +308,21 @@ def test_every_bound_has_the_same_call(name):
         assert value.shape == shape
         assert value.dtype == torch.float32
         assert metrics
+
+
+def test_manifold_capacity_is_larger_for_pairs_that_belong_together():
+    torch.manual_seed(0)
+    bound = BOUNDS["mmcr"](4, 4, ContrastiveConfig(projection=4))
+    optimiser = torch.optim.Adam(bound.parameters(), lr=1e-2)
+    for _ in range(150):
+        optimiser.zero_grad()
+        (-bound(*correlated(128, 0.95, 4))[0].mean()).backward()
+        optimiser.step()
+    left, right = correlated(512, 0.95, 4)
+    with torch.no_grad():
+        together, apart = (float(bound(left, y)[0].mean()) for y in (right, right.roll(1, 0)))
+    assert together > 0.95
+    assert apart < 0.8
 
 
 @pytest.mark.parametrize("name", ["nce", "nwj", "mi_alpha", "cmim", "wasserstein"])

@@ -75,6 +75,14 @@ class Categorical(nn.Module):
         right = self.log_probabilities(right)
         return (left * (left.log() - right)).sum((-2, -1))
 
+    def cauchy_schwarz(self, left: Tensor, right: Tensor) -> Tensor:
+        """Return the Cauchy-Schwarz divergence - ln((sum pq)^2 / (sum p^2 sum q^2)) summed over
+        groups, (N,).
+        """
+        left, right = self.probabilities(left), self.probabilities(right)
+        own = left.square().sum(-1).log() + right.square().sum(-1).log()
+        return (own - 2 * (left * right).sum(-1).log()).sum(-1)
+
     def entropy(self, logits: Tensor) -> Tensor:
         """Return the entropy summed over groups, (N,)."""
         probabilities = self.probabilities(logits)
@@ -112,6 +120,13 @@ class Gaussian(nn.Module):
         ratio = std / other_std
         distance = (mean - other_mean) / other_std
         return (0.5 * (ratio**2 + distance**2 - 1) - torch.log(ratio)).sum(-1)
+
+    def cauchy_schwarz(self, left: Tensor, right: Tensor) -> Tensor:
+        """Return the Cauchy-Schwarz divergence summed over coordinates, (N,)."""
+        (mean, std), (other_mean, other_std) = self.split(left), self.split(right)
+        variance = std.square() + other_std.square()
+        distance = (mean - other_mean).square() / variance
+        return (distance + torch.log(variance / (2 * std * other_std))).sum(-1)
 
     def entropy(self, parameters: Tensor) -> Tensor:
         """Return the entropy summed over coordinates, (N,)."""

@@ -81,7 +81,11 @@ class ReconstructionTerm(nn.Module):
 
 
 class PredictabilityTerm(nn.Module):
-    """- I(i_t; Z_t | Z_{t-1}, A_{t-1}) >= - KL(posterior || prior): the information bottleneck."""
+    """- I(i_t; Z_t | Z_{t-1}, A_{t-1}) >= - KL(posterior || prior): the information bottleneck.
+
+    With the divergence cauchy_schwarz it is minus that (arXiv 2404.17951): no bound, but zero where
+    posterior and prior are equal. The metric `kl` is the KL in both cases.
+    """
 
     def __init__(self, config, rssm: RSSM):
         super().__init__()
@@ -90,14 +94,17 @@ class PredictabilityTerm(nn.Module):
         self.entropy = rssm.latent.entropy
 
     def forward(self, sequence: TrainSequence) -> tuple[Tensor, dict[str, Tensor]]:
-        states = sequence.states
-        kl, raw = self.kl(
-            states.posterior, states.prior, self.config.kl_balance, self.config.free_nats
-        )
+        states, config = sequence.states, self.config
+        both = states.posterior, states.prior
+        cost, raw = self.kl(*both, config.kl_balance, config.free_nats, config.divergence)
+        metrics = {"kl": sequence.mean(raw)}
         with torch.no_grad():
-            entropies = {"prior_entropy": self.entropy(states.prior).mean()}
-            entropies["posterior_entropy"] = self.entropy(states.posterior).mean()
-        return -sequence.mean(kl), {"kl": sequence.mean(raw), **entropies}
+            if config.divergence != "kl":
+                metrics["divergence"] = metrics["kl"]
+                metrics["kl"] = sequence.mean(self.kl(*both, 0.0, 0.0)[1])
+            metrics["prior_entropy"] = self.entropy(states.prior).mean()
+            metrics["posterior_entropy"] = self.entropy(states.posterior).mean()
+        return -sequence.mean(cost), metrics
 
 
 class RewardTerm(nn.Module):

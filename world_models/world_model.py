@@ -77,15 +77,21 @@ class WorldModelConfig:
         ge=0,
         le=10_000,
     )
+    divergence: str = option(
+        "kl",
+        "Divergence between posterior and prior that predictability minimises.",
+        choices=("kl", "cauchy_schwarz"),
+        read_if=_with("predictability"),
+    )
     free_nats: float = option(
         1.0,
-        "The KL divergence is not minimised below this.",
+        "The divergence is not minimised below this.",
         ge=0.0,
         read_if=_with("predictability"),
     )
     kl_balance: float = option(
         0.9,
-        "Share of the KL gradient that goes to the prior.",
+        "Share of the divergence's gradient that goes to the prior.",
         ge=0.0,
         le=1.0,
         read_if=_with("predictability"),

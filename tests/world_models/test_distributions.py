@@ -142,3 +142,32 @@ def test_unit_normal_cannot_be_made_dense():
     assert float(
         d.UnitNormal().log_prob(torch.tensor([[2.0]]), torch.tensor([2.0]))
     ) == pytest.approx(-0.9189385)
+
+
+def test_cauchy_schwarz_of_known_categoricals():
+    """A one-hot and a uniform variable of K classes: ln K a group; of itself: zero."""
+    latent = d.Categorical(2, 4, unimix=0.0)
+    sure = torch.tensor([[50.0, 0, 0, 0, 0, 50.0, 0, 0]])
+    flat = torch.zeros(1, 8)
+    assert float(latent.cauchy_schwarz(sure, flat)) == pytest.approx(2 * math.log(4), abs=1e-4)
+    p, q = torch.randn(2, 5, 8)
+    assert torch.allclose(latent.cauchy_schwarz(p, p), torch.zeros(5), atol=1e-5)
+    assert torch.allclose(latent.cauchy_schwarz(p, q), latent.cauchy_schwarz(q, p), atol=1e-5)
+    assert (latent.cauchy_schwarz(p, q) > 0).all()
+
+
+def test_cauchy_schwarz_of_gaussians_is_the_integral_and_the_kl_at_equal_deviations():
+    latent = d.Gaussian(1, min_std=0.0)
+    raw = lambda std: math.log(math.expm1(std))  # noqa: E731
+    one, other = torch.tensor([[0.3, raw(0.5)]]), torch.tensor([[-0.7, raw(1.2)]])
+    x = torch.linspace(-12, 12, 20_001, dtype=torch.float64)
+    p, q = (
+        torch.distributions.Normal(mean, std).log_prob(x).exp()
+        for mean, std in ((0.3, 0.5), (-0.7, 1.2))
+    )
+    slow = -torch.log((p * q).sum() ** 2 / (p.square().sum() * q.square().sum()))
+    assert float(latent.cauchy_schwarz(one, other)) == pytest.approx(float(slow), abs=1e-4)
+    same = torch.tensor([[1.0, raw(0.5)]])
+    assert float(latent.cauchy_schwarz(one, same)) == pytest.approx(
+        float(latent.kl(one, same)), abs=1e-5
+    )

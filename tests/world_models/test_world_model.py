@@ -131,6 +131,23 @@ def test_kl_value_gradient_split_and_free_nats(rssm):
         assert torch.allclose(ours, share * full, atol=1e-6)
 
 
+def test_predictability_by_another_divergence_still_tells_the_kl():
+    torch.manual_seed(0)
+    values = {}
+    for name in ("kl", "cauchy_schwarz"):
+        agent = make_agent(divergence=name, free_nats=0.0)
+        torch.manual_seed(1)
+        _, states, values[name], metrics = agent.world_model.loss(make_batch())
+        latent, both = agent.world_model.rssm.latent, (states.posterior, states.prior)
+        wanted = {key: float(getattr(latent, key)(*both).mean()) for key in values}
+        assert float(values[name]["predictability"]) == pytest.approx(-wanted[name], rel=1e-4)
+        assert float(metrics["predictability/kl"]) == pytest.approx(wanted["kl"], rel=1e-4)
+    assert float(metrics["predictability/divergence"]) == pytest.approx(
+        wanted["cauchy_schwarz"], rel=1e-4
+    )
+    assert wanted["kl"] != pytest.approx(wanted["cauchy_schwarz"], rel=0.01)
+
+
 @pytest.mark.parametrize(
     ("latent", "action"),
     [("categorical", 1), ("categorical", 6), ("gaussian", 1), ("gaussian", 21)],

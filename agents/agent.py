@@ -67,6 +67,10 @@ class WorldModelAgent(nn.Module):
     def _begin(self) -> None:
         """Make what needs the weights on their device: optimisers, average, compiled parts."""
         records = self.device.type == "cuda" and self.config.cuda_graphs != "false"
+        # Parts that wait for the host say so: `recordable = False`.
+        records = records and all(
+            getattr(part, "recordable", True) for part in self.world_model.modules()
+        )
         self.optimisers: dict[str, Optimiser] = {}
         for learner in self.learners.values():
             learner.begin(records)

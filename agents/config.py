@@ -141,8 +141,8 @@ class AgentConfig:
     )
     cuda_graphs: str = option(
         "auto",
-        "Record the gradients of an update as CUDA graphs; auto: on CUDA; act: and the action of a"
-        " step, untried on a GPU.",
+        "Record the gradients of an update as CUDA graphs; auto: on CUDA, where no part of the"
+        " objective waits for the host; act: and the action of a step, untried on a GPU.",
         choices=("auto", "act", "false"),
     )
     commander: str = option(

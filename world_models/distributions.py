@@ -69,6 +69,10 @@ class Categorical(nn.Module):
         logits = logits.unflatten(-1, (self.groups, self.classes))
         return F.one_hot(logits.argmax(-1), self.classes).float().flatten(-2)
 
+    def mean(self, logits: Tensor) -> Tensor:
+        """Return the expected sample (N, S*K)."""
+        return self.probabilities(logits).flatten(-2)
+
     def kl(self, left: Tensor, right: Tensor) -> Tensor:
         """Return KL(left || right) summed over groups, (N,)."""
         left = self.probabilities(left)
@@ -113,6 +117,8 @@ class Gaussian(nn.Module):
     def mode(self, parameters: Tensor) -> Tensor:
         """Return the mean (N, Z)."""
         return self.split(parameters)[0]
+
+    mean = mode
 
     def kl(self, left: Tensor, right: Tensor) -> Tensor:
         """Return KL(left || right) summed over coordinates, (N,)."""

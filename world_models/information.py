@@ -194,6 +194,8 @@ class ManifoldCapacity(nn.Module):
     centre of rank one. There is one value per block, repeated in every row.
     """
 
+    recordable = False  # singular values wait for the host
+
     def __init__(self, left: int, right: int, projection: int):
         super().__init__()
         self.left = linear(left, projection, bias=False)

@@ -67,6 +67,12 @@ class RSSMConfig:
         "the start.",
         gt=0.0,
     )
+    dynamics: str = option(
+        "gated",
+        "Recurrence and prior: a gated cell and a network, or linear modes and a linear map of "
+        "them (Koopman).",
+        choices=("gated", "linear"),
+    )
     posterior: str = option(
         "image",
         "What the posterior reads: the image alone (then no action can leak into the "
@@ -81,6 +87,9 @@ class RSSMConfig:
             raise UserError(
                 what, "world_model.rssm.blocks", f"choose a divisor of {self.deterministic}"
             )
+        if self.dynamics == "linear" and self.deterministic % 2:
+            what = f"linear modes are pairs of numbers, and deterministic is {self.deterministic}"
+            raise UserError(what, "world_model.rssm.deterministic", "choose an even number")
 
 
 class State(NamedTuple):
@@ -173,6 +182,53 @@ class Recurrence(nn.Module):
         return torch.stack(states)
 
 
+class LinearRecurrence(nn.Module):
+    """h' = K h + G B [z, a], K the modes of a linear operator: Koopman dynamics with control.
+
+    K is block-diagonal. Mode j is a pair of numbers that is turned by an angle and scaled by a
+    decay r_j < 1 in each step, the eigenvalues r e^{+-i angle}. Every real matrix with distinct
+    eigenvalues has this form in coordinates that B and the prior are free to choose. G = sqrt(1 -
+    r^2) keeps the variance of h at that of its input (LRU, arXiv 2303.06349).
+    """
+
+    def __init__(self, config: RSSMConfig, stochastic: int, energy: float, action: int):
+        super().__init__()
+        modes = config.deterministic // 2
+        self.gain = math.sqrt(3 * energy / action)  # as in `Recurrence`
+        self.input = linear(stochastic + action, config.deterministic, bias=False)
+        decay = torch.empty(modes).uniform_(0.5, 0.99)
+        self.raw_decay = nn.Parameter(torch.log(-torch.log(decay)))
+        self.angle = nn.Parameter(torch.empty(modes).uniform_(0, math.pi / 4))
+
+    def decay(self) -> Tensor:
+        """Return the absolute values of the eigenvalues, one a mode, within (0, 1)."""
+        return torch.exp(-torch.exp(self.raw_decay.float()))
+
+    def input_projection(self, stochastic: Tensor, action: Tensor) -> Tensor:
+        """Return the part of the input that does not depend on h: (N, Z), (N, A) -> (N, D)."""
+        drive = self.input(torch.cat([stochastic, action * self.gain], -1)).float()
+        return drive * torch.sqrt(1 - self.decay().square()).repeat(2)
+
+    def forward(self, deterministic: Tensor, drive: Tensor) -> Tensor:
+        """Take one step: (N, D), (N, D) -> (N, D)."""
+        decay = self.decay()
+        along, across = decay * torch.cos(self.angle), decay * torch.sin(self.angle)
+        real, imaginary = deterministic.float().chunk(2, -1)
+        turned = along * real - across * imaginary, across * real + along * imaginary
+        return torch.cat(turned, -1) + drive
+
+    def unroll(self, drive: Tensor, keep: Tensor) -> Tensor:
+        """Take T steps from zeros, as `Recurrence.unroll`."""
+        deterministic, states = torch.zeros_like(drive[0]), []
+        for now, keep_now in zip(drive.unbind(), keep.unbind()):
+            deterministic = self(deterministic * keep_now, now)
+            states.append(deterministic)
+        return torch.stack(states)
+
+
+RECURRENCES = {"gated": Recurrence, "linear": LinearRecurrence}
+
+
 class RSSM(nn.Module):
     """The model: `observe` filters a batch, `filter` takes one step, `imagine` one step without an
     image.
@@ -189,14 +245,19 @@ class RSSM(nn.Module):
         self.reads_deterministic = config.posterior == "filtering"
         # Mean squared length of a sample.
         energy = config.groups if config.latent == "categorical" else config.gaussian_size
-        self.recurrence = Recurrence(config, self.latent.size, energy, action)
+        self.recurrence = RECURRENCES[config.dynamics](config, self.latent.size, energy, action)
         posterior_inputs = embedding + (config.deterministic if self.reads_deterministic else 0)
         # An almost uniform posterior gives noise at first, and no useful gradient passes through it
         # for a long time.
         self.posterior = MLP(
             posterior_inputs, config.hidden, 1, self.latent.parameter_size, config.posterior_scale
         )
-        self.prior = MLP(config.deterministic, config.hidden, 1, self.latent.parameter_size)
+        parameters = self.latent.parameter_size
+        self.prior: nn.Module = (
+            MLP(config.deterministic, config.hidden, 1, parameters)
+            if config.dynamics == "gated"
+            else linear(config.deterministic, parameters)
+        )
 
     def initial(self, batch: int, device: torch.device | str = "cpu") -> State:
         """Return the state before the first observation: zeros."""

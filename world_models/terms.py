@@ -107,6 +107,40 @@ class PredictabilityTerm(nn.Module):
         return -sequence.mean(cost), metrics
 
 
+def von_neumann_entropy(rows: Tensor) -> Tensor:
+    """Return - tr(rho ln rho) in nats, rho the covariance of rows (N, Z) over its trace: scalar.
+
+    It is ln of the number of directions that the rows fill evenly, at most ln min(N - 1, Z).
+    """
+    with torch.autocast(rows.device.type, enabled=False):
+        centred = rows.float() - rows.float().mean(0)
+        # The eigenvalues of the smaller of both products; the other one has zeros besides.
+        tall = centred.shape[0] > centred.shape[1]
+        product = centred.T @ centred if tall else centred @ centred.T
+        values = torch.linalg.eigvalsh(product / product.trace().clamp(min=1e-12))
+        values = values.clamp(min=1e-6)
+        return -(values * values.log()).sum()
+
+
+class VonNeumannTerm(nn.Module):
+    """The von Neumann entropy of the latent's covariance: against a collapse onto few directions
+    (arXiv 2510.13025).
+
+    Of the expected stochastic state, not of samples, whose noise fills every direction.
+    """
+
+    recordable = False  # eigenvalues wait for the host
+
+    def __init__(self, rssm: RSSM):
+        super().__init__()
+        self.expected = rssm.latent.mean
+
+    def forward(self, sequence: TrainSequence) -> tuple[Tensor, dict[str, Tensor]]:
+        rows = self.expected(sequence.states.posterior).flatten(0, 1)  # (N, Z)
+        value = von_neumann_entropy(rows)
+        return value, {"directions": value.detach().exp()}
+
+
 class RewardTerm(nn.Module):
     """I(R; Z) >= E log q(r | z), up to H(R), of the reward or of another scalar of the row.
 

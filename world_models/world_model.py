@@ -207,6 +207,7 @@ class WorldModel(nn.Module):
             ),
             "reconstruction": lambda: terms.ReconstructionTerm(self.decoder),
             "predictability": lambda: terms.PredictabilityTerm(config, rssm),
+            "von_neumann": lambda: terms.VonNeumannTerm(rssm),
             "reward": lambda: terms.RewardTerm(config, rssm.feature_size),
             "empowerment": lambda: terms.EmpowermentTerm(config, rssm, spaces.action),
             "continuation": lambda: terms.ContinuationTerm(config, rssm.feature_size),

@@ -95,6 +95,9 @@ def preset(name: str) -> dict:
     return line.values
 
 
+BY_GRADIENT = {"pareto": "multiple-gradient descent", "game": "game between terms"}
+
+
 def agents() -> str:
     """Return a row for each agent: what it is, its information terms, its rule, its rewards."""
     rows = []
@@ -103,7 +106,8 @@ def agents() -> str:
         terms, constraint = (
             values.get(f"world_model.objective.{key}", ()) for key in ("terms", "constraint")
         )
-        rule = f"multiplier on {', '.join(constraint)}" if constraint else "fixed weights"
+        plain = f"multiplier on {', '.join(constraint)}" if constraint else "fixed weights"
+        rule = BY_GRADIENT.get(values.get("world_model.objective.rule"), plain)
         rewards = values.get("actor_critic.rewards", ["task"])
         what = first_comment(runs.PRESETS / f"{name}.yaml")
         rows.append((code([name]), what, ", ".join(terms), rule, ", ".join(rewards)))

@@ -3,9 +3,10 @@
 Every term estimates an information in nats per step, to be maximised (terms.py). A rule turns the
 values into one loss: `FixedWeights` (Dreamer, C-Dreamer), or a multiplier on the constrained terms
 (InfoPower). The multiplier follows a level that C reached early on (`Lagrangian`), or progress on
-new episodes (`Progress`).
+new episodes (`Progress`). Two others go by the gradients of the terms (gradient_rules.py).
 """
 
+import functools
 import math
 
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from foreground import ranks
 from foreground.errors import UserError, nearest
 from foreground.option import config_class, option
+from foreground.world_models.gradient_rules import ByGradient, game, multiple_gradient
 
 CONSTRAINED = (
     "where --world_model.objective.constraint names terms",
@@ -42,6 +44,24 @@ class ObjectiveConfig:
         ("predictability", "reward", "empowerment"),
         "Terms whose weighted sum C is held above a threshold c0 by one Lagrange "
         "multiplier; none: fixed weights.",
+    )
+    rule: str = option(
+        "auto",
+        "How the terms are weighed. auto: by the constraint, or fixed weights without one. pareto: "
+        "the encoder follows the multiple-gradient descent direction. game: each term plays for a "
+        "block of the embedding.",
+        choices=("auto", "pareto", "game"),
+    )
+    competition: float = option(
+        0.0,
+        "Weight of the other terms' gradients in a block of the game: -1 greedy, 0 independent, 1 "
+        "collaborative.",
+        ge=-1.0,
+        le=1.0,
+        read_if=(
+            "where --world_model.objective.rule is game",
+            lambda config: config.rule == "game",
+        ),
     )
     dual_rate: float = option(
         0.003,
@@ -103,6 +123,12 @@ class ObjectiveConfig:
                 "world_model.objective.multiplier_min",
                 f"choose {self.multiplier_max} or less, or raise multiplier_max",
             )
+        if self.rule != "auto" and self.constraint:
+            raise UserError(
+                f"the rule {self.rule} has no constraint",
+                "world_model.objective.rule",
+                "choose auto, or --world_model.objective.constraint ''",
+            )
 
 
 def constraint_of(config: ObjectiveConfig, values: dict[str, Tensor]) -> Tensor:
@@ -131,8 +157,10 @@ class FixedWeights(nn.Module):
         super().__init__()
         self.weights = config.terms
 
-    def forward(self, values: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        """Values (scalars, nats) -> (loss, metrics)."""
+    def forward(
+        self, values: dict[str, Tensor], shared: Tensor | None = None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Values (scalars, nats) -> (loss, metrics). The embedding `shared` is not read."""
         return -sum(self.weights[name] * value for name, value in values.items()), {}
 
     def dual_step(self, values: dict[str, Tensor]) -> None:
@@ -162,8 +190,10 @@ class Lagrangian(nn.Module):
         self.register_buffer("updates", torch.zeros((), dtype=torch.long))
         self.register_buffer("pilot", torch.zeros(config.pilot_updates))
 
-    def forward(self, values: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        """Values (scalars, nats) -> (loss, metrics)."""
+    def forward(
+        self, values: dict[str, Tensor], shared: Tensor | None = None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Values (scalars, nats) -> (loss, metrics). The embedding `shared` is not read."""
         multiplier = self.log_multiplier.exp()
         loss, constraint = weighed(self.config, values, multiplier)
         metrics = {
@@ -228,8 +258,10 @@ class Progress(nn.Module):
         self.register_buffer("level", torch.zeros(()))
         self.register_buffer("episodes", torch.zeros((), dtype=torch.long))
 
-    def forward(self, values: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        """Values (scalars, nats) -> (loss, metrics)."""
+    def forward(
+        self, values: dict[str, Tensor], shared: Tensor | None = None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Values (scalars, nats) -> (loss, metrics). The embedding `shared` is not read."""
         multiplier = self.log_multiplier.exp()
         loss, constraint = weighed(self.config, values, multiplier)
         return loss, {"multiplier": multiplier, "constraint": constraint}
@@ -289,6 +321,10 @@ def make_rule(config: ObjectiveConfig) -> nn.Module:
                 where,
                 nearest(name, config.terms),
             )
+    if config.rule == "pareto":
+        return ByGradient(config.terms, multiple_gradient)
+    if config.rule == "game":
+        return ByGradient(config.terms, functools.partial(game, competition=config.competition))
     if not config.constraint:
         return FixedWeights(config)
     return Progress(config) if config.progress else Lagrangian(config)

@@ -249,7 +249,7 @@ class WorldModel(nn.Module):
         for name, term in self.terms.items():
             values[name], extra = term(sequence)
             metrics |= {f"{name}/{key}": value for key, value in extra.items()}
-        loss, extra = self.rule(values)
+        loss, extra = self.rule(values, embedding)
         losses = {"world_model": loss}
         metrics |= {f"objective/{key}": value for key, value in (values | extra).items()}
         if not self.reconstructs and self.config.decoder_frames:

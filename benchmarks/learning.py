@@ -91,8 +91,14 @@ class Dot(gymnasium.Env):
     observation_space = gymnasium.spaces.Box(0, 255, (SIZE, SIZE, 3), np.uint8)
     action_space = gymnasium.spaces.Box(-1, 1, (1,), np.float32)
 
-    def __init__(self, signals: tuple[str, ...] = (), games: tuple[tuple[float], ...] = ()):
+    def __init__(
+        self,
+        signals: tuple[str, ...] = (),
+        games: tuple[tuple[float], ...] = (),
+        numbers: bool = False,
+    ):
         self.signals, self.games, self.game = signals, games, games[0] if games else (0.0,)
+        self.numbers = numbers  # whether it tells its place beside the image
         self.place = 0.0
         told = {name: (value.shape, np.float32) for name, value in self._told(0.0, 0.0).items()}
         self.metadata = {**self.metadata, "info_fields": told}
@@ -127,12 +133,11 @@ class Dot(gymnasium.Env):
         if self.games:
             every = [self.near(game) for game in self.games]
             return {"game": np.array(self.game, np.float32), "signals": np.array(every, np.float32)}
-        values = {"use": use, "safety": safety}
-        return (
-            {"signals": np.array([values[name] for name in self.signals], np.float32)}
-            if self.signals
-            else {}
-        )
+        told = {"proprioception": np.array([self.place], np.float32)} if self.numbers else {}
+        if self.signals:
+            values = {"use": use, "safety": safety}
+            told["signals"] = np.array([values[name] for name in self.signals], np.float32)
+        return told
 
     def step(self, action):
         if self.step_number >= LENGTH:  # stepped after its end
@@ -193,10 +198,13 @@ def learn(name: str, words: list[str]) -> dict:
     began = time.process_time()
     games = GAMES if config.modes.num_modes else ()
     signals = ("left", "right") if games else config.signals
-    envs = SyncVectorEnv([partial(Dot, signals, games)], autoreset_mode=AutoresetMode.NEXT_STEP)
+    numbers = config.environment.proprioception
+    dot = partial(Dot, signals, games, numbers)
+    envs = SyncVectorEnv([dot], autoreset_mode=AutoresetMode.NEXT_STEP)
     torch.manual_seed(config.seed)
     condition = commanders()[config.commander].size(config.agent_config)
-    agent = WorldModelAgent(config.agent_config, Spaces(SIZE, 1, condition, signals, games))
+    spaces = Spaces(SIZE, 1, condition, signals, games, int(numbers))
+    agent = WorldModelAgent(config.agent_config, spaces)
     layout = layout_of(envs) | agent.spec.layout
     rollout = Rollout(envs, agent.initial_state(1), config.seed, layout)
     replay = Replay(layout, 2 * FRAMES, seed=config.seed)

@@ -62,6 +62,10 @@ SIDE_BY_SIDE = (
     "where --environment.num_envs is above 1",
     lambda run: run.environment.num_envs > 1,
 )
+OBSERVING = (
+    "where --environment.proprioception is true",
+    lambda run: run.environment.proprioception,
+)
 FLAT = "by every agent but hierarchical", lambda run: not run.hierarchy.duration
 WHOLE = (
     "by every agent but hierarchical and those with modes",
@@ -211,7 +215,9 @@ class RunConfig:
         EvaluationConfig, "Evaluation", read_if={"num_skills": MEASURING}
     )
     world_model: WorldModelConfig = option_of(
-        AgentConfig, "world_model", read_if={"random_shift": FLAT, "context": FLAT}
+        AgentConfig,
+        "world_model",
+        read_if={"random_shift": FLAT, "context": FLAT, "proprioception": OBSERVING},
     )
     actor_critic: ActorCriticConfig = option_of(
         AgentConfig,
@@ -264,6 +270,12 @@ class RunConfig:
                 what,
                 "--task",
                 "choose a task of dm_control's suite, or a method without them, such as metra",
+            )
+        if "detector" in self.world_model.objective.terms and not self.environment.proprioception:
+            raise UserError(
+                "the information term detector predicts numbers, and none are observed",
+                "--environment.proprioception",
+                "choose true, or an agent without that term",
             )
         if self.games and [name for name in SIGNALS if name in self.world_model.objective.terms]:
             what = "use and safety are not told where there is a family of games"

@@ -14,7 +14,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from foreground.world_models.distributions import SCALAR_HEADS, clipped_normal_log_prob
+from foreground.world_models.distributions import (
+    SCALAR_HEADS,
+    clipped_normal_log_prob,
+    normal_log_prob,
+    symlog,
+)
 from foreground.world_models.empowerment import InverseModel, marginal_log_prob, moments
 from foreground.world_models.information import BOUNDS, ContrastiveConfig, reconstruction
 from foreground.world_models.networks import MLP, Decoder
@@ -241,6 +246,28 @@ class GameRewardTerm(nn.Module):
         return self.reward.log_likelihood(
             sequence, torch.cat([feature, game], -1), true, across=shared
         )
+
+
+class DetectorTerm(nn.Module):
+    """I(X; Z) >= E ln q(x given z), up to H(X), of the numbers that the task observes: pixels are
+    the prime modality, and the numbers detect what its latent holds (ITHP, arXiv 2404.09403).
+
+    The stochastic state alone predicts them, so that their information comes by way of the image.
+    They are of any unit: q is a Gaussian of deviation one of their symlog.
+    """
+
+    def __init__(self, config, latent: int, numbers: int):
+        super().__init__()
+        self.network = MLP(latent, config.units, config.layers, numbers)
+
+    def forward(self, sequence: TrainSequence) -> tuple[Tensor, dict[str, Tensor]]:
+        true = symlog(sequence.extra["proprioception"].float())  # (B, T, P)
+        mean = self.network(sequence.states.state.stochastic).float()
+        log_prob = normal_log_prob(true, mean, torch.ones_like(mean))  # (B, T)
+        with torch.no_grad():
+            residual = sequence.mean((mean - true).square())
+            variance = true.flatten(0, 1).var(0).mean()
+        return sequence.mean(log_prob), {"residual": residual, "variance": variance}
 
 
 def transitions(sequence: TrainSequence) -> tuple[Tensor, Tensor]:

@@ -35,7 +35,7 @@ DRAWING = (
     "without the information term reconstruction",
     lambda config: "reconstruction" not in config.objective.terms,
 )
-HEADS = ("reward", "games", "use", "safety", "continuation")
+HEADS = ("reward", "games", "use", "safety", "continuation", "detector")
 
 
 @config_class
@@ -105,6 +105,12 @@ class WorldModelConfig:
         ge=0,
         le=100_000,
         read_if=DRAWING,
+    )
+    proprioception: str = option(
+        "input",
+        "What the observed numbers are: an input beside the image, or a detector, which the latent "
+        "of the image alone must predict (term detector).",
+        choices=("input", "detector"),
     )
     rssm: RSSMConfig = option(RSSMConfig, "Recurrent state-space model")
     contrastive: ContrastiveConfig = option(
@@ -183,13 +189,12 @@ class WorldModel(nn.Module):
         self.encoder = Encoder(
             spaces.image_size, config.depth, config.embedding, config.stem, config.frame_stack
         )
+        # P, numbers that the latent reads: none where they are its detector.
+        self.numbers = spaces.proprioception if config.proprioception == "input" else 0
         # Added to the embedding of the image: its size, and all that reads it, stay as they are.
         self.proprioception = (
-            MLP(spaces.proprioception, config.units, 1, config.embedding)
-            if spaces.proprioception
-            else None
+            MLP(self.numbers, config.units, 1, config.embedding) if self.numbers else None
         )
-        self.numbers = spaces.proprioception
         self.rssm = RSSM(config.rssm, config.embedding, spaces.action)
         self.decoder = Decoder(self.rssm.feature_size, spaces.image_size, config.depth)
         self.terms = nn.ModuleDict(
@@ -213,6 +218,10 @@ class WorldModel(nn.Module):
             "continuation": lambda: terms.ContinuationTerm(config, rssm.feature_size),
             "control": lambda: terms.ControlTerm(config, spaces.action),
         }
+        if spaces.proprioception:
+            makers["detector"] = lambda: terms.DetectorTerm(
+                config, rssm.latent.size, spaces.proprioception
+            )
         if spaces.games:
             makers["games"] = lambda: terms.GameRewardTerm(config, rssm.feature_size, spaces.games)
         for column, signal in enumerate(spaces.signals):  # use, safety: a head for each

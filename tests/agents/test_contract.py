@@ -22,7 +22,7 @@ from foreground.agents.skills import Skills
 from foreground.configs import run as runs
 from foreground.errors import UserError
 from tests.faults.runs import PLAIN
-from tests.support.small import make_batch
+from tests.support.small import batch_for, make_batch
 
 SIZES = [
     *PLAIN,
@@ -44,9 +44,7 @@ def make(name: str, monkeypatch, *words: str) -> tuple[WorldModelAgent, dict[str
         words = (*words, *(["--skill.size", "2"] if name == "hierarchical" else []))
     config = runs.read(["--agent", name, *words], cuda=False, ours=SIZES)
     agent = build.make_agent(config, Box(-1, 1, (2,)), "cpu")
-    spaces = agent.spaces
-    batch = make_batch(condition=spaces.condition, signals=len(spaces.signals), games=spaces.games)
-    return agent, batch
+    return agent, batch_for(agent.spaces)
 
 
 def weights(agent: WorldModelAgent) -> dict[str, torch.Tensor]:

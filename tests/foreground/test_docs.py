@@ -14,7 +14,7 @@ from foreground.configs import run as runs
 from foreground.training.periodic import Metrics
 from foreground.world_models import terms
 from scripts import doc_tables
-from tests.support.small import make_batch, world_config
+from tests.support.small import batch_for, make_batch, world_config
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = doc_tables.pages()
@@ -88,7 +88,7 @@ def test_every_key_that_an_update_logs_is_on_the_page(name, gradient):
     config = runs.read(words, cuda=False, ours=SMALL.split())
     spaces = build.spaces_of(config, Box(-1, 1, (2,)))
     agent = build.make_agent(config, Box(-1, 1, (2,)), "cpu")
-    batch = make_batch(condition=spaces.condition, signals=len(spaces.signals), games=spaces.games)
+    batch = batch_for(spaces)
     metrics = Metrics()
     for _ in range(config.modes.update_every):  # some come once a round
         metrics.add(agent.update(batch))

@@ -72,7 +72,7 @@ def row_layout(image: tuple[int, ...], action: int, **floats: int) -> Layout:
 
 
 def make_batch(
-    batch=4, length=8, size=32, action=2, seed=0, condition=0, signals=0, games=()
+    batch=4, length=8, size=32, action=2, seed=0, condition=0, signals=0, games=(), numbers=0
 ) -> dict[str, torch.Tensor]:
     generator = torch.Generator().manual_seed(seed)
     first = torch.zeros(batch, length, dtype=torch.bool)
@@ -92,6 +92,8 @@ def make_batch(
         rows["condition"] = torch.randn(batch, length, condition, generator=generator)
     if signals:
         rows["signals"] = torch.rand(batch, length, signals, generator=generator)
+    if numbers:
+        rows["proprioception"] = torch.randn(batch, length, numbers, generator=generator)
     if games:  # one a sequence
         rows["game"] = (
             torch.tensor(games)[torch.arange(batch) % len(games)]
@@ -99,6 +101,16 @@ def make_batch(
             .expand(-1, length, -1)
         )
     return rows
+
+
+def batch_for(spaces: Spaces) -> dict[str, torch.Tensor]:
+    """A batch with all fields that an agent of these sizes may read."""
+    return make_batch(
+        condition=spaces.condition,
+        signals=len(spaces.signals),
+        games=spaces.games,
+        numbers=spaces.proprioception,
+    )
 
 
 def moving_square(batch=8, length=16, size=32, seed=0, background=True) -> dict[str, torch.Tensor]:

@@ -96,9 +96,11 @@ class Dot(gymnasium.Env):
         signals: tuple[str, ...] = (),
         games: tuple[tuple[float], ...] = (),
         numbers: bool = False,
+        clip: bool = False,
     ):
         self.signals, self.games, self.game = signals, games, games[0] if games else (0.0,)
-        self.numbers = numbers  # whether it tells its place beside the image
+        self.numbers, self.clip = numbers, clip  # whether it tells its place, or its noise alone
+        self.noise = np.zeros((SIZE, SIZE, 3), np.uint8)
         self.place = 0.0
         told = {name: (value.shape, np.float32) for name, value in self._told(0.0, 0.0).items()}
         self.metadata = {**self.metadata, "info_fields": told}
@@ -124,8 +126,8 @@ class Dot(gymnasium.Env):
             self.game = self.games[int(self.np_random.integers(len(self.games)))]
         self.step_number, edge = 0, self.np_random.uniform(0, 4)
         self.place = edge if self.np_random.random() < 0.5 else SIZE - SQUARE - edge
-        told = self._told(0.0, 0.0)
-        return self._picture(), {
+        image, told = self._picture(), self._told(0.0, 0.0)
+        return image, {
             name: value * 0 if name == "signals" else value for name, value in told.items()
         }
 
@@ -134,6 +136,8 @@ class Dot(gymnasium.Env):
             every = [self.near(game) for game in self.games]
             return {"game": np.array(self.game, np.float32), "signals": np.array(every, np.float32)}
         told = {"proprioception": np.array([self.place], np.float32)} if self.numbers else {}
+        if self.clip:
+            told["clip"] = self.noise
         if self.signals:
             values = {"use": use, "safety": safety}
             told["signals"] = np.array([values[name] for name in self.signals], np.float32)
@@ -146,15 +150,17 @@ class Dot(gymnasium.Env):
         self.step_number += 1
         self.place = float(np.clip(self.place + SPEED * float(action[0]), 0, SIZE - SQUARE))
         size = abs(float(action[0]))
+        image = self._picture()
         told = self._told(USE * self.near(self.game), -max(0.0, size - 0.9))
-        return self._picture(), self.near(self.game), False, self.step_number >= LENGTH, told
+        return image, self.near(self.game), False, self.step_number >= LENGTH, told
 
     def near(self, game: tuple[float]) -> float:
         """Return 1 where a game wants the square (by default the centre), 0 half an image away."""
         return 1 - abs(self.place - wanted(game)) / ((SIZE - SQUARE) / 2)
 
     def _picture(self) -> np.ndarray:
-        image = self.np_random.integers(0, 120, (SIZE, SIZE, 3), dtype=np.uint8)
+        self.noise = self.np_random.integers(0, 120, (SIZE, SIZE, 3), dtype=np.uint8)
+        image = self.noise.copy()
         left = round(self.place)
         image[13 : 13 + SQUARE, left : left + SQUARE] = (250, 200, 40)
         return image
@@ -199,7 +205,7 @@ def learn(name: str, words: list[str]) -> dict:
     games = GAMES if config.modes.num_modes else ()
     signals = ("left", "right") if games else config.signals
     numbers = config.environment.proprioception
-    dot = partial(Dot, signals, games, numbers)
+    dot = partial(Dot, signals, games, numbers, config.environment.clip_frames)
     envs = SyncVectorEnv([dot], autoreset_mode=AutoresetMode.NEXT_STEP)
     torch.manual_seed(config.seed)
     condition = commanders()[config.commander].size(config.agent_config)

@@ -108,6 +108,11 @@ class EnvironmentConfig:
         False,
         "Observe the task's own numbers (joint positions, velocities) beside the image.",
     )
+    clip_frames: bool = option(
+        False,
+        "Store the frame of the clip alone beside each image, for the term salient: an oracle. It"
+        " doubles the replay.",
+    )
 
 
 PROBED = "where --evaluation.latent is true", lambda evaluation: evaluation.latent
@@ -205,7 +210,9 @@ class RunConfig:
         choices=("nothing", "world_model", "skills"),
     )
     environment: EnvironmentConfig = option(
-        EnvironmentConfig, "Environment", read_if={"mask": PLAYING, "time_limit": OF_SUITE}
+        EnvironmentConfig,
+        "Environment",
+        read_if={"mask": PLAYING, "time_limit": OF_SUITE, "clip_frames": OF_SUITE},
     )
     background: BackgroundConfig = option(BackgroundConfig, "Background")
     distraction: DistractionConfig = option(DistractionConfig, "Distraction", read_if=OF_SUITE)
@@ -276,6 +283,18 @@ class RunConfig:
                 "the information term detector predicts numbers, and none are observed",
                 "--environment.proprioception",
                 "choose true, or an agent without that term",
+            )
+        if "salient" in self.world_model.objective.terms and not self.environment.clip_frames:
+            raise UserError(
+                "the information term salient reads frames of the clip, and none are stored",
+                "--environment.clip_frames",
+                "choose true, or an agent without that term",
+            )
+        if self.environment.clip_frames and registry.is_gymnasium(self.task):
+            raise UserError(
+                f"{self.task} does not tell the frames of a clip",
+                "--environment.clip_frames",
+                "choose false, or a task of dm_control's suite",
             )
         if self.games and [name for name in SIGNALS if name in self.world_model.objective.terms]:
             what = "use and safety are not told where there is a family of games"

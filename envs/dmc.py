@@ -37,7 +37,8 @@ class DMCEnv(gymnasium.Env):
     and `diverged`. It holds the `signals` that were asked for, (K,), each summed over the repeated
     frames, zero after a reset. In a family of games (envs/families.py) it holds `game` (D,), the
     descriptor of the current game. With `proprioception` it holds dm_control's state observation of
-    the task as one vector (P,), float32.
+    the task as one vector (P,), float32. With `clip_frames` it holds the current frame of the clip
+    alone, `clip`, like an observation; it is black where none plays.
     """
 
     # render_fps differs between tasks and is set per instance.
@@ -59,6 +60,7 @@ class DMCEnv(gymnasium.Env):
         games: tuple[Game, ...] = (),
         proprioception: bool = False,
         distraction: DistractionConfig | None = None,
+        clip_frames: bool = False,
     ):
         """task           "<domain>-<task>", such as "walker-walk"
         seed           of the first reset, unless reset(seed=...) is given
@@ -76,6 +78,7 @@ class DMCEnv(gymnasium.Env):
         games          that are played; none: those of training
         proprioception whether `info` shall hold the state observation
         distraction    what changes in the picture besides the background; None: nothing
+        clip_frames    whether `info` shall hold the frame of the clip
         """
         _check_arguments(
             task, size, action_repeat, background, mask, time_limit, render_mode, render_size
@@ -111,6 +114,7 @@ class DMCEnv(gymnasium.Env):
             Signals(self._physics, domain, tuple(signals)) if signals else None
         )
         self._joined = self._state_vector() if proprioception else None
+        self._clip = np.zeros(self.observation_space.shape, np.uint8) if clip_frames else None
         fields = {
             name: (value.shape, value.dtype.type) for name, value in self._extras(0.0).items()
         }
@@ -249,7 +253,7 @@ class DMCEnv(gymnasium.Env):
 
     def _extras(self, signals: np.ndarray | float) -> dict[str, np.ndarray]:
         """Return the fields of `info` that are stored, where there are any: the signals of a step,
-        the descriptor of the game, the state observation.
+        the descriptor of the game, the state observation, the frame of the clip.
         """
         extras = (
             {"signals": np.zeros(len(self.signals.names), np.float32) + signals}
@@ -260,13 +264,17 @@ class DMCEnv(gymnasium.Env):
             extras["game"] = self.playing.descriptor
         if self._joined is not None:
             extras["proprioception"] = self._joined.copy()
+        if self._clip is not None:
+            extras["clip"] = self._clip.copy()
         return extras
 
     def _observe(self) -> None:
-        """Take the current image, and the state observation where it is asked for."""
+        """Take the current image, and where they are asked for state observation and clip."""
         self._observation = self._draw(self.renderer)
         if self._joined is not None:
             self._joined = self._state_vector()
+        if self._clip is not None and self.background is not None:
+            self._clip = self.background.frame()
 
     def render(self) -> np.ndarray | None:
         """Return the image (R, R, 3), uint8, with R = render_size: the observation, enlarged."""

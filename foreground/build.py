@@ -72,6 +72,7 @@ def environment_maker(config: RunConfig, side: str, background=None, games: tupl
         games=games,
         proprioception=config.environment.proprioception,
         distraction=None if side == "clean" else config.distraction,
+        clip_frames=config.environment.clip_frames,
     )
 
 

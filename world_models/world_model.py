@@ -20,6 +20,7 @@ from foreground.world_models.information import ContrastiveConfig
 from foreground.world_models.networks import MLP, Decoder, Encoder, float_to_image, image_to_float
 from foreground.world_models.objective import ObjectiveConfig, make_rule
 from foreground.world_models.rssm import RSSM, ObserveOutput, RSSMConfig, State
+from foreground.world_models.salient import SalientTerm
 
 
 def _with(*terms: str) -> Rule:
@@ -212,6 +213,7 @@ class WorldModel(nn.Module):
             ),
             "reconstruction": lambda: terms.ReconstructionTerm(self.decoder),
             "predictability": lambda: terms.PredictabilityTerm(config, rssm),
+            "salient": lambda: SalientTerm(config, self.encoder, spaces.image_size),
             "von_neumann": lambda: terms.VonNeumannTerm(rssm),
             "reward": lambda: terms.RewardTerm(config, rssm.feature_size),
             "empowerment": lambda: terms.EmpowermentTerm(config, rssm, spaces.action),

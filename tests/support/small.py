@@ -105,12 +105,13 @@ def make_batch(
 
 def batch_for(spaces: Spaces) -> dict[str, torch.Tensor]:
     """A batch with all fields that an agent of these sizes may read."""
-    return make_batch(
+    batch = make_batch(
         condition=spaces.condition,
         signals=len(spaces.signals),
         games=spaces.games,
         numbers=spaces.proprioception,
     )
+    return batch | {"clip": batch["image"] // 2}
 
 
 def moving_square(batch=8, length=16, size=32, seed=0, background=True) -> dict[str, torch.Tensor]:

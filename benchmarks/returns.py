@@ -103,9 +103,9 @@ def collect(name: str, words: list[str], folder: Path, results: Path) -> dict:
     """Write the scores and curves of a finished run as one small file."""
     row = result_files.of_run(folder / name)
     row["method"] = name.removeprefix(f"{row['task']}-").rsplit("-", 2)[0]  # its label in the suite
-    points = plane.points(folder / name / "metrics.jsonl")
-    if points:  # the run read its latent during training
-        row["plane"] = points
+    paths = plane.paths(folder / name / "metrics.jsonl")
+    if "knn" in paths:  # the run read its latent during training
+        row["plane"] = paths["knn"]
     row["background"] = shown(row["background"])
     row["command"] = command_of(words)
     row["settings"] = settings(runs.load(folder / name))

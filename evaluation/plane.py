@@ -3,6 +3,7 @@ per evaluation.
 """
 
 import contextlib
+import itertools
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,19 +14,28 @@ from matplotlib.figure import Figure
 
 from foreground.training.files import lines
 
-# means over numbers, see nats.py
-STATE = "state/nats/knn"
-BACKGROUND = "background/nats/knn"
+ESTIMATORS = ("knn", "diffusion", "compressed")  # see nats.py; each has a plane of its own
 PREFIX = "evaluation/latent"
 
 Point = tuple[int, float, float]  # env frame, nats about the background, nats about the state
+Paths = dict[str, list[Point]]  # estimator -> its points
 
 
-def point(frame: int, reading: dict[str, float]) -> list[Point]:
-    """Return the point of a reading (probes.read), or none without a background."""
-    if reading.get(BACKGROUND) is None or reading.get(STATE) is None:
-        return []
-    return [(frame, reading[BACKGROUND], reading[STATE])]
+def keys(estimator: str) -> tuple[str, str]:
+    """Return the keys of a reading: nats about the background, and about the state."""
+    return f"background/nats/{estimator}", f"state/nats/{estimator}"
+
+
+def point(frame: int, reading: dict[str, float]) -> dict[str, Point]:
+    """Return the point of a reading (probes.read) by each estimator that has one: none without a
+    background.
+    """
+    found = {}
+    for name in ESTIMATORS:
+        background, state = (reading.get(key) for key in keys(name))
+        if background is not None and state is not None:
+            found[name] = frame, background, state
+    return found
 
 
 def rows(metrics: Path) -> Iterator[dict]:
@@ -38,14 +48,21 @@ def rows(metrics: Path) -> Iterator[dict]:
                     yield row
 
 
-def points(metrics: Path) -> list[Point]:
-    """Return the evaluations in metrics.jsonl, in order; of several at one frame the last."""
-    found: dict[int, Point] = {}
-    for row in rows(metrics):
-        reading = {key.removeprefix(f"{PREFIX}/"): value for key, value in row.items()}
-        for one in point(row["step"], reading):
-            found[row["step"]] = one
-    return list(found.values())
+def paths(metrics: Path, *newest: tuple[int, dict[str, float]]) -> Paths:
+    """Return the evaluations in metrics.jsonl by each estimator, in order; of several at one frame
+    the last.
+
+    newest   (env frame, reading) of evaluations that are not in the file yet
+    """
+    read = (
+        (row["step"], {key.removeprefix(f"{PREFIX}/"): value for key, value in row.items()})
+        for row in rows(metrics)
+    )
+    found: dict[str, dict[int, Point]] = {}
+    for frame, reading in itertools.chain(read, newest):
+        for name, one in point(frame, reading).items():
+            found.setdefault(name, {})[frame] = one
+    return {name: list(points.values()) for name, points in found.items()}
 
 
 def draw(axes, path: list[Point], label: str, colour: str) -> None:
@@ -62,18 +79,19 @@ def draw(axes, path: list[Point], label: str, colour: str) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def picture(path: list[Point], label: str) -> np.ndarray:
-    """Return one run's plane, uint8 (H, W, 3)."""
-    figure = Figure(figsize=(4.2, 3.4), dpi=110, layout="constrained")
+def picture(found: Paths, label: str) -> np.ndarray:
+    """Return one run's planes, a panel for each estimator, uint8 (H, W, 3)."""
+    figure = Figure(figsize=(4.2 * len(found), 3.4), dpi=110, layout="constrained")
     canvas = FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    draw(axes, path, label, "#0b6e4f")
-    axes.set_xlim(left=0, right=1.15 * max(0.1, *(background for _, background, _ in path)))
-    axes.set_ylim(bottom=0, top=1.15 * max(0.1, *(state for _, _, state in path)))
-    for frame, background, state in (path[0], path[-1]):
-        axes.annotate(
-            f"{frame:,}", (background, state), xytext=(6, 4), textcoords="offset points", fontsize=8
-        )
-    axes.legend(frameon=False, fontsize=8)
+    panels = figure.subplots(1, len(found), squeeze=False)[0]
+    for axes, (name, path) in zip(panels, found.items()):
+        draw(axes, path, label, "#0b6e4f")
+        axes.set_title(name, fontsize=9)
+        axes.set_xlim(left=0, right=1.15 * max(0.1, *(background for _, background, _ in path)))
+        axes.set_ylim(bottom=0, top=1.15 * max(0.1, *(state for _, _, state in path)))
+        for frame, background, state in (path[0], path[-1]):
+            place = {"xytext": (6, 4), "textcoords": "offset points"}
+            axes.annotate(f"{frame:,}", (background, state), fontsize=8, **place)
+    panels[0].legend(frameon=False, fontsize=8)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()

@@ -107,6 +107,7 @@ def _read_state(kind: str, train: Record, test: Record, varies: np.ndarray) -> d
         row |= {
             f"state/nats/{name}": value for name, value in nats.of_columns(reading, true).items()
         }
+        row["state/nats/compressed"] = nats.compressed(test.latent, true)
     return row
 
 
@@ -177,7 +178,9 @@ def _read_background(kind: str, train: Record, test: Record) -> dict[str, float]
     row[f"background/{kind}/phase"] = _scores(phase, test.phase[:, None])[0]
     if kind == "network":
         axes = PCA(COMPONENTS).fit(train.pixels)
-        told = nats.of_columns(axes.transform(pixels), axes.transform(test.pixels))
+        seen = axes.transform(test.pixels)
+        told = nats.of_columns(axes.transform(pixels), seen)
+        told["compressed"] = nats.compressed(test.latent, seen)
         row |= {f"background/nats/{name}": value for name, value in told.items()}
     if len(np.unique(train.clip)) > 1:
         heads = {"linear": LogisticRegression(max_iter=300), "network": _network(MLPClassifier)}

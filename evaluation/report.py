@@ -218,9 +218,9 @@ class Evaluator:
         save_readings(
             self.place / "latent.json", frame, {side: reading}, title_of(self.config, frame)
         )
-        path = plane.points(self.folder / "metrics.jsonl") + plane.point(frame, reading)
-        if path:
-            image = plane.picture(path, f"{self.config.agent}, {self.config.task}")
+        paths = plane.paths(self.folder / "metrics.jsonl", (frame, reading))
+        if paths:
+            image = plane.picture(paths, f"{self.config.agent}, {self.config.task}")
             films.write_picture(self.place / "information_plane.png", image)
             if self.logger:
                 self.logger.image(frame, "latent/information_plane", image)

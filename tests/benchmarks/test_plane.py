@@ -12,22 +12,30 @@ from foreground.evaluation import plane
 
 def test_points_are_the_evaluations_that_have_both(tmp_path):
     path = tmp_path / "metrics.jsonl"
-    state, background = f"{plane.PREFIX}/{plane.STATE}", f"{plane.PREFIX}/{plane.BACKGROUND}"
+    background, state = (f"{plane.PREFIX}/{key}" for key in plane.keys("knn"))
+    others = {f"{plane.PREFIX}/{key}": 0.7 for key in plane.keys("compressed")}
     rows = [
         {"step": 10, state: 0.1, background: 0.5},
         {"step": 15, "episode/return": 3.0},
         {"step": 20, state: 0.2, background: None},
-        {"step": 30, state: 0.3, background: 0.4},
+        {"step": 30, state: 0.3, background: 0.4, **others},
         {"step": 30, state: 0.4, background: 0.3},
     ]
     odd = ["[" * 100_000, "x", "[]", '{"step": "x"}']
     path.write_text("".join(f"{line}\n" for line in [*odd, *map(json.dumps, rows)]) + '{"st')
-    assert plane.points(path) == [(10, 0.5, 0.1), (30, 0.3, 0.4)]
-    assert plane.point(5, {plane.STATE: 1.0}) == []  # a clean run has no background to read
+    found = plane.paths(path, (40, {"state/nats/knn": 0.6, "background/nats/knn": 0.2}))
+    assert found["knn"] == [(10, 0.5, 0.1), (30, 0.3, 0.4), (40, 0.2, 0.6)]
+    assert found["compressed"] == [(30, 0.7, 0.7)]
+    assert "diffusion" not in found
+    # A clean run has no background to read.
+    assert plane.point(5, {"state/nats/knn": 1.0}) == {}
 
 
 def test_the_picture_shows_the_run():
-    image = plane.picture([(10, 0.5, 0.1), (30, 0.3, 0.4)], "infopower")
+    path = [(10, 0.5, 0.1), (30, 0.3, 0.4)]
+    narrow = plane.picture({"knn": path}, "infopower")
+    image = plane.picture({"knn": path, "compressed": path}, "infopower")
+    assert image.shape[1] > 1.9 * narrow.shape[1]
     assert image.dtype == np.uint8
     assert image.shape[2] == 3
     green = (image[..., 1].astype(int) - image[..., 0] > 60).sum()

@@ -73,7 +73,7 @@ def test_a_latent_that_copies_the_state():
         )
     assert reading["reward_explained"] == pytest.approx(1.0)
     assert reading["similarity"] > 0.5  # a mixture turns and stretches
-    for estimator in ("knn", "diffusion"):
+    for estimator in ("knn", "diffusion", "compressed"):
         assert (
             reading[f"state/nats/{estimator}"]
             > 1.0

@@ -66,7 +66,6 @@ def main(argv: list[str]) -> None:
     run_config = in_task(
         replace(own, evaluation=replace(own.evaluation, seed=config.seed)), config.task
     )
-    config = protocols.adapted(config, run_config)
     game = check(config, run_config)
     device = system.pick_device(config.device)
     clips.look_at(config.background, run_config, config.all_clips)

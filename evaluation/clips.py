@@ -21,8 +21,8 @@ Played = tuple[
 
 
 def named(names: Sequence[str], config: RunConfig) -> tuple[str, ...]:
-    """Return the names of --background; auto is heldout, or clean where the run has no clips."""
-    fresh = "clean" if config.background.source == "none" else "heldout"
+    """Return the names of --background; auto is heldout, or clean where nothing distracts."""
+    fresh = "heldout" if config.distracted else "clean"
     return tuple(fresh if name == AUTO else name for name in names)
 
 

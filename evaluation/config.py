@@ -20,7 +20,7 @@ class EvalConfig:
     background: tuple[str, ...] = option(
         ("auto",),
         "What plays behind the robot: clean, train, heldout, or a path to other videos "
-        "(its held-out side); auto: heldout, or clean where the run has no clips. Several "
+        "(its held-out side); auto: heldout, or clean where nothing distracts the run. Several "
         r"with commas between, and \, for a comma in a path.",
         path=True,
     )

@@ -59,12 +59,6 @@ class Row:
         return self.kind, self.severity
 
 
-def adapted(config: EvalConfig, own: RunConfig) -> EvalConfig:
-    """Return the options of a protocol for a run: one without clips is scored on the clean task."""
-    bare = config.background == EvalConfig.background and not own.distracted
-    return replace(config, background=("clean",)) if config.protocol != "none" and bare else config
-
-
 def check(config: EvalConfig, own: RunConfig) -> None:
     """Raise UserError where a protocol does not fit the task, or its clips are not told."""
     if config.protocol == "none":

@@ -13,7 +13,7 @@ from foreground.envs import own_files
 from foreground.envs.backgrounds import BackgroundConfig
 from foreground.envs.distraction import DistractionConfig
 from foreground.errors import UserError
-from foreground.evaluation import protocols
+from foreground.evaluation import clips, protocols
 from foreground.evaluation.config import EvalConfig
 from foreground.evaluation.episodes import Scores
 from tests.support.programs import SMALL
@@ -179,11 +179,12 @@ def test_a_protocol_for_another_environment_is_refused():
 
 def test_the_clips_of_a_protocol():
     bare, filmed = own(), replace(own(), background=BackgroundConfig("procedural"))
-    asked = EvalConfig("run", protocol="dcs")
-    assert protocols.adapted(asked, bare).background == ("clean",)
-    assert protocols.adapted(asked, filmed) == asked
-    assert protocols.adapted(EvalConfig("run"), bare) == EvalConfig("run")
+    noisy = own("walker-walk", "--distraction.noise", "3")
+    sides = [clips.named(("auto",), config) for config in (bare, noisy, filmed)]
+    assert sides == [("clean",), ("heldout",), ("heldout",)]
+    asked = EvalConfig("run", protocol="dcs", background=("heldout",))
     clean = replace(asked, background=("clean",))
+    assert protocols.clips_of(asked, noisy) == ("heldout", BackgroundConfig())
     assert protocols.clips_of(clean, bare) == ("heldout", BackgroundConfig())
     assert protocols.clips_of(clean, filmed) == ("heldout", filmed.background)
     assert protocols.clips_of(asked, filmed) == ("heldout", filmed.background)

@@ -290,6 +290,13 @@ class RunConfig:
                 "--environment.clip_frames",
                 "choose true, or an agent without that term",
             )
+        if self.compile == "true" and self.world_model.objective.rule != "auto":
+            raise UserError(
+                f"the rule {self.world_model.objective.rule} goes back through a term twice, and"
+                " compiled terms go once",
+                "--compile",
+                "choose auto or false",
+            )
         if self.environment.clip_frames and registry.is_gymnasium(self.task):
             raise UserError(
                 f"{self.task} does not tell the frames of a clip",

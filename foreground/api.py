@@ -60,7 +60,7 @@ class Player:
     """
 
     def __init__(self, agent):
-        self._reads = agent.spaces.proprioception > 0
+        self._reads = agent.world_model.numbers > 0
         self._shape = (agent.spaces.image_size, agent.spaces.image_size, 3)
         self._act, self._initial = report.agent_policy(agent)(SimpleNamespace(num_envs=1))
         self.reset()

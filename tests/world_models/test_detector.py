@@ -2,9 +2,14 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
+import foreground
+from foreground.agents.actor_critic import ActorCriticConfig
+from foreground.agents.agent import WorldModelAgent
+from foreground.agents.config import AgentConfig
 from foreground.configs import run as runs
 from foreground.errors import UserError
 from foreground.world_models.world_model import Spaces, WorldModel
@@ -40,6 +45,18 @@ def test_the_latent_does_not_read_the_numbers():
     assert torch.equal(one[1].state.feature, two[1].state.feature)
     assert model.numbers == 0
     assert model.no_proprioception(2, "cpu") is None
+
+
+def test_a_player_needs_none():
+    agent = WorldModelAgent(
+        AgentConfig(
+            world_config(TERMS, ("detector",), proprioception="detector"),
+            ActorCriticConfig(units=32, layers=1),
+        ),
+        Spaces(32, 2, proprioception=3),
+    )
+    action = foreground.Player(agent)(np.zeros((32, 32, 3), np.uint8))
+    assert action.shape == (2,)
 
 
 def test_only_the_stochastic_state_predicts_them_and_the_gradient_reaches_the_encoder():

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from foreground.configs import run as runs
 from foreground.errors import UserError
 from foreground.world_models.gradient_rules import (
     ByGradient,
@@ -126,6 +127,13 @@ def test_without_gradients_it_is_the_sum():
     rule = ByGradient({"a": 2.0}, multiple_gradient)
     loss, metrics = rule({"a": torch.tensor(3.0)}, torch.zeros(1, 1, 2))
     assert (float(loss), metrics) == (-6.0, {})
+
+
+def test_compiled_terms_are_refused():
+    words = ["--agent", "infopower_pareto", "--compile"]
+    with pytest.raises(UserError, match="compiled terms go once"):
+        runs.read([*words, "true"], cuda=False)
+    assert runs.read([*words, "false"], cuda=False).compile == "false"
 
 
 def test_a_constraint_is_refused():

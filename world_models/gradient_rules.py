@@ -24,7 +24,7 @@ class ByGradient(nn.Module):
              (B, T, E), and metrics; those of K numbers are named by the terms
     """
 
-    witnesses = False
+    validates = False
     recordable = False  # values pass the host, and compiled terms have one backward pass only
 
     def __init__(self, weights: dict[str, float], direct: Callable[[Tensor], Directed]):

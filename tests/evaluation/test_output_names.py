@@ -60,7 +60,7 @@ def test_a_folder_is_named_by_what_is_evaluated(tmp_path, monkeypatch):
     )
 
     def name(task="", changed=False, **given) -> str:
-        config = EvalConfig("run", **{"task": task} | given)
+        config = EvalConfig("run", **{"task": task, "background": ("heldout",)} | given)
         place = place_of(
             config, runs.RunConfig(task="walker-walk"), tmp_path, "step-000000000600", changed
         )
@@ -101,7 +101,7 @@ def test_a_folder_is_named_by_what_is_evaluated(tmp_path, monkeypatch):
     assert len({*many, *others}) == 2 + len(others) - 1
 
 
-OTHER_VALUES = {str: "walker-run", int: 4, bool: True, float: 0.5}
+OTHER_VALUES = {str: "walker-run", int: 4, float: 0.5}
 
 
 OF_OPTIONS = {
@@ -109,6 +109,7 @@ OF_OPTIONS = {
     "latent_actors": ("a",),
     "steps": (0,),
     "adapt_scope": "actor",
+    "protocol": "dcs",
     "meta": "fomaml",
 }
 
@@ -123,10 +124,9 @@ def test_every_option_that_may_change_a_result_is_in_the_name(tmp_path, monkeypa
 
     for field in dataclasses.fields(EvalConfig):
         if field.name not in ("run", "output", "accept_changes", "device", "threads"):
-            value = (
-                OF_OPTIONS.get(field.name)
-                or OTHER_VALUES[type(getattr(EvalConfig("run"), field.name))]
-            )
+            default = getattr(EvalConfig("run"), field.name)
+            others = {bool: not default} | OTHER_VALUES
+            value = OF_OPTIONS.get(field.name) or others[type(default)]
             assert name(**{field.name: value}) != name(), field.name
 
 

@@ -28,6 +28,10 @@ def test_the_joint_spread_is_largest_where_neither_tells_of_the_other():
     other = torch.tensor([[0.0], [0.0], [50.0], [50.0]])
     assert float(joint_spread(one, other)) == pytest.approx(math.log(4), abs=1e-5)
     assert float(joint_spread(one, one)) == pytest.approx(math.log(2), abs=1e-5)
+    # Three rows alike and one apart: the entropy of 3/4 and 1/4.
+    uneven = torch.tensor([[0.0], [0.0], [0.0], [50.0]])
+    expected = -0.75 * math.log(0.75) - 0.25 * math.log(0.25)
+    assert float(joint_spread(uneven, uneven)) == pytest.approx(expected, abs=1e-5)
 
 
 def scene(seed: int) -> dict[str, torch.Tensor]:

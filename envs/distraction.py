@@ -152,11 +152,13 @@ class Distraction:
             if name in chosen
         }
         self.kinds: dict[str, Kind] = {**self._of_scene, **self._of_image}
-        self.random: dict[str, np.random.Generator] = {}
+        self.seed(0)
+        self.is_seeded = False  # by an environment or a snapshot
 
     def seed(self, seed: int) -> None:
         """Seed each kind by its name: another kind that is on changes nothing for it."""
-        self.random = {
+        self.is_seeded = True
+        self.random: dict[str, np.random.Generator] = {
             name: np.random.default_rng([seed, zlib.crc32(name.encode())]) for name in self.kinds
         }
 

@@ -175,7 +175,7 @@ class DMCEnv(gymnasium.Env):
         Its generators have the seed of the environment and leave `np_random` alone, so that task
         and clips are the same with and without it.
         """
-        if anew or not self.distraction.random:
+        if anew or not self.distraction.is_seeded:
             self.distraction.seed(max(self.np_random_seed, 0))
         self.distraction.reset()
 

@@ -1,5 +1,6 @@
 """Distractions: published ranges, exact resume, the mask, and what stays as it is."""
 
+import functools
 import math
 
 import gymnasium
@@ -15,6 +16,7 @@ from foreground.envs.dmc import DMCEnv
 from foreground.envs.rendering import COARSE_MESHES, Renderer
 from foreground.envs.simulator import mujoco, suite
 from foreground.envs.tasks import SUITE, WITHOUT_VIDEO, camera_of
+from foreground.envs.workers import in_process
 from foreground.errors import UserError
 from foreground.training import checkpoint
 from foreground.training.rollout import Rollout, random_policy
@@ -280,7 +282,9 @@ def test_the_same_seed_gives_the_same_and_a_kind_does_not_depend_on_the_others()
 
 
 def vector(env: DMCEnv) -> Rollout:
-    return Rollout(SyncVectorEnv([lambda: env], autoreset_mode=AutoresetMode.NEXT_STEP), None, 3)
+    """As train.py has it: a wrapper asks for the snapshot of an environment that has not begun."""
+    made = functools.partial(in_process, lambda: env)
+    return Rollout(SyncVectorEnv([made], autoreset_mode=AutoresetMode.NEXT_STEP), None, 3)
 
 
 def pictures_of(rollout: Rollout, number: int) -> np.ndarray:

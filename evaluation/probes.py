@@ -121,15 +121,14 @@ def foresee(
 
     Per horizon: the part of the reward's variance that is explained, and R2 of the state by the
     linear probe that was fitted on states that have seen the image. The mean of `samples` roll-outs
-    of the prior; the second half of `read`.
+    of the prior; the second half of `read`. Horizons longer than the episodes are left out.
     """
+    horizons = tuple(steps for steps in horizons if len(_starts(record, steps)))
+    if not horizons:
+        return {}
     probe, varies = _state_probe(record) if record.names else (None, None)
     longest, rssm = max(horizons), agent.world_model.rssm
-    usable = np.zeros(len(record.episode), bool)
-    usable[:-longest] = (record.episode[longest:] == record.episode[:-longest]) & (
-        record.episode[:-longest] // 2 % 2 == 1
-    )
-    start = np.flatnonzero(usable)[::3]
+    start = _starts(record, longest)[::3]
     # (samples * m, F)
     latent = torch.as_tensor(record.latent[start], device=agent.device).repeat(samples, 1)
     state = State(*latent.split([rssm.config.deterministic, rssm.latent.size], -1))
@@ -161,6 +160,13 @@ def foresee(
                     _scores(seen, record.state[start + step][:, varies])
                 )
     return row
+
+
+def _starts(record: Record, steps: int) -> np.ndarray:
+    """Return the rows of the second half whose episode lasts `steps` rows more."""
+    within = record.episode[steps:] == record.episode[: len(record.episode) - steps]
+    second = record.episode[: len(within)] // 2 % 2 == 1
+    return np.flatnonzero(within & second)
 
 
 def _state_probe(record: Record):

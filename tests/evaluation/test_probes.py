@@ -214,6 +214,9 @@ def test_episodes_are_collected_with_what_was_true(agent, video):
     assert set(ahead) == {
         f"ahead/{step}/{what}" for step in (1, 3) for what in ("reward_explained", "state")
     }
+    # Episodes of 40 rows are too short for 40 steps ahead.
+    assert set(probes.foresee(agent, one, (3, 40))) == {"ahead/3/reward_explained", "ahead/3/state"}
+    assert probes.foresee(agent, one, (40,)) == {}
 
 
 def test_agents_that_read_the_episodes_of_one_list_of_actors_read_the_same(agent):

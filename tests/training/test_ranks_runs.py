@@ -26,6 +26,7 @@ WORDS = [
     "1",
 ]
 WORDS += ["--training.evaluate_every", "200"]
+APART = ["--training.evaluate_async", "true"]
 
 
 def pair(run: Path, *words: str) -> list:
@@ -52,6 +53,12 @@ def states(run: Path) -> list[dict[str, str]]:
         described(checkpoint.load(checkpoint.steps(folder / "checkpoints")[-1]))
         for folder in folders(run)
     ]
+
+
+def evaluations(run: Path) -> list[tuple[int, float]]:
+    """Frame and return of each evaluation that is logged."""
+    key = "evaluation/return_heldout"
+    return [(row["step"], row[key]) for row in metrics(run) if key in row]
 
 
 def errors_of(run: Path) -> list[str]:
@@ -103,8 +110,9 @@ def test_another_number_of_ranks_is_refused(untouched):
 
 @pytest.mark.slow
 def test_stopped_and_killed_ranks_end_where_others_do(untouched, tmp_path):
+    """A process of rank 0 evaluates meanwhile, and no rank waits."""
     run = tmp_path / "run"
-    processes = pair(run)
+    processes = pair(run, *APART)
     assert not runs.wait_for(processes[0], lambda: min(newest(run)) >= 140)
     for process in processes:
         process.send_signal(signal.SIGTERM)
@@ -113,15 +121,16 @@ def test_stopped_and_killed_ranks_end_where_others_do(untouched, tmp_path):
     assert zero == one < FRAMES
     assert f"stopped and saved at frame {zero}" in runs.log_of(run).read_text()
 
-    processes = pair(run)
+    processes = pair(run, *APART)
     assert not runs.wait_for(processes[0], lambda: newest(run)[1] >= zero + 40)
     processes[1].send_signal(signal.SIGKILL)
     assert ended(processes) == [ranks.LOST, -signal.SIGKILL], runs.log_of(run).read_text()
     assert "another rank ended" in errors_of(run)[-1]
 
-    assert ended(pair(run)) == [0, 0], runs.log_of(run).read_text()
+    assert ended(pair(run, *APART)) == [0, 0], runs.log_of(run).read_text()
     for found, wanted in zip(states(run), states(untouched)):
         assert found == wanted, differing(found, wanted)
+    assert evaluations(run) == evaluations(untouched)
 
 
 @pytest.mark.long

@@ -158,9 +158,10 @@ class Evaluator:
         from foreground.evaluation import skill_report
 
         number = self.config.evaluation.num_skills
-        row, film, fps = skill_report.show(
-            self.config, self.agent, self.place, side, side, number=number
-        )
+        with averaged(self.agent):
+            row, film, fps = skill_report.show(
+                self.config, self.agent, self.place, side, side, number=number
+            )
         self.measured = row
         if self.logger:
             self.logger.video(frame, f"skills/{side}", film[:IN_TENSORBOARD], fps)
@@ -209,12 +210,13 @@ class Evaluator:
             return {}
         from foreground.evaluation import plane, probes
 
-        reading = probes.inspect(
-            self.agent,
-            build.environment_maker(self.config, side),
-            config.latent_episodes,
-            config.seed,
-        )
+        with averaged(self.agent):
+            reading = probes.inspect(
+                self.agent,
+                build.environment_maker(self.config, side),
+                config.latent_episodes,
+                config.seed,
+            )
         save_readings(
             self.place / "latent.json", frame, {side: reading}, title_of(self.config, frame)
         )

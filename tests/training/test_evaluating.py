@@ -3,13 +3,17 @@
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
+import pytest
 import torch
 
 from foreground import saved
+from foreground.agents.average import WeightAverage
 from foreground.configs import run as runs
+from foreground.evaluation import probes, skill_report
 from foreground.evaluation.report import Evaluator
 from foreground.training import checkpoint
 from tests.faults import checkpoint_ablation
@@ -145,3 +149,30 @@ def test_what_the_latent_holds_is_read_when_asked_for(tmp_path):
         assert result.returncode == 2
         assert what in result.stderr
         assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "method"), [(probes, "inspect", "read"), (skill_report, "show", "skills")]
+)
+def test_latents_and_skills_are_measured_with_the_averaged_weights(
+    tmp_path, monkeypatch, module, name, method
+):
+    layer = torch.nn.Linear(1, 1, bias=False)
+    average = WeightAverage(layer, 0.9)
+    for value in (1.0, 3.0):
+        torch.nn.init.constant_(layer.weight, value)
+        average.update()
+    mean = float(average.values["weight"])
+    assert 1 < mean < 3
+
+    def measure(*_, **__):
+        raise StopIteration(layer.weight.item())
+
+    monkeypatch.setattr(module, name, measure)
+    words = ("--agent", "slim", "--background.source", "none", "--evaluation.latent", "true")
+    config = runs.read([*words, "--size", "cpu"], cuda=False)
+    evaluator = Evaluator(config, SimpleNamespace(average=average, spec=None), tmp_path)
+    with pytest.raises(StopIteration) as seen:
+        getattr(evaluator, method)(100, "clean")
+    assert seen.value.value == mean
+    assert layer.weight.item() == 3

@@ -184,7 +184,7 @@ def work(trainer: Trainer, logger: Logger, progress: Progress) -> None:
     ranks.leave()
     progress.close()
     if trainer.checkpointer.saved_at != trainer.env_frame:
-        remedy = "see to it (make room); the same command goes on from the checkpoint before"
+        remedy = "see to it (make room); the same command continues from the checkpoint before"
         raise UserError(
             f"the last checkpoint could not be written ({trainer.checkpointer.not_saved})",
             str(trainer.folder),
@@ -282,7 +282,7 @@ def learn(trainer: Trainer, logger: Logger, progress: Progress) -> None:
         if ranks.rank():  # it is one on every rank, and rank 0 says so
             raise SystemExit(3) from error
         remedy = (
-            "go on from the last checkpoint with a lower --optimiser.model_lr, or the rate of "
+            "continue from the last checkpoint with a lower --optimiser.model_lr, or the rate of "
             "that module; "
         )
         remedy += (

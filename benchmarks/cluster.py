@@ -57,7 +57,7 @@ class Remote:
             except RayError as error:
                 self.returncode = 1
                 with self.job.log.open("a") as log:
-                    say(f"error: {_reason(error)}: ray: the same command goes on", log)
+                    say(f"error: {_reason(error)}: ray: the same command continues", log)
         return self.returncode
 
     def terminate(self) -> None:
@@ -131,7 +131,7 @@ class Ray:
             node["NodeID"]: node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]
         }
         for lost in self._alive.keys() - alive.keys():
-            say(f"warning: machine {self._alive[lost]} is lost; its runs go on elsewhere")
+            say(f"warning: machine {self._alive[lost]} is lost; its runs continue elsewhere")
         self._alive = alive
         return sum(_read(self.meeting / name) in alive for name in names)
 

@@ -181,7 +181,7 @@ def reptile(agent: SetPolicy, rows: dict[str, torch.Tensor], share: float) -> No
     """Steps in each game alone, all from where the policy is; then `share` of the way to the mean
     of where they lead.
 
-    About as many steps as other arms take, in parts of a third. Critics and Adam's moments go on
+    About as many steps as other arms take, in parts of a third. Critics and Adam's moments continue
     from game to game.
     """
     actor = list(agent.actor_critic.actor.parameters())

@@ -148,7 +148,7 @@ class Clips:
             raise UserError(
                 "its clips changed under the run",
                 self.source,
-                "the same command goes on with the new ones",
+                "the same command continues with the new ones",
             )
         return self._frames[index]
 

@@ -1,7 +1,7 @@
 """The camera's pose as a distraction, at the scales of the Distracting Control Suite.
 
 The camera moves on a sphere around the robot, comes nearer or goes away, rolls, and keeps looking
-at the same point. Angles and radius are drawn at each reset; a dynamic camera goes on by a random
+at the same point. Angles and radius are drawn at each reset; a dynamic camera follows a random
 walk of its velocity (arXiv 2101.02722).
 """
 

@@ -1,7 +1,7 @@
 """Colours of materials as a distraction, at the scales of the Distracting Control Suite.
 
 Each channel of each material (robot, objects, floor) is drawn around its own value at each reset; a
-dynamic colour goes on by a random walk (arXiv 2101.02722).
+dynamic colour follows a random walk (arXiv 2101.02722).
 """
 
 import numpy as np

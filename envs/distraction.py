@@ -109,7 +109,7 @@ class Kind(Protocol):
         """Draw the values of a new episode; the simulation is at its first state."""
 
     def step(self, random: np.random.Generator, frames: int) -> None:
-        """Go on by one agent step, a number of environment frames."""
+        """Advance by one agent step, a number of environment frames."""
 
 
 class OfScene(Kind, Protocol):
@@ -132,7 +132,7 @@ class OfImage(Kind, Protocol):
 
 
 class Distraction:
-    """The kinds that are on, each with a random generator of its own."""
+    """The kinds that are on, each with its own random generator."""
 
     def __init__(self, config: DistractionConfig, physics, camera: int):
         """
@@ -168,7 +168,7 @@ class Distraction:
             kind.reset(self.random[name])
 
     def step(self, frames: int) -> None:
-        """Go on by a number of environment frames."""
+        """Advance by a number of environment frames."""
         for name, kind in self.kinds.items():
             kind.step(self.random[name], frames)
 

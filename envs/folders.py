@@ -193,7 +193,7 @@ def find(root: Path) -> tuple[list[Found], list[Path], list[Path]]:
     """Return the clips in `root` and below, what looks like one and is not taken, and own films.
 
     Each is sorted. Links are followed, each folder is read once. In a folder that holds videos,
-    there or below, pictures are no frames. Own films are those of runs and evaluations.
+    or its subfolders, images are not frames. Own films are those of runs and evaluations.
     """
     videos, folders, passed, own = [], [], [], []
     for folder, names in _walk(root):

@@ -81,7 +81,7 @@ def broken(sentence: str) -> UserError:
     return UserError(
         f"an environment failed ({sentence})",
         "its step or reset",
-        "the same command goes on; --debug shows where",
+        "the same command continues; --debug shows where",
         5,
     )
 

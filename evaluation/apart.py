@@ -1,4 +1,4 @@
-"""Evaluations of a run in a process of their own (training/evaluating.py)."""
+"""Evaluate a run in a separate process (training/evaluating.py)."""
 
 import signal
 from dataclasses import dataclass, replace
@@ -19,7 +19,7 @@ from foreground.training.state import completed
 
 
 class Told:
-    """Takes the place of a logger, and remembers what it is told."""
+    """Record the calls of a logger."""
 
     def __init__(self):
         self.calls: list[tuple[str, tuple[Any, ...]]] = []
@@ -33,8 +33,9 @@ class Told:
 
 @dataclass(frozen=True)
 class Making:
-    """Makes, in the process, what evaluates the checkpoints of a run. Figures and films are those
-    of `Evaluator.during_training`.
+    """Make, in the separate process, the function that evaluates checkpoints of a run.
+
+    Figures and films are those of `Evaluator.during_training`.
 
     space     actions of the task
     threads   of torch
@@ -60,12 +61,12 @@ class Making:
         def evaluate(frame: int, path: Path) -> Outcome:
             with checkpoint.fits(path):
                 state = completed(checkpoint.load(path))["agent"]
-                # Without optimisers, and with the average beside the weights, as in training.
+                # Without optimisers. The average stays apart from the weights, as in training.
                 load_training_state(agent, {}, state)
                 agent.average.load(state)
             evaluator.logger = told = Told()
             row = evaluator.during_training(frame)
-            if row is None:  # it was told to end
+            if row is None:  # it was interrupted
                 raise SystemExit
             return Outcome(row, told.calls)
 

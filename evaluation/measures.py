@@ -1,4 +1,4 @@
-"""What eval.py measures beside the scores: protocols, skills, games, adaptation to a game."""
+"""What eval.py measures in addition to scores: protocols, skills, games, adaptation to a game."""
 
 import sys
 from pathlib import Path
@@ -52,7 +52,7 @@ def measure(
     game: Game | None,
     place: Path,
 ) -> None:
-    """Measure what is asked for beside the scores: protocols, skills, games, adaptation."""
+    """Measure what is asked for in addition to the scores: protocols, skills, games, adaptation."""
     frame = saved.frame_of(loaded.state, run_config)
     if config.protocol != "none":
         protocols.measure(config, run_config, agent, frame, place)

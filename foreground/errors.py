@@ -95,8 +95,8 @@ def _encodable(text: str, stream) -> str:
 
 # Error number of the file system -> remedy.
 REFUSALS = {
-    errno.ENOSPC: "make room, then the same command goes on",
-    errno.EDQUOT: "make room, then the same command goes on",
+    errno.ENOSPC: "make room, then the same command continues",
+    errno.EDQUOT: "make room, then the same command continues",
     errno.EROFS: "choose another folder",
     errno.EACCES: "choose another folder, or change its permissions",
     errno.ENAMETOOLONG: "choose a shorter name",

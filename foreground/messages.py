@@ -123,7 +123,7 @@ def when_stopped(config: RunConfig, trainer: Trainer) -> str:
     """Return the progress of a stopped run, and the command that continues it."""
     if trainer.env_frame < config.total_frames:
         return (
-            f"stopped and saved at frame {trainer.env_frame}; the same command goes on from there"
+            f"stopped and saved at frame {trainer.env_frame}; the same command continues from there"
         )
     what = (
         f"training is complete and saved at frame {trainer.env_frame}; the evaluation at its "

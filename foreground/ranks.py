@@ -245,6 +245,8 @@ def _answers() -> Iterator[None]:
             PLACE.sub("", str(error).partition("\n")[0]).partition(". ")[0] or type(error).__name__
         )
         what = f"another rank ended, or did not answer for {_waits:.0f} s ({said})"
-        remedy = "its own line says why; the same torchrun command goes on from the last checkpoint"
+        remedy = (
+            "its own line says why; the same torchrun command continues from the last checkpoint"
+        )
         where = f"rank {os.environ.get('RANK', '?')} of {os.environ.get('WORLD_SIZE', '?')}"
         raise UserError(what, where, remedy, LOST) from error

@@ -63,10 +63,10 @@ def same_run(config: runs.RunConfig, folder: Path) -> Path:
     if len(found) > 1:
         names = " and ".join(map(str, found))
         raise UserError(
-            f"{names} have these options and clips", "--folder", "name the one to go on with"
+            f"{names} have these options and clips", "--folder", "name the one to continue"
         )
     if found and not ranks.rank():
-        say(f"its clips and options are those of {found[0]}, which goes on", sys.stdout)
+        say(f"its clips and options are those of {found[0]}, which continues", sys.stdout)
     return found[0] if found else folder
 
 
@@ -113,7 +113,7 @@ def _check_empty(folder: Path) -> None:
         name for name in ("checkpoints", "replay", "metrics.jsonl") if (folder / name).exists()
     ]
     if others:
-        what = f"it holds {others[0]} and no config.yaml, so that is none of a run that could go on"
+        what = f"it holds {others[0]} and no config.yaml, so no run can continue there"
         raise UserError(what, str(folder), "choose another --folder")
 
 
@@ -138,6 +138,6 @@ def check_made(config: runs.RunConfig, folder: Path) -> identity.Changes:
     if changes.found and not config.accept_changes:
         told = "; ".join(change.text() for change in changes.found)
         remedy = "give what it began with, choose another --folder, "
-        remedy += "or go on with --accept_changes true"
+        remedy += "or continue with --accept_changes true"
         raise UserError(f"this is not what the run was made of: {told}", str(folder), remedy)
     return changes

@@ -76,7 +76,7 @@ def _begins(name: str) -> bool:
 
 
 GONE = (
-    "a run keeps its newest two: give the run folder, or copy a checkpoint before the run goes on"
+    "a run keeps its newest two: give the run folder, or copy a checkpoint before the run continues"
 )
 TRIES = 10  # newest checkpoints that may be deleted while they are read
 

@@ -63,7 +63,7 @@ class Gone(Damaged):
     """A checkpoint that existed, or was named, does not exist."""
 
     remedy = (
-        "a run that goes on keeps its newest two checkpoints: give the run folder, and the "
+        "a run that continues keeps its newest two checkpoints: give the run folder, and the "
         "newest is taken"
     )
 

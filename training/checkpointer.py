@@ -60,7 +60,7 @@ class Checkpointer:
                 replay_chunks.remove_unlisted(self.chunks, manifests)
         except (NotSaved, Damaged, Unreadable, OSError) as error:
             progress.message(
-                f"warning: old checkpoints were not deleted ({error}); training goes on"
+                f"warning: old checkpoints were not deleted ({error}); training continues"
             )
 
     def _write(
@@ -75,7 +75,9 @@ class Checkpointer:
         except NotSaved as error:
             self.not_saved = str(error)
             self._count_displaced(error)
-            progress.message(f"warning: {error}; training goes on, the next checkpoint tries again")
+            progress.message(
+                f"warning: {error}; training continues, the next checkpoint tries again"
+            )
             return None
 
     def _count_displaced(self, error: NotSaved) -> None:
@@ -89,7 +91,7 @@ class Checkpointer:
         self.displaced += 1
         if self.displaced == MOST_DISPLACED:
             what = f"{self.displaced} saves in a row failed, since {error.what}"
-            remedy = f"{error.remedy}; the same command goes on from the last checkpoint"
+            remedy = f"{error.remedy}; the same command continues from the last checkpoint"
             raise UserError(what, str(self.folder), remedy) from error
 
     def newest(self) -> common.Found:

@@ -103,7 +103,7 @@ class Chunks:
                 f"the replay's manifest is malformed ({str(error)[:100]})", folder
             ) from error
         return [
-            f"{sentence}; the replay goes on from row {replay.first_row}" for _, sentence in lost
+            f"{sentence}; the replay continues from row {replay.first_row}" for _, sentence in lost
         ]
 
     def _forget(self, replay: "Replay") -> None:

@@ -53,7 +53,7 @@ def check_weights(weights: dict[str, Tensor], frame: int) -> None:
     if ranks.number() > 1 and not ranks.same(digest(weights)):
         what = "the weights of the ranks are no longer the same"
         remedy = (
-            "the same command goes on from the last checkpoint, where they were; please report it"
+            "the same command continues from the last checkpoint, where they were; please report it"
         )
         raise UserError(what, f"frame {frame}", remedy, 1)
 

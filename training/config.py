@@ -31,7 +31,7 @@ class TrainingConfig:
     )
     evaluate_async: bool = option(
         False,
-        "Evaluate in a process of its own while training goes on; the figures are the same, and "
+        "Evaluate in a separate process while training continues. The figures are the same, and "
         "are logged at the frame that was evaluated.",
     )
     checkpoint_every: int = option(10_000, "Env frames between two checkpoints.", ge=1)

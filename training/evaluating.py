@@ -1,4 +1,4 @@
-"""Evaluations in a process of their own, while training goes on.
+"""Evaluate in a separate process while training continues.
 
 The trainer hands over a checkpoint. Its files get a second name in RUN/under_evaluation, and
 stay there until the result is logged. A run that resumes evaluates what it finds there.
@@ -25,11 +25,11 @@ WHERE = "the evaluation process"
 
 
 class Outcome(NamedTuple):
-    """What an evaluation came to.
+    """The outcome of an evaluation.
 
-    metrics    {} where it failed
-    pictures   what a logger is told besides: the names of its methods, and their arguments
-    failure    why it failed; "" where it did not
+    metrics    {} if it failed
+    pictures   further calls for a logger: names of its methods, and their arguments
+    failure    why it failed; "" if it did not
     """
 
     metrics: dict[str, float]
@@ -134,7 +134,7 @@ class Evaluating:
             self._replace()
             return None
         if isinstance(answer, str):
-            remedy = "leave out --training.evaluate_async; the same command goes on"
+            remedy = "leave out --training.evaluate_async; the same command continues"
             raise UserError(f"it cannot evaluate ({answer})", WHERE, remedy, 5)
         if answer:
             self._lost = 0
@@ -193,7 +193,7 @@ class Evaluating:
         how = f"was killed (signal {-code})" if code and code < 0 else f"ended with code {code}"
         self._lost += 1
         if self._lost > MOST_LOST:
-            remedy = "leave out --training.evaluate_async; the same command goes on"
+            remedy = "leave out --training.evaluate_async; the same command continues"
             raise UserError(f"it {how}, {self._lost} times in a row", WHERE, remedy, 5)
         say(f"warning: {WHERE} {how}; another one evaluates that frame again")
         self._send(path)

@@ -1,7 +1,7 @@
-"""The evaluations of a run: in this process, or in one of its own while training goes on.
+"""Evaluate a run during training, in its process or in a separate one.
 
-Their order is fixed: the best checkpoint is kept, then the figures are logged. So a run that was
-killed evaluates a frame again only where no figures of it are logged.
+The order is fixed: keep the best checkpoint, then log the figures. A run that was killed thus
+evaluates a frame again only if its figures are not logged.
 """
 
 from collections.abc import Callable
@@ -31,17 +31,17 @@ def look(what: str, frame: int, call: Callable[[], dict | None], progress: Progr
 
 def failed(what: str, frame: int, why: str, progress: Progress) -> None:
     """Say that training continues without it."""
-    progress.message(f"warning: {what} at frame {frame} failed ({why}); training goes on")
+    progress.message(f"warning: {what} at frame {frame} failed ({why}); training continues")
 
 
 class Evaluations:
     """Evaluates the agent as it was just saved, logs the figures, and keeps the best checkpoint.
 
     checkpointer  of the run
-    evaluate      called with the env frame: metrics, or None where it was broken off
-    process       evaluates in a process of its own, while training goes on; None: there is none
-    apart         whether it evaluates in place of `evaluate`; without that it only makes up for
-                  what it was given before a resume
+    evaluate      called with the env frame: metrics, or None if it was interrupted
+    process       the separate process; None: there is none
+    apart         whether the process replaces `evaluate`; otherwise it only repeats evaluations
+                  that were pending before a resume
     """
 
     def __init__(
@@ -60,15 +60,14 @@ class Evaluations:
         self.broken: UserError | None = None  # why the process cannot evaluate: the run must end
 
     def begin_again(self, frame: int) -> None:
-        """Go on with what was handed over before the run was resumed from a frame."""
+        """Repeat the evaluations that were pending when the run stopped."""
         if self.process:
             self.process.begin_again(frame)
 
     def make(
         self, frame: int, logger: Logger, progress: Progress, stopped: Callable[[], bool]
     ) -> bool:
-        """Evaluate a frame, or hand it over; return False where that is still due, since it was
-        broken off.
+        """Evaluate a frame, or hand it over; return False if it was interrupted and is still due.
 
         stopped   whether the run was asked to stop
         """
@@ -167,7 +166,7 @@ class Evaluations:
             self.best.offer(saved, frame, score)
         except OSError as error:
             progress.message(
-                f"warning: the best checkpoint was not kept ({error.strerror}); training goes on"
+                f"warning: the best checkpoint was not kept ({error.strerror}); training continues"
             )
 
     def stop(self) -> None:

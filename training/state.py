@@ -104,7 +104,7 @@ def moved(kept: dict, here: dict) -> list[str]:
         return []
     return [
         (
-            f"the checkpoint was saved with {', '.join(differ)}: the run goes on, close to "
+            f"the checkpoint was saved with {', '.join(differ)}: the run continues, close to "
             "what it would have been, not to the bit"
         )
     ]

@@ -114,7 +114,7 @@ class Trainer:
             raise self.evaluations.broken
 
     def train(self, logger: Logger, progress: Progress) -> None:
-        """Train as `run`; an evaluation may still go on."""
+        """Train as `run`; an evaluation may still be running."""
         config = self.config
         now = self.env_frame
         log = Every(config.log_every, now)
@@ -122,7 +122,7 @@ class Trainer:
         keep = Every(config.checkpoint_every, now)
         evaluation = Every(config.evaluate_every, self.evaluated)
         self.evaluations.begin_again(now)
-        if evaluation.due(now) and now < self.frames:  # one that was broken off
+        if evaluation.due(now) and now < self.frames:  # one that was interrupted
             self.evaluate_now(evaluation, logger, progress)
         while self.env_frame < self.frames and not self.stops():
             filling = self.env_frame < config.prefill
@@ -355,9 +355,7 @@ class Trainer:
         try:
             self.rollout.load(state["rollout"])
         except ValueError as error:
-            sentences.append(
-                f"the episode that was under way is not gone on with ({error}); a new one begins"
-            )
+            sentences.append(f"the interrupted episode cannot continue ({error}); a new one begins")
         torch.set_rng_state(state["random"]["torch"])
         if self.agent.device.type == "cuda" and state["random"]["cuda"]:
             torch.cuda.set_rng_state(state["random"]["cuda"][0], self.agent.device)

@@ -205,7 +205,8 @@ def test_runs_of_a_killed_machine_go_on_elsewhere_and_no_run_ends_twice(
     assert first == 0 < again
     assert not list(tmp_path.glob(".cluster-*"))
     assert (
-        "warning: machine 127.0.0.3 is lost; its runs go on elsewhere\n" in capfd.readouterr().err
+        "warning: machine 127.0.0.3 is lost; its runs continue elsewhere\n"
+        in capfd.readouterr().err
     )
 
 

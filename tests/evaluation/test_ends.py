@@ -80,7 +80,7 @@ def test_sizes_have_a_unit_that_suits_them():
 def test_a_stop_says_what_is_there_and_what_is_missing(config):
     assert (
         messages.when_stopped(config, trainer(2998))
-        == "stopped and saved at frame 2998; the same command goes on from there"
+        == "stopped and saved at frame 2998; the same command continues from there"
     )
     assert messages.when_stopped(config, trainer(3000)) == (
         "training is complete and saved at frame 3000; the evaluation at its end is missing: "

@@ -110,7 +110,7 @@ def salvaged(
     if (
         len(sentences) != 1
         or name not in sentences[0]
-        or f"goes on from row {stop}" not in sentences[0]
+        or f"continues from row {stop}" not in sentences[0]
     ):
         return f"said {sentences}"
     left = resumed.replay.row_count - stop

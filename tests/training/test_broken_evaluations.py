@@ -46,7 +46,7 @@ def test_an_evaluation_that_fails_is_a_warning(trainer, tmp_path, monkeypatch, e
     assert [sentence.split(" failed (")[0] for sentence in told.said] == [
         f"warning: the evaluation at frame {frame}" for frame in (40, 80)
     ]
-    assert all(words in sentence and "training goes on" in sentence for sentence in told.said)
+    assert all(words in sentence and "training continues" in sentence for sentence in told.said)
     assert told.rows == []
     assert trainer.env_frame == 100
 

@@ -210,7 +210,7 @@ def test_an_evaluation_that_fails_is_a_warning(tmp_path):
     assert told.rows == []
     assert told.said == [
         f"warning: the evaluation at frame {frame} failed (no clips: clips: put them back); "
-        "training goes on"
+        "training continues"
         for frame in (40, 80)
     ]
 

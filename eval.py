@@ -31,6 +31,7 @@ from foreground import build, saved
 from foreground.agents.agent import WorldModelAgent
 from foreground.configs import run as runs
 from foreground.envs import backgrounds, registry
+from foreground.envs.distraction import in_words
 from foreground.envs.families import Game
 from foreground.errors import UserError, run_main, say
 from foreground.evaluation import (
@@ -172,6 +173,8 @@ def evaluate(
         warning = subject.plays(name, run_config, side, source)
         if text := subject.text(name):
             tell(f"{name} plays {text}")
+        if side != "clean" and (words := in_words(run_config.distraction)):
+            tell(f"{name} has the run's distractions: {words}")
         if warning:
             say(f"warning: {warning}")
         results[name] = evaluator.show(

@@ -255,7 +255,10 @@ def aggregate_table(panels: Panels) -> str:
                 agent,
                 len(columns),
                 sum(map(len, columns)),
-                f"{middle:.3f} [{low:.3f}, {high:.3f}]",
+                # of one seed a task there is no interval over seeds
+                f"{middle:.3f} [{low:.3f}, {high:.3f}]"
+                if max(map(len, columns)) > 1
+                else f"{middle:.3f}",
                 better,
             )
         )

@@ -4,10 +4,10 @@
 
 Each run is train.py with its options, in one process of one thread. Runs are side by side on this
 machine, or with --engine ray on a cluster (docs/cluster.md). --only 2/8 takes the third of eight
-shares, for job arrays. The same command continues a stopped suite. Results are one JSON file per
-run, the table on the terminal, and one JSON line last. A result is kept while its command and every
-setting behind it, presets included, are unchanged. The options of all runs are checked before one
-starts.
+shares, for job arrays. The same command continues a stopped suite. There is one result file per
+run, and one JSON line last; `benchmarks.plot` prints the table. A result is kept while its command
+and every setting behind it, presets included, are unchanged. The options of all runs are checked
+before one starts.
 
 The suites in benchmarks/ and its folders have their results in results/NAME/. Any other suite has
 them in FOLDER/results/, where FOLDER is the one that the suite names, or in the folder of

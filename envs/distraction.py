@@ -47,6 +47,11 @@ def kinds_of(config: "DistractionConfig") -> dict[str, Any]:
     return {kind: value for kind, value in values.items() if value and value != OFF}
 
 
+def in_words(config: "DistractionConfig") -> str:
+    """Return the kinds that are on as text, such as "camera 0.2, noise 3"; "" without any."""
+    return ", ".join(f"{kind} {value}" for kind, value in kinds_of(config).items())
+
+
 OFF = "none"
 SEVERITY = "Severity from 1 to 5; 0: none."
 ANY = "where a kind of distraction is on", is_on

@@ -37,7 +37,7 @@ def side_of(name: str, config: RunConfig, every: bool = False) -> Played:
             raise UserError(
                 f"the run has no clips, so no {name} side",
                 "--background",
-                "choose clean, or a path to videos",
+                "choose clean",
             )
         if name != "clean" and backgrounds.are_gone(config.background):
             remedy = (

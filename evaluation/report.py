@@ -16,6 +16,7 @@ from foreground import build
 from foreground.agents.base import Agent
 from foreground.agents.commanders import Fixed
 from foreground.configs.run import RunConfig
+from foreground.envs.distraction import kinds_of
 from foreground.errors import say
 from foreground.evaluation import films, interrupt, output, progress, verdicts
 from foreground.evaluation.episodes import SIDE_BY_SIDE, Scores, play
@@ -342,6 +343,8 @@ def save(
         for name, scores in results.items()
     }
     head = {"task": config.task, "agent": config.agent, "seed": config.seed, "env_frame": frame}
+    if distractions := kinds_of(config.distraction):
+        head["distraction"] = distractions
     head |= {
         "background": config.background.source,
         "hardware": system.hardware(),

@@ -11,6 +11,8 @@ def main() -> None:
     if sys.argv[1:2] and sys.argv[1] in PROGRAMS:
         program = sys.argv.pop(1)
         runpy.run_module(f"foreground.{program}", run_name="__main__", alter_sys=True)
+    elif sys.argv[1:2] in (["-h"], ["--help"]):
+        print("usage: foreground train [options]\n       foreground eval RUN [options]")
     else:
         print(
             f"error: no such program: command line: foreground {' or '.join(PROGRAMS)}",

@@ -11,6 +11,7 @@ import torch
 from foreground.agents.agent import WorldModelAgent
 from foreground.configs.run import RunConfig
 from foreground.envs import backgrounds
+from foreground.envs.distraction import in_words
 from foreground.training.trainer import Trainer
 
 
@@ -30,6 +31,7 @@ def at_start(
         f"environment  {config.task}, {config.environment.image_size} pixels, action "
         f"repeat {repeat}, "
         f"background {config.background.source}{family(config)}",
+        *distractions(config),
         *_clips(config),
         f"agent        {config.agent}: maximise {', '.join(world.objective.terms)}"
         + (
@@ -72,6 +74,12 @@ def _word(path: Path | str) -> str:
     """Return the path of a file for a shell: relative where it is below the current folder."""
     path, here = Path(os.path.abspath(path)), Path.cwd()
     return shlex.quote(str(path.relative_to(here) if path.is_relative_to(here) else path))
+
+
+def distractions(config: RunConfig) -> list[str]:
+    """Return a line that names the distractions that are on; none without any."""
+    words = in_words(config.distraction)
+    return [f"distraction  {words}"] if words else []
 
 
 def family(config: RunConfig) -> str:

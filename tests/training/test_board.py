@@ -9,10 +9,12 @@ from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.hparams import plugin_data_pb2
 
 from foreground.configs import run as runs
+from foreground.configs import schema
 from foreground.training import board, described, options
 from foreground.training.logger import Logger
 
-PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "metrics.md").read_text()
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "reference" / "metrics.md").read_text()
 
 
 def read(folder: Path) -> EventAccumulator:
@@ -140,3 +142,14 @@ def test_options_are_those_of_the_newest_start(tmp_path):
     told = plugin_data_pb2.HParamsPluginData.FromString(content).session_start_info
     assert told.hparams["total_frames"].number_value == 900
     assert [event.step for event in events.Scalars("episode/return")] == [50, 150]
+
+
+# The other two have the terms of the run that they begin with.
+OWN_TERMS = sorted({*schema.agents_in(ROOT / "configs")} - {"finetune", "hierarchical"})
+
+
+@pytest.mark.parametrize("agent", OWN_TERMS)
+def test_every_term_of_an_agent_has_a_row(agent):
+    config = runs.read(["--agent", agent, "--size", "cpu"], cuda=False)
+    for term in config.world_model.objective.terms:
+        assert described.sentence(f"model/objective/{term}"), term

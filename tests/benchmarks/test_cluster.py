@@ -182,11 +182,11 @@ def test_runs_of_a_killed_machine_go_on_elsewhere_and_no_run_ends_twice(
 
         def watch(started: list[str]) -> None:
             going.append(cluster.running(started))
-            running = [each for each in lost.programs() if str(count) in each.cmdline()]
+            running = [words for words in lost.command_lines() if str(count) in words]
             if (
                 "short" in dict(ended)
                 and running
-                and said(count, Path(running[0].cmdline()[-2]).name, "checkpoint")
+                and said(count, Path(running[0][-2]).name, "checkpoint")
             ):
                 lost.kill()
 

@@ -3,6 +3,7 @@
 Each has an address of the loopback network and can be killed by itself.
 """
 
+import contextlib
 import os
 import secrets
 import signal
@@ -74,6 +75,14 @@ class Machine:
             ]
         except psutil.NoSuchProcess:
             return []
+
+    def command_lines(self) -> list[list[str]]:
+        """Return the command lines of its processes; one that has just ended has none."""
+        found = []
+        for process in self.programs():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                found.append(process.cmdline())
+        return found
 
     def kill(self) -> None:
         """End everything at once, as where the power fails."""

@@ -43,6 +43,8 @@ def make(name: str, monkeypatch, *words: str) -> tuple[WorldModelAgent, dict[str
         monkeypatch.setattr(runs, "check_skills", lambda config, there: None)
         words = (*words, *(["--skill.size", "2"] if name == "hierarchical" else []))
     config = runs.read(["--agent", name, *words], cuda=False, ours=SIZES)
+    # An environment draws, which the ranks of a test, forked from it, must not.
+    monkeypatch.setattr(build, "proprioception_size", lambda config: 24)
     agent = build.make_agent(config, Box(-1, 1, (2,)), "cpu")
     return agent, batch_for(agent.spaces)
 

@@ -139,10 +139,13 @@ def test_no_machine_has_room_for_a_run(machines, tmp_path):
 @pytest.mark.parametrize("name", ["local", "ray"])
 def test_a_program_saves_when_its_suite_is_stopped(name, machines, count, tmp_path):
     words = [sys.executable, "-c", DRIVE, name, machines[0].head, str(tmp_path), str(count)]
-    with subprocess.Popen(words, cwd=ROOT, stderr=subprocess.PIPE, text=True) as driver:
+    # A file, since processes of Ray may hold a pipe after the program has ended.
+    log = tmp_path / "errors"
+    with log.open("w") as file, subprocess.Popen(words, cwd=ROOT, stderr=file) as driver:
         until(lambda: said(count, "long", "checkpoint"))
         driver.terminate()
-        errors = driver.communicate(timeout=60)[1]
+        driver.wait(60)
+    errors = log.read_text()
     assert driver.returncode == 128 + signal.SIGTERM, errors
     assert "Traceback" not in errors
     [saved] = said(count, "long", "saved at")

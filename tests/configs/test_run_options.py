@@ -36,7 +36,7 @@ from foreground.training.values import shown
             "infopower_redundancy",
             "world_model.contrastive.temperature",
             "1",
-            "estimator is nce or nwj",
+            "estimator is nce, nwj, mi_alpha or cmim",
         ),
         ("diayn", "discovery.multiplier_init", "2", "--discovery.kind is wasserstein"),
         ("infopower", "world_model.rssm.gaussian_size", "8", "latent is gaussian"),

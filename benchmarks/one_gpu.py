@@ -3,7 +3,7 @@
 train.py runs with each set of options in turn, is timed once it learns, and is then stopped. The
 sets: `plain`; `overlap` updates while environments step; `act` records the action as a CUDA
 graph; `both`; `evaluated` is `both` with evaluations in the training process; `apart` has them in a
-process of their own. Each gives env frames a second, and how many evaluations. The six take about
+graph; `both`; `evaluated` is `both` with evaluations in the training process; `apart` has them in a
 ten minutes at the default `--seconds`. One JSON line last.
 """
 

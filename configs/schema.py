@@ -58,6 +58,12 @@ MEASURING = SKILLED[0], lambda run: run.skill.size and not run.hierarchy.duratio
 PLAYING = backgrounds.PLAYING[0], lambda run: backgrounds.PLAYING[1](run.background)
 OF_GYMNASIUM = "where --task is gymnasium:ENV_ID", lambda run: registry.is_gymnasium(run.task)
 OF_SUITE = "by tasks of dm_control's suite", lambda run: not registry.is_gymnasium(run.task)
+SHOWING_FLOOR = (
+    "by tasks of dm_control's suite, where no video hides the floor (--environment.mask sky)",
+    lambda run: (
+        OF_SUITE[1](run) and (run.background.source == "none" or run.environment.mask == "sky")
+    ),
+)
 SIDE_BY_SIDE = (
     "where --environment.num_envs is above 1",
     lambda run: run.environment.num_envs > 1,
@@ -94,6 +100,12 @@ class EnvironmentConfig:
         "What the video replaces: sky and floor, the sky alone, or what the colour rule of older"
         " work takes for it.",
         choices=("sky_and_floor", "sky", "colour"),
+    )
+    floor: str = option(
+        "own",
+        "Floor that is shown: the task's own, or one whose colours tell the place, for skills that"
+        " shall cover places, as in METRA.",
+        choices=("own", "place"),
     )
     time_limit: int = option(
         1000, "Env frames of an episode; an environment of Gymnasium has its own.", ge=1
@@ -212,7 +224,12 @@ class RunConfig:
     environment: EnvironmentConfig = option(
         EnvironmentConfig,
         "Environment",
-        read_if={"mask": PLAYING, "time_limit": OF_SUITE, "clip_frames": OF_SUITE},
+        read_if={
+            "mask": PLAYING,
+            "floor": SHOWING_FLOOR,
+            "time_limit": OF_SUITE,
+            "clip_frames": OF_SUITE,
+        },
     )
     background: BackgroundConfig = option(BackgroundConfig, "Background")
     distraction: DistractionConfig = option(DistractionConfig, "Distraction", read_if=OF_SUITE)
@@ -289,6 +306,12 @@ class RunConfig:
                 "the information term salient reads frames of the clip, and none are stored",
                 "--environment.clip_frames",
                 "choose true, or an agent without that term",
+            )
+        if self.environment.floor == "place" and self.distraction.palette != "none":
+            raise UserError(
+                "the palette draws the colours of the floor, which shall tell the place",
+                "environment.floor",
+                "choose own, or leave --distraction.palette out",
             )
         if self.compile == "true" and self.world_model.objective.rule != "auto":
             raise UserError(

@@ -10,6 +10,7 @@ from gymnasium.utils import seeding
 from foreground.envs import registry, tasks
 from foreground.envs.distraction import DistractionConfig, make_distraction
 from foreground.envs.families import Family, Game
+from foreground.envs.floor import FLOORS, colour_by_place
 from foreground.envs.games import Playing
 from foreground.envs.playback import Background
 from foreground.envs.rendering import Renderer
@@ -61,6 +62,7 @@ class DMCEnv(gymnasium.Env):
         proprioception: bool = False,
         distraction: DistractionConfig | None = None,
         clip_frames: bool = False,
+        floor: str = "own",
     ):
         """task           "<domain>-<task>", such as "walker-walk"
         seed           of the first reset, unless reset(seed=...) is given
@@ -79,9 +81,10 @@ class DMCEnv(gymnasium.Env):
         proprioception whether `info` shall hold the state observation
         distraction    what changes in the picture besides the background; None: nothing
         clip_frames    whether `info` shall hold the frame of the clip
+        floor          "own", or "place": its colours tell where the robot is (floor.py)
         """
         _check_arguments(
-            task, size, action_repeat, background, mask, time_limit, render_mode, render_size
+            task, size, action_repeat, background, mask, time_limit, render_mode, render_size, floor
         )
         task = registry.canonical(task)
         domain, name = task.split("-")
@@ -103,6 +106,8 @@ class DMCEnv(gymnasium.Env):
         self.background = copy.copy(background)  # shares the clips, but plays its own
         self._mask = mask
         self._camera = tasks.camera_of(task)
+        if floor == "place":
+            colour_by_place(self._physics.model.ptr)
         self.renderer = Renderer(self._physics, size, self._camera, keep_floor=mask == "sky")
         self._large_renderer: Renderer | None = None
         self.distraction = make_distraction(distraction, self._physics, self._camera)
@@ -319,11 +324,13 @@ class DMCEnv(gymnasium.Env):
 
 
 def _check_arguments(
-    task, size, action_repeat, background, mask, time_limit, render_mode, render_size
+    task, size, action_repeat, background, mask, time_limit, render_mode, render_size, floor
 ) -> None:
     registry.check_dmc(task, video=background is not None, where="task")
     if mask not in MASKS:
         raise UserError(f"unknown mask {mask!r}", "mask", nearest(mask, MASKS))
+    if floor not in FLOORS:
+        raise UserError(f"unknown floor {floor!r}", "floor", nearest(floor, FLOORS))
     if render_mode not in (None, "rgb_array"):
         raise UserError(
             f"unknown render mode {render_mode!r}", "render_mode", "choose rgb_array or None"

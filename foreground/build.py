@@ -73,6 +73,7 @@ def environment_maker(config: RunConfig, side: str, background=None, games: tupl
         proprioception=config.environment.proprioception,
         distraction=None if side == "clean" else config.distraction,
         clip_frames=config.environment.clip_frames,
+        floor=config.environment.floor,
     )
 
 

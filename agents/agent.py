@@ -28,10 +28,10 @@ from foreground.agents.base import (
     to_device,
 )
 from foreground.agents.config import AgentConfig
+from foreground.agents.cuda_graphs import Recorded, uncompiled
 from foreground.agents.learners import detached
 from foreground.agents.memory import Memory, next_noise
 from foreground.agents.optimiser import Optimiser, load_training_state, training_state
-from foreground.agents.recorded import Recorded, uncompiled
 from foreground.agents.skills import Skills
 from foreground.world_models.rssm import State
 from foreground.world_models.world_model import Spaces, WorldModel

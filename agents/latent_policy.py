@@ -17,10 +17,10 @@ from foreground.agents.actor_critic import ActorCritic
 from foreground.agents.base import Batch, Held, Metrics, Starts, Step
 from foreground.agents.commanders import resampled
 from foreground.agents.config import AgentConfig
+from foreground.agents.cuda_graphs import uncompiled
 from foreground.agents.learners import Part
 from foreground.agents.memory import Memory, some_rows
 from foreground.agents.modes import Modes
-from foreground.agents.recorded import uncompiled
 from foreground.agents.relation import LatentSlots, RelationActor
 from foreground.errors import UserError
 from foreground.world_models.rssm import RSSM, State

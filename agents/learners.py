@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from foreground import ranks
 from foreground.agents import registry
 from foreground.agents.base import Metrics, Starts, Step
+from foreground.agents.cuda_graphs import Recorded
 from foreground.agents.discovery import make_discovery
 from foreground.agents.optimiser import Optimiser, descend, gradients, step
-from foreground.agents.recorded import Recorded
 from foreground.agents.rewards import make_rewards
 from foreground.agents.skills import Skills
 from foreground.world_models.rssm import State

@@ -125,7 +125,7 @@ def lambda_returns(reward: Tensor, discount: Tensor, value: Tensor, lam: float) 
     reward (H, N), discount (H, N) or scalar, value (H, N) of the states with these rewards -> (H,
     N).
     """
-    # Filled on the device: a copy from the host cannot be recorded (recorded.py).
+    # Filled on the device: a copy from the host cannot be recorded (cuda_graphs.py).
     discount = (
         discount.expand_as(reward)
         if isinstance(discount, Tensor)

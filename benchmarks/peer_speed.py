@@ -2,12 +2,13 @@
 
     python -m benchmarks.peer_speed CHECKOUT --size 12m
 
-CHECKOUT is a checkout of github.com/NM512/r2dreamer, whose `tensordict`, `hydra-core` and `einops`
-must be installed. It is its own Dreamer at size12M, batch 16x64, walker's action size, on noise;
-uncompiled and in float32, since neither its float16 nor its compiled step runs on a CPU. The two
-take turns, so that noise of the machine affects both. One JSON line last.
+The peer is r2dreamer's own Dreamer at size12M: batches of 16x64 noise images, walker's action size.
+It runs uncompiled and in float32, since neither its float16 nor its compiled step runs on a CPU.
+The two take turns, so that noise of the machine affects both. The program prints one JSON line.
+Options are those of train.py (python train.py --help).
 """
 
+import argparse
 import json
 import sys
 import time
@@ -88,17 +89,30 @@ def seconds(function) -> float:
 
 
 def main(argv: list[str]) -> None:
-    if not argv:
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "checkout",
+        type=Path,
+        nargs="?",
+        metavar="CHECKOUT",
+        help="of github.com/NM512/r2dreamer; install its tensordict, hydra-core and einops",
+    )
+    asked, words = parser.parse_known_args(argv)
+    if not asked.checkout:
         raise UserError(
             "no checkout is given",
             "command line",
             "python -m benchmarks.peer_speed CHECKOUT --size 12m",
         )
-    config = runs.read(argv[1:], False)
+    config = runs.read(words, False)
     torch.set_num_threads(config.threads or 1)
     torch.manual_seed(0)
     batch = random_batch(config, torch.device("cpu"))
-    other = peer(Path(argv[0]))
+    other = peer(asked.checkout)
     replay = FixedBatch(batch, other)
     agent = WorldModelAgent(config.agent_config, Spaces(64, ACTION_SIZE), "cpu")
     rows = [
@@ -114,7 +128,7 @@ def main(argv: list[str]) -> None:
         "cpu_seconds": round(ours, 2),
         "peer_cpu_seconds": round(theirs, 2),
         "ratio": round(ratios[len(ratios) // 2], 3),
-    } | result_files.origin("peer_speed CHECKOUT", argv[1:])
+    } | result_files.origin("peer_speed CHECKOUT", words)
     print(json.dumps(result))
 
 

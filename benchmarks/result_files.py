@@ -107,3 +107,16 @@ def _sums(source: dict) -> dict:
 def read_all(folder: Path, pattern: str = "*.json") -> list[dict]:
     """Return the results of a folder, by name; hidden files are unfinished ones."""
     return [read(path) for path in sorted(folder.glob(pattern)) if not path.name.startswith(".")]
+
+
+def means_table(scores: dict[str, dict[str, float]]) -> str:
+    """Return a Markdown table: a line per run, the mean return on each background."""
+    sides = list(dict.fromkeys(side for row in scores.values() for side in row))
+    rows = [["run", *sides], ["---", *["---:"] * len(sides)]]
+    rows += [[name, *(str(row.get(side, "")) for side in sides)] for name, row in scores.items()]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def means(row: dict) -> dict[str, float]:
+    """Return the mean of each background of a result."""
+    return {side: round(scores["mean"], 1) for side, scores in row["scores"].items()}

@@ -5,9 +5,9 @@
 Each run is train.py with its options, in one process of one thread. Runs are side by side on this
 machine, or with --engine ray on a cluster (docs/cluster.md). --only 2/8 takes the third of eight
 shares, for job arrays. The same command continues a stopped suite. There is one result file per
-run, and one JSON line last; `benchmarks.plot` prints the table. A result is kept while its command
-and every setting behind it, presets included, are unchanged. The options of all runs are checked
-before one starts.
+run. The program prints a table of mean returns and one JSON line last; `benchmarks.plot` prints
+intervals over seeds. A result is kept while its command and every setting behind it, presets
+included, are unchanged. The options of all runs are checked before one starts.
 
 The suites in benchmarks/ and its folders have their results in results/NAME/. Any other suite has
 them in FOLDER/results/, where FOLDER is the one that the suite names, or in the folder of
@@ -359,7 +359,8 @@ def main(argv: list[str]) -> None:
             engine,
             table,
         )
-    scores = {name: shown_scores(row) for name, row in table.items()}
+    scores = {name: result_files.means(row) for name, row in table.items()}
+    print(result_files.means_table(scores))
     print(json.dumps({"runs": len(table), "failed": failed, "scores": scores}))
     if failed:
         raise SystemExit(1)
@@ -385,13 +386,8 @@ def measure(
                 progress.say(f"{name}: exit code {process.returncode}, see {folder / name}.log")
                 continue
             table[name] = collect(name, waiting[name], folder, results)
-            progress.say(f"{name} {json.dumps(shown_scores(table[name]))}")
+            progress.say(f"{name} {json.dumps(result_files.means(table[name]))}")
     return failed
-
-
-def shown_scores(row: dict) -> dict[str, float]:
-    """Return the mean of each background of a result."""
-    return {side: round(scores["mean"], 1) for side, scores in row["scores"].items()}
 
 
 if __name__ == "__main__":

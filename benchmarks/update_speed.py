@@ -1,16 +1,19 @@
-"""Speed of one update, imagination included: ``python -m benchmarks.update_speed --size cpu``.
+"""Time one update, imagination included.
 
-Random data, so that nothing but the update is timed. One JSON line last: size, parameters, batch,
-cpu_seconds (median of the process over updates), wall_seconds, replayed_steps_per_s (by wall
-clock), peak_rss_mb, and on CUDA peak_gpu_mb. Options are train.py's. The batch is the size's own,
-8x32 at `cpu`: `--training.batch_size 16` makes it 16x32.
+    python -m benchmarks.update_speed --size cpu --training.batch_size 16
+    python -m benchmarks.update_speed --against CHECKOUT --size cpu
 
-``--against CHECKOUT`` compares this version with another one. A process of each runs updates by
-turns, a few at a time, so that noise of the machine meets both. The JSON line then holds both
-medians and their ratio. ``--matmul`` is for this version alone: ``--against . --matmul bfloat16``
-measures what it is worth.
+The data are random, so that only the update is timed. The program prints one JSON line: size,
+parameters, batch, cpu_seconds (of the process, median over updates), wall_seconds,
+replayed_steps_per_s (by wall clock), peak_rss_mb, and on CUDA peak_gpu_mb. The batch is that of the
+size, 8x32 at `cpu`. Options are those of train.py (python train.py --help).
+
+With --against a process of each version runs updates by turns, a few at a time, so that noise of
+the machine affects both. The JSON line then holds both medians and their ratio. --matmul applies to
+this version only: --against . --matmul bfloat16 measures its effect.
 """
 
+import argparse
 import json
 import os
 import resource
@@ -184,16 +187,25 @@ def measure(argv: list[str]) -> dict:
 def main(argv: list[str]) -> None:
     if argv[:1] == ["--serve"]:
         return serve(argv[1:])
-    if argv[:1] == ["--against"]:
-        if len(argv) < 2:
-            raise UserError(
-                "no checkout is given",
-                "--against",
-                "python -m benchmarks.update_speed --against CHECKOUT --size cpu",
-            )
-        result = compare(Path(argv[1]), argv[2:])
-    else:
-        result = measure(argv)
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "--against",
+        type=Path,
+        metavar="CHECKOUT",
+        help="compare this version with the one in this folder",
+    )
+    if argv[-1:] == ["--against"]:
+        raise UserError(
+            "no checkout is given",
+            "--against",
+            "python -m benchmarks.update_speed --against CHECKOUT --size cpu",
+        )
+    asked, words = parser.parse_known_args(argv)
+    result = compare(asked.against, words) if asked.against else measure(words)
     print(json.dumps(result | result_files.origin("update_speed", argv)))
 
 

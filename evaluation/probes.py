@@ -20,7 +20,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from foreground.agents.agent import WorldModelAgent
-from foreground.agents.recorded import uncompiled
+from foreground.agents.cuda_graphs import uncompiled
 from foreground.evaluation import interrupt, nats, progress
 from foreground.evaluation.record import Record, collect
 from foreground.evaluation.similarity import similarity

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from foreground.agents.agent import WorldModelAgent
-from foreground.agents.recorded import PLAIN
+from foreground.agents.cuda_graphs import PLAIN
 from foreground.training.replay import Replay
 from foreground.world_models.world_model import Spaces
 from tests.faults import runs

@@ -67,7 +67,11 @@ def last_line(capsys) -> dict:
 def test_runs_are_made_once_read_once_and_a_failure_is_told(tmp_path, results, monkeypatch, capsys):
     suite = write_suite(tmp_path)
     returns.main([suite])
-    assert last_line(capsys)["runs"] == 2
+    *lines, last = capsys.readouterr().out.splitlines()
+    assert json.loads(last)["runs"] == 2
+    name = "cartpole-balance-repo-video-seed0"
+    means = map(str, json.loads(last)["scores"][name].values())
+    assert f"| {name} | {' | '.join(means)} |" in lines
     files = sorted(results.glob("*.json"))
     rows = [json.loads(path.read_text()) for path in files]
     assert [row["method"] for row in rows] == ["c_dreamer", "repo"]

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from foreground.agents.agent import WorldModelAgent
-from foreground.agents.recorded import PLAIN, Recorded, Recording
+from foreground.agents.cuda_graphs import PLAIN, Recorded, Recording
 from foreground.agents.skills import SkillConfig
 from tests.support.small import make_agent, make_batch
 

@@ -45,8 +45,8 @@ def summary(row: dict) -> dict[str, float]:
     found = {}
     for kind in ("train", "heldout"):
         members = [game for game in games if game["kind"] == kind]
-        for key in ("zero_shot", "best_of", "regret"):
-            if members:
+        for key in ("zero_shot", "infer", "best_of", "regret"):
+            if members and all(key in game for game in members):
                 found[f"{key}, {kind}"] = sum(game[key] for game in members) / len(members)
     found |= {f"nats, {key}": told[key] for key in ("action", "game")}
     return found | {

@@ -2,23 +2,30 @@
 
     python -m benchmarks.regret SUITE.yaml EXPERTS.yaml
 
-An expert is a run of the same core and budget on one game only. For every game with an expert it
-prints the expert's return. Of each agent of the suite it prints the zero-shot return of its most
-likely mode, and the regret, (expert - zero-shot) / abs(expert). All are means over seeds. One JSON
-line last. Source: MRA (arXiv 2108.12988) compares with an equilibrium; with one agent that is an
-expert.
+An expert is a run of the same core and budget on one game only (``--family.only GAME``). For every
+game with an expert it prints the expert's return. Of each agent of the suite it prints the return
+of its most likely mode (zero-shot), of the policy that infers the game, of the best mode by trying
+and of the most steps of adaptation, where they were measured. The regret is
+(expert - return) / abs(expert). All are means over seeds, with bootstrap intervals. One JSON line
+last. Source: MRA (arXiv 2108.12988) compares with an equilibrium; with one agent that is an expert.
 """
 
 import json
 import sys
+from collections import Counter
+
+import numpy as np
 
 from benchmarks import result_files, returns
 from foreground.errors import UserError, run_main
+from foreground.evaluation.aggregate import stratified_interval
 from foreground.option import config_class, option
 from foreground.training import options
 from foreground.training.option_help import Manual
 
-Returns = dict[str, dict[str, list[float]]]  # agent -> game -> one a seed
+MEASURES = ("zero_shot", "infer", "best_of")
+Measures = dict[str, list[float]]  # measure -> one a seed
+Returns = dict[str, dict[str, Measures]]  # agent -> task, game
 
 
 @config_class
@@ -28,13 +35,14 @@ class RegretConfig:
     suites: tuple[str, ...] = option(help="The suite, and that of the experts.", path=True)
 
 
-def zero_shots(suite: str) -> Returns:
-    """Return the returns of the most likely mode. Raise UserError when nothing has been read."""
+def returns_of(suite: str) -> Returns:
+    """Return what agents return in each game. Raise UserError when nothing has been read."""
     found: Returns = {}
     for row in result_files.read_all(returns.results_of(suite, returns.read_suite(suite))):
-        for name, game in row.get("games", {}).items():
-            if name != "information":
-                found.setdefault(row["method"], {}).setdefault(name, []).append(game["zero_shot"])
+        for game, values in measures_of(row).items():
+            kept = found.setdefault(row["method"], {}).setdefault(f"{row['task']}, {game}", {})
+            for key, value in values.items():
+                kept.setdefault(key, []).append(value)
     if not found:
         raise UserError(
             "there is no run whose games were read",
@@ -44,27 +52,64 @@ def zero_shots(suite: str) -> Returns:
     return found
 
 
-def regrets(agents: Returns, experts: Returns) -> dict[str, dict[str, float]]:
-    """Return game -> "expert" and agent -> mean return, and "regret, agent" -> the missing share of
-    the expert's.
-    """
-    best = {
-        game: mean(values)
-        for rows in experts.values()
-        if len(rows) == 1
-        for game, values in rows.items()
+def measures_of(row: dict) -> dict[str, dict[str, float]]:
+    """Return game -> measure -> return of one run."""
+    found = {
+        name: {key: game[key] for key in MEASURES if key in game}
+        for name, game in row.get("games", {}).items()
+        if name != "information"
     }
-    table: dict[str, dict[str, float]] = {}
-    for agent, rows in agents.items():
-        for game in sorted(set(rows) & set(best)):
-            row = table.setdefault(game, {"expert": best[game]})
-            row[agent] = mean(rows[game])
-            row[f"regret, {agent}"] = (best[game] - row[agent]) / abs(best[game])
+    adapted = row.get("adaptation")
+    if adapted and adapted["game"] in found:
+        steps = max(adapted["returns"], key=int)
+        found[adapted["game"]][f"adapted, {steps} steps"] = adapted["returns"][steps]
+    return found
+
+
+def experts_of(agents: Returns) -> dict[str, float]:
+    """Return task and game -> return of its expert: an agent with this game only on its task."""
+    best = {}
+    for rows in agents.values():
+        tasks = Counter(name.partition(", ")[0] for name in rows)
+        for name, values in rows.items():
+            if tasks[name.partition(", ")[0]] == 1:
+                best[name] = float(np.mean(values["zero_shot"]))
+    return best
+
+
+def regrets(agents: Returns, experts: Returns) -> dict[str, dict]:
+    """Return task and game -> "expert" and its return, agent -> measure -> return, interval, regret
+    and its interval.
+    """
+    table: dict[str, dict] = {}
+    for name, best in experts_of(experts).items():
+        rows = {agent: found[name] for agent, found in agents.items() if name in found}
+        if rows:
+            table[name] = {"expert": best} | {
+                agent: {key: against(best, values) for key, values in row.items()}
+                for agent, row in rows.items()
+            }
     return table
 
 
-def mean(values: list[float]) -> float:
-    return sum(values) / len(values)
+def against(best: float, values: list[float]) -> dict:
+    """Return the mean of the returns of several seeds, its interval, and their regret."""
+    mean = float(np.mean(values))
+    row: dict = {"return": mean, "seeds": len(values), "regret": (best - mean) / abs(best)}
+    if len(values) > 1:
+        low, high = stratified_interval([np.array(values)], np.mean)
+        row["interval"] = [low, high]
+        row["regret_interval"] = [(best - high) / abs(best), (best - low) / abs(best)]
+    return row
+
+
+def cell(row: dict) -> str:
+    """Return a return and its regret as text, with their intervals."""
+    text, regret = f"{row['return']:.0f}", f"{row['regret']:.2f}"
+    if "interval" in row:
+        text += " [{:.0f}, {:.0f}]".format(*row["interval"])
+        regret += " [{:.2f}, {:.2f}]".format(*row["regret_interval"])
+    return f"{text}, regret {regret}"
 
 
 def main(argv: list[str]) -> None:
@@ -78,13 +123,15 @@ def main(argv: list[str]) -> None:
             "command line",
             "python -m benchmarks.regret SUITE.yaml EXPERTS.yaml",
         )
-    table = regrets(*map(zero_shots, config.suites))
+    table = regrets(*map(returns_of, config.suites))
     if not table:
         raise UserError("no game has an expert", config.suites[1], "name suites of one family")
-    for game, row in table.items():
-        agents = [name for name in row if f"regret, {name}" in row]
-        cells = [f"{name} {row[name]:.0f} ({row[f'regret, {name}']:.2f})" for name in agents]
-        print(f"| {game} | {row['expert']:.0f} | " + " | ".join(cells) + " |")
+    print("| task, game | expert | agent | measure | return and regret |")
+    print("|---|---|---|---|---|")
+    for name, row in table.items():
+        for agent, measures in row.items():
+            for key, found in measures.items() if agent != "expert" else ():
+                print(f"| {name} | {row['expert']:.0f} | {agent} | {key} | {cell(found)} |")
     print(json.dumps(table))
 
 

@@ -162,6 +162,8 @@ class DMCEnv(gymnasium.Env):
         if self.playing:
             self.playing.reset(self.np_random)
         self._environment.reset()
+        if self.playing:
+            self.playing.begin()
         self._frame, self._over, self._restarts = 0, False, False
         if self.background is not None:
             self.background.reset(self.np_random)

@@ -1,9 +1,9 @@
 """Families of games: one body, many games, each with a descriptor that a policy's latent may depend
 on.
 
-A game is a task, a target speed, or a body with other masses, friction and motors. games.py applies
-it to the simulator; this file holds numbers and names only. Source: MRA (arXiv 2108.12988), where a
-family is a number of agents.
+A game is a task, a target speed, a direction, a hidden target, or a body with other masses,
+friction and motors. games.py applies it to the simulator; this file holds numbers and names only.
+Source: MRA (arXiv 2108.12988), where a family is a number of agents.
 
 Shapes: M games of training, D descriptor.
 """
@@ -16,68 +16,15 @@ from typing import Protocol
 import numpy as np
 
 from foreground.envs import registry
+from foreground.envs.family_options import FamilyConfig
 from foreground.errors import UserError, nearest
-from foreground.option import Rule, config_class, option
 
-SPEEDS = (0.0, 10.0)  # m/s, the range of the family of speeds
+SPEEDS = (-10.0, 10.0)  # m/s, the range of the family of speeds
+RUN = {"walker": 8.0, "cheetah": 10.0}  # m/s at which dm_control's run pays all
+RING = 0.15  # m, distance of a reacher's targets from its root
+REACH = 0.2  # m, the largest distance of a target, as in dm_control
 ALIKE = ("walker", "hopper", "humanoid")  # domains whose tasks differ in their reward only
 SCALES = ("mass", "friction", "gain")  # of all bodies, of all surfaces, of all motors
-
-
-def _of(kind: str) -> Rule:
-    """Return the rule of an option that only one kind of family reads."""
-    return f"where --family.kind is {kind}", lambda family: family.kind == kind
-
-
-@config_class
-class FamilyConfig:
-    kind: str = option(
-        "none",
-        "Games are tasks of one body, target speeds of a walker, or dynamics (mass, "
-        "friction, motor gain).",
-        choices=("none", "tasks", "speed", "dynamics"),
-    )
-    tasks: tuple[str, ...] = option(
-        (), "tasks: the games, with commas between.", read_if=_of("tasks")
-    )
-    speeds: tuple[float, ...] = option(
-        (0.0, 1.0, 8.0),
-        "speed: speeds of training in m/s; 0, 1, 8 are stand, walk, run.",
-        ge=0.0,
-        read_if=_of("speed"),
-    )
-    heldout_speeds: tuple[float, ...] = option(
-        (3.0,), "speed: held-out speeds.", ge=0.0, read_if=_of("speed")
-    )
-    num_games: int = option(
-        6, "dynamics: number of training games.", ge=1, le=4096, read_if=_of("dynamics")
-    )
-    num_heldout_games: int = option(
-        3, "dynamics: number of held-out games.", ge=0, le=4096, read_if=_of("dynamics")
-    )
-    low: float = option(
-        0.75, "dynamics: the smallest factor in training.", gt=0.0, read_if=_of("dynamics")
-    )
-    high: float = option(
-        1.5, "dynamics: the largest factor in training.", gt=0.0, read_if=_of("dynamics")
-    )
-    heldout_low: float = option(
-        0.5,
-        "dynamics: the smallest factor of all; held-out factors are below low or above high.",
-        gt=0.0,
-        read_if=_of("dynamics"),
-    )
-    heldout_high: float = option(
-        2.0, "dynamics: the largest factor of all.", gt=0.0, read_if=_of("dynamics")
-    )
-
-    def __post_init__(self):
-        if not self.heldout_low < self.low < self.high < self.heldout_high:
-            what = (
-                f"the factors {self.heldout_low}, {self.low}, {self.high}, {self.heldout_high} "
-                "do not rise"
-            )
-            raise UserError(what, "family.low", "choose heldout_low < low < high < heldout_high")
 
 
 @dataclass(frozen=True)
@@ -137,36 +84,88 @@ class Tasks:
 
 
 class Speeds:
-    """A walker's target speed; the reward is dm_control's, with stand, walk and run at 0, 1 and 8
-    m/s.
+    """Target speeds of a walker or cheetah, below 0 backward.
+
+    The reward is dm_control's: a walker's stand, walk and run are 0, 1 and 8 m/s.
     """
 
     relabels = True
 
     def __init__(self, config: FamilyConfig, task: str):
-        if registry.body_of(task) != "walker":
-            raise UserError(
-                f"the family of speeds is a walker's, not {task}'s",
-                "family.kind",
-                "choose a task of the walker",
-            )
+        self.body = _body_of(task, tuple(RUN), "speeds")
+        self.exact = config.exact
         if not config.speeds:
             raise UserError(
                 "there is no game to train in", "family.speeds", "name speeds, like 0,1,8"
             )
-        _check_once(
-            (*config.speeds, *config.heldout_speeds), "family.speeds, family.heldout_speeds"
-        )
+        speeds = (*config.speeds, *config.heldout_speeds)
+        _check_once(speeds, "family.speeds, family.heldout_speeds")
         self.train = tuple(self._made(speed) for speed in config.speeds)
         self.heldout = tuple(self._made(speed) for speed in config.heldout_speeds)
 
-    @staticmethod
-    def _made(speed: float) -> Game:
+    def _made(self, speed: float) -> Game:
         _check_range("speed", speed, *SPEEDS)
-        return Game(f"speed={speed:g}", (float(np.log1p(speed) / np.log1p(SPEEDS[1])),), (speed,))
+        if not speed and self.body == "cheetah" and not self.exact:
+            what = "at a speed of 0 a cheetah is paid for whatever it does"
+            raise UserError(what, "family.speeds", "name others, like -5,5, or --family.exact true")
+        share = float(np.copysign(np.log1p(abs(speed)) / np.log1p(SPEEDS[1]), speed))
+        return Game(f"speed={speed:g}", (share,), (speed,))
 
     def game(self, text: str) -> Game:
         return self._made(_numbers(text, ("speed",))["speed"])
+
+
+class Directions:
+    """Running forward and backward; the values are speeds, the reward is that of dm_control's run.
+
+    No behaviour is good in both games, and no picture tells which one is played.
+    """
+
+    relabels = True
+    exact = False
+
+    def __init__(self, config: FamilyConfig, task: str):
+        run = RUN[_body_of(task, tuple(RUN), "directions")]
+        self.train = (Game("forward", (1.0,), (run,)), Game("backward", (-1.0,), (-run,)))
+        self.heldout: tuple[Game, ...] = ()
+
+    def game(self, text: str) -> Game:
+        return _named(text, self.train, "choose one of the directions")
+
+
+class Targets:
+    """Places that a reacher's finger is to be at, which the image does not show.
+
+    The targets of training are spread evenly over a circle, the held-out ones lie between them.
+    """
+
+    relabels = True
+
+    def __init__(self, config: FamilyConfig, task: str):
+        _body_of(task, ("reacher",), "targets")
+        number = config.num_games
+        self.train = tuple(self._at(index / number) for index in range(number))
+        gaps = np.arange(config.num_heldout_games) * number // max(config.num_heldout_games, 1)
+        self.heldout = tuple(
+            self._at((gap + (place + 1) / (count + 1)) / number)
+            for gap, count in Counter(gaps.tolist()).items()
+            for place in range(count)
+        )
+
+    def _at(self, turn: float) -> Game:
+        """Return the game with a target on the circle, by its share of a turn."""
+        angle = 2 * np.pi * turn
+        return self._made(RING * np.cos(angle), RING * np.sin(angle))
+
+    @staticmethod
+    def _made(x: float, y: float) -> Game:
+        x, y = (round(float(value), 3) + 0.0 for value in (x, y))  # no -0
+        _check_range("the target's distance", float(np.hypot(x, y)), 0.0, REACH)
+        return Game(f"x={x:g},y={y:g}", (x / REACH, y / REACH), (x, y))
+
+    def game(self, text: str) -> Game:
+        given = _numbers(text, ("x", "y"))
+        return self._made(given.get("x", 0.0), given.get("y", 0.0))
 
 
 class Dynamics:
@@ -211,7 +210,13 @@ class Dynamics:
         return self._made(np.array([given.get(name, 1.0) for name in SCALES]))
 
 
-FAMILIES = {"tasks": Tasks, "speed": Speeds, "dynamics": Dynamics}
+FAMILIES = {
+    "tasks": Tasks,
+    "speed": Speeds,
+    "direction": Directions,
+    "target": Targets,
+    "dynamics": Dynamics,
+}
 
 
 def make_family(config: FamilyConfig, task: str) -> Family | None:
@@ -225,7 +230,25 @@ def make_family(config: FamilyConfig, task: str) -> Family | None:
             "family.kind",
             "leave it out, or choose a task of dm_control's suite",
         )
-    return FAMILIES[config.kind](config, task) if config.kind != "none" else None
+    if config.kind == "none":
+        return None
+    family = FAMILIES[config.kind](config, task)
+    if config.only:
+        family.train, family.heldout = (family.game(config.only),), ()
+    return family
+
+
+def _body_of(task: str, bodies: tuple[str, ...], games: str) -> str:
+    """Return the body of a task.
+
+    Raises: UserError when it is none of those that the games are for.
+    """
+    body = registry.body_of(task)
+    if body not in bodies:
+        names = " or ".join(bodies)
+        what = f"the family of {games} is for the {names}, not for {task}"
+        raise UserError(what, "family.kind", f"choose a task of the {names}")
+    return body
 
 
 def _named(text: str, games: tuple[Game, ...], remedy: str) -> Game:

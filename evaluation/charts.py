@@ -53,7 +53,8 @@ def _first(results: Mapping[str, Row], key: str) -> float:
     return next((row[key] for row in results.values() if key in row), np.nan)
 
 
-def _figure(title: str, panels: int, height: float) -> tuple[Figure, list]:
+def blank(title: str, panels: int, height: float) -> tuple[Figure, list]:
+    """Return a figure with panels side by side, and their axes."""
     figure = Figure(figsize=(5.2 * panels, height), dpi=110, layout="constrained")
     FigureCanvasAgg(figure)
     figure.suptitle(title, fontsize=10)
@@ -64,6 +65,20 @@ def _picture(figure: Figure, axes) -> np.ndarray:
     """Return the figure as uint8 (H, W, 3), a legend of `axes` below it."""
     handles, labels = axes.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False, fontsize=8)
+    return finished(figure)
+
+
+def named(axes, title: str, x: str, y: str) -> None:
+    """Give a panel its title and the names of its axes."""
+    axes.set_title(title, fontsize=9, loc="left")
+    axes.set_xlabel(x, fontsize=8)
+    axes.set_ylabel(y, fontsize=8)
+    axes.tick_params(labelsize=8)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def finished(figure: Figure) -> np.ndarray:
+    """Return the figure as uint8 (H, W, 3)."""
     figure.canvas.draw()
     return np.asarray(figure.canvas.buffer_rgba())[..., :3].copy()  # ty: ignore[missing-attribute]
 
@@ -77,7 +92,7 @@ def latent(results: Mapping[str, Row], title: str) -> np.ndarray:
         "place in the clip (R2)": "background/network/phase",
         "which clip (share told right)": "background/network/clip_accuracy",
     }
-    figure, (left, right) = _figure(title, 2, 3.6 + 0.25 * len(results))
+    figure, (left, right) = blank(title, 2, 3.6 + 0.25 * len(results))
     columns = {
         side: np.clip(values, 0, 1)
         for side, values in _column(results, list(keys.values())).items()
@@ -104,7 +119,7 @@ def latent(results: Mapping[str, Row], title: str) -> np.ndarray:
 
 def skills(results: Mapping[str, Row], title: str) -> np.ndarray:
     """Draw what the skills do: background -> measures (skills.measure)."""
-    figure, (left, middle, right) = _figure(title, 3, 3.4 + 0.3 * len(results))
+    figure, (left, middle, right) = blank(title, 3, 3.4 + 0.3 * len(results))
     bars(
         left,
         ["skills told right"],
@@ -136,7 +151,7 @@ def games(results: Mapping[str, Mapping[str, Row]], title: str) -> np.ndarray:
     the best by trying.
     """
     number = max(len(rows) for rows in results.values())
-    figure, panels = _figure(title, len(results), 2.4 + 0.35 * number)
+    figure, panels = blank(title, len(results), 2.4 + 0.35 * number)
     for axes, (side, rows) in zip(panels, results.items()):
         played = {name: row for name, row in rows.items() if name != "information"}
         for place, row in enumerate(played.values()):
@@ -165,6 +180,17 @@ def games(results: Mapping[str, Mapping[str, Row]], title: str) -> np.ndarray:
             ms=14,
             label="best mode found by trying",
         )
+        inferred = [
+            (place, row["infer"]) for place, row in enumerate(played.values()) if "infer" in row
+        ]
+        if inferred:
+            axes.plot(
+                [value for _, value in inferred],
+                [place for place, _ in inferred],
+                "x",
+                color=COLOURS[1],
+                label="game inferred from rewards",
+            )
         names = [
             name + (" (held out)" if row["kind"] == "heldout" else "")
             for name, row in played.items()
@@ -179,10 +205,11 @@ def games(results: Mapping[str, Mapping[str, Row]], title: str) -> np.ndarray:
 
 
 def adaptation(results: Mapping[str, Mapping], title: str) -> np.ndarray:
-    """Draw the return over steps of adaptation, a line a background; dashed: the best mode found by
-    trying.
+    """Draw the return over steps of adaptation with its interval, a line a background.
+
+    Dashed is the best mode found by trying, dotted the policy that infers the game from rewards.
     """
-    figure, (axes,) = _figure(title, 1, 3.8)
+    figure, (axes,) = blank(title, 1, 3.8)
     for index, (side, row) in enumerate(results.items()):
         steps = sorted(map(int, row["returns"]))
         colour = COLOURS[index % len(COLOURS)]
@@ -192,7 +219,14 @@ def adaptation(results: Mapping[str, Mapping], title: str) -> np.ndarray:
             color=colour,
             label=side_in_words(side),
         )
+        ends = [(row.get("intervals") or {}).get(str(step)) for step in steps]
+        for place, interval in enumerate(ends):
+            if interval:
+                axes.plot([place, place], interval, color=colour, lw=1)
         axes.set_xticks(range(len(steps)), steps)
+        if "infer" in row:
+            name = f"game inferred from rewards, {side_in_words(side)}"
+            axes.axhline(row["infer"], color=colour, ls=":", lw=1, label=name)
         axes.axhline(
             row["best_of"],
             color=colour,

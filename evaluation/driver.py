@@ -57,13 +57,28 @@ class Ticks(Callback):
 
 
 class Film(Callback):
-    """Keeps the image after each action: `images`, a list of (N, H, W, 3)."""
+    """Keeps the image after each action: `images`, a list of (J, H, W, 3).
 
-    def __init__(self):
+    The image is the observation, or what the environment renders where it has a render mode.
+
+    rows   the J environments that are filmed; none: all
+    """
+
+    def __init__(self, rows: Sequence[int] | None = None):
+        self.rows = rows
         self.images: list[np.ndarray] = []
 
     def on_step(self, moment: Moment) -> None:
-        self.images.append(moment.image.copy())
+        rows = range(len(moment.envs)) if self.rows is None else self.rows
+        self.images.append(
+            np.stack([_picture_of(moment.envs[row], moment.image[row]) for row in rows])
+        )
+
+
+def _picture_of(env: gymnasium.Env, image: np.ndarray) -> np.ndarray:
+    """Return what the environment renders, or else its observation."""
+    rendered = env.render() if env.render_mode else None
+    return image.copy() if rendered is None else np.asarray(rendered)
 
 
 class Features(Callback):

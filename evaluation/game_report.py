@@ -12,7 +12,16 @@ from foreground.agents.agent import WorldModelAgent
 from foreground.configs.run import RunConfig
 from foreground.envs.families import Game
 from foreground.errors import UserError, say
-from foreground.evaluation import charts, films, games, progress, verdicts
+from foreground.evaluation import (
+    charts,
+    films,
+    game_film,
+    games,
+    inference,
+    progress,
+    skill_report,
+    verdicts,
+)
 from foreground.training import checkpoint
 from foreground.training.files import write_json
 from foreground.training.replay import Replay
@@ -37,16 +46,13 @@ def table_of(
     kinds = {game: "train" for game in family.train} | {game: "heldout" for game in family.heldout}
     rows = {}
     # Every mode, then the best and the likeliest once more: of these there may be one.
-    with progress.stage(
-        f"{verdicts.side_in_words(side)}, games",
-        len(kinds) * episodes * (config.modes.num_modes + 2),
-    ):
+    plays = config.modes.num_modes + 2 + inference.answers(agent)
+    with progress.stage(f"{verdicts.side_in_words(side)}, games", len(kinds) * episodes * plays):
         for game, kind in kinds.items():
             make_env = build.environment_maker(config, side, source, (game,))
-            rows[game.name] = {
-                "kind": kind,
-                **games.modes_in(agent, make_env, game, episodes, seed),
-            }
+            found = games.modes_in(agent, make_env, game, episodes, seed, tuple(kinds))
+            found["tried_frames"] = found["tried"] * config.environment.time_limit
+            rows[game.name] = {"kind": kind, **found}
     batches = []
     for number, game in enumerate(family.train):  # as many frames of each
         make_env = build.environment_maker(config, side, source, (game,))
@@ -59,18 +65,19 @@ def table_of(
 def text_of(side: str, rows: dict[str, dict], modes: int, episodes: int) -> str:
     """Return the verdict, then a line a game. All numbers are in games.json."""
     lines = [verdicts.paragraph(side, verdicts.of_games(rows, episodes))]
+    columns = {"zero_shot": "zero-shot", "best_of": "best of K", "infer": "inferred"}
+    played = {name: row for name, row in rows.items() if name != "information"}
+    shown = [key for key in columns if any(key in row for row in played.values())]
     lines += [
         f"{'game':<40}"
         + "".join(f"{f'mode {mode}':>9}" for mode in range(modes))
-        + f"{'zero-shot':>11}{'best of K':>11}"
+        + "".join(f"{columns[key]:>11}" for key in shown)
     ]
-    for name, row in rows.items():
-        if name != "information":
-            cells = "".join(f"{row[f'mode_{mode}']:>9.1f}" for mode in range(modes))
-            held = " (held out)" if row["kind"] == "heldout" else ""
-            lines.append(
-                f"{name + held:<40}{cells}{row['zero_shot']:>11.1f}{row['best_of']:>11.1f}"
-            )
+    for name, row in played.items():
+        cells = "".join(f"{row[f'mode_{mode}']:>9.1f}" for mode in range(modes))
+        cells += "".join(f"{row[key]:>11.1f}" for key in shown)
+        held = " (held out)" if row["kind"] == "heldout" else ""
+        lines.append(f"{name + held:<40}{cells}")
     return "\n".join(lines)
 
 
@@ -103,7 +110,8 @@ def adapt(
     if meta != "none":
         own = games.batches_of(replay_of(config, loaded), *size)
         games.begin(adapting, meta, own, rounds, steps=5, rate=0.5 if meta == "reptile" else rate)
-    tried = games.modes_in(agent, make_env, game, episodes, seed)
+    candidates = dict.fromkeys((*config.games.train, *config.games.heldout, game))
+    tried = games.modes_in(agent, make_env, game, episodes, seed, tuple(candidates))
     batches = iter(())
     if max(steps):
         training_side = "train" if config.distracted else "clean"
@@ -115,7 +123,11 @@ def adapt(
     tries = tried["tried"] * config.environment.time_limit
     head = {"game": game.name, "scope": scope, "rate": rate, "meta": meta, "episodes": episodes}
     head |= {"frames": frames if max(steps) else 0}
-    return head | {"returns": returns, "best_of": tried["best_of"], "best_of_frames": tries}
+    head |= {"returns": {step: float(found.mean()) for step, found in returns.items()}}
+    head |= {"intervals": {step: games.interval_of(found) for step, found in returns.items()}}
+    head |= {key: value for key, value in tried.items() if key.startswith(("best_of", "infer"))}
+    head |= {"infer_frames": config.environment.time_limit} if "infer" in tried else {}
+    return head | {"best_of_frames": tries}
 
 
 def replay_of(config: RunConfig, loaded: saved.Loaded) -> Replay:
@@ -161,6 +173,23 @@ def save(path: Path, frame: int, key: str, rows: dict, title: str) -> None:
     """
     write_json(path, {"env_frame": frame, key: rows})
     films.write_picture(path.with_suffix(".png"), DRAWN[key](rows, title))
+
+
+def show(
+    config: RunConfig,
+    agent: WorldModelAgent,
+    folder: Path,
+    side: str,
+    label: str,
+    source,
+    rows: dict[str, dict],
+) -> None:
+    """Write the film of every game under every mode, games-LABEL.mp4, and its end as PNG."""
+    title = f"{config.task}, {verdicts.side_in_words(label)}"
+    with skill_report.looking(agent):
+        film, fps = game_film.pages(config, agent, side, source, rows, title)
+    films.write_film(folder / f"games-{label}.mp4", skill_report.held(film, fps), fps)
+    films.write_picture(folder / f"games-{label}.png", film[-1])
 
 
 def adaptation_text(row: dict) -> str:

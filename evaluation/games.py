@@ -5,7 +5,7 @@ Shapes: E episodes, K modes, N states, D descriptor.
 """
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 import gymnasium
@@ -19,7 +19,8 @@ from foreground.agents.agent import WorldModelAgent
 from foreground.agents.base import to_device
 from foreground.envs.families import Game
 from foreground.envs.workers import in_process
-from foreground.evaluation import progress
+from foreground.evaluation import inference, progress, verdicts
+from foreground.evaluation.aggregate import stratified_interval
 from foreground.evaluation.downstream import episodes_under
 from foreground.training.replay import Replay
 from foreground.training.rollout import Rollout, layout_of
@@ -27,15 +28,29 @@ from foreground.training.rollout import Rollout, layout_of
 MakeEnv = Callable[[], gymnasium.Env]
 
 
+def interval_of(returns: np.ndarray) -> tuple[float, float] | None:
+    """Return the 95 % bootstrap interval of the mean over episodes (E,); None for few episodes."""
+    if len(returns) < verdicts.EPISODES:
+        return None
+    return stratified_interval([returns], np.mean)
+
+
 def modes_in(
-    agent: WorldModelAgent, make_env: MakeEnv, game: Game, episodes: int, seed: int
+    agent: WorldModelAgent,
+    make_env: MakeEnv,
+    game: Game,
+    episodes: int,
+    seed: int,
+    candidates: Sequence[Game] = (),
 ) -> dict:
     """Return the returns of every mode in a game, the choice of p(z given game) and the best mode.
 
     p(z given game) chooses from the descriptor alone, without a frame. "best_of" is the return of
     the best mode on `episodes` other than those that chose it; "tried" is how many episodes that
     choice took. "regret" is the share of "best_of" by which p(z given game) falls short. It
-    compares modes of this agent only, not other policies.
+    compares modes of this agent only, not other policies. "infer" is the return of a policy that
+    infers the game among `candidates` from its rewards (inference.py), "infer_right" the share of
+    steps at which it acts on the right one. Each return has an interval over episodes.
     """
     number = agent.config.modes.num_modes
     starts = [seed + index for index in range(episodes)]
@@ -62,6 +77,18 @@ def modes_in(
         "best_of": best_of,
         "regret": (best_of - zero_shot) / max(abs(best_of), 1e-6),
     }
+    row |= {
+        "zero_shot_interval": interval_of(tried[likeliest]),
+        "best_of_interval": interval_of(tried[best]),
+    }
+    if candidates and inference.answers(agent):
+        with torch.no_grad():
+            found, shares = inference.play(agent, make_env, candidates, fresh)
+        row |= {
+            "infer": float(found.mean()),
+            "infer_interval": interval_of(found),
+            "infer_right": float(shares[:, list(candidates).index(game)].mean()),
+        }
     return row | {"likeliest": likeliest, "best": best, "tried": number * episodes}
 
 
@@ -116,9 +143,9 @@ def curve(
     steps: tuple[int, ...],
     episodes: int,
     seed: int,
-) -> dict[str, float]:
-    """Return of the likeliest mode after so many steps: {"0": ..., "1": ...}; the agent is left as
-    it ends up.
+) -> dict[str, np.ndarray]:
+    """Return the returns (E,) of the likeliest mode after so many steps: {"0": ..., "1": ...}; the
+    agent is left as it ends up.
     """
     agent = adapting.agent
     row = {}
@@ -132,9 +159,7 @@ def curve(
         with torch.no_grad():
             mode = agent.modes.likeliest(descriptor[None])
         seeds = [seed + index for index in range(episodes)]
-        row[str(number)] = float(
-            episodes_under(agent, make_env, mode.expand(episodes, -1), seeds).mean()
-        )
+        row[str(number)] = episodes_under(agent, make_env, mode.expand(episodes, -1), seeds)
     return row
 
 

@@ -75,10 +75,10 @@ def measure_skills(
 
     def take(name: str, which: WorldModelAgent, background: str, label: str) -> None:
         side, source = clips.side_of(background, run_config, config.all_clips)
-        row, *_ = skill_report.show(
+        shown = skill_report.show(
             run_config, which, place, side, label, source, config.goals, config.skill_number
         )
-        results[name] = row | skill_report.best_skill(
+        results[name] = shown.row | skill_report.best_skill(
             run_config, which, side, source, config.best_of
         )
         skill_report.save(place / "skills.json", frame, results, report.title_of(run_config, frame))
@@ -103,6 +103,8 @@ def measure_games(
         game_report.save(
             place / "games.json", frame, "games", results, report.title_of(run_config, frame)
         )
+        label = label_of(config, name)
+        game_report.show(run_config, agent, place, side, label, source, results[name])
         modes = run_config.modes.num_modes
         say(game_report.text_of(name, results[name], modes, config.episodes), sys.stdout)
 

@@ -160,13 +160,15 @@ class Evaluator:
 
         number = self.config.evaluation.num_skills
         with averaged(self.agent):
-            row, film, fps = skill_report.show(
+            shown = skill_report.show(
                 self.config, self.agent, self.place, side, side, number=number
             )
-        self.measured = row
+        self.measured = shown.row
         if self.logger:
-            self.logger.video(frame, f"skills/{side}", film[:IN_TENSORBOARD], fps)
-        return {f"skills/{key}": value for key, value in row.items()}
+            self.logger.video(frame, f"skills/{side}", shown.film[:IN_TENSORBOARD], shown.fps)
+            if shown.paths is not None:
+                self.logger.image(frame, f"skills/{side}/paths", shown.paths)
+        return {f"skills/{key}": value for key, value in shown.row.items()}
 
     @property
     def learns_skills(self) -> bool:

@@ -3,23 +3,45 @@ tiles.
 """
 
 import contextlib
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 
 from foreground import build
 from foreground.agents.agent import WorldModelAgent
-from foreground.agents.skills import Skills
+from foreground.agents.skills import SkillConfig, Skills
 from foreground.configs.run import RunConfig
 from foreground.envs import registry
 from foreground.errors import UserError
-from foreground.evaluation import charts, downstream, films, goals, progress, skills, verdicts
-from foreground.training import pictures, system
+from foreground.evaluation import (
+    charts,
+    downstream,
+    films,
+    goals,
+    paths,
+    progress,
+    skills,
+    tiles,
+    verdicts,
+)
+from foreground.training import system
 from foreground.training.files import write_json
 
 TILES = 16
+HOLD = 1.0  # seconds for which a film stands still at its end
+
+
+class Shown(NamedTuple):
+    """What was measured, and what shows it."""
+
+    row: dict[str, float]
+    film: np.ndarray  # uint8 (T, H, W, 3)
+    fps: float
+    paths: np.ndarray | None  # uint8 (H, W, 3); None where the robot cannot travel
 
 
 def skill_of(skills: Skills, index: int) -> torch.Tensor:
@@ -59,22 +81,27 @@ def show(
     background=None,
     targets: int = 0,
     number: int = 0,
-) -> tuple[dict[str, float], np.ndarray, float]:
-    """(measures by key, film (T, H, W, 3), its frames per second); the film also as
-    skills-LABEL.mp4, its end as .png.
+) -> Shown:
+    """Return measures, film and pictures of `number` skills x 3 rollouts of as many steps as
+    training holds one, and of the way to each of `targets` goals.
 
-    `number` skills x 3 rollouts of as many steps as training holds one, and the way to each of
-    `targets` goals.
+    The film is also skills-LABEL.mp4, its end skills-LABEL.png. Where the robot can travel, the
+    paths of all skills are paths-LABEL.png.
     """
     make_env, seed = build.environment_maker(config, side, background), config.evaluation.seed
+    make_shown = build.environment_maker(config, side, background, render_size=tiles.SIDE)
     longest = config.environment.time_limit // config.environment.action_repeat
     steps = min(config.skill.duration, longest)
     with looking(agent):
         chosen = agent.skills.grid(number or skills.SKILLS).to(agent.device)
         name, rollouts = verdicts.side_in_words(label), skills.REPEATS * len(chosen)
         with progress.stage(f"{name}, skills", rollouts, "rollout", in_steps(rollouts, steps)):
-            record = skills.play(agent, make_env, chosen, skills.REPEATS, steps, seed)
+            filmed = filmed_of(len(chosen))
+            record = skills.play(
+                agent, make_shown, chosen, skills.REPEATS, steps, seed, filmed.tolist()
+            )
         row = skills.measure(record)
+        row |= {f"travel/{key}": value for key, value in paths.measure(record).items()}
         if targets and agent.discovery is not None and record.body is not None:
             most = min(2 * steps, longest)
             with progress.stage(
@@ -83,10 +110,16 @@ def show(
                 aims = goals.draw(make_env, targets, steps, seed)
                 reached = goals.reach(agent, make_env, aims, most, seed)
             row |= {f"goals/{key}": value for key, value in reached.items()}
-    film = tiles(record.film, f"{config.task}, {name}")
-    films.write_film(folder / f"skills-{label}.mp4", film, record.render_fps)
+    title = f"{config.task}, {name}"
+    film = pages_of(record, filmed, config.skill, title)
+    fps = record.render_fps
+    films.write_film(folder / f"skills-{label}.mp4", held(film, fps), fps)
     films.write_picture(folder / f"skills-{label}.png", film[-1])
-    return row, film, record.render_fps
+    if paths.paths_of(record) is None:
+        return Shown(row, film, fps, None)
+    picture = paths.picture(record, config.skill, 1 / fps, title)
+    films.write_picture(folder / f"paths-{label}.png", picture)
+    return Shown(row, film, fps, picture)
 
 
 def in_steps(number: int, steps: int) -> int:
@@ -125,14 +158,32 @@ def best_skill(
     }
 
 
-def tiles(film: np.ndarray, title: str = "") -> np.ndarray:
-    """Return uint8 (K, T, H, W, 3) as pages (T, ...): up to 16 of the skills, evenly chosen, each
-    under its id.
-    """
-    chosen = np.linspace(0, len(film), min(TILES, len(film)), endpoint=False).astype(int)
-    columns = int(np.ceil(np.sqrt(len(chosen))))
-    labels = [f"skill {index}" for index in chosen]
-    return np.stack(list(pictures.pages(film[chosen], labels, columns, title, side=pictures.GIF)))
+def held(film: np.ndarray, fps: float) -> Iterator[np.ndarray]:
+    """Yield the frames of a film, and its end for a while longer."""
+    return itertools.chain(film, itertools.repeat(film[-1], round(HOLD * fps)))
+
+
+def filmed_of(number: int) -> np.ndarray:
+    """Return the places of at most 16 of so many skills, evenly chosen."""
+    return np.linspace(0, number, min(TILES, number), endpoint=False).astype(int)
+
+
+def pages_of(
+    record: skills.SkillRecord, filmed: np.ndarray, config: SkillConfig, title: str = ""
+) -> np.ndarray:
+    """Return the film of a record as pages (T, ...), a tile a skill (tiles.pages)."""
+    colours = tiles.colours_of(paths.turns_of(record.skill, config))[filmed]
+    places = paths.paths_of(record)
+    if places is None:
+        labels = [f"skill {index}" for index in filmed]
+        return np.stack(list(tiles.pages(record.film, labels, colours, title=title)))
+    ways = places[filmed, 0]  # (J, T + 1, P)
+    labels = [
+        f"skill {index}: " + ", ".join(f"{axis} {x:+.1f} m" for axis, x in zip("xy", end))
+        for index, end in zip(filmed, ways[:, -1] - ways[:, 0])
+    ]
+    title = f"{title}; {tiles.scale_in_words(ways)}" if title else ""
+    return np.stack(list(tiles.pages(record.film, labels, colours, ways, title=title)))
 
 
 def gaps(results: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:

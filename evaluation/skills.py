@@ -8,7 +8,7 @@ Shapes: K skills, R repeats, T agent steps, S simulator numbers (qpos, qvel), C 
 """
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,7 +55,7 @@ class SkillRecord:
     reward: np.ndarray  # (K, R, T), of discovery
     violation: np.ndarray  # (K, R, T, 4), see Signals.violations; each in [0, 1]; or (K, R, T, 0)
     signal: np.ndarray  # (K, R, T, 2), use and safety; or (K, R, T, 0)
-    film: np.ndarray  # uint8 (K, T, H, W, 3), of the first repeat
+    film: np.ndarray  # uint8 (J, T, H, W, 3), of the first repeat of the skills that are filmed
     render_fps: float
 
 
@@ -66,12 +66,16 @@ def play(
     repeats: int,
     steps: int,
     seed: int,
+    filmed: Sequence[int] | None = None,
 ) -> SkillRecord:
     """Hold each of `skills` (K, C) for `steps` agent steps with the deterministic policy.
 
     Each is played from the same `repeats` starts. A skill that is listed twice has other starts the
     second time; otherwise its rollouts would be the same.
+
+    filmed   places of the skills of which the first repeat is filmed; none: all
     """
+    shown = set(range(len(skills)) if filmed is None else filmed)
     copy = _copies(skills)
     seeds = [seed + repeat + repeats * one for repeat in range(repeats) for one in copy]
     every = skills.repeat(repeats, 1)  # (R K, C), repeat by repeat
@@ -81,11 +85,13 @@ def play(
         simulated = offered(envs[0], Simulated)
         body = posture.body(simulated.physics) if simulated else None
         looks.append((body, envs[0].metadata.get("render_fps", 20.0)))
-        return _play(agent, envs, every[rows], steps, seeds[rows], filmed=rows.start < len(skills))
+        # The first K rows are the first repeat.
+        here = [row - rows.start for row in range(rows.start, rows.stop) if row in shown]
+        return _play(agent, envs, every[rows], steps, seeds[rows], here)
 
     columns = list(zip(*in_waves(make_env, len(every), wave)))
     feature = torch.cat(columns.pop(0))  # (R K, T+1, F)
-    film = np.concatenate([part for part in columns.pop() if part is not None])[: len(skills)]
+    film = np.concatenate([part for part in columns.pop() if part is not None])
     rows = [np.concatenate(column) for column in columns] + list(_discovery(agent, feature, every))
     # (R K, ...) -> (K, R, ...)
     state, violation, signal, direction, way, reward = (
@@ -157,11 +163,11 @@ def _play(
     skills: torch.Tensor,
     steps: int,
     seeds: list[int],
-    filmed: bool,
+    filmed: list[int],
 ) -> tuple:
     """Return one rollout per environment: features (N, T+1, F) and columns (N, T, ...)."""
     features = Features()
-    film = Film()
+    film = Film(filmed)
     looks = Looks()
     watching = [features, looks, *([film] if filmed else [])]
     end = Driver(envs, policy_of(agent, Fixed(skills)), memory_of(agent, len(envs)), watching).run(

@@ -213,6 +213,12 @@ def of_games(rows: Mapping[str, Row], episodes: int = EPISODES) -> list[str]:
                 f"the best mode found by trying {number(best, '.1f')} "
                 f"(mean over {len(chosen)})"
             )
+            inferred = [row["infer"] for row in chosen if "infer" in row]
+            if inferred:
+                sentences[-1] += (
+                    f"; where the game is inferred from its rewards, "
+                    f"{number(float(np.mean(inferred)), '.1f')}"
+                )
     differ = {
         "hardly any": "the modes do the same",
         "some": "the modes differ a little",

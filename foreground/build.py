@@ -32,11 +32,18 @@ GIBIBYTE = 2**30
 SHORT = 20
 
 
-def environment_maker(config: RunConfig, side: str, background=None, games: tuple[Game, ...] = ()):
+def environment_maker(
+    config: RunConfig,
+    side: str,
+    background=None,
+    games: tuple[Game, ...] = (),
+    render_size: int = 0,
+):
     """Return a picklable factory of environments with the clips of a side ("train", "heldout"), or
     "clean", without clips and distraction.
 
-    games   games of the run's family that are played; none: those of training
+    games        games of the run's family that are played; none: those of training
+    render_size  pixels of a side of `render()` in tasks of dm_control; 0: nothing is rendered
     """
     size = config.environment.image_size
     source = background or config.background
@@ -74,6 +81,8 @@ def environment_maker(config: RunConfig, side: str, background=None, games: tupl
         distraction=None if side == "clean" else config.distraction,
         clip_frames=config.environment.clip_frames,
         floor=config.environment.floor,
+        render_mode="rgb_array" if render_size else None,
+        render_size=render_size or None,
     )
 
 

@@ -233,6 +233,11 @@ class GameRewardTerm(nn.Module):
         """Return the expected reward in games: (N, F), (N, D) -> (N,), per agent step."""
         return self.reward.mean(torch.cat([feature, game], -1))
 
+    def log_prob(self, feature: Tensor, game: Tensor, reward: Tensor) -> Tensor:
+        """Return ln q of rewards in games: (N, F), (N, D), (N,) -> (N,)."""
+        logits = self.reward.network(torch.cat([feature, game], -1))
+        return self.reward.head.log_prob(logits, reward)
+
     def forward(self, sequence: TrainSequence) -> tuple[Tensor, dict[str, Tensor]]:
         feature = sequence.states.state.feature
         true = sequence.reward

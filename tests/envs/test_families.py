@@ -14,6 +14,8 @@ from foreground.errors import UserError
 
 SPEED = make_family(FamilyConfig(kind="speed"), "walker-walk")
 DYNAMICS = make_family(FamilyConfig(kind="dynamics"), "walker-stand")
+BOTH_WAYS = make_family(FamilyConfig(kind="direction"), "cheetah-run")
+TARGET = make_family(FamilyConfig(kind="target"), "reacher-easy")
 
 
 def played(family, games, task="walker-walk", **arguments):
@@ -202,7 +204,10 @@ def test_an_environment_of_games_is_still_a_gymnasium():
         ),
         (FamilyConfig(kind="speed", speeds=()), "walker-walk", "no game to train in"),
         (FamilyConfig(kind="speed", speeds=(0.0, 3.0)), "walker-walk", "3.0 is named 2 times"),
-        (FamilyConfig(kind="speed"), "cheetah-run", "a walker's"),
+        (FamilyConfig(kind="speed"), "hopper-hop", "for the walker or cheetah"),
+        (FamilyConfig(kind="speed"), "cheetah-run", "paid for whatever it does"),
+        (FamilyConfig(kind="direction"), "reacher-easy", "for the walker or cheetah"),
+        (FamilyConfig(kind="target"), "walker-walk", "for the reacher"),
         (
             FamilyConfig(kind="speed", speeds=(0.0, 20.0)),
             "walker-run",
@@ -220,6 +225,9 @@ def test_families_that_are_none(config, task, part):
     [
         (SPEED, "speed=20", "outside of the family's range"),
         (SPEED, "sped=2", "no 'sped'"),
+        (SPEED, "speed=-11", "outside of the family's range"),
+        (BOTH_WAYS, "sideways", "no game"),
+        (TARGET, "x=0.2,y=0.1", "choose 0 to 0.2"),
         (DYNAMICS, "mass=0.6,mass=1.5", "given twice"),
         (DYNAMICS, "mass=5", "choose 0.5 to 2"),
         (DYNAMICS, "mass=heavy", "not a number"),

@@ -126,16 +126,18 @@ def test_a_background_a_game_and_an_end_are_missed():
         ), part
 
 
-def test_a_background_and_a_game_go_on(tmp_path):
+@pytest.mark.parametrize(
+    ("kind", "task"),
+    [("speed", "walker-walk"), ("direction", "cheetah-run"), ("target", "reacher-easy")],
+)
+def test_a_background_and_a_game_go_on(tmp_path, kind, task):
     """Clips drawn anew every fifth step, games at each reset; a clip that is not there any more is
     drawn again.
     """
     config = BackgroundConfig(source="procedural", redraw_every=5)
-    family = make_family(FamilyConfig(kind="speed"), "walker-walk")
+    family = make_family(FamilyConfig(kind=kind), task)
     played = {"background": load_background(config, "train", 16), "family": family}
-    env, other = (
-        DMCEnv("walker-walk", size=16, action_repeat=2, time_limit=24, **played) for _ in range(2)
-    )
+    env, other = (DMCEnv(task, size=16, action_repeat=2, time_limit=24, **played) for _ in range(2))
     rollout, resumed = vector(env), vector(other)
     rows_of(env, rollout, 4)
     resumed.load(checkpoint.load(checkpoint.save(tmp_path, 1, rollout.state())))

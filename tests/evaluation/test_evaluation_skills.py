@@ -12,8 +12,7 @@ from foreground.agents.base import Held
 from foreground.agents.memory import Memory
 from foreground.agents.skills import SkillConfig, Skills
 from foreground.errors import UserError
-from foreground.evaluation import downstream, goals, posture, skill_report, skills, verdicts
-from foreground.training import pictures
+from foreground.evaluation import downstream, goals, paths, posture, skill_report, skills, verdicts
 from foreground.world_models.rssm import State
 
 PLANE = posture.Body((0, 1), ())
@@ -251,22 +250,57 @@ def test_a_reward_head_learns_the_reward():
     assert told[0] - told[1] > 1
 
 
-def test_tiles_stand_in_their_places():
-    """Each under its id; of 48 skills every third is shown."""
-    shades = np.arange(0, 240, 5, dtype=np.uint8)
-    film = shades[:, None, None, None, None] + np.ones((48, 2, 4, 4, 3), np.uint8)
-    picture = skill_report.tiles(film)
-    side, margin, gap = pictures.GIF, pictures.MARGIN, pictures.GAP
-    assert picture.shape == (2, 4 * (side + margin) + 3 * gap, 4 * side + 3 * gap, 3)
-    for index in range(16):
-        top, left = (index // 4) * (side + margin + gap), (index % 4) * (side + gap)
-        assert (
-            picture[1, top + margin : top + margin + side, left : left + side] == 15 * index + 1
-        ).all()
-        assert (
-            picture[1, top : top + margin, left : left + side]
-            == pictures.label_strip(f"skill {3 * index}", side)
-        ).all()
+def test_a_film_of_some_skills_is_of_these():
+    """The picture says where the point is; more skills than fit into one forward pass."""
+    chosen = Walker.skills.grid(20)
+    whole = skills.play(Walker(), Plane, chosen, repeats=2, steps=3, seed=5)
+    some = skills.play(Walker(), Plane, chosen, repeats=2, steps=3, seed=5, filmed=[0, 7, 18])
+    assert whole.film.shape[:2] == (20, 3)
+    np.testing.assert_array_equal(some.film, whole.film[[0, 7, 18]])
+    assert not np.array_equal(some.film[0], some.film[1])
+
+
+class Rendered(Plane):
+    """The plane with a picture for people."""
+
+    render_mode = "rgb_array"
+
+    def render(self):
+        return np.full((6, 8, 3), self.step_number, np.uint8)
+
+
+def test_a_film_shows_what_the_environment_renders():
+    film = skills.play(Walker(), Rendered, Walker.skills.grid(2), repeats=1, steps=3, seed=0).film
+    assert film.shape == (2, 3, 6, 8, 3)
+    assert film[1, :, 0, 0, 0].tolist() == [1, 2, 3]
+
+
+def test_where_skills_lead():
+    chosen = torch.tensor([[1.0, 0.0], [0.0, 1.0], [-0.8, 0.6], [0.1, 0.0]])
+    record = skills.play(Walker(), Plane, chosen, repeats=2, steps=10, seed=0)
+    row = paths.measure(record)
+    assert row["x_most"] == pytest.approx(1)
+    assert row["x_least"] == pytest.approx(-0.8)
+    assert (row["forward"], row["backward"]) == (0.25, 0.25)
+    assert row["distance"] == pytest.approx((1 + 1 + 1 + 0.1) / 4)
+    picture = paths.picture(record, SkillConfig(size=2), 0.1, "title")
+    assert picture.dtype == np.uint8
+    assert picture.shape[2] == 3
+    bare = skills.play(Walker(), Bare, chosen, repeats=1, steps=2, seed=0)
+    assert paths.measure(bare) == {}
+    film = skill_report.pages_of(bare, np.arange(4), SkillConfig(size=2))
+    assert len(film) == 2
+
+
+def test_colours_go_around_with_the_angle_of_the_skill():
+    circle, one_hot = SkillConfig(size=2), SkillConfig(size=5, kind="one_hot")
+    turns = paths.turns_of(Skills(circle).grid(8).numpy(), circle)
+    np.testing.assert_allclose(turns, np.arange(8) / 8, atol=1e-6)
+    turns = paths.turns_of(Skills(one_hot).grid(12).numpy(), one_hot)
+    np.testing.assert_allclose(turns, np.arange(12) % 5 / 5)
+    other = SkillConfig(size=3)
+    turns = paths.turns_of(Skills(other).grid(12).numpy(), other)
+    np.testing.assert_allclose(turns, np.arange(12) / 12)
 
 
 def test_a_skill_out_of_range_is_refused():

@@ -17,7 +17,7 @@ from foreground.agents.adaptation import META, Adaptation
 from foreground.configs import run as runs
 from foreground.envs.families import Game
 from foreground.errors import UserError
-from foreground.evaluation import game_report, games, measures
+from foreground.evaluation import films, game_film, game_report, games, inference, measures
 from foreground.evaluation.config import EvalConfig
 from foreground.training import checkpoint
 from tests.support.programs import SMALL, assert_one_line, run, written
@@ -124,8 +124,9 @@ def test_games_are_played_and_adapted_to(games_run):
     assert "-clean-games-adapt=mass=0.6-episodes=1-" in place.name
     assert "games of training: the mode chosen without a frame returns" in result.stdout
     assert result.stdout.count("too few to tell: 1 episode") == 2  # of the games, and of adaptation
-    for name in ("games", "adaptation"):
+    for name in ("games", "adaptation", "games-clean"):
         assert (place / f"{name}.png").stat().st_size > 5000
+    assert films.length(place / "games-clean.mp4") > game_film.STEPS
     family = runs.load(games_run).games
     names = [game.name for game in (*family.train, *family.heldout)]
     assert list(kept) == [*names, "information"]
@@ -138,10 +139,15 @@ def test_games_are_played_and_adapted_to(games_run):
             kept[name]["best_of"] - kept[name]["zero_shot"]
         )
         assert name in result.stdout
+        assert 0 <= kept[name]["infer_right"] <= 1
+        assert kept[name]["infer_interval"] is None  # of one episode
+        assert kept[name]["tried_frames"] == 3 * 1000
     adapted = json.loads((place / "adaptation.json").read_text())["adaptation"]["clean"]
     assert adapted["game"] == "mass=0.6,friction=1,gain=1"
     assert set(adapted["returns"]) == {"0", "2"}
     assert adapted["frames"] == 100
+    assert (adapted["infer_frames"], adapted["best_of_frames"]) == (1000, 3000)
+    assert adapted["intervals"] == {"0": None, "2": None}
     row = {"task": "cartpole-balance", "method": "mra", "games": kept, "adaptation": adapted}
     text = read_games.table([row, row])
     assert text.splitlines()[2].startswith("| cartpole-balance | mra | 2 | ")
@@ -149,22 +155,41 @@ def test_games_are_played_and_adapted_to(games_run):
 
 
 def test_regret_is_against_the_expert_of_the_game(tmp_path, monkeypatch, capsys):
+    """Two tasks have games of one name; adaptation was measured in one game."""
     monkeypatch.setattr(returns, "RESULTS", tmp_path)
     rows = [
-        ("games", "mra", 0, {"a": 60.0, "b": -10.0}),
-        ("games", "mra", 1, {"a": 20.0, "b": -30.0}),
+        ("games", "mra", "one", 0, {"a": 60.0, "b": -10.0}),
+        ("games", "mra", "one", 1, {"a": 20.0, "b": -30.0}),
+        ("games", "mra", "two", 0, {"a": 5.0, "b": 5.0}),
     ]
-    rows += [("experts", "only_a", 0, {"a": 80.0}), ("experts", "only_b", 0, {"b": -10.0})]
-    for suite, method, seed, found in rows:
+    rows += [
+        ("experts", "only_a", task, 0, {"a": best}) for task, best in (("one", 80.0), ("two", 10.0))
+    ]
+    rows += [("experts", "only_b", "one", 0, {"b": -10.0})]
+    for suite, method, task, seed, found in rows:
         (tmp_path / suite).mkdir(exist_ok=True)
-        kept = {"information": {}} | {name: {"zero_shot": value} for name, value in found.items()}
-        (tmp_path / suite / f"{method}-seed{seed}.json").write_text(
-            json.dumps({"method": method, "games": kept})
-        )
+        kept = {name: {"zero_shot": value, "infer": value + 4} for name, value in found.items()}
+        row = {"method": method, "task": task, "games": {"information": {}} | kept}
+        row["adaptation"] = {"game": "a", "returns": {"10": 70.0, "5": 0.0}}
+        (tmp_path / suite / f"{task}-{method}-seed{seed}.json").write_text(json.dumps(row))
     regret.main(["benchmarks/studies/games.yaml", "benchmarks/studies/experts.yaml"])
-    table = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert table["a"] == {"expert": 80.0, "mra": 40.0, "regret, mra": 0.5}
-    assert table["b"] == {"expert": -10.0, "mra": -20.0, "regret, mra": 1.0}
+    *lines, last = capsys.readouterr().out.splitlines()
+    table = json.loads(last)
+    assert set(table) == {"one, a", "two, a", "one, b"}
+    assert table["one, a"]["expert"] == 80.0
+    found = table["one, a"]["mra"]
+    assert found["zero_shot"] == {
+        "return": 40.0,
+        "seeds": 2,
+        "regret": 0.5,
+        "interval": [20.0, 60.0],
+        "regret_interval": [0.25, 0.75],
+    }
+    assert found["infer"]["return"] == 44.0
+    assert found["adapted, 10 steps"]["regret"] == 0.125
+    assert table["two, a"]["mra"]["zero_shot"] == {"return": 5.0, "seeds": 1, "regret": 0.5}
+    assert table["one, b"]["mra"]["zero_shot"]["regret"] == 1.0
+    assert "| one, a | 80 | mra | zero_shot | 40 [20, 60], regret 0.50 [0.25, 0.75] |" in lines
     with pytest.raises(UserError, match="no run whose games were read"):
         regret.main(["benchmarks/studies/games.yaml", "benchmarks/studies/information_plane.yaml"])
 
@@ -215,6 +240,41 @@ def test_the_return_of_a_mode_is_that_of_the_mode(games_run, monkeypatch):
     assert row["mode_1"] > 1.2 * max(row["mode_0"], row["mode_2"])
     assert row["best"] == 1
     assert all(np.allclose(one, game.descriptor, atol=1e-6) for one in seen)
+
+
+def test_the_game_is_inferred_from_its_rewards(games_run, monkeypatch):
+    """A head for which only the second game explains the rewards; the truth that the environment
+    tells is not used.
+    """
+    config, agent, _ = loaded(games_run)
+    candidates = (*config.games.train, *config.games.heldout)
+    second = torch.tensor(candidates[1].descriptor)
+    seen = []
+
+    def log_prob(feature, game, reward):
+        assert torch.isfinite(reward).all()
+        return -torch.cdist(game, second[None])[:, 0]
+
+    def select_action(state, condition, noise):
+        seen.append(condition[:, 3:].clone())
+        return torch.zeros(len(condition), 1)
+
+    monkeypatch.setattr(agent.world_model.terms["games"], "log_prob", log_prob)
+    monkeypatch.setattr(agent, "select_action", select_action)
+    make_env = build.environment_maker(config, "clean", None, (candidates[0],))
+    total, shares = inference.play(agent, make_env, candidates, [0, 1])
+    assert total.shape == (2,)
+    assert shares.sum(1) == pytest.approx([1, 1])
+    assert (shares[:, 1] > 0.95).all()
+    # The reward of the second image is the first that is taken in; the act after it uses it.
+    assert all(torch.allclose(one, second.expand(2, -1)) for one in seen[2:])
+    assert inference.answers(agent)
+
+
+def test_few_returns_have_no_interval():
+    assert games.interval_of(np.ones(4)) is None
+    low, high = games.interval_of(np.array([0.0, 0, 0, 10, 10]))
+    assert 0 <= low < 4 < high <= 10
 
 
 def test_frames_of_a_game_are_of_that_game(games_run):

@@ -126,7 +126,10 @@ class Directions:
 
     def __init__(self, config: FamilyConfig, task: str):
         run = RUN[_body_of(task, tuple(RUN), "directions")]
-        self.train = (Game("forward", (1.0,), (run,)), Game("backward", (-1.0,), (-run,)))
+        self.train: tuple[Game, ...] = (
+            Game("forward", (1.0,), (run,)),
+            Game("backward", (-1.0,), (-run,)),
+        )
         self.heldout: tuple[Game, ...] = ()
 
     def game(self, text: str) -> Game:
@@ -232,7 +235,7 @@ def make_family(config: FamilyConfig, task: str) -> Family | None:
         )
     if config.kind == "none":
         return None
-    family = FAMILIES[config.kind](config, task)
+    family: Family = FAMILIES[config.kind](config, task)
     if config.only:
         family.train, family.heldout = (family.game(config.only),), ()
     return family

@@ -16,7 +16,7 @@ from benchmarks.skills import cell
 from foreground.configs import run as runs
 from foreground.errors import run_main
 
-WORDS = ["--games", "--episodes", "2", "--steps", "0,1,5,10,50"]
+WORDS = ["--games", "--episodes", "5", "--steps", "0,1,5,10,50"]
 
 
 def to_read(suite: dict, results: Path) -> dict[str, reading.Job]:

@@ -105,9 +105,10 @@ def against(best: float, values: list[float]) -> dict:
 
 def cell(row: dict) -> str:
     """Return a return and its regret as text, with their intervals."""
-    text, regret = f"{row['return']:.0f}", f"{row['regret']:.2f}"
+    digits = 0 if abs(row["return"]) >= 10 else 2
+    text, regret = f"{row['return']:.{digits}f}", f"{row['regret']:.2f}"
     if "interval" in row:
-        text += " [{:.0f}, {:.0f}]".format(*row["interval"])
+        text += " [" + ", ".join(f"{end:.{digits}f}" for end in row["interval"]) + "]"
         regret += " [{:.2f}, {:.2f}]".format(*row["regret_interval"])
     return f"{text}, regret {regret}"
 
@@ -131,7 +132,7 @@ def main(argv: list[str]) -> None:
     for name, row in table.items():
         for agent, measures in row.items():
             for key, found in measures.items() if agent != "expert" else ():
-                print(f"| {name} | {row['expert']:.0f} | {agent} | {key} | {cell(found)} |")
+                print(f"| {name} | {row['expert']:.1f} | {agent} | {key} | {cell(found)} |")
     print(json.dumps(table))
 
 

@@ -64,7 +64,10 @@ def blank(title: str, panels: int, height: float) -> tuple[Figure, list]:
 def _picture(figure: Figure, axes) -> np.ndarray:
     """Return the figure as uint8 (H, W, 3), a legend of `axes` below it."""
     handles, labels = axes.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False, fontsize=8)
+    columns = 2 if len(figure.axes) == 1 else 4
+    figure.legend(
+        handles, labels, loc="outside lower center", ncols=columns, frameon=False, fontsize=8
+    )
     return finished(figure)
 
 

@@ -18,9 +18,11 @@ from foreground.envs.offers import Simulated, offered
 from foreground.evaluation import posture, tiles
 from foreground.evaluation.driver import Driver, Film, memory_of, policy_of
 from foreground.evaluation.skills import Looks, in_waves
+from foreground.training import pictures
 
 ROWS = 6  # games that are shown, those of training first
 STEPS = 100  # agent steps of the film
+SIDE = 192  # pixels of an image
 
 
 def pages(
@@ -47,6 +49,7 @@ def pages(
             None if paths is None else paths[:, : length + 1],
             config.modes.num_modes,
             heading_of(game.name, rows[game.name]),
+            SIDE,
         )
         for game, (film, paths, _) in zip(shown, played)
     ]
@@ -71,7 +74,7 @@ def _below(title: str, parts: list[Iterator[np.ndarray]]) -> Iterator[np.ndarray
     """Yield the pages of several films below each other, under a title."""
     for frames in zip(*parts):
         width = max(frame.shape[1] for frame in frames)
-        yield np.concatenate([tiles.pictures.label_strip(title, width), *frames])
+        yield np.concatenate([pictures.label_strip(title, width), *frames])
 
 
 def _play(
@@ -80,7 +83,7 @@ def _play(
     """Return film (K, T, H, W, 3), paths (K, T + 1, P) where the robot can travel, and frames per
     second.
     """
-    make_env = build.environment_maker(config, side, source, (game,), tiles.SIDE)
+    make_env = build.environment_maker(config, side, source, (game,), SIDE)
     modes = torch.eye(config.modes.num_modes, device=agent.device)
     seed = config.evaluation.seed
     looks = []

@@ -37,6 +37,7 @@ def pages(
     paths: np.ndarray | None = None,
     columns: int = 0,
     title: str = "",
+    side: int = SIDE,
 ) -> Iterator[np.ndarray]:
     """Yield one page of tiles for each step.
 
@@ -44,8 +45,9 @@ def pages(
     colours  uint8 (J, 3)
     paths    (J, T + 1, P) in metres, from the state before the first step; P is 1 or 2
     columns  0: as many as make a wide page
+    side     least pixels of the shorter side of an image
     """
-    drawn = tiles(film, colours, paths)
+    drawn = tiles(film, colours, paths, side)
     columns = columns or columns_of(len(drawn), drawn.shape[2] + pictures.MARGIN, drawn.shape[3])
     return pictures.pages(drawn, labels, columns, title, side=1)
 
@@ -61,9 +63,11 @@ def columns_of(number: int, height: int, width: int) -> int:
     return min(range(1, number + 1), key=cost)
 
 
-def tiles(film: np.ndarray, colours: np.ndarray, paths: np.ndarray | None = None) -> np.ndarray:
+def tiles(
+    film: np.ndarray, colours: np.ndarray, paths: np.ndarray | None = None, side: int = SIDE
+) -> np.ndarray:
     """Return tiles uint8 (J, T, height, width, 3): images enlarged, bars, paths."""
-    large = np.stack([[pictures.enlarged(image, SIDE) for image in images] for images in film])
+    large = np.stack([[pictures.enlarged(image, side) for image in images] for images in film])
     number, steps, _, width = large.shape[:4]
     bar = np.broadcast_to(colours[:, None, None, None], (number, steps, BAR, width, 3))
     parts = [large, bar]

@@ -190,7 +190,7 @@ def test_regret_is_against_the_expert_of_the_game(tmp_path, monkeypatch, capsys)
     assert found["adapted, 10 steps"]["regret"] == 0.125
     assert table["two, a"]["mra"]["zero_shot"] == {"return": 5.0, "seeds": 1, "regret": 0.5}
     assert table["one, b"]["mra"]["zero_shot"]["regret"] == 1.0
-    assert "| one, a | 80 | mra | zero_shot | 40 [20, 60], regret 0.50 [0.25, 0.75] |" in lines
+    assert "| one, a | 80.0 | mra | zero_shot | 40 [20, 60], regret 0.50 [0.25, 0.75] |" in lines
     with pytest.raises(UserError, match="no run whose games were read"):
         regret.main(["benchmarks/studies/games.yaml", "benchmarks/studies/information_plane.yaml"])
 

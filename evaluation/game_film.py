@@ -1,10 +1,13 @@
 """The film of a family of games: a row a game, a column a mode, the same start in all.
 
+A target that the agent does not see is drawn into the film.
+
 Shapes: K modes, T steps, P places (x, or x and y).
 """
 
 from collections.abc import Iterator, Mapping
 
+import cv2
 import gymnasium
 import numpy as np
 import torch
@@ -13,7 +16,7 @@ from foreground import build
 from foreground.agents.agent import WorldModelAgent
 from foreground.agents.commanders import Fixed
 from foreground.configs.run import RunConfig
-from foreground.envs.families import Game
+from foreground.envs.families import Game, Targets
 from foreground.envs.offers import Simulated, offered
 from foreground.evaluation import posture, tiles
 from foreground.evaluation.driver import Driver, Film, memory_of, policy_of
@@ -77,6 +80,23 @@ def _below(title: str, parts: list[Iterator[np.ndarray]]) -> Iterator[np.ndarray
         yield np.concatenate([pictures.label_strip(title, width), *frames])
 
 
+def mark(images: np.ndarray, place: tuple[float, ...], physics) -> None:
+    """Draw a reacher's hidden target into images (K, T, H, W, 3), in place, for people.
+
+    The camera looks down on the origin.
+    """
+    height = images.shape[2]
+    half = float(physics.model.cam_pos[0, 2] * np.tan(np.deg2rad(physics.model.cam_fovy[0]) / 2))
+    pixels = height / 2 / half  # of a metre
+    x, y = height / 2 + pixels * place[0], height / 2 - pixels * place[1]
+    radius = pixels * float(physics.named.model.geom_size["target", 0])
+    fixed = [round(value * (1 << tiles.FRACTION)) for value in (x, y, radius)]
+    for image in images.reshape(-1, *images.shape[2:]):
+        cv2.circle(
+            image, (fixed[0], fixed[1]), fixed[2], pictures.INK, 1, cv2.LINE_AA, tiles.FRACTION
+        )
+
+
 def _play(
     config: RunConfig, agent: WorldModelAgent, side: str, source, game: Game
 ) -> tuple[np.ndarray, np.ndarray | None, float]:
@@ -97,7 +117,10 @@ def _play(
         Driver(envs, policy, memory_of(agent, len(envs)), [film, look]).run(
             [seed] * len(envs), STEPS
         )
-        return np.stack(film.images, 1), np.stack(look.states, 1)
+        images = np.stack(film.images, 1)
+        if simulated and isinstance(config.games, Targets):
+            mark(images, game.values, simulated.physics)
+        return images, np.stack(look.states, 1)
 
     films, states = (np.concatenate(part) for part in zip(*in_waves(make_env, len(modes), wave)))
     body, fps = looks[0]

@@ -73,13 +73,12 @@ OBSERVING = (
     lambda run: run.environment.proprioception,
 )
 FLAT = "by every agent but hierarchical", lambda run: not run.hierarchy.duration
-WHOLE = (
-    "by every agent but hierarchical and those with modes",
-    lambda run: not run.hierarchy.duration and not run.modes.num_modes,
-)
 UNCONDITIONED = (
     "where task is among --actor_critic.rewards, by agents without skills, modes or hierarchy",
-    lambda run: "task" in run.actor_critic.rewards and WHOLE[1](run) and not run.skill.size,
+    lambda run: (
+        "task" in run.actor_critic.rewards
+        and not (run.skill.size or run.modes.num_modes or run.hierarchy.duration)
+    ),
 )
 
 
@@ -249,7 +248,7 @@ class RunConfig:
         read_if={"noise_correlation": FLAT, "replay_value_coef": UNCONDITIONED},
     )
     optimiser: OptimiserConfig = option_of(
-        AgentConfig, "optimiser", read_if={"ema_decay": WHOLE, "lr_decay_after": FLAT}
+        AgentConfig, "optimiser", read_if={"lr_decay_after": FLAT}
     )
     skill: SkillConfig = option_of(AgentConfig, "skill")
     discovery: DiscoveryConfig = option_of(AgentConfig, "discovery", read_if=DISCOVERING)

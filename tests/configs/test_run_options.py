@@ -43,7 +43,6 @@ from foreground.training.values import shown
         ("infopower_paper", "world_model.rssm.groups", "8", "latent is categorical"),
         ("infopower", "background.heldout_fraction", "0.5", "--background.source is a path"),
         ("infopower", "background.skip_damaged", "true", "--background.source is a path"),
-        ("mra", "optimiser.ema_decay", "0.9", "those with modes"),
         ("slim", "actor_critic.replay_value_coef", "0.3", "without skills"),
     ],
 )

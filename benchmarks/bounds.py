@@ -5,7 +5,8 @@
 Trains each with small encoders on fresh correlated Gaussians, and on 8,000 samples of six
 non-Gaussian tasks of the package benchmark-mi (benchmarks/data, exported by export_bmi.py). Scores
 it on unseen samples, in blocks of 512 as in training. Prints the table in Markdown, draws --plot
-FILE, and ends with one JSON line.
+FILE, and ends with one JSON line. `--bounds cmim mmcr --into FILE` measures some, and adds them to
+a result file. Each estimate is trained from one seed, whichever others are measured.
 
 NCE, NWJ, MI-alpha and cMIM are in nats. Wasserstein is a distance; the table also has W2 between
 joint and product, which no 1-Lipschitz critic may exceed. Redundancy reduction and reconstruction
@@ -30,7 +31,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from foreground.errors import run_main
+from benchmarks import result_files
+from foreground.errors import UserError, run_main
 from foreground.world_models.information import BOUNDS, ContrastiveConfig, nce, reconstruction
 
 ROOT = Path(__file__).parents[1]
@@ -230,6 +232,27 @@ def measure(task: Task, names: list[str], steps: int) -> dict:
     }
 
 
+def merged(kept: dict, new: dict, path: Path) -> dict:
+    """Return a result with the estimates of another one beside its own; a new one replaces its
+    namesake.
+
+    Raises: UserError where they are of other tasks, or of another number of steps.
+    """
+    same = [
+        [{key: row[key] for key in ("task", "nats")} for row in result["rows"]]
+        + [result["block"], result["steps"]]
+        for result in (kept, new)
+    ]
+    if same[0] != same[1]:
+        what = "its tasks or steps are others"
+        raise UserError(what, str(path), "measure with the options that it was made with")
+    rows = []
+    for old, row in zip(kept["rows"], new["rows"]):
+        added = {name: row[name] for name in new["origin"]}
+        rows.append(old | added)
+    return kept | {"origin": kept.get("origin", {}) | new["origin"], "rows": rows}
+
+
 def markdown(rows: list[dict], names: list[str]) -> str:
     heads = ["task", "nats", "exact_nce", *names, "w2"]
     titles = {
@@ -330,6 +353,9 @@ def main(argv: list[str]) -> None:
         "--dimensions", nargs="+", type=int, default=(1, 20), help="of the Gaussians"
     )
     parser.add_argument("--plot", help="PNG to draw")
+    parser.add_argument(
+        "--into", type=Path, help="result file that gets these estimates beside those it has"
+    )
     options = parser.parse_args(argv)
     torch.set_num_threads(1)
     tasks = [
@@ -339,14 +365,17 @@ def main(argv: list[str]) -> None:
     for task in tasks:
         rows.append(measure(task, options.bounds, options.steps))
         print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
+    result = {"block": BLOCK, "cap": round(math.log(BLOCK), 3), "steps": options.steps}
+    source = result_files.origin("bounds", argv)
+    result |= {"origin": dict.fromkeys(options.bounds, source), "rows": rows}
+    if options.into:
+        result = merged(result_files.read(options.into), result, options.into)
+        result_files.write(options.into, result)
+    names = [name for name in (*BOUNDS, "reconstruction") if name in result["rows"][0]]
     if options.plot:
-        draw(rows, options.bounds, options.plot)
-    print(markdown(rows, options.bounds))
-    print(
-        json.dumps(
-            {"block": BLOCK, "cap": round(math.log(BLOCK), 3), "steps": options.steps, "rows": rows}
-        )
-    )
+        draw(result["rows"], names, options.plot)
+    print(markdown(result["rows"], names))
+    print(json.dumps(result))
 
 
 if __name__ == "__main__":

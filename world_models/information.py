@@ -65,11 +65,12 @@ def mi_alpha(scores: Tensor, alpha: float, clamp: float = 20.0) -> Tensor:
 
 
 def cmim(scores: Tensor) -> Tensor:
-    """ln 2 + ln(e^{f_ii} / (e^{f_ii} + mean_{j != i} e^{f_ij})) (cMIM, arXiv 2502.19642).
+    """ln 2 + ln(e^{f_ii} / (e^{f_ii} + mean_{j != i} e^{f_ij})) (cMIM, arXiv 2509.21511).
 
-    A code is told from the mean over the other ones, not from their sum. So the limit, ln 2, does
-    not depend on N, and the value hardly. It is a lower bound: at most the mean over j of InfoNCE
-    with one negative, by convexity. It is zero at independence.
+    The other rows enter by their mean, not by their sum. So the limit, ln 2, does not depend on N,
+    and the value hardly does. It is a lower bound: at most the mean over j of InfoNCE with one
+    negative, by convexity. It is zero at independence. In cMIM all scores are between codes, and
+    f_ii is a constant; docs/agents/objectives.md has the differences.
     """
     scores = scores.float()
     number = scores.shape[-1]

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from benchmarks import bounds
+from foreground.errors import UserError
 
 
 def test_the_exported_tasks_are_there_and_hold_what_they_say():
@@ -60,3 +61,24 @@ def test_the_program_ends_with_one_json_line(tmp_path, capsys):
         assert 0.3 < row[name] < 1.1, name
     assert row["wasserstein"] <= row["w2"] + 0.02
     assert (tmp_path / "plot.png").stat().st_size > 10_000
+
+
+def test_new_estimates_stand_beside_those_of_a_result_file(tmp_path, monkeypatch, capsys):
+    """Of fixed values: what is measured anew replaces its namesake, the rest stays."""
+    path = tmp_path / "bounds.json"
+    row = {"task": "gaussian, d=2", "nats": 1.0}
+    kept = [row | {"exact_nce": 0.9, "nce": 0.8, "cmim": 0.1}]
+    result = {"block": 512, "cap": 6.2, "steps": 800, "rows": kept}
+    path.write_text(json.dumps(result))
+    monkeypatch.setattr(bounds, "exported", list)
+    monkeypatch.setattr(bounds, "measure", lambda task, names, steps: row | {"cmim": 0.6})
+    words = ["--nats", "1", "--dimensions", "2", "--bounds", "cmim", "--into", str(path)]
+    bounds.main(words)
+    out = capsys.readouterr().out.splitlines()
+    assert json.loads(path.read_text()) == json.loads(out[-1])
+    last = json.loads(out[-1])
+    assert last["rows"] == [kept[0] | {"cmim": 0.6}]
+    assert list(last["origin"]) == ["cmim"]
+    assert out[2] == "| gaussian, d=2 | 1.00 | 0.90 | 0.80 | 0.60 |  |"
+    with pytest.raises(UserError, match="its tasks or steps are others"):
+        bounds.main([*words, "--steps", "40"])

@@ -99,10 +99,10 @@ def main(argv: list[str]) -> None:
             out.begin(write)
             readings = evaluate(config, run_config, agent, actors, frame, out, subject, results)
             tell(f"{run_config.agent} on {run_config.task}, frame {frame}, {loaded.path.name}")
-            tell(report.verdict(results))
+            tell(report.verdict(run_config, results))
             tell(report.table(results, subject))
             if readings:
-                text = report.latent_text(readings, config.latent_episodes)
+                text = report.latent_text(run_config, readings, config.latent_episodes)
                 tell(f"what the latent holds (all of it: latent.json):\n{text}")
             measures.measure(config, run_config, agent, loaded, game, out.folder)
             out.save(complete=True)
@@ -190,9 +190,7 @@ def evaluate(
             readings[name] = probes.inspect(
                 agent, make_env, config.latent_episodes, config.seed, actors
             )
-            report.save_readings(
-                place / "latent.json", frame, readings, report.title_of(run_config, frame)
-            )
+            report.save_readings(place / "latent.json", run_config, frame, readings)
         if expected:
             with progress.stage(f"{name}, planned", config.episodes):
                 results[f"planned, {name}"] = downstream.planned(
@@ -204,12 +202,11 @@ def evaluate(
 
 def reward_of(config: EvalConfig, run_config: runs.RunConfig, agent: WorldModelAgent):
     """Return the reward for planning: the run's own head on its own task, otherwise one fitted on
-    its training clips.
+    its training side.
     """
     if agent.world_model.rewarded and not config.task:
         return agent.world_model.reward
-    side = "train" if run_config.distracted else "clean"
-    make_env = build.environment_maker(run_config, side)
+    make_env = build.environment_maker(run_config, run_config.training_side)
     with progress.stage("episodes for the reward head", config.plan_episodes):
         return downstream.fit_reward(agent, make_env, config.plan_episodes, config.seed + 5000)
 

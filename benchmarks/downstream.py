@@ -15,8 +15,9 @@ import json
 import sys
 from pathlib import Path
 
-from benchmarks import reading
+from benchmarks import reading, result_files
 from benchmarks.skills import cell
+from foreground.configs import run as runs
 from foreground.errors import run_main
 from foreground.evaluation.downstream import normalised
 
@@ -39,9 +40,9 @@ COLUMNS = ("best_skill", "mean_skill", "planned")
 def to_read(suite: dict, results: Path) -> dict[str, reading.Job]:
     """Return name -> (run, arguments of eval.py) of the runs that are not read yet."""
     todo = {}
-    for name, run, words in reading.unread(suite, results, "downstream"):
-        clean = words[words.index("--background.source") + 1] == "none"
-        todo[name] = (run, [*WORDS, "--background", "clean" if clean else "clean,heldout"])
+    for name, run, _ in reading.unread(suite, results, "downstream"):
+        distracted = runs.load(run).distracted
+        todo[name] = (run, [*WORDS, "--background", "clean,heldout" if distracted else "clean"])
     return todo
 
 
@@ -52,7 +53,7 @@ def table(rows: list[dict]) -> str:
     groups: dict[tuple[str, ...], list[dict]] = {}
     for row in rows:
         if "downstream" in row:
-            trained = "clean" if row["background"] == "none" else "video"
+            trained = result_files.background_of(row)
             groups.setdefault((row["task"], trained, row["method"]), []).append(row["downstream"])
     sides = [
         f"{column.replace('_', ' ')}, {side}"

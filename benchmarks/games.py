@@ -24,13 +24,12 @@ def to_read(suite: dict, results: Path) -> dict[str, reading.Job]:
     todo = {}
     for name, run, _ in reading.unread(suite, results, "games"):
         config = runs.load(run)
-        side = "heldout" if config.distracted else "clean"
         todo[name] = (
             run,
             [
                 *WORDS,
                 "--background",
-                side,
+                config.fresh_side,
                 "--adapt",
                 (config.games.heldout or config.games.train)[0].name,
             ],

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from benchmarks import reading, result_files, returns
 from benchmarks.returns import jobs
+from foreground.configs import run as runs
 from foreground.errors import run_main
 from foreground.evaluation.probes import summary
 
@@ -39,16 +40,13 @@ def words_of(side: str, actors: list[Path]) -> list[str]:
     ]
 
 
-def readers(suite: dict) -> Iterator[tuple[str, Path, str, list[Path]]]:
-    """Return (name, run, side to read on, runs whose policies act) of every run whose folder
-    exists.
-    """
+def readers(suite: dict) -> Iterator[tuple[str, Path, list[Path]]]:
+    """Return (name, run, runs whose policies act) of every run whose folder exists."""
     there = [(name, ROOT / suite["folder"] / name, words) for name, words in jobs(suite)]
     # Without --agent.
     there = [(name, run, words[2:]) for name, run, words in there if (run / "checkpoints").is_dir()]
     for name, run, words in there:
-        side = "clean" if words[words.index("--background.source") + 1] == "none" else "heldout"
-        yield name, run, side, [other for _, other, same in there if same == words]
+        yield name, run, [other for _, other, same in there if same == words]
 
 
 def take(run: Path, path: Path, side: str, actors: list[Path]) -> dict:
@@ -66,13 +64,13 @@ def take(run: Path, path: Path, side: str, actors: list[Path]) -> dict:
 def main(argv: list[str]) -> None:
     _, suite, results = returns.opened(argv, __doc__)
     todo = {}
-    for name, run, side, actors in readers(suite):
+    for name, run, actors in readers(suite):
         path = results / f"{name}.json"
         if not path.exists():
             continue
         kept = result_files.read(path).get("latent", {})
         if kept.get("actors") != [actor.name for actor in actors]:
-            todo[name] = (run, path, side, actors)
+            todo[name] = (run, path, runs.load(run).fresh_side, actors)
     waiting = {name: (run, words_of(side, actors)) for name, (run, _, side, actors) in todo.items()}
     reading.finish(
         reading.read(waiting, suite["processes"], "latent", lambda name: take(*todo[name]))

@@ -64,8 +64,7 @@ def read(*places: Path) -> Panels:
                 "this run has not ended an episode yet", str(place), "wait for one, or leave it out"
             )
         for row in rows:
-            background = "clean" if row["background"] == "none" else "video"
-            panels[row["task"], background][row["method"]].append(row)
+            panels[row["task"], result_files.background_of(row)][row["method"]].append(row)
     return panels
 
 

@@ -59,9 +59,7 @@ def read(folders: list[Path]) -> dict[tuple[str, str], Curves]:
     for row in itertools.chain.from_iterable(map(result_files.read_all, folders)):
         curve = evaluated(row)
         if curve:
-            panels[row["task"], "clean" if row["background"] == "none" else "video"][
-                row["method"]
-            ].append(curve)
+            panels[row["task"], result_files.background_of(row)][row["method"]].append(curve)
     if not panels:
         raise UserError(
             "no result with evaluations",

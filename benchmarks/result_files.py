@@ -65,19 +65,34 @@ def of_run(folder: Path) -> dict:
             "background": config["background"]["source"],
             "env_frame": max([line["step"] for line in lines], default=0),
         }
+        if kinds := kinds_in(config):
+            row["distraction"] = kinds
     for key in ("complete", "files", "changed"):  # of the folder, not of the result
         row.pop(key, None)
     row["method"] = row.pop("agent")
     row["xs"], row["ys"] = curve(lines, "episode/return")
     row["evaluations"] = evaluations(lines)
-    row["clips"] = {name: _sums(source) for name, source in row.pop("sources", {}).items()}
+    row["clips"] = {name: sums(source) for name, source in row.pop("sources", {}).items()}
     return row
+
+
+def kinds_in(config: dict) -> dict:
+    """Return the distractions that are on in a config as YAML holds it."""
+    kinds = {key: value for key, value in config.get("distraction", {}).items() if key != "dynamic"}
+    return {kind: value for kind, value in kinds.items() if value and value != "none"}
 
 
 def curve(lines: list[dict], key: str) -> tuple[list[int], list[float]]:
     """Return env frames and values of a metric."""
     points = [(line["step"], line[key]) for line in lines if line.get(key) is not None]
     return [step for step, _ in points], [value for _, value in points]
+
+
+def background_of(row: dict) -> str:
+    """Return what distracted a run in training: "video", "distractions" without one, or "clean"."""
+    if row["background"] != "none":
+        return "video"
+    return "distractions" if row.get("distraction") else "clean"
 
 
 EVALUATION = "evaluation/"  # what the metrics of an evaluation begin with
@@ -95,12 +110,12 @@ def evaluations(lines: list[dict]) -> dict[str, dict[str, list]]:
     return {key: {"xs": list(points), "ys": list(points.values())} for key, points in found.items()}
 
 
-def _sums(source: dict) -> dict:
+def sums(source: dict) -> dict:
     """Return what a result keeps of a background: not its path, which is the user's own."""
-    sums = sorted(source["clips"].values())
+    each = sorted(source["clips"].values())
     return {key: source[key] for key in ("sha256", "trained_on") if key in source} | {
-        "number": len(sums),
-        "sums": sums,
+        "number": len(each),
+        "sums": each,
     }
 
 

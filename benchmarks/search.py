@@ -67,7 +67,7 @@ class Drawn:
     @property
     def side(self) -> str:
         """Return the background whose return counts."""
-        return "heldout" if self.config.distracted else "clean"
+        return self.config.fresh_side
 
 
 def trials_of(suite: dict, number: int, path: str, cuda: bool) -> dict[str, list[Drawn]]:

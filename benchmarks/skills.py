@@ -13,7 +13,8 @@ import json
 import sys
 from pathlib import Path
 
-from benchmarks import reading
+from benchmarks import reading, result_files
+from foreground.configs import run as runs
 from foreground.errors import run_main
 
 COLUMNS = {  # of the table: title -> key of evaluation/skills.py and goals.py
@@ -36,11 +37,13 @@ def to_read(suite: dict, results: Path) -> dict[str, reading.Job]:
     """Return name -> (run, arguments of eval.py) of the runs that are not read yet."""
     todo = {}
     for name, run, words in reading.unread(suite, results, "skills"):
-        clean = words[words.index("--background.source") + 1] == "none"
+        config = runs.load(run)
+        sides = ["clean", config.fresh_side] if config.distracted else ["clean"]
+        sides[1:1] = ["train"] if config.has_clips else []
         floor = ["--random"] if words[words.index("--seed") + 1] == "0" else []
         todo[name] = (
             run,
-            [*WORDS, *floor, "--background", "clean" if clean else "clean,train,heldout"],
+            [*WORDS, *floor, "--background", ",".join(sides)],
         )
     return todo
 
@@ -51,7 +54,7 @@ def table(rows: list[dict]) -> str:
     """
     groups: dict[tuple[str, ...], list[dict]] = {}
     for row in rows:
-        trained = "clean" if row["background"] == "none" else "video"
+        trained = result_files.background_of(row)
         for side, measured in row.get("skills", {}).items():
             agent = f"{row['method']}, untrained" if side.startswith("untrained") else row["method"]
             groups.setdefault(

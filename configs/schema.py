@@ -338,7 +338,22 @@ class RunConfig:
     @property
     def distracted(self) -> bool:
         """Whether anything in the image changes that does not matter to the task."""
-        return self.background.source != "none" or is_on(self.distraction)
+        return self.has_clips or is_on(self.distraction)
+
+    @property
+    def has_clips(self) -> bool:
+        """Whether a video plays behind the robot."""
+        return self.background.source != "none"
+
+    @property
+    def training_side(self) -> str:
+        """The side that the run trains on: "clean" where nothing distracts."""
+        return "train" if self.distracted else "clean"
+
+    @property
+    def fresh_side(self) -> str:
+        """The side that the run has not trained on: "clean" where nothing distracts."""
+        return "heldout" if self.distracted else "clean"
 
     @property
     def games(self) -> Family | None:

@@ -22,8 +22,7 @@ Played = tuple[
 
 def named(names: Sequence[str], config: RunConfig) -> tuple[str, ...]:
     """Return the names of --background; auto is heldout, or clean where nothing distracts."""
-    fresh = "heldout" if config.distracted else "clean"
-    return tuple(fresh if name == AUTO else name for name in names)
+    return tuple(config.fresh_side if name == AUTO else name for name in names)
 
 
 def side_of(name: str, config: RunConfig, every: bool = False) -> Played:

@@ -19,6 +19,7 @@ from foreground.evaluation import (
     games,
     inference,
     progress,
+    report,
     skill_report,
     verdicts,
 )
@@ -47,7 +48,8 @@ def table_of(
     rows = {}
     # Every mode, then the best and the likeliest once more: of these there may be one.
     plays = config.modes.num_modes + 2 + inference.answers(agent)
-    with progress.stage(f"{verdicts.side_in_words(side)}, games", len(kinds) * episodes * plays):
+    name = verdicts.side_in_words(side, config.has_clips)
+    with progress.stage(f"{name}, games", len(kinds) * episodes * plays):
         for game, kind in kinds.items():
             make_env = build.environment_maker(config, side, source, (game,))
             found = games.modes_in(agent, make_env, game, episodes, seed, tuple(kinds))
@@ -114,8 +116,7 @@ def adapt(
     tried = games.modes_in(agent, make_env, game, episodes, seed, tuple(candidates))
     batches = iter(())
     if max(steps):
-        training_side = "train" if config.distracted else "clean"
-        there = build.environment_maker(config, training_side, None, (game,))
+        there = build.environment_maker(config, config.training_side, None, (game,))
         replay = games.gather(agent, there, frames // config.environment.action_repeat, seed + 7000)
         batches = games.batches_of(replay, *size)
         fit_reward(agent, batches, FIT_STEPS, config.optimiser.model_lr)
@@ -166,13 +167,14 @@ def check_steps(steps: tuple[int, ...], frames: int, config: RunConfig) -> None:
 DRAWN = {"games": charts.games, "adaptation": charts.adaptation}
 
 
-def save(path: Path, frame: int, key: str, rows: dict, title: str) -> None:
+def save(path: Path, config: RunConfig, frame: int, key: str, rows: dict) -> None:
     """Write the rows of each background as JSON and, next to it, as a picture.
 
     key   one of `DRAWN`
     """
     write_json(path, {"env_frame": frame, key: rows})
-    films.write_picture(path.with_suffix(".png"), DRAWN[key](rows, title))
+    chart = DRAWN[key](report.shown(config, rows), report.title_of(config, frame))
+    films.write_picture(path.with_suffix(".png"), chart)
 
 
 def show(
@@ -185,7 +187,7 @@ def show(
     rows: dict[str, dict],
 ) -> None:
     """Write the film of every game under every mode, games-LABEL.mp4, and its end as PNG."""
-    title = f"{config.task}, {verdicts.side_in_words(label)}"
+    title = f"{config.task}, {verdicts.side_in_words(label, config.has_clips)}"
     with skill_report.looking(agent):
         film, fps = game_film.pages(config, agent, side, source, rows, title)
     films.write_film(folder / f"games-{label}.mp4", skill_report.held(film, fps), fps)

@@ -26,6 +26,7 @@ from foreground.errors import UserError, say
 from foreground.evaluation import clips, films, progress, report, verdicts
 from foreground.evaluation.config import EvalConfig
 from foreground.evaluation.episodes import Scores, play
+from foreground.evaluation.subject import SIDES
 from foreground.training import logger, pictures, system
 from foreground.training.files import write_atomic, write_json
 from foreground.training.presets import load_yaml
@@ -180,7 +181,7 @@ def tell_of_clips(rows: list[Row], played: clips.Played) -> None:
         return
     size = rows[0].config.environment.image_size
     number = len(backgrounds.source_of(source, side, size).clips)
-    say(f"videos show {number} clips, the {side} side of {source.source}", sys.stdout)
+    say(f"videos show {number} clips, {SIDES[side]} of {source.source}", sys.stdout)
     if number < most:
         say(f"warning: the protocol has severities of up to {most} clips, and {number} are there")
 

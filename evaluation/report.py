@@ -6,8 +6,9 @@ start-up time of train.py.
 
 import contextlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -87,7 +88,7 @@ class Evaluator:
     def score(self, side: str, episodes: int, background=None, policy=None) -> Scores:
         """Play on a side ("clean", "train", "heldout"); leave the global random state unchanged."""
         maker = build.environment_maker(self.config, side, background)
-        name = Path(background.source).name if background else verdicts.side_in_words(side)
+        name = Path(background.source).name if background else in_words(self.config, side)
         environment = self.config.environment
         rounds = -(-episodes // min(SIDE_BY_SIDE, episodes))
         steps = rounds * (environment.time_limit // environment.action_repeat + 1)
@@ -118,9 +119,8 @@ class Evaluator:
         kept: list[np.ndarray] = []
         scores = self.score(side, episodes, background, agent_policy(self.agent, kept, skill))
         panels, labels = panels_of(scores.film, kept)
-        title = (
-            f"{self.config.task}, {verdicts.side_in_words(label)}, return {scores.returns[0]:.1f}"
-        )
+        name = in_words(self.config, label)
+        title = f"{self.config.task}, {name}, return {scores.returns[0]:.1f}"
         if kept:
             films.write_strip(self.place / f"latent-{label}.png", panels, title)
             shown = pictures.pages(panels, labels, title=title)
@@ -192,7 +192,8 @@ class Evaluator:
         from foreground.evaluation import skill_report
 
         number = self.config.evaluation.num_skills
-        return f"{text}\n{skill_report.verdict(self.fresh_side, self.measured, number)}"
+        name = in_words(self.config, self.fresh_side)
+        return f"{text}\n{skill_report.verdict(name, self.measured, number)}"
 
     @property
     def during(self) -> int:
@@ -202,7 +203,7 @@ class Evaluator:
     @property
     def fresh_side(self) -> str:
         """The side that the agent has not trained on, where there is one."""
-        return "heldout" if self.config.distracted else "clean"
+        return self.config.fresh_side
 
     def read(self, frame: int, side: str) -> dict[str, float]:
         """Return metrics of the latent's probes, where asked for; write latent.json and the
@@ -220,9 +221,7 @@ class Evaluator:
                 config.latent_episodes,
                 config.seed,
             )
-        save_readings(
-            self.place / "latent.json", frame, {side: reading}, title_of(self.config, frame)
-        )
+        save_readings(self.place / "latent.json", self.config, frame, {side: reading})
         paths = plane.paths(self.folder / "metrics.jsonl", (frame, reading))
         if paths:
             image = plane.picture(paths, f"{self.config.agent}, {self.config.task}")
@@ -236,7 +235,7 @@ class Evaluator:
         scores.json after each, and videos.
         """
         sides = ["heldout", "train", "clean"] if self.fresh_side == "heldout" else ["clean"]
-        if self.config.background.source == "none":  # distractions have no sides
+        if not self.config.has_clips:  # distractions have no sides
             sides = [side for side in sides if side != "train"]
         subject, results = Subject.newest(self.folder), {}
 
@@ -262,7 +261,7 @@ class Evaluator:
                 sides[0], self.config.evaluation.episodes, policy=random
             )
             out.save()
-            say(self.lead + verdict(results), sys.stdout)
+            say(self.lead + verdict(self.config, results), sys.stdout)
             say(table(results, subject), sys.stdout)
             if self.logger:
                 row = {f"return_{side}": results[side].mean for side in sides}
@@ -302,6 +301,16 @@ class Evaluator:
         return Subject.newest(self.folder).plays(self.fresh_side, self.config, self.fresh_side)
 
 
+def in_words(config: RunConfig, name: str) -> str:
+    """Return the name of a background of a run in words."""
+    return verdicts.side_in_words(name, config.has_clips)
+
+
+def shown(config: RunConfig, results: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return results by background with the names that sentences, tables and charts show."""
+    return results if config.has_clips else verdicts.without_clips(results)
+
+
 def title_of(config: RunConfig, frame: int) -> str:
     """Return what a picture is of: task, agent, how long it was trained."""
     return f"{config.agent} on {config.task} after {frame:,} env frames"
@@ -326,10 +335,10 @@ def table(results: dict[str, Scores], subject: Subject | None = None) -> str:
     return "\n".join(lines)
 
 
-def verdict(results: dict[str, Scores]) -> str:
+def verdict(config: RunConfig, results: dict[str, Scores]) -> str:
     """Return the returns as a sentence, the random policy's beside the first one's."""
     return verdicts.of_returns(
-        {name: (scores.mean, scores.interval()) for name, scores in results.items()}
+        {name: (each.mean, each.interval()) for name, each in shown(config, results).items()}
     )
 
 
@@ -356,23 +365,24 @@ def save(
 
 
 def save_readings(
-    path: Path, frame: int, readings: dict[str, dict[str, float]], title: str
+    path: Path, config: RunConfig, frame: int, readings: dict[str, dict[str, float]]
 ) -> None:
     """Write latent.json, background -> what the latent holds (probes.py), and latent.png."""
     write_json(path, {"env_frame": frame, "readings": readings})
     from foreground.evaluation import charts
 
-    films.write_picture(path.with_suffix(".png"), charts.latent(readings, title))
+    chart = charts.latent(shown(config, readings), title_of(config, frame))
+    films.write_picture(path.with_suffix(".png"), chart)
 
 
-def latent_text(readings: dict[str, dict[str, float]], episodes: int) -> str:
+def latent_text(config: RunConfig, readings: dict[str, dict[str, float]], episodes: int) -> str:
     """Return what the latent holds: a verdict a background, then a short table. All numbers are in
     latent.json.
 
     episodes   of each reading
     """
+    named = shown(config, readings)
     lines = [
-        verdicts.paragraph(name, verdicts.of_latent(row, episodes))
-        for name, row in readings.items()
+        verdicts.paragraph(name, verdicts.of_latent(row, episodes)) for name, row in named.items()
     ]
-    return "\n".join([*lines, verdicts.short_table(readings, verdicts.LATENT)])
+    return "\n".join([*lines, verdicts.short_table(named, verdicts.LATENT)])

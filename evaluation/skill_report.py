@@ -24,6 +24,7 @@ from foreground.evaluation import (
     goals,
     paths,
     progress,
+    report,
     skills,
     tiles,
     verdicts,
@@ -94,7 +95,8 @@ def show(
     steps = min(config.skill.duration, longest)
     with looking(agent):
         chosen = agent.skills.grid(number or skills.SKILLS).to(agent.device)
-        name, rollouts = verdicts.side_in_words(label), skills.REPEATS * len(chosen)
+        name = verdicts.side_in_words(label, config.has_clips)
+        rollouts = skills.REPEATS * len(chosen)
         with progress.stage(f"{name}, skills", rollouts, "rollout", in_steps(rollouts, steps)):
             filmed = filmed_of(len(chosen))
             record = skills.play(
@@ -144,7 +146,7 @@ def best_skill(
     maker, frames = build.environment_maker(config, side, background), config.environment.time_limit
     rollouts, steps = (number + 1) * episodes, frames // config.environment.action_repeat
     stage = progress.stage(
-        f"{verdicts.side_in_words(side)}, best skill",
+        f"{verdicts.side_in_words(side, config.has_clips)}, best skill",
         rollouts,
         "rollout",
         in_steps(rollouts, steps),
@@ -230,7 +232,8 @@ def text_of(results: dict[str, dict[str, float]], number: int) -> str:
     return "\n".join([*lines, verdicts.short_table(columns, verdicts.SKILLS | best)])
 
 
-def save(path: Path, frame: int, results: dict[str, dict[str, float]], title: str) -> None:
+def save(path: Path, config: RunConfig, frame: int, results: dict[str, dict[str, float]]) -> None:
     """Write skills.json, background -> measures, and the gaps; and skills.png."""
     write_json(path, {"env_frame": frame, "skills": results, "gaps": gaps(results)})
-    films.write_picture(path.with_suffix(".png"), charts.skills(results, title))
+    chart = charts.skills(report.shown(config, results), report.title_of(config, frame))
+    films.write_picture(path.with_suffix(".png"), chart)

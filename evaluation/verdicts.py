@@ -5,10 +5,12 @@ The words are those of docs/reference/metrics.md and docs/evaluation.md.
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
 SIDES = {"heldout": "held-out clips", "train": "training clips", "clean": "clean task"}
+DISTRACTED = dict.fromkeys(("heldout", "train"), "the run's distractions")  # without clips: alike
 LITTLE, MUCH = 0.1, 0.5  # shares of the way from chance to the most that there is
 UNKNOWN = "an unknown part"  # for a measurement that is not finite or has too few episodes
 EPISODES, LATENT_EPISODES, ROLLOUTS = 5, 32, 48  # the fewest that a verdict is given on
@@ -22,9 +24,21 @@ VIOLATIONS = {
 Row = Mapping[str, float]
 
 
-def side_in_words(name: str) -> str:
-    """Return what --background names, in words, also after "untrained, "; a path is its name."""
-    return ", ".join(SIDES.get(part, part) for part in name.split(", "))
+def side_in_words(name: str, has_clips: bool = True) -> str:
+    """Return what --background names, in words, also after "untrained, "; a path is its name.
+
+    has_clips   whether a video plays behind the run's robot
+    """
+    sides = SIDES if has_clips else SIDES | DISTRACTED
+    return ", ".join(sides.get(part, part) for part in name.split(", "))
+
+
+def without_clips(results: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the results of a run without clips under the names that are shown."""
+    return {
+        ", ".join(DISTRACTED.get(part, part) for part in name.split(", ")): value
+        for name, value in results.items()
+    }
 
 
 def number(value: float, form: str = ".2f") -> str:

@@ -44,8 +44,8 @@ class Experience(NamedTuple):
 def of_run(folder: Path, words: list[str]) -> Experience:
     """Return the newest checkpoint of a run, under options of train.py.
 
-    Agent, task, size, frames, environment and background are the run's unless these options say
-    otherwise.
+    Agent, task, size, frames, environment, background and distractions are the run's unless these
+    options say otherwise.
 
     Raises: UserError for a folder that is not a run.
     """
@@ -66,7 +66,7 @@ def of_run(folder: Path, words: list[str]) -> Experience:
         "--device",
         "cpu",
     ]
-    kept = ("environment.", "background.", "training.prefill")
+    kept = ("environment.", "background.", "distraction.", "training.prefill")
     for key in (key for key in options.leaves(runs.RunConfig) if key.startswith(kept)):
         value = options.value_of(own, key)
         before += [f"--{key}", str(value).lower() if isinstance(value, bool) else str(value)]

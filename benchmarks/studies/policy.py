@@ -4,9 +4,9 @@
 
 Trains a new actor and critics in the world model of a finished run, from states of its replay,
 without new experience. Then plays with the deterministic policy. Options are those of train.py;
-RUN's task, background, frames, size and world model are kept. So actors are compared on one model;
-returns of whole runs would also depend on the data that each actor collects. One line per `--every`
-updates, one JSON line last.
+RUN's task, background, distractions, frames, size and world model are kept. So actors are compared
+on one model; returns of whole runs would also depend on the data that each actor collects. One line
+per `--every` updates, one JSON line last.
 """
 
 import argparse
@@ -63,7 +63,7 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--updates", type=int, default=600, help="of actor and critics")
     parser.add_argument("--every", type=int, default=150, help="updates between two looks")
     parser.add_argument(
-        "--episodes", type=int, default=5, help="played at each look, before clips of training"
+        "--episodes", type=int, default=5, help="played at each look, on the training side"
     )
     asked, words = parser.parse_known_args(argv)
     if any(word.startswith("--world_model.") for word in words):
@@ -87,9 +87,7 @@ def main(argv: list[str]) -> None:
     agent = build.make_agent(config, had.space, "cpu")
     replay = had.replay()
     agent.world_model.load_state_dict(had.agent().world_model.state_dict())
-    make_env = build.environment_maker(
-        config, "clean" if config.background.source == "none" else "train"
-    )
+    make_env = build.environment_maker(config, config.training_side)
     for update in range(asked.every, asked.updates + 1, asked.every):
         row = learn(agent, replay, config, asked.every)
         row["played"] = play(make_env, agent_policy(agent), asked.episodes, 777).mean

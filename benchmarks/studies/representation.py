@@ -3,9 +3,10 @@
     python -m benchmarks.studies.representation RUN --agent repo
 
 Trains a new world model, without a policy, on the replay of a finished run, and probes its latent
-on new episodes with held-out clips. Options are those of train.py and replace the run's own. RUN's
-task, background, frames and sizes stay. So objectives are compared on one set of episodes; returns
-would also depend on the policy's luck. Prints one JSON line.
+on new episodes, with held-out clips where the run has clips. Options are those of train.py and
+replace the run's own. RUN's task, background, distractions, frames and sizes stay. So objectives
+are compared on one set of episodes; returns would also depend on the policy's luck. Prints one JSON
+line.
 """
 
 import argparse
@@ -75,10 +76,8 @@ def main(argv: list[str]) -> None:
     actors = [had.agent()] if asked.policy else []
     torch.manual_seed(config.seed)
     metrics = learn(agent, replay, config, asked.updates)
-    side = "clean" if config.background.source == "none" else "heldout"
-    reading = probes.summary(
-        probes.inspect(agent, build.environment_maker(config, side), asked.episodes, 777, actors)
-    )
+    make_env = build.environment_maker(config, config.fresh_side)
+    reading = probes.summary(probes.inspect(agent, make_env, asked.episodes, 777, actors))
     row = {
         "task": config.task,
         "agent": config.agent,

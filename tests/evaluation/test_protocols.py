@@ -164,7 +164,7 @@ def test_a_protocol_writes_its_files(tmp_path, capsys):
     assert board.Images("protocol/frames")[0].width > 200
     said = capsys.readouterr()
     assert "dmc_gb color" in said.out
-    assert "clips, the heldout side of starter" in said.out
+    assert "clips, the held-out side of starter" in said.out
     assert "severities of up to 100 clips" in said.err
 
 

@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import plot_tables, result_files
+from benchmarks import plot_tables, protocols, result_files
 from foreground.configs import run as runs
 from foreground.option import REQUIRED
 from foreground.training import described, option_help, options
@@ -255,6 +255,12 @@ def compared(*folders: str) -> str:
     return table(published.HEADS, [[str(cell) for cell in row] for row in rows])
 
 
+def protocol(task: str) -> str:
+    """Return the returns of a task under protocols of distraction, a column a run."""
+    rows = [row for row in result_files.read_all(protocols.RESULTS) if row["task"] == task]
+    return f"{version(rows)}\n\n{protocols.table(rows, task)}"
+
+
 def version(rows: list[dict]) -> str:
     """Return which commits and which processors gave these results."""
     commits = Counter(short_commit(row.get("commit", "unknown")) for row in rows)
@@ -287,6 +293,8 @@ TABLES: dict[str, Callable[..., str]] = {
     "metrics": metrics,
     "options": all_options,
     "presets": presets,
+    "protocol": protocol,
+    "published_protocols": protocols.published,
     "results": results,
     "sizes": sizes,
     "summary": summary,

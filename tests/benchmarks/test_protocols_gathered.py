@@ -1,0 +1,81 @@
+"""Results of protocols of distraction: one file a run, and their tables."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from benchmarks import protocols, result_files
+from foreground.errors import UserError
+
+ROWS = [
+    {"kind": "clean", "severity": "", "mean": 200.0, "interval": [190.0, 210.4], "share": 1.0},
+    {"kind": "light", "severity": "easy", "mean": 50.0, "interval": [40.0, 60.0], "share": 0.25},
+]
+SCORES = {
+    "task": "walker-run",
+    "agent": "infopower",
+    "seed": 3,
+    "env_frame": 500,
+    "background": "/home/me/clips",
+    "hardware": {"cpu": "one"},
+    "commit": "abc",
+    "checkpoint_sha256": "sum",
+    "options": {"episodes": 5, "seed": 1000, "protocol": "all", "dynamic": False},
+    "sources": {
+        "heldout": {"path": "/home/me/clips", "sha256": "all", "clips": {"/home/me/a.mp4": "x"}}
+    },
+    "scores": {},
+    "complete": True,
+}
+PROTOCOL = {"side": "heldout", "clips": "/home/me/clips", "rows": ROWS}
+
+
+def evaluation(folder: Path, **changes) -> Path:
+    folder.mkdir()
+    (folder / "scores.json").write_text(json.dumps(SCORES | changes))
+    (folder / "protocol.json").write_text(json.dumps(PROTOCOL))
+    return folder
+
+
+def test_a_run_is_gathered_with_its_origin_and_without_paths(tmp_path, capsys):
+    into = tmp_path / "results"
+    folders = [evaluation(tmp_path / "a"), evaluation(tmp_path / "b", agent="c_dreamer")]
+    protocols.main([*map(str, folders), "--into", str(into)])
+    *_, last = capsys.readouterr().out.splitlines()
+    names = [f"walker-run-{agent}-video-seed3.json" for agent in ("infopower", "c_dreamer")]
+    assert json.loads(last) == {"written": names}
+    row = result_files.read(into / names[0])
+    assert row["command"] == (
+        "python eval.py RUN --protocol all --episodes 5 --seed 1000 --dynamic false"
+    )
+    assert (row["commit"], row["hardware"], row["episodes"]) == ("abc", {"cpu": "one"}, 5)
+    assert row["clips"] == {"heldout": {"sha256": "all", "number": 1, "sums": ["x"]}}
+    assert row["rows"] == ROWS
+    assert "/home" not in (into / names[0]).read_text()
+    both = result_files.read_all(into)
+    lines = protocols.table(both, "walker-run").splitlines()
+    assert lines[0] == (
+        "| kind | severity | c_dreamer, 500 frames, seed 3 | infopower, 500 frames, seed 3 |"
+    )
+    assert lines[2].startswith("| clean |  | 200 [190, 210] |")
+    assert lines[3].endswith("| 50 [40, 60], 25 % | 50 [40, 60], 25 % |")
+    assert len(protocols.table(both, "walker-walk").splitlines()) == 2
+
+
+def test_what_is_no_whole_evaluation_is_refused(tmp_path):
+    with pytest.raises(UserError, match="no protocol was evaluated here"):
+        protocols.gathered(tmp_path)
+    with pytest.raises(UserError, match="not complete"):
+        protocols.gathered(evaluation(tmp_path / "half", complete=False))
+
+
+def test_published_returns_are_those_of_the_table():
+    """The first and the last number of both halves of results_table.png."""
+    lines = [line.strip("| ").split(" | ") for line in protocols.published().splitlines()]
+    assert lines[0][:4] == ["task", "kind", "severity", "curl"]
+    assert lines[2][:4] == ["walker-walk", "dmc_gb color", "hard", "445 ± 99"]
+    assert lines[6][0] == "finger-spin"
+    assert lines[6][-1] == "972 ± 6"
+    assert lines[7][:4] == ["walker-walk", "dmc_gb video", "easy", "556 ± 133"]
+    assert lines[11][-1] == "808 ± 33"

@@ -7,6 +7,7 @@ the latent keeps, as mp4 and PNG.
 
 --latent       what can be read from the latent: latent.json
 --skills       what the skills do: skills.json
+--reach        how near it comes to goal pictures: goals.json
 --plan         planning over the skills
 --protocol     protocols of distraction, kinds by severities: protocol.json, protocol.png
 --games        every game of a family under every mode: games.json

@@ -4,6 +4,7 @@ from foreground.option import config_class, option
 
 LATENT = "with --latent", lambda config: config.latent
 SKILLS = "with --skills", lambda config: config.skills
+AIMING = "with --skills or --reach", lambda config: config.skills or config.reach
 PLAN = "with --plan", lambda config: config.plan
 ADAPT = "with --adapt", lambda config: config.adapt
 PROTOCOLS = ("none", "dcs", "dmc_gb", "corruption", "all")
@@ -43,7 +44,7 @@ class EvalConfig:
     seed: int = option(1000, "Seed of the first episode.", ge=0, le=2**31 - 1)
     random: bool = option(
         False,
-        "Play the random policy, too, and with --skills the untrained agent: the floor "
+        "Play the random policy, too, and with --skills or --reach the untrained agent: the floor "
         "that a score is held against.",
     )
     protocol: str = option(
@@ -87,7 +88,13 @@ class EvalConfig:
     best_of: int = option(
         16, "Skills of which the best is looked for on the task; 0: none.", ge=0, read_if=SKILLS
     )
-    goals: int = option(50, "Goals that skills are sent to; 0: none.", ge=0, read_if=SKILLS)
+    reach: bool = option(
+        False,
+        "Also send the robot to goal pictures by the skills, behind other clips than theirs.",
+    )
+    goals: int = option(
+        50, "Goals that the robot is sent to; with --skills 0: none.", ge=0, read_if=AIMING
+    )
     plan: bool = option(
         False, "Also play by planning over skills: no policy is learned, a reward head is fitted."
     )

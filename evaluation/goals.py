@@ -1,11 +1,11 @@
-"""Zero-shot goals: given a goal image, choose at every step the skill that leads there by
-discovery's map.
+"""Goals given as pictures: how near a robot comes to them before another clip than the goal's.
 
-As in METRA (arXiv 2310.08887) and CSF (arXiv 2412.08021), but with the latent of the image: the
-world model sees it for `LOOK` steps. Distances are in bins of coverage (posture.py), since a small
-budget mostly learns posture.
+A policy of skills takes at every step the skill that leads there by discovery's map, as in METRA
+(arXiv 2310.08887) and CSF (arXiv 2412.08021), but with the latent of the picture: the world model
+sees it for `LOOK` steps. Distances are in bins of coverage (posture.py), since a small budget
+mostly learns posture.
 
-Shapes: N environments, S simulator numbers, H, W image.
+Shapes: N environments, G goals, T agent steps, S simulator numbers, H, W image.
 """
 
 from collections.abc import Callable
@@ -19,21 +19,32 @@ from foreground.agents.agent import WorldModelAgent
 from foreground.agents.base import Held
 from foreground.agents.commanders import Fixed, resampled
 from foreground.agents.memory import Memory
-from foreground.envs.offers import Simulated, offered
+from foreground.envs.offers import Backed, Simulated, offered
 from foreground.evaluation import posture
-from foreground.evaluation.driver import Callback, Driver, Moment, memory_of, policy_of
+from foreground.evaluation.driver import Callback, Driver, Film, Moment, memory_of, policy_of
 from foreground.evaluation.skills import in_waves
 from foreground.world_models.rssm import State
 
 LOOK = 8  # steps for which the model looks at a goal
 RADII = (3, 1)  # bins
+TRIES = 50  # starts among which one with another clip than the goal's is looked for
+NO_CLIP = -1
 
 
 class Goal(NamedTuple):
-    """An image and its simulator state."""
+    """An image, its simulator state and the clip behind it."""
 
     image: np.ndarray  # uint8 (H, W, 3)
     state: np.ndarray  # (S,)
+    clip: int = NO_CLIP  # its number within the side that plays
+
+
+class Attempts(NamedTuple):
+    """One attempt at each goal."""
+
+    distance: np.ndarray  # (G, T), bins between robot and goal after each step
+    same_clip: np.ndarray  # bool (G,), whether the clip of the goal plays behind the robot
+    film: np.ndarray  # uint8 (first wave, T, H, W, 3)
 
 
 def draw(make_env: Callable[[], gymnasium.Env], number: int, steps: int, seed: int) -> list[Goal]:
@@ -55,10 +66,49 @@ def draw(make_env: Callable[[], gymnasium.Env], number: int, steps: int, seed: i
                 [env], walk, lambda _, random=random: (random, np.zeros(env.action_space.shape))
             )
             image = end.run([seed + index], steps).image[0]
-            goals.append(Goal(image, offered(env, Simulated).simulator_state()))
+            state = offered(env, Simulated).simulator_state()
+            goals.append(Goal(image, state, clip_of(env)))
     finally:
         env.close()
     return goals
+
+
+def clip_of(env: gymnasium.Env) -> int:
+    """Return the number of the clip behind the robot, `NO_CLIP` where none plays."""
+    backed = offered(env, Backed)
+    return NO_CLIP if backed is None or backed.background is None else backed.background.clip
+
+
+def start(env: gymnasium.Env, goal: Goal, seed: int) -> tuple[int, bool]:
+    """Return the seed of a start, and whether the goal's clip plays there.
+
+    It is `seed`, or the next in steps of 1,000 with another clip. A side with one clip has none.
+    """
+    if goal.clip == NO_CLIP:
+        return seed, False
+    for candidate in range(seed, seed + 1000 * TRIES, 1000):
+        env.reset(seed=candidate)
+        if clip_of(env) != goal.clip:
+            return candidate, False
+    return seed, True
+
+
+def attempt(
+    agent: WorldModelAgent,
+    make_env: Callable[[], gymnasium.Env],
+    goals: list[Goal],
+    steps: int,
+    seed: int,
+) -> Attempts:
+    """Send the robot to each goal for `steps` agent steps, from a start that differs from the
+    goal's.
+    """
+
+    def wave(envs: list[gymnasium.Env], rows: slice) -> tuple:
+        return _attempt(agent, envs, goals[rows], steps, seed + rows.start)
+
+    distance, same, films = zip(*in_waves(make_env, len(goals), wave))
+    return Attempts(np.concatenate(distance), np.concatenate(same), films[0])
 
 
 def reach(
@@ -68,20 +118,23 @@ def reach(
     steps: int,
     seed: int,
 ) -> dict[str, float]:
+    """Return the `measures` of an attempt at each goal."""
+    return measures(attempt(agent, make_env, goals, steps, seed))
+
+
+def measures(attempts: Attempts) -> dict[str, float]:
     """Return shares of goals hit at some step and held at the end, and of steps at the goal, by
     radius.
 
-    Each goal has its own start, which differs from the goal's. `distance` is the mean smallest
-    distance, in bins.
+    `distance` is the mean smallest distance, in bins. `same_clip` is the share of goals whose clip
+    plays behind the robot.
     """
-
-    def wave(envs: list[gymnasium.Env], rows: slice) -> np.ndarray:
-        return _distances(agent, envs, goals[rows], steps, seed + rows.start)
-
-    distances = np.concatenate(in_waves(make_env, len(goals), wave))  # (goals, T)
-    row = {"distance": float(distances.min(1).mean())}
+    row = {
+        "distance": float(attempts.distance.min(1).mean()),
+        "same_clip": float(attempts.same_clip.mean()),
+    }
     for radius in RADII:
-        near = distances <= radius
+        near = attempts.distance <= radius
         found = {"hit": near.any(1).mean(), "end": near[:, -1].mean(), "stay": near.mean()}
         row |= {f"{name}_{radius}": float(value) for name, value in found.items()}
     return row
@@ -115,17 +168,24 @@ class Distances(Callback):
 
 
 @torch.no_grad()
-def _distances(
+def _attempt(
     agent: WorldModelAgent, envs: list[gymnasium.Env], goals: list[Goal], steps: int, seed: int
-) -> np.ndarray:
-    """Return the bins between robot and goal after each step, (N, T)."""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the distances after each step (N, T), whether the goal's clip plays (N,), the film."""
     distances = Distances(
         posture.body(offered(envs[0], Simulated).physics), np.stack([goal.state for goal in goals])
     )
-    towards = Towards(agent, look(agent, np.stack([goal.image for goal in goals])).float())
-    driver = Driver(envs, policy_of(agent, towards), memory_of(agent, len(envs)), [distances])
-    driver.run([seed + 10_000 + index for index in range(len(envs))], steps)
-    return np.stack(distances.rows, 1)
+    film = Film()
+    leader = Towards(agent, look(agent, np.stack([goal.image for goal in goals])).float())
+    seeds, same = zip(
+        *(
+            start(env, goal, seed + 10_000 + index)
+            for index, (env, goal) in enumerate(zip(envs, goals))
+        )
+    )
+    driver = Driver(envs, policy_of(agent, leader), memory_of(agent, len(envs)), [distances, film])
+    driver.run(seeds, steps)
+    return np.stack(distances.rows, 1), np.array(same), np.stack(film.images, 1)
 
 
 def look(agent: WorldModelAgent, images: np.ndarray) -> torch.Tensor:

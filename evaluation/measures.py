@@ -1,4 +1,4 @@
-"""What eval.py measures in addition to scores: protocols, skills, games, adaptation to a game."""
+"""What eval.py measures in addition to scores: protocols, skills, goals, games, adaptation."""
 
 import sys
 from pathlib import Path
@@ -10,14 +10,27 @@ from foreground.agents.skills import Skills
 from foreground.configs import run as runs
 from foreground.envs.families import Game
 from foreground.errors import UserError, say
-from foreground.evaluation import clips, game_report, protocols, report, skill_report
+from foreground.evaluation import (
+    clips,
+    game_report,
+    goal_report,
+    protocols,
+    report,
+    skill_report,
+)
 from foreground.evaluation.config import EvalConfig
 from foreground.evaluation.place import label_of
 
 
 def check_skills(config: EvalConfig, run_config: runs.RunConfig) -> None:
-    """Raise UserError when an option needs skills and the run has none."""
+    """Raise UserError when an option needs skills or goals and the run has none."""
     skills = Skills(run_config.skill)
+    if config.reach and "discovery" not in run_config.learners:
+        raise UserError(
+            "the run reaches no goals", "--reach", "choose a run of slim, metra or diayn"
+        )
+    if config.reach and not config.goals:
+        raise UserError("no goals are asked for", "--goals", "choose 1 or more")
     for name, asked in (
         ("skills", config.skills),
         ("skill", config.skill >= 0),
@@ -52,12 +65,14 @@ def measure(
     game: Game | None,
     place: Path,
 ) -> None:
-    """Measure what is asked for in addition to the scores: protocols, skills, games, adaptation."""
+    """Measure what is asked for in addition to the scores."""
     frame = saved.frame_of(loaded.state, run_config)
     if config.protocol != "none":
         protocols.measure(config, run_config, agent, frame, place)
     if config.skills:
         measure_skills(config, run_config, agent, frame, place)
+    if config.reach:
+        measure_goals(config, run_config, agent, frame, place)
     if config.games:
         measure_games(config, run_config, agent, frame, place)
     if game:
@@ -90,6 +105,28 @@ def measure_skills(
         take(f"untrained, {config.background[0]}", untrained, config.background[0], "untrained")
     text = skill_report.text_of(report.shown(run_config, results), config.skill_number)
     say(f"what the skills do (all of it: skills.json):\n{text}", sys.stdout)
+
+
+def measure_goals(
+    config: EvalConfig, run_config: runs.RunConfig, agent: WorldModelAgent, frame: int, place: Path
+) -> None:
+    """Print the table of goals by background, and write goals.json."""
+    results = {}
+
+    def take(name: str, which: WorldModelAgent, background: str, label: str) -> None:
+        side, source = clips.side_of(background, run_config, config.all_clips)
+        results[name] = goal_report.show(
+            run_config, which, place, side, label, source, config.goals
+        )
+        goal_report.save(place / "goals.json", frame, results, config.goals)
+
+    for name in config.background:
+        take(name, agent, name, label_of(config, name))
+    if config.random:
+        untrained = build.make_agent(run_config, build.action_space(run_config), agent.device)
+        take(f"untrained, {config.background[0]}", untrained, config.background[0], "untrained")
+    text = goal_report.text_of(results, config.goals)
+    say(f"how near it comes to goals (all of it: goals.json):\n{text}", sys.stdout)
 
 
 def measure_games(

@@ -27,7 +27,7 @@ NAMED = {
     "device",
     "threads",
 }
-KINDS = ("random", "latent", "skills", "plan", "games")
+KINDS = ("random", "latent", "skills", "reach", "plan", "games")
 
 
 def chosen(config: EvalConfig) -> dict:

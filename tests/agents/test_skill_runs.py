@@ -84,6 +84,7 @@ def test_skills_are_measured_and_planned_with(skill_run):
     ]
     words = [
         "--skills",
+        "--reach",
         "--plan",
         "--random",
         "--background",
@@ -93,7 +94,7 @@ def test_skills_are_measured_and_planned_with(skill_run):
     ]
     result = run("eval.py", skill_run, *few, *words)
     place = written(result)
-    assert "-cartpole-swingup-clean+heldout-random-skills-plan-episodes=1-" in place.name
+    assert "-cartpole-swingup-clean+heldout-random-skills-reach-plan-episodes=1-" in place.name
     kept = json.loads((place / "skills.json").read_text())
     assert (place / "skills.png").stat().st_size > 5000
     assert (
@@ -111,6 +112,12 @@ def test_skills_are_measured_and_planned_with(skill_run):
     ):
         assert key in measured
     assert "heldout" in kept["gaps"]
+    aimed = json.loads((place / "goals.json").read_text())["goals"]
+    assert set(aimed) == {"clean", "heldout", "untrained, clean"}
+    assert {row["same_clip"] for row in aimed.values()} == {0.0}
+    assert aimed["clean"]["hit_3"] == measured["goals/hit_3"]
+    assert (place / "goals-heldout.mp4").stat().st_size > 1000
+    assert "too few to tell: 2 goals; a verdict needs 20 or more (--goals 20)" in result.stdout
     scores = json.loads((place / "scores.json").read_text())["scores"]
     assert {"planned, clean", "planned, heldout"} <= set(scores)
     one = run(

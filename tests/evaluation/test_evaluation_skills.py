@@ -182,6 +182,37 @@ def test_goals_are_reached_by_an_agent_whose_map_is_right_and_missed_by_one_whos
     assert lost["distance"] > row["distance"]
 
 
+class Backed(Plane):
+    """The plane before one of a few clips, drawn at each reset."""
+
+    clips = 2
+
+    def reset(self, *, seed=None, options=None):
+        drawn = int(np.random.default_rng([seed, 7]).integers(self.clips))
+        self.background = SimpleNamespace(clip=drawn)
+        return super().reset(seed=seed)
+
+
+def test_another_clip_plays_behind_the_robot_than_behind_the_goal(monkeypatch):
+    targets = goals.draw(Backed, 20, 5, seed=0)
+    assert {goal.clip for goal in targets} == {0, 1}
+    found = goals.attempt(Walker(), Backed, targets, 30, seed=0)
+    assert not found.same_clip.any()
+    assert found.distance.shape == (20, 30)
+    assert found.film.shape[:2] == (skills.SIDE_BY_SIDE, 30)
+    for index, goal in enumerate(targets):
+        env = Backed()
+        seed, same = goals.start(env, goal, 10_000 + index)
+        env.reset(seed=seed)
+        assert env.background.clip != goal.clip
+        assert not same
+        assert (seed - index) % 1000 == 0
+    monkeypatch.setattr(Backed, "clips", 1)  # of a single clip there is no other
+    alone = goals.attempt(Walker(), Backed, goals.draw(Backed, 3, 5, seed=0), 5, seed=0)
+    assert alone.same_clip.all()
+    assert goals.measures(alone)["same_clip"] == 1
+
+
 def test_the_best_skill_goes_where_the_reward_is():
     class North(Plane):
         def step(self, action):

@@ -40,6 +40,7 @@ def test_what_is_refused_is_refused_before_a_clip_is_decoded(trained_copy):
     kinds = {
         "--skills": "the run has no skills",
         "--skill=3": "the run has no skills",
+        "--reach": "the run reaches no goals",
         "--plan": "the run has no skills",
         "--games": "has no modes",
         "--adapt=speed=3": "has no modes",

@@ -22,6 +22,8 @@ COLUMNS = {  # of the table: title -> key of evaluation/skills.py and goals.py
     "accuracy": "identifiability/accuracy",
     "postures": "coverage/postures",
     "places": "coverage/places",
+    "least x, m": "travel/x_least",
+    "most x, m": "travel/x_most",
     "goals hit, 3 bins": "goals/hit_3",
     "at the end": "goals/end_3",
     "falls": "violation/fall",

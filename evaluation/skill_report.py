@@ -181,7 +181,8 @@ def pages_of(
         return np.stack(list(tiles.pages(record.film, labels, colours, title=title)))
     ways = places[filmed, 0]  # (J, T + 1, P)
     labels = [
-        f"skill {index}: " + ", ".join(f"{axis} {x:+.1f} m" for axis, x in zip("xy", end))
+        f"skill {index}: "
+        + ", ".join(f"{axis} {x:+.1f} m" for axis, x in zip("xy", end.round(1) + 0.0))
         for index, end in zip(filmed, ways[:, -1] - ways[:, 0])
     ]
     title = f"{title}; {tiles.scale_in_words(ways)}" if title else ""

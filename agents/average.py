@@ -6,7 +6,7 @@ frames.
 """
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Generator
 
 import torch
 from torch import Tensor, nn
@@ -45,7 +45,7 @@ class WeightAverage:
             self.weights[name].copy_(value)
 
     @contextlib.contextmanager
-    def applied(self) -> Iterator[None]:
+    def applied(self) -> Generator[None]:
         """Use the average within the block, and restore the current parameters after it."""
         kept = {name: self.weights[name].detach().clone() for name in self.values}
         self.apply()

@@ -5,22 +5,29 @@
 Without names of agents it checks all of them. Options are those of train.py.
 
 The task is a square on a small image of noise. One motor moves it sideways; it starts near an edge,
-and the reward is its nearness to the centre. Networks are small; there are 600 updates and one
-process per core. An agent passes when its deterministic policy closes most of the gap between the
-random and the optimal policy. An agent with skills passes when most of the variance of the square's
-final place is between skills. An agent for a family of games plays two, given as a number: near the
-left, near the right. Prints a line per agent and one JSON line last; exit code 1 when one of them
-does not learn. Options go to every agent, so that a fault can be planted:
+and the reward is its nearness to the centre. Networks are small, and there is one process per core.
+An agent passes when its deterministic policy closes most of the gap between the random and the
+optimal policy. An agent with skills passes when most of the variance of the square's final place is
+between skills. An agent for a family of games plays two, given as a number: near the left, near the
+right. Training lasts 600 updates at most. It ends early once the agent is well above the threshold
+at two measurements in a row. Prints a line per agent and one JSON line last; exit code 1 when one
+of them does not learn. Options go to every agent, so that a fault can be planted:
 ``--optimiser.actor_lr 1e-9``.
 """
 
 import io
 import json
-import subprocess
+import multiprocessing
+import os
 import sys
 import tempfile
 import time
+import traceback
+import unittest.mock
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from functools import partial
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import ClassVar
 
@@ -34,7 +41,6 @@ import numpy as np
 import torch
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
-from benchmarks import pool
 from foreground.agents.agent import WorldModelAgent
 from foreground.agents.commanders import Fixed
 from foreground.agents.registry import commanders
@@ -52,16 +58,18 @@ from foreground.training.trainer import Trainer
 from foreground.world_models.world_model import Spaces
 
 ROOT = Path(__file__).parents[1]
-PROGRAM = "benchmarks.learning"
 SIZE, SQUARE, SPEED, LENGTH = 32, 6, 3.0, 25
 # Of the signal "use", small compared with discovery: `slim_sum` adds them unscaled, and must still
 # discover.
 USE = 0.05
-# Env frames of training; share of the gap, or of the variance, that must be reached.
-FRAMES, CLOSED = 1500, 0.6
+FRAMES = 1500  # env frames of training: 600 updates after the prefill
+CLOSED = 0.6  # share of the gap, or of the variance, that must be reached
+# Env frames between two measurements; the share that ends training, at two of them in a row.
+EVERY, ENOUGH = 100, 0.8
 GAMES = ((-1.0,), (1.0,))  # their descriptor: the target of the square, from edge to edge
 BLIND = ("unimodal",)  # does not see the game, so that no gap can be closed
 FIRST = [name for name in runs.AGENTS if name not in (*runs.FOLLOWING, *BLIND)]
+PRELOADED = ["foreground.train", "torch._dynamo"]  # torch.optim imports the latter when first used
 SKILLS = 8  # that are tested, each from several starts
 SMALL = """
 --size cpu --device cpu --compile false --environment.image_size 32 --environment.action_repeat 1
@@ -188,15 +196,31 @@ def decided(agent: WorldModelAgent, starts: int = 4) -> float:
     places = np.zeros((starts, SKILLS))
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        for start, number in np.ndindex(places.shape):
-            env, skill = Dot(), agent.skills.grid(SKILLS)[number : number + 1]
-            Driver([env], policy_of(agent, Fixed(skill)), memory_of(agent, 1)).run([1000 + start])
-            places[start, number] = env.place
+        policy = policy_of(agent, Fixed(agent.skills.grid(SKILLS)))
+        for start in range(starts):
+            envs = [Dot() for _ in range(SKILLS)]
+            Driver(envs, policy, memory_of(agent, SKILLS)).run([1000 + start] * SKILLS)
+            places[start] = [env.place for env in envs]
     return float(1 - places.var(0).mean() / max(places.var(), 1e-6))
 
 
+def attempt(name: str, words: list[str]) -> dict:
+    """Train one agent; an error becomes its row."""
+    try:
+        return learn(name, words)
+    except Exception as error:
+        traceback.print_exc()
+        return failure(name, error)
+
+
+def failure(name: str, error: BaseException) -> dict:
+    """Return the row of an agent that did not end."""
+    return {"name": name, "closed": 0.0, "error": f"{type(error).__name__}: {error}"}
+
+
 def learn(name: str, words: list[str]) -> dict:
-    """Train one agent; its returns."""
+    """Train one agent; return the share that it reached at each measurement, and its cost."""
+    system.prepare_environment()
     torch.set_num_threads(1)
     config = runs.read(
         ["--agent", name, *words], cuda=False, ours=[*SMALL.split(), "--total_frames", str(FRAMES)]
@@ -214,44 +238,54 @@ def learn(name: str, words: list[str]) -> dict:
     layout = layout_of(envs) | agent.spec.layout
     rollout = Rollout(envs, agent.initial_state(1), config.seed, layout)
     replay = Replay(layout, 2 * FRAMES, seed=config.seed)
+    with torch.random.fork_rng():  # measurements do not change what is learned
+        measure = yardstick(agent, games)
+    shares = []
     with tempfile.TemporaryDirectory() as folder, Logger(folder, quiet=True) as logger:
         trainer = Trainer(
-            config.training, FRAMES, 1, agent, rollout, replay, Path(folder), 20, lambda frame: {}
+            config.training, 0, 1, agent, rollout, replay, Path(folder), 20, lambda frame: {}
         )
-        trainer.run(logger, Progress(FRAMES, stream=io.StringIO()))
-    if agent.discovery is not None:
-        scores = {"agent": decided(agent), "random": 0.0, "best": 1.0}
-    else:
-        policies = {"agent": agent_policy(agent), "random": uniform_policy(0), "best": best_policy}
-        scores = {key: mean_return(policy, games) for key, policy in policies.items()}
-    closed = (scores["agent"] - scores["random"]) / (scores["best"] - scores["random"])
-    row = {"name": name} | {key: round(value, 2) for key, value in scores.items()}
-    return row | {
-        "closed": round(closed, 3),
+        for frames in (*range(config.training.prefill + EVERY, FRAMES, EVERY), FRAMES):
+            trainer.frames = frames
+            trainer.run(logger, Progress(FRAMES, stream=io.StringIO()))
+            with torch.random.fork_rng():
+                shares.append(round(measure(), 3))
+            if len(shares) > 1 and min(shares[-2:]) >= ENOUGH:
+                break
+    return {
+        "name": name,
+        "closed": shares[-1],
+        "shares": shares,
         "updates": trainer.update,
         "cpu_seconds": round(time.process_time() - began, 1),
     }
 
 
-def start(name: str, words: list[str], slot: int) -> subprocess.Popen:
-    command = [sys.executable, "-m", PROGRAM, "--alone", name, *words]
-    return subprocess.Popen(
-        command, stdout=subprocess.PIPE, text=True, cwd=ROOT, env=pool.environment(slot)
-    )
+def yardstick(agent: WorldModelAgent, games: tuple[tuple[float], ...]) -> Callable[[], float]:
+    """Return what measures the agent: 0 at the random policy, 1 at the best one."""
+    if agent.discovery is not None:
+        return lambda: decided(agent)
+    random, best = (mean_return(policy, games) for policy in (uniform_policy(0), best_policy))
+    return lambda: (mean_return(agent_policy(agent), games) - random) / (best - random)
 
 
-def in_processes(names: list[str], words: list[str]) -> list[dict]:
-    """Train each agent in a separate process."""
-    rows = []
-    for name, process in pool.finished(
-        [(name, partial(start, name, words)) for name in names], pool.places()
-    ):
-        text = process.communicate()[0]
-        failed = {"name": name, "closed": 0.0, "exit_code": process.returncode}
-        row = failed if process.returncode else json.loads(text.splitlines()[-1])
-        rows.append(row)
-        print(f"{'ok  ' if row['closed'] >= CLOSED else 'FAIL'} {json.dumps(row)}", flush=True)
-    return rows
+def processes() -> ProcessPoolExecutor:
+    """Return a process per core; each is forked for one agent from one that has the imports."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(PRELOADED)
+    with unittest.mock.patch.dict(os.environ, PYTHONPATH=str(ROOT)):  # it does not inherit sys.path
+        forkserver.ensure_running()
+    return ProcessPoolExecutor(os.cpu_count(), context, max_tasks_per_child=1)
+
+
+def in_processes(names: list[str], words: list[str]) -> Iterator[dict]:
+    """Train each agent in a separate process; yield their rows as they end."""
+    os.environ["OMP_NUM_THREADS"] = "1"
+    with processes() as pool:
+        named = {pool.submit(attempt, name, words): name for name in names}
+        for future in as_completed(named):
+            killed = future.exception()  # its process, and with it the pool
+            yield failure(named[future], killed) if killed else future.result()
 
 
 def help_text() -> str:
@@ -272,18 +306,15 @@ def main(argv: list[str]) -> None:
     if {"--help", "-h"} & set(argv):
         say(help_text(), sys.stdout)
         return
-    start = next(
-        (index for index, word in enumerate(argv) if word.startswith("--") and word != "--alone"),
-        len(argv),
-    )
+    start = next((index for index, word in enumerate(argv) if word.startswith("--")), len(argv))
     names, words = argv[:start], argv[start:]
-    if names[:1] == ["--alone"]:
-        print(json.dumps(learn(names[1], words)))
-        return
     for name in names:
         if name not in FIRST:
             raise UserError(f"unknown agent {name!r}", "command line", nearest(name, FIRST))
-    rows = in_processes(names or FIRST, words)
+    rows = []
+    for row in in_processes(names or FIRST, words):
+        rows.append(row)
+        print(f"{'ok  ' if row['closed'] >= CLOSED else 'FAIL'} {json.dumps(row)}", flush=True)
     failed = [row["name"] for row in rows if row["closed"] < CLOSED]
     print(
         json.dumps(

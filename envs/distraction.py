@@ -7,7 +7,7 @@ it is, the pixels that the robot covers in the picture that is drawn.
 
 import contextlib
 import zlib
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Any, Protocol
 
 import numpy as np
@@ -178,7 +178,7 @@ class Distraction:
             kind.step(self.random[name], frames)
 
     @contextlib.contextmanager
-    def applied(self, renderer) -> Iterator[None]:
+    def applied(self, renderer) -> Generator[None]:
         """Change the simulation as a renderer shall draw it; put everything back behind it."""
         kinds = self._of_scene.values()
         before = [(array, array.copy()) for kind in kinds for array in kind.written]

@@ -13,6 +13,7 @@ from pathlib import Path
 import av
 import cv2
 import numpy as np
+from av.stream import Disposition
 
 from foreground.envs.damage import REMOVE, Damaged, Deadline, check_name, unreadable
 from foreground.envs.pictures import MAX_SCANS, SCAN, over_black, pictures
@@ -177,7 +178,7 @@ def _as_text(start: bytes) -> str:
 
 def _video_stream(container, path: Path):
     """Return the video stream of a container, not the cover image of its sound."""
-    covers = av.stream.Disposition.attached_pic
+    covers = Disposition.attached_pic
     streams = [stream for stream in container.streams.video if not stream.disposition & covers]
     if not streams:
         raise Damaged("it holds no video", path, "remove it from the folder")

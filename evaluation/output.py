@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 
 from foreground.envs import own_files
@@ -129,7 +129,7 @@ def _made_beside(place: Path) -> Path:
 
 
 @contextlib.contextmanager
-def collected(place: Path) -> Iterator[Output]:
+def collected(place: Path) -> Generator[Output]:
     """Record the files that `training.files` writes to an evaluation's folder in a `with` block."""
     out = Output(place)
     try:
@@ -140,7 +140,7 @@ def collected(place: Path) -> Iterator[Output]:
 
 
 @contextlib.contextmanager
-def opened(folder: Path) -> Iterator[Output]:
+def opened(folder: Path) -> Generator[Output]:
     """Prepare the folder for one evaluation at a time; then as `collected`.
 
     Raises: UserError for a run folder, and where nothing can be written, as on a read-only file

@@ -6,7 +6,7 @@ Every loop that plays calls `tick`; the caller gives its length with `stage`.
 import contextlib
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import TextIO
 
 import numpy as np
@@ -73,7 +73,7 @@ def hide() -> None:
 
 
 @contextlib.contextmanager
-def stage(name: str, total: int, unit: str = "episode", steps: int = 0) -> Iterator[Stage]:
+def stage(name: str, total: int, unit: str = "episode", steps: int = 0) -> Generator[Stage]:
     """Show the progress of what is played within a `with` block."""
     one = Stage(name, max(total, 1), unit, steps, _stream)
     _stages.append(one)

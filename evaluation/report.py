@@ -6,7 +6,7 @@ start-up time of train.py.
 
 import contextlib
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -274,7 +274,7 @@ class Evaluator:
         return results
 
     @contextlib.contextmanager
-    def writing(self) -> Iterator[output.Output]:
+    def writing(self) -> Generator[output.Output]:
         """Write films and scores as one evaluation within a `with` block."""
         with output.collected(self.folder) as out:
             self.place = out.folder

@@ -4,7 +4,7 @@ tiles.
 
 import contextlib
 import itertools
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -62,7 +62,7 @@ def number_of(prior: Skills) -> int:
 
 
 @contextlib.contextmanager
-def looking(agent: WorldModelAgent) -> Iterator[None]:
+def looking(agent: WorldModelAgent) -> Generator[None]:
     """Restore torch's random state and the vectors of spectral norms, which change when they are
     used.
     """

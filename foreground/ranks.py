@@ -14,7 +14,7 @@ import hashlib
 import os
 import re
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import TypeVar
 
@@ -234,7 +234,7 @@ def _give_signs(done: threading.Event) -> None:
 
 
 @contextlib.contextmanager
-def _answers() -> Iterator[None]:
+def _answers() -> Generator[None]:
     """A rank that ended or does not answer becomes a UserError with exit code 7."""
     try:
         yield

@@ -7,13 +7,16 @@ from pathlib import Path
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
+from foreground.training import system
 from tests.faults import start
+
+system.prepare_environment()  # as train.py does before torch is imported
 
 pytest_plugins = ["tests.support.clip_runs"]  # fixtures: a run, its clips
 
 SHARING = (
     *("api", "cli", "cluster", "doors", "durability", "games", "identity"),
-    *("ranks_runs", "refusals", "resume", "skill_runs", "trouble"),
+    *("ranks", "ranks_runs", "refusals", "resume", "skill_runs", "trouble"),
 )
 
 # Modules that start programs or train a run. `make check` omits test files that import one.
@@ -48,9 +51,10 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log) -> BySharedRun:
     return BySharedRun(config, log)  # xdist 3.8's own groups do not come through pytest 9.2
 
 
-def pytest_sessionstart(session: pytest.Session) -> None:
-    # of many tests some run programs: they are forked from here
-    if hasattr(session.config, "workerinput"):
+def pytest_collection_finish(session: pytest.Session) -> None:
+    # Of many tests some run programs: they are forked from here.
+    several = hasattr(session.config, "workerinput")
+    if several and any(item.get_closest_marker("programs") for item in session.items):
         start.serve()
 
 

@@ -12,7 +12,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
@@ -209,7 +209,7 @@ def _plain(path: Path, listing: dict) -> Any:
 
 
 @contextlib.contextmanager
-def fits(path: Path | str) -> Iterator[None]:
+def fits(path: Path | str) -> Generator[None]:
     """Raise UserError for a whole state of another agent, of another version, or of neither."""
     try:
         yield

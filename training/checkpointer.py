@@ -1,7 +1,7 @@
 """The checkpoints of one run folder: write one, find the newest that is good, load it."""
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
@@ -139,7 +139,7 @@ class Checkpointer:
             return sentences
 
     @contextlib.contextmanager
-    def _one_line(self) -> Iterator[None]:
+    def _one_line(self) -> Generator[None]:
         """Turn known failures of loading into a UserError."""
         with (
             system.one_line_without_memory(lambda: str(self.folder)),

@@ -9,7 +9,7 @@ import multiprocessing
 import os
 import shutil
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -200,7 +200,7 @@ class Evaluating:
 
 
 @contextlib.contextmanager
-def blocked() -> Iterator[None]:
+def blocked() -> Generator[None]:
     """Start a process within that gets no signal of a terminal until it unblocks them."""
     numbers = set(system.STOPPING) - {signal.SIGTERM}
     before = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)

@@ -15,7 +15,7 @@ import secrets
 import shutil
 import stat
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -85,7 +85,7 @@ def valid_name(name) -> bool:
 
 
 @contextlib.contextmanager
-def _naming(path: Path) -> Iterator[None]:
+def _naming(path: Path) -> Generator[None]:
     """Add the path to an OSError: those of write() and fsync() have none."""
     try:
         yield
@@ -120,7 +120,7 @@ def _warn_unsynced(folder: str, reason: str) -> None:
 
 
 @contextlib.contextmanager
-def watched(told: Callable[[Path], None]) -> Iterator[None]:
+def watched(told: Callable[[Path], None]) -> Generator[None]:
     """Call `told` with the path of each file that is named within a `with` block, see `named`."""
     _watching.append(told)
     try:
@@ -223,7 +223,7 @@ def _open_unfollowed(path: str, flags: int) -> int:
 
 
 @contextlib.contextmanager
-def _regular(path: Path, limit: int) -> Iterator[tuple[BinaryIO, int]]:
+def _regular(path: Path, limit: int) -> Generator[tuple[BinaryIO, int]]:
     """Open a regular file of at most `limit` bytes; return it and its size. Refuse links, pipes,
     devices.
 

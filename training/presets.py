@@ -6,6 +6,7 @@ from pathlib import Path
 from reprlib import repr as short
 
 import yaml
+from yaml.constructor import ConstructorError
 
 from foreground.errors import UserError, nearest
 
@@ -43,8 +44,8 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def _refused(problem: str, node: yaml.Node) -> yaml.constructor.ConstructorError:
-    return yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
+def _refused(problem: str, node: yaml.Node) -> ConstructorError:
+    return ConstructorError(None, None, problem, node.start_mark)
 
 
 _Loader.add_implicit_resolver(

@@ -12,7 +12,7 @@ import os
 import platform
 import signal
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from pathlib import Path
 
 from foreground.errors import UserError
@@ -96,7 +96,7 @@ NO_MEMORY = ("can't allocate memory", "not enough memory", "Storage size calcula
 
 
 @contextlib.contextmanager
-def one_line_without_memory(where: Callable[[], str]) -> Iterator[None]:
+def one_line_without_memory(where: Callable[[], str]) -> Generator[None]:
     """Turn an out-of-memory error, of the CPU or a device, into a UserError with exit code 4.
 
     `where` is called then.

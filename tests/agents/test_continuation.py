@@ -147,6 +147,7 @@ def taught():
     return agent, rows
 
 
+@pytest.mark.slow
 def test_a_whole_agent_learns_where_episodes_end_and_what_that_is_worth(taught):
     agent, rows = taught
     model, batch = agent.world_model, countdown_batch(1000)

@@ -90,6 +90,7 @@ def episodes(agent, number=64, seed=0):
     return batch | {name: value.unsqueeze(1).expand(-1, H + 1, -1) for name, value in held.items()}
 
 
+@pytest.mark.slow
 def test_modes_come_to_serve_the_games():
     agent = make_agent()
     first = float(episodes(agent)["reward"].mean())

@@ -102,12 +102,13 @@ def test_the_program_writes_picture_and_table(tmp_path, capsys):
 def test_tasks_are_aggregated_and_latents_told(tmp_path, capsys):
     for task, level in (("walker-walk", 100.0), ("cheetah-run", 300.0)):
         for seed in range(2):
-            write(tmp_path, "repo", seed, level, task=task)
+            write(tmp_path, "repo", seed, level, frames=1500, task=task)
             write(
                 tmp_path,
                 "infopower",
                 seed,
                 level + 100,
+                frames=1500,
                 task=task,
                 latent={"state/network/mean": 0.5 + seed},
             )

@@ -92,6 +92,7 @@ def suites() -> list[Path]:
     ]
 
 
+@pytest.mark.slow
 def test_the_suites_of_the_project_are_right(tmp_path, monkeypatch):
     """Every command of every suite gives a config, without options that its agent does not read."""
     skilled = tmp_path / "runs" / "skills"

@@ -20,12 +20,15 @@ from foreground.envs.workers import in_process
 from foreground.errors import UserError
 from foreground.training import checkpoint
 from foreground.training.rollout import Rollout, random_policy
+from tests.support.marks import mostly_slow
 
 SCALES = ("camera", "colour", "light", "shadow")  # from 0 to 1; the others have severities
 MIDDLE = {kind: 0.3 if kind in SCALES else 3 for kind in KINDS} | {"palette": "hard"}
 ALL = DistractionConfig(**MIDDLE)
 # One task of each camera.
 SEEN = list({(task.split("-")[0], camera_of(task)): task for task in SUITE[::-1]}.values())
+# A camera that follows, one that stands, one that looks from above.
+QUICK = [task for task in SEEN if task.startswith(("walker", "cartpole", "reacher"))]
 
 
 def make(distraction: DistractionConfig | None, task: str = "walker-walk", **more) -> DMCEnv:
@@ -140,7 +143,7 @@ def test_a_path_over_the_pole_or_the_back_is_no_jump():
     np.testing.assert_allclose(behind, [2.0, 3.2, 1.0])
 
 
-@pytest.mark.parametrize("task", SEEN)
+@pytest.mark.parametrize("task", mostly_slow(SEEN, QUICK))
 def test_the_least_scale_is_the_camera_of_the_task(task):
     """And every camera goes on to look at the same point."""
     env, kind = of_kind("camera", 1e-9, task)
@@ -197,21 +200,30 @@ def test_off_is_off():
     assert "distraction" not in env.snapshot
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("dynamic", [False, True])
-def test_a_kind_changes_pictures_and_neither_rewards_nor_states_nor_clips(kind, dynamic):
+@pytest.fixture(scope="module")
+def behind_clips():
+    """What was played behind clips without a distraction: the environment, its rows, the clips."""
     clips = envs.load_background(envs.BackgroundConfig("procedural", redraw_every=3), "train", 32)
     plain = make(None, background=clips)
+    yield plain, played(plain), clips
+    plain.close()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_a_kind_changes_pictures_and_neither_rewards_nor_states_nor_clips(
+    behind_clips, kind, dynamic
+):
+    plain, one, clips = behind_clips
     config = DistractionConfig(**{kind: MIDDLE[kind]}, dynamic=dynamic)
     distracted = make(config, background=clips)
-    one, two = played(plain), played(distracted)
+    two = played(distracted)
     np.testing.assert_array_equal(one["rewards"], two["rewards"])
     np.testing.assert_array_equal(one["states"], two["states"])
     differs = [(a != b).any() for a, b in zip(one["pictures"], two["pictures"])]
     # A blur that wanders is sharp at times.
     assert np.mean(differs) > (0.5 if kind in ("blur", "compression") else 0.99)
     assert plain.background.playback == distracted.background.playback
-    plain.close()
     distracted.close()
 
 
@@ -236,7 +248,9 @@ def test_draws_leave_the_simulation_alone():
     env.close()
 
 
-@pytest.mark.parametrize("task", [task for task in SEEN if task not in WITHOUT_VIDEO])
+@pytest.mark.parametrize(
+    "task", mostly_slow([task for task in SEEN if task not in WITHOUT_VIDEO], QUICK)
+)
 def test_the_mask_is_the_segmentation_under_a_moved_camera(task):
     environment = suite.load(*task.split("-"), task_kwargs={"random": 3})
     quality = environment.physics.model.vis.quality
@@ -304,7 +318,8 @@ def test_a_resumed_environment_goes_on_to_the_bit(tmp_path, dynamic):
     seen = begun._observation.copy()
     state = checkpoint.load(checkpoint.save(tmp_path, 1, rollout.state()))
     whole = pictures_of(rollout, 20)
-    resumed = vector(make(config))
+    again = make(config)
+    resumed = vector(again)
     resumed.load(state)
     np.testing.assert_array_equal(pictures_of(resumed, 20), whole)
     fresh = make(config)
@@ -318,11 +333,13 @@ def test_a_resumed_environment_goes_on_to_the_bit(tmp_path, dynamic):
                 part: fresh.snapshot["distraction"][kind][part],
             }
             taken["distraction"] = {**taken["distraction"], kind: another}
-            env = make(config)
-            other = vector(env)
-            other.load({**state, "envs": [taken]})
-            differs = (env._observation != seen).any() or (pictures_of(other, 20) != whole).any()
+            resumed.load({**state, "envs": [taken]})
+            differs = (again._observation != seen).any() or (
+                pictures_of(resumed, 20) != whole
+            ).any()
             assert differs, (kind, part)
+    resumed.load(state)  # nothing of the others is left
+    np.testing.assert_array_equal(pictures_of(resumed, 20), whole)
 
 
 def test_the_state_of_other_distractions_is_refused():

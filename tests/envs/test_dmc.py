@@ -11,6 +11,10 @@ from foreground.envs import tasks
 from foreground.envs.simulator import PhysicsError, suite
 from foreground.errors import UserError
 from tests.support.dmc import PROCEDURAL, play, video_environment
+from tests.support.marks import mostly_slow
+
+QUICK = ("acrobot-swingup", "cheetah-run", "hopper-hop", "reacher-hard")
+QUICK_MORE = [task for task in tasks.MORE if task.startswith(("dog-walk", "stacker-stack_2"))]
 
 
 def test_tasks_are_the_benchmark():
@@ -30,7 +34,7 @@ def test_every_task_of_the_suite_is_played_or_refused_with_its_reason():
         envs.make("quadruped-escape", background=envs.load_background(PROCEDURAL, "train"))
 
 
-@pytest.mark.parametrize("task", tasks.MORE)
+@pytest.mark.parametrize("task", mostly_slow(tasks.MORE, QUICK_MORE))
 def test_the_other_tasks_of_the_suite_reset_and_step(task):
     environment = envs.make(task, size=32)
     first, _ = environment.reset(seed=0)
@@ -43,7 +47,7 @@ def test_the_other_tasks_of_the_suite_reset_and_step(task):
     environment.close()
 
 
-@pytest.mark.parametrize("task", envs.TASKS)
+@pytest.mark.parametrize("task", mostly_slow(envs.TASKS, QUICK))
 def test_every_task_resets_and_steps(task):
     environment = gymnasium.make(f"dmc_video/{task}-v0", config=PROCEDURAL)
     observation, info = environment.reset(seed=0)
@@ -93,11 +97,20 @@ def test_rendered_picture_is_the_observation():
 
 @pytest.mark.parametrize(
     ("task", "repeat"),
-    [("walker-walk", 2), ("cartpole-swingup", 4), ("finger-spin", 1), ("manipulator-bring_ball",
-     2), ("fish-swim", 5), ("humanoid-run", 8)],
-)  # fmt: skip
+    mostly_slow(
+        [
+            ("walker-walk", 2),
+            ("cartpole-swingup", 4),
+            ("finger-spin", 1),
+            ("manipulator-bring_ball", 2),
+            ("fish-swim", 5),
+            ("humanoid-run", 8),
+        ],
+        [("fish-swim", 5)],
+    ),
+)
 def test_rewards_and_states_equal_dm_control_bit_for_bit(task, repeat):
-    environment = envs.make(task, action_repeat=repeat)
+    environment = envs.make(task, size=16, action_repeat=repeat)  # a small image is a quick one
     environment.reset(seed=4)
     seed = int(np.random.default_rng(4).integers(2**32))
     reference = suite.load(*task.split("-"), task_kwargs={"random": seed})

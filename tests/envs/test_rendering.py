@@ -8,6 +8,7 @@ from foreground import envs
 from foreground.envs.rendering import COARSE_MESHES, Renderer, colour_rule_mask, composite
 from foreground.envs.simulator import mujoco, suite
 from foreground.envs.tasks import MORE, WITHOUT_VIDEO, camera_of
+from tests.support.marks import mostly_slow
 
 DOMAINS = sorted({task.split("-")[0] for task in envs.TASKS})
 TASK_OF = {task.split("-")[0]: task.split("-")[1] for task in envs.TASKS}
@@ -19,6 +20,8 @@ SEEN += [
     for task in MORE
     if task not in WITHOUT_VIDEO and task not in ("dog-walk", "dog-trot", "dog-run")
 ]
+# Thin parts, a floor with feet in it, no floor.
+QUICK = [task for task in SEEN if task.split("-")[0] in ("cartpole", "walker", "finger")]
 GEOM = int(mujoco.mjtObj.mjOBJ_GEOM)
 
 
@@ -53,7 +56,7 @@ def segmented(physics, size: int, camera: int = 0) -> tuple[np.ndarray, np.ndarr
     return kind >= 0, (kind == GEOM) & np.isin(identity, planes)
 
 
-@pytest.mark.parametrize("task", SEEN)
+@pytest.mark.parametrize("task", mostly_slow(SEEN, QUICK))
 def test_mask_is_the_segmentation(task):
     environment, camera = loaded(*task.split("-")), camera_of(task)
     physics = environment.physics
@@ -74,7 +77,7 @@ def test_mask_is_the_segmentation(task):
     renderer.close()
 
 
-@pytest.mark.parametrize("domain", DOMAINS)
+@pytest.mark.parametrize("domain", mostly_slow(DOMAINS, ("cartpole", "walker")))
 def test_sky_mask_keeps_the_floor(domain):
     environment = loaded(domain)
     renderer = Renderer(environment.physics, 64, camera=0, keep_floor=True)

@@ -11,6 +11,7 @@ from foreground.envs.families import FamilyConfig, make_family
 from foreground.envs.signals import USES
 from foreground.training import checkpoint
 from foreground.training.rollout import Rollout, random_policy
+from tests.support.marks import mostly_slow
 
 
 def make(task: str, **more) -> DMCEnv:
@@ -32,7 +33,11 @@ def vector(env: DMCEnv) -> Rollout:
     return Rollout(SyncVectorEnv([lambda: env], autoreset_mode=AutoresetMode.NEXT_STEP), None, 3)
 
 
-@pytest.mark.parametrize("task", envs.TASKS)
+# A posture; a target, which moves the model; an object that is drawn; two bodies.
+QUICK = ("walker-walk", "reacher-easy", "manipulator-bring_ball", "ball_in_cup-catch")
+
+
+@pytest.mark.parametrize("task", mostly_slow(envs.TASKS, QUICK))
 def test_every_task_goes_on_to_the_bit(tmp_path, task):
     """Cut in an episode, at its last step and behind its reset; through a real checkpoint."""
     env = make(task)

@@ -14,6 +14,7 @@ from foreground.envs.workers import MOST_IN_A_ROW, Workers, name_of
 from foreground.errors import UserError, WorkerLost
 from foreground.training.replay import Replay
 from foreground.training.rollout import Rollout, random_policy
+from tests.faults import start
 from tests.support.small import row_layout
 
 
@@ -44,6 +45,12 @@ class Counting(gymnasium.Env):
 
     def picture(self) -> np.ndarray:
         return np.full((8, 8, 3), self.number, np.uint8)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def server():
+    """Fork the processes of environments from one that has their imports."""
+    start.serve()
 
 
 def workers(patience=20.0, **fields) -> Workers:

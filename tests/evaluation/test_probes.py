@@ -112,7 +112,7 @@ def test_a_latent_that_holds_nothing():
             assert reading[f"{side}/nats/{estimator}"] < 0.15
 
 
-@pytest.mark.parametrize("rho", [0.0, 0.3, 0.6, 0.9, 0.97])
+@pytest.mark.parametrize("rho", [0.0, 0.6, 0.97])
 def test_nats_of_correlated_gaussians(rho):
     random = np.random.default_rng(0)
     true = random.normal(size=(4000, 2))
@@ -188,7 +188,7 @@ def agent() -> WorldModelAgent:
 
 @pytest.mark.parametrize("video", [True, False])
 def test_episodes_are_collected_with_what_was_true(agent, video):
-    arguments = {"size": 32, "action_repeat": 4, "time_limit": 160}
+    arguments = {"size": 32, "action_repeat": 4, "time_limit": 80}
     maker = functools.partial(make, "cartpole-swingup", **arguments)
     if video:
         maker = functools.partial(
@@ -200,7 +200,7 @@ def test_episodes_are_collected_with_what_was_true(agent, video):
     assert torch.equal(before, torch.get_rng_state())
     for a, b in zip(vars(one).values(), vars(two).values()):
         assert np.array_equal(a, b)
-    assert one.latent.shape == (4 * 40, agent.world_model.rssm.feature_size)
+    assert one.latent.shape == (4 * 20, agent.world_model.rssm.feature_size)
     assert one.names == ("position[0]", "position[1]", "position[2]", "velocity[0]", "velocity[1]")
     assert np.allclose(one.state[:, 1] ** 2 + one.state[:, 2] ** 2, 1, atol=1e-4)
     assert np.array_equal(np.unique(one.episode), np.arange(4))
@@ -215,9 +215,9 @@ def test_episodes_are_collected_with_what_was_true(agent, video):
     assert set(ahead) == {
         f"ahead/{step}/{what}" for step in (1, 3) for what in ("reward_explained", "state")
     }
-    # Episodes of 40 rows are too short for 40 steps ahead.
-    assert set(probes.foresee(agent, one, (3, 40))) == {"ahead/3/reward_explained", "ahead/3/state"}
-    assert probes.foresee(agent, one, (40,)) == {}
+    # Episodes of 20 rows are too short for 20 steps ahead.
+    assert set(probes.foresee(agent, one, (3, 20))) == {"ahead/3/reward_explained", "ahead/3/state"}
+    assert probes.foresee(agent, one, (20,)) == {}
 
 
 def test_agents_that_read_the_episodes_of_one_list_of_actors_read_the_same(agent):

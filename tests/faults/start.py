@@ -90,15 +90,18 @@ def work(
     mark: Path | None,
     chunk_rows: int,
 ) -> None:
-    """Run `python train.py words` in this process, with its output in files."""
+    """Run `python train.py words` in this process, with its output in files.
+
+    name   of a program, such as eval, or of a module, such as benchmarks.returns
+    """
     os.setsid()
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # as during the imports of train.py
     os.chdir(ROOT)
     os.environ.update(variables)
     for stream, path in ((1, log), (2, errors)):
         os.dup2(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT), stream)
-    sys.argv = [f"{name}.py", *words]
-    program = importlib.import_module(f"foreground.{name}")
+    sys.argv = [f"{name.rpartition('.')[2]}.py", *words]
+    program = importlib.import_module(name if "." in name else f"foreground.{name}")
     from foreground.errors import run_main
     from foreground.evaluation.report import Evaluator
     from foreground.training import chunks, system

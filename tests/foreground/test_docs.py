@@ -81,8 +81,14 @@ SMALL = """--environment.image_size 32 --world_model.depth 4 --world_model.embed
 --actor_critic.horizon 3"""
 
 
-@pytest.mark.parametrize("gradient", ["dynamics", "reinforce"])
-@pytest.mark.parametrize("name", sorted(set(runs.AGENTS) - set(runs.FOLLOWING)))
+# Keys of the policy's gradient are those of the rewards: other agents with the same ones add none.
+LOGGING = [
+    *((name, "dynamics") for name in sorted(set(runs.AGENTS) - set(runs.FOLLOWING))),
+    *((name, "reinforce") for name in ("dreamer", "infopower", "slim", "slim_sum", "metra", "mra")),
+]
+
+
+@pytest.mark.parametrize(("name", "gradient"), LOGGING)
 def test_every_key_that_an_update_logs_is_on_the_page(name, gradient):
     words = ["--agent", name, "--size", "cpu", "--actor_critic.actor_grad", gradient]
     config = runs.read(words, cuda=False, ours=SMALL.split())

@@ -33,16 +33,15 @@ SMALL, PLAIN = [*runs.SMALL, *SLOWER], [*runs.PLAIN, *SLOWER]  # of infopower, o
 def run(program: str, *words, **variables) -> subprocess.CompletedProcess:
     """Run a program and return what it said.
 
-    It is forked from a process that has imported it. A module (`benchmarks.returns`), or a program
-    with variables, which imports may read, runs in a new interpreter.
+    It is forked from a process that has its imports. A program with variables, which imports may
+    read, runs in a new interpreter.
+
+    program   a file, such as eval.py, or a module, such as benchmarks.returns
     """
     module = not program.endswith(".py")
-    variables, own = (
-        {"OMP_NUM_THREADS": "1", "XDG_CACHE_HOME": CACHE} | variables,
-        variables or module,
-    )
+    anew, variables = bool(variables), {"OMP_NUM_THREADS": "1", "XDG_CACHE_HOME": CACHE} | variables
     words = [str(word) for word in words]
-    if own:
+    if anew:
         command = [sys.executable, *(["-m", program] if module else [str(ROOT / program)]), *words]
         return subprocess.run(
             command,
@@ -54,7 +53,8 @@ def run(program: str, *words, **variables) -> subprocess.CompletedProcess:
         )
     with tempfile.TemporaryDirectory() as folder:
         said = [Path(folder) / name for name in ("out", "errors")]
-        process = start.Run(words, said[0], variables, program=Path(program).stem, errors=said[1])
+        name = program.removesuffix(".py")
+        process = start.Run(words, said[0], variables, program=name, errors=said[1])
         try:
             code = process.wait(240)
         finally:

@@ -1,5 +1,6 @@
 """Test the term `control`: what two successive images show of the action between them."""
 
+import pytest
 import torch
 
 from foreground.agents.optimiser import descend
@@ -33,6 +34,7 @@ def trained_value(shuffled: bool) -> float:
     return float(value.detach())
 
 
+@pytest.mark.slow
 def test_images_tell_the_action_and_nothing_else_does():
     assert trained_value(shuffled=False) > 0.5
     assert trained_value(shuffled=True) < 0.05

@@ -66,6 +66,7 @@ def test_only_the_stochastic_state_predicts_them_and_the_gradient_reaches_the_en
     assert all(weight.grad is None for weight in model.rssm.recurrence.parameters())
 
 
+@pytest.mark.slow
 def test_it_reads_from_the_image_what_the_numbers_say():
     """The place of a square: explained after some updates, and not where images are shuffled."""
     shares = {}

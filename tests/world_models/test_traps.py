@@ -30,6 +30,7 @@ def trained_inverse_error(shuffled: bool) -> float:
     return float(torch.stack(errors[-20:]).mean())
 
 
+@pytest.mark.slow
 def test_trap_1_the_inverse_model_reads_the_image_and_nothing_else():
     """With the images shuffled it falls to chance; with them in order it does better: no action
     leaks.

@@ -11,8 +11,10 @@ from foreground import envs as environments
 from foreground.agents.base import Held
 from foreground.agents.memory import Memory
 from foreground.agents.skills import SkillConfig, Skills
+from foreground.configs import run as runs
 from foreground.errors import UserError
 from foreground.evaluation import downstream, goals, paths, posture, skill_report, skills, verdicts
+from foreground.evaluation.report import Evaluator
 from foreground.world_models.rssm import State
 
 PLANE = posture.Body((0, 1), ())
@@ -321,6 +323,28 @@ def test_where_skills_lead():
     assert paths.measure(bare) == {}
     film = skill_report.pages_of(bare, np.arange(4), SkillConfig(size=2))
     assert len(film) == 2
+
+
+def test_film_and_paths_of_an_evaluation_go_to_tensorboard(tmp_path, monkeypatch):
+    film, picture = np.zeros((70, 4, 4, 3), np.uint8), np.ones((3, 5, 3), np.uint8)
+    logged = []
+
+    class Log:
+        def video(self, frame, name, frames, fps):
+            logged.append((frame, name, len(frames)))
+
+        def image(self, frame, name, image):
+            logged.append((frame, name, image.shape))
+
+    config = runs.read(["--agent", "slim", "--background.source", "none"], cuda=False)
+    evaluator = Evaluator(config, SimpleNamespace(spec=None), tmp_path)
+    evaluator.logger = Log()
+    for paths_of in (picture, None):
+        shown = skill_report.Shown({"travel/forward": 0.5}, film, 20.0, paths_of)
+        monkeypatch.setattr(skill_report, "show", lambda *_, shown=shown, **__: shown)
+        assert evaluator.skills(100, "clean") == {"skills/travel/forward": 0.5}
+    video = (100, "skills/clean", 64)
+    assert logged == [video, (100, "skills/clean/paths", (3, 5, 3)), video]
 
 
 def test_colours_go_around_with_the_angle_of_the_skill():

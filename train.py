@@ -255,7 +255,7 @@ def finish(evaluator: report.Evaluator, trainer: Trainer, progress: Progress, fo
         if skills:
             say(skills, sys.stdout)
             say(
-                f"see them: {messages.skills(folder)}",
+                f"see them: {messages.skills(folder, evaluator.config.has_goals)}",
                 sys.stdout,
             )
         elif evaluations.best.frame is not None:

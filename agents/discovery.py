@@ -22,22 +22,24 @@ from foreground.option import config_class, option
 from foreground.world_models.networks import MLP
 
 PRIOR_DRAWS = 128  # M, samples of the prior in log-ratios of skills on the sphere
+TEMPORAL = "temporal"  # the kind of the map of agents/goal.py, which is no map of skills
 
 
 WASSERSTEIN = "where --discovery.kind is wasserstein", lambda config: config.kind == "wasserstein"
 SCORED = (
-    "where --discovery.kind is classifier or contrastive",
-    lambda config: config.kind in ("classifier", "contrastive"),
+    "where --discovery.kind is classifier, contrastive or temporal",
+    lambda config: config.kind in ("classifier", "contrastive", TEMPORAL),
 )
+LAGGED = "where --discovery.kind is temporal", lambda config: config.kind == TEMPORAL
 
 
 @config_class
 class DiscoveryConfig:
     kind: str = option(
         "wasserstein",
-        "Objective of the map: wasserstein (METRA), lipschitz (LSD), contrastive (CSF) or "
-        "classifier (DIAYN).",
-        choices=lambda: KINDS,
+        "Objective of the map: wasserstein (METRA), lipschitz (LSD), contrastive (CSF), "
+        "classifier (DIAYN), or temporal (goals).",
+        choices=lambda: (*KINDS, TEMPORAL),
     )
     units: int = option(256, "Units of the map.", ge=8, le=65536)
     layers: int = option(2, "Layers of the map.", ge=1, le=100)
@@ -62,7 +64,16 @@ class DiscoveryConfig:
         read_if=WASSERSTEIN,
     )
     temperature: float = option(
-        1.0, "classifier, contrastive: temperature of the scores.", gt=0.0, read_if=SCORED
+        1.0,
+        "classifier, contrastive, temporal: temperature of the scores.",
+        gt=0.0,
+        read_if=SCORED,
+    )
+    lag: float = option(
+        4.0,
+        "temporal: mean number of steps between two states that the map brings together.",
+        gt=1.0,
+        read_if=LAGGED,
     )
 
 
@@ -244,8 +255,11 @@ KINDS = {
 def make_discovery(config: DiscoveryConfig, feature: int, skills: Skills) -> nn.Module:
     """Return the map of a config.
 
-    Raises: UserError where there are no skills.
+    Raises: UserError where there are no skills, or for a map of goals.
     """
+    if config.kind == TEMPORAL:
+        what = "the map 'temporal' is of goals, not of skills"
+        raise UserError(what, "discovery.kind", "choose another kind, or --agent goal")
     if not skills.size:
         raise UserError(
             "the reward 'discovery' needs skills, and their size is 0",

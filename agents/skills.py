@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from foreground.errors import UserError
 from foreground.option import config_class, option
 
-SKILLED = "by agents with skills, such as slim, metra and diayn", lambda skill: skill.size
+SKILLED = "by agents with skills or goals, such as slim, metra and goal", lambda skill: skill.size
 
 
 @config_class

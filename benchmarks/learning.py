@@ -8,11 +8,12 @@ The task is a square on a small image of noise. One motor moves it sideways; it 
 and the reward is its nearness to the centre. Networks are small, and there is one process per core.
 An agent passes when its deterministic policy closes most of the gap between the random and the
 optimal policy. An agent with skills passes when most of the variance of the square's final place is
-between skills. An agent for a family of games plays two, given as a number: near the left, near the
-right. Training lasts 600 updates at most. It ends early once the agent is well above the threshold
-at two measurements in a row. Prints a line per agent and one JSON line last; exit code 1 when one
-of them does not learn. Options go to every agent, so that a fault can be planted:
-``--optimiser.actor_lr 1e-9``.
+between skills. An agent of goals passes when the square ends much nearer to the place that its goal
+picture shows than to those of other goals. An agent for a family of games plays two, given as a
+number: near the left, near the right. Training lasts 600 updates at most. It ends early once the
+agent is well above the threshold at two measurements in a row. Prints a line per agent and one JSON
+line last; exit code 1 when one of them does not learn. Options go to every agent, so that a fault
+can be planted: ``--optimiser.actor_lr 1e-9``.
 """
 
 import io
@@ -43,11 +44,13 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from foreground.agents.agent import WorldModelAgent
 from foreground.agents.commanders import Fixed
+from foreground.agents.goal import GoalPrior
 from foreground.agents.registry import commanders
 from foreground.configs import run as runs
 from foreground.errors import UserError, nearest, run_main, say
 from foreground.evaluation.driver import Driver, memory_of, policy_of
 from foreground.evaluation.episodes import play
+from foreground.evaluation.goals import look
 from foreground.evaluation.report import agent_policy, uniform_policy
 from foreground.training.logger import Logger
 from foreground.training.option_help import described
@@ -204,6 +207,31 @@ def decided(agent: WorldModelAgent, starts: int = 4) -> float:
     return float(1 - places.var(0).mean() / max(places.var(), 1e-6))
 
 
+def reached(agent: WorldModelAgent, starts: int = 4) -> float:
+    """Return by how much nearer the square ends to its goal than to the others, as a share.
+
+    1: at its goal; 0: as near as to any goal. Each goal is sent to from several starts.
+    """
+    wanted = np.linspace(0, SIZE - SQUARE, SKILLS)
+    pictures = []
+    for place in wanted:
+        env = Dot()
+        env.reset(seed=0)
+        env.place = place
+        pictures.append(env._picture())
+    places = np.zeros((starts, SKILLS))
+    with torch.random.fork_rng(), torch.no_grad():
+        torch.manual_seed(0)
+        policy = policy_of(agent, agent.commander.to(look(agent, np.stack(pictures)).float()))
+        for start in range(starts):
+            envs = [Dot() for _ in wanted]
+            Driver(envs, policy, memory_of(agent, SKILLS)).run([1000 + start] * SKILLS)
+            places[start] = [env.place for env in envs]
+    own = np.abs(places - wanted).mean()
+    any_goal = np.abs(places[..., None] - wanted).mean()
+    return float(1 - own / any_goal)
+
+
 def attempt(name: str, words: list[str]) -> dict:
     """Train one agent; an error becomes its row."""
     try:
@@ -263,6 +291,8 @@ def learn(name: str, words: list[str]) -> dict:
 
 def yardstick(agent: WorldModelAgent, games: tuple[tuple[float], ...]) -> Callable[[], float]:
     """Return what measures the agent: 0 at the random policy, 1 at the best one."""
+    if isinstance(agent.commander, GoalPrior):
+        return lambda: reached(agent)
     if agent.discovery is not None:
         return lambda: decided(agent)
     random, best = (mean_return(policy, games) for policy in (uniform_policy(0), best_policy))

@@ -11,7 +11,7 @@ from foreground.agents.config import (
     OptimiserConfig,
 )
 from foreground.agents.discovery import DiscoveryConfig
-from foreground.agents.skills import SKILLED, SkillConfig
+from foreground.agents.skills import SkillConfig
 from foreground.envs import SIGNALS, action_repeat_of, backgrounds, registry
 from foreground.envs.backgrounds import BackgroundConfig
 from foreground.envs.distraction import DistractionConfig, is_on
@@ -51,10 +51,13 @@ SIZES = ("auto", "cpu", "12m", "25m", "50m", "100m")
 
 # What decides whether a section, or an option of it, has an effect; the tests get the RunConfig.
 DISCOVERING = (
-    "where discovery is among --actor_critic.rewards, as for slim, metra and diayn",
+    "where discovery is among --actor_critic.rewards, as for slim, metra and goal",
     lambda run: any("discovery" in name.split("+") for name in run.actor_critic.rewards),
 )
-MEASURING = SKILLED[0], lambda run: run.skill.size and not run.hierarchy.duration
+MEASURING = (
+    "by agents with skills, such as slim, metra and diayn",
+    lambda run: run.learns_skills,
+)
 PLAYING = backgrounds.PLAYING[0], lambda run: backgrounds.PLAYING[1](run.background)
 OF_GYMNASIUM = "where --task is gymnasium:ENV_ID", lambda run: registry.is_gymnasium(run.task)
 OF_SUITE = "by tasks of dm_control's suite", lambda run: not registry.is_gymnasium(run.task)
@@ -334,6 +337,16 @@ class RunConfig:
         """Return the options of the agent."""
         names = [field.name for field in dataclasses.fields(AgentConfig)]
         return AgentConfig(**{name: getattr(self, name) for name in names})
+
+    @property
+    def has_goals(self) -> bool:
+        """Whether the condition of the policy is a goal."""
+        return self.commander == "goal_prior"
+
+    @property
+    def learns_skills(self) -> bool:
+        """Whether the run learns skills."""
+        return self.skill.size > 0 and not self.hierarchy.duration and not self.has_goals
 
     @property
     def distracted(self) -> bool:

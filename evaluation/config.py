@@ -90,7 +90,8 @@ class EvalConfig:
     )
     reach: bool = option(
         False,
-        "Also send the robot to goal pictures by the skills, behind other clips than theirs.",
+        "Also send the robot to goal pictures, behind other clips than theirs: runs of goals or"
+        " skills.",
     )
     goals: int = option(
         50, "Goals that the robot is sent to; with --skills 0: none.", ge=0, read_if=AIMING

@@ -1,9 +1,9 @@
 """Goals given as pictures: how near a robot comes to them before another clip than the goal's.
 
-A policy of skills takes at every step the skill that leads there by discovery's map, as in METRA
-(arXiv 2310.08887) and CSF (arXiv 2412.08021), but with the latent of the picture: the world model
-sees it for `LOOK` steps. Distances are in bins of coverage (posture.py), since a small budget
-mostly learns posture.
+A policy of goals is conditioned on the goal (agents/goal.py). A policy of skills takes at every
+step the skill that leads there by discovery's map, as in METRA (arXiv 2310.08887) and CSF (arXiv
+2412.08021). Both use the latent of the picture: the world model sees it for `LOOK` steps. Distances
+are in bins of coverage (posture.py), since a small budget mostly learns posture.
 
 Shapes: N environments, G goals, T agent steps, S simulator numbers, H, W image.
 """
@@ -16,8 +16,9 @@ import numpy as np
 import torch
 
 from foreground.agents.agent import WorldModelAgent
-from foreground.agents.base import Held
+from foreground.agents.base import Commander, Held
 from foreground.agents.commanders import Fixed, resampled
+from foreground.agents.goal import GoalPrior
 from foreground.agents.memory import Memory
 from foreground.envs.offers import Backed, Simulated, offered
 from foreground.evaluation import posture
@@ -140,6 +141,12 @@ def measures(attempts: Attempts) -> dict[str, float]:
     return row
 
 
+def leading(agent: WorldModelAgent, target: torch.Tensor) -> Commander:
+    """Return the commander that leads to latents (N, F)."""
+    own = agent.commander
+    return own.to(target) if isinstance(own, GoalPrior) else Towards(agent, target)
+
+
 class Towards:
     """A commander that takes, at every step, the skill that leads to a latent (N, F)."""
 
@@ -176,7 +183,7 @@ def _attempt(
         posture.body(offered(envs[0], Simulated).physics), np.stack([goal.state for goal in goals])
     )
     film = Film()
-    leader = Towards(agent, look(agent, np.stack([goal.image for goal in goals])).float())
+    leader = leading(agent, look(agent, np.stack([goal.image for goal in goals])).float())
     seeds, same = zip(
         *(
             start(env, goal, seed + 10_000 + index)

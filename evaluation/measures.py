@@ -25,9 +25,9 @@ from foreground.evaluation.place import label_of
 def check_skills(config: EvalConfig, run_config: runs.RunConfig) -> None:
     """Raise UserError when an option needs skills or goals and the run has none."""
     skills = Skills(run_config.skill)
-    if config.reach and "discovery" not in run_config.learners:
+    if config.reach and not {"discovery", "goal_map"} & set(run_config.learners):
         raise UserError(
-            "the run reaches no goals", "--reach", "choose a run of slim, metra or diayn"
+            "the run reaches no goals", "--reach", "choose a run of goal, slim, metra or diayn"
         )
     if config.reach and not config.goals:
         raise UserError("no goals are asked for", "--goals", "choose 1 or more")
@@ -36,6 +36,9 @@ def check_skills(config: EvalConfig, run_config: runs.RunConfig) -> None:
         ("skill", config.skill >= 0),
         ("plan", config.plan),
     ):
+        if asked and run_config.has_goals:
+            what = "the run has goals in place of skills"
+            raise UserError(what, f"--{name}", "choose --reach, or a run of slim, metra or diayn")
         if asked and not skills.size:
             raise UserError(
                 "the run has no skills", f"--{name}", "choose a run of slim, metra or diayn"
@@ -90,20 +93,20 @@ def measure_skills(
 
     def take(name: str, which: WorldModelAgent, background: str, label: str) -> None:
         side, source = clips.side_of(background, run_config, config.all_clips)
-        shown = skill_report.show(
+        row, *_ = skill_report.show(
             run_config, which, place, side, label, source, config.goals, config.skill_number
         )
-        results[name] = shown.row | skill_report.best_skill(
+        results[name] = row | skill_report.best_skill(
             run_config, which, side, source, config.best_of
         )
-        skill_report.save(place / "skills.json", run_config, frame, results)
+        skill_report.save(place / "skills.json", frame, results, report.title_of(run_config, frame))
 
     for name in config.background:
         take(name, agent, name, label_of(config, name))
     if config.random:
         untrained = build.make_agent(run_config, build.action_space(run_config), agent.device)
         take(f"untrained, {config.background[0]}", untrained, config.background[0], "untrained")
-    text = skill_report.text_of(report.shown(run_config, results), config.skill_number)
+    text = skill_report.text_of(results, config.skill_number)
     say(f"what the skills do (all of it: skills.json):\n{text}", sys.stdout)
 
 
@@ -137,11 +140,11 @@ def measure_games(
     for name in config.background:
         side, source = clips.side_of(name, run_config, config.all_clips)
         results[name] = game_report.table_of(run_config, agent, side, source, config.episodes)
-        game_report.save(place / "games.json", run_config, frame, "games", results)
-        label = label_of(config, name)
-        game_report.show(run_config, agent, place, side, label, source, results[name])
-        modes, words = run_config.modes.num_modes, report.in_words(run_config, name)
-        say(game_report.text_of(words, results[name], modes, config.episodes), sys.stdout)
+        game_report.save(
+            place / "games.json", frame, "games", results, report.title_of(run_config, frame)
+        )
+        modes = run_config.modes.num_modes
+        say(game_report.text_of(name, results[name], modes, config.episodes), sys.stdout)
 
 
 def adapt(
@@ -170,6 +173,11 @@ def adapt(
         results[name] = game_report.adapt(
             run_config, agent, loaded, game, *played, *how, config.episodes
         )
-        game_report.save(place / "adaptation.json", run_config, frame, "adaptation", results)
-        words = report.in_words(run_config, name)
-        say(f"{words}: {game_report.adaptation_text(results[name])}", sys.stdout)
+        game_report.save(
+            place / "adaptation.json",
+            frame,
+            "adaptation",
+            results,
+            report.title_of(run_config, frame),
+        )
+        say(f"{name}: {game_report.adaptation_text(results[name])}", sys.stdout)

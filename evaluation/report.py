@@ -173,12 +173,14 @@ class Evaluator:
     @property
     def learns_skills(self) -> bool:
         """Whether this run learns skills."""
-        return self.config.skill.size > 0 and not self.config.hierarchy.duration
+        return self.config.learns_skills
 
     def learned(self) -> str:
-        """Return what a run with skills has learned, with a verdict where they were measured; ""
-        for other runs.
+        """Return what a run with skills or goals has learned, with a verdict where skills were
+        measured; "" for other runs.
         """
+        if self.config.has_goals:
+            return "learned to reach goals"
         if not self.learns_skills:
             return ""
         skill = self.config.skill
@@ -288,10 +290,9 @@ class Evaluator:
         """Return what comes before the returns of an agent that does not learn the task; "" for
         others.
         """
-        return (
-            f"{self.config.task} is not what it learns; with skills drawn at random: "
-            if self.learns_skills
-            else ""
+        drawn = "goals" if self.config.has_goals else "skills" if self.learns_skills else ""
+        return f"{self.config.task} is not what it learns; with {drawn} drawn at random: " * bool(
+            drawn
         )
 
     def leak(self) -> str:

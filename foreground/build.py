@@ -136,8 +136,8 @@ def check_agent(config: RunConfig) -> None:
     """Raise UserError for terms, rewards or constraints that do not fit, before anything expensive
     starts.
     """
-    if config.environment.proprioception and "discovery" in config.learners:
-        what = "goals of skills are images, without the numbers that the agent would read with them"
+    if config.environment.proprioception and {"discovery", "goal_map"} & set(config.learners):
+        what = "goals are images, without the numbers that the agent would read with them"
         raise UserError(
             what, "--environment.proprioception", "leave it out, or choose an agent without skills"
         )

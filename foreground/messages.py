@@ -63,11 +63,12 @@ def tensorboard(folder: Path) -> str:
     return f"{shown} --logdir {shlex.quote(str(folder.parent))}"
 
 
-def skills(folder: Path) -> str:
-    """Return the command that shows the skills of a run."""
+def skills(folder: Path, goals: bool = False) -> str:
+    """Return the command that shows the skills of a run, or how it reaches goals."""
     spec = importlib.util.find_spec("foreground.eval")
     program = _word(spec.origin if spec and spec.origin else "eval.py")
-    return f"{_word(sys.executable)} {program} {shlex.quote(str(folder))} --skills"
+    asked = "--reach" if goals else "--skills"
+    return f"{_word(sys.executable)} {program} {shlex.quote(str(folder))} {asked}"
 
 
 def _word(path: Path | str) -> str:

@@ -91,7 +91,10 @@ def bytes_of_imagination(config: AgentConfig, spaces: Spaces, rows: int) -> int:
 
     They grow with starts times horizon. Return 0 for agents that imagine in other ways.
     """
-    if config.commander != "skill_prior" or "imagination" not in config.learners:
+    if (
+        config.commander not in ("skill_prior", "goal_prior")
+        or "imagination" not in config.learners
+    ):
         return 0
 
     def kept(horizon: int) -> int:

@@ -34,7 +34,10 @@ def old_config(agent: str, path) -> runs.RunConfig:
     return config, runs.written(path)
 
 
-@pytest.mark.parametrize("agent", [name for name in runs.AGENTS if name not in runs.FOLLOWING])
+NAMED = ("goal",)  # came when commanders and learners had names
+
+
+@pytest.mark.parametrize("agent", sorted(set(runs.AGENTS) - {*runs.FOLLOWING, *NAMED}))
 def test_a_config_from_before_commanders_and_learners_had_names(agent, tmp_path):
     config, read = old_config(agent, tmp_path / "config.yaml")
     assert read == config

@@ -82,7 +82,7 @@ def test_one_that_observes_pictures_alone_is_refused():
 
 def test_agents_with_skills_refuse_it():
     words = ["--agent", "metra", "--size", "cpu", "--environment.proprioception", "true"]
-    with pytest.raises(UserError, match="goals of skills are images"):
+    with pytest.raises(UserError, match="goals are images"):
         build.check_agent(runs.read(words, cuda=False))
 
 

@@ -62,6 +62,7 @@ class Walker:
 
     device = torch.device("cpu")
     skills = Skills(SkillConfig(size=2))
+    commander = None
 
     def __init__(self, sense: float = 1.0):
         self.sense = sense

@@ -93,20 +93,20 @@ def measure_skills(
 
     def take(name: str, which: WorldModelAgent, background: str, label: str) -> None:
         side, source = clips.side_of(background, run_config, config.all_clips)
-        row, *_ = skill_report.show(
+        shown = skill_report.show(
             run_config, which, place, side, label, source, config.goals, config.skill_number
         )
-        results[name] = row | skill_report.best_skill(
+        results[name] = shown.row | skill_report.best_skill(
             run_config, which, side, source, config.best_of
         )
-        skill_report.save(place / "skills.json", frame, results, report.title_of(run_config, frame))
+        skill_report.save(place / "skills.json", run_config, frame, results)
 
     for name in config.background:
         take(name, agent, name, label_of(config, name))
     if config.random:
         untrained = build.make_agent(run_config, build.action_space(run_config), agent.device)
         take(f"untrained, {config.background[0]}", untrained, config.background[0], "untrained")
-    text = skill_report.text_of(results, config.skill_number)
+    text = skill_report.text_of(report.shown(run_config, results), config.skill_number)
     say(f"what the skills do (all of it: skills.json):\n{text}", sys.stdout)
 
 
@@ -140,11 +140,11 @@ def measure_games(
     for name in config.background:
         side, source = clips.side_of(name, run_config, config.all_clips)
         results[name] = game_report.table_of(run_config, agent, side, source, config.episodes)
-        game_report.save(
-            place / "games.json", frame, "games", results, report.title_of(run_config, frame)
-        )
-        modes = run_config.modes.num_modes
-        say(game_report.text_of(name, results[name], modes, config.episodes), sys.stdout)
+        game_report.save(place / "games.json", run_config, frame, "games", results)
+        label = label_of(config, name)
+        game_report.show(run_config, agent, place, side, label, source, results[name])
+        modes, words = run_config.modes.num_modes, report.in_words(run_config, name)
+        say(game_report.text_of(words, results[name], modes, config.episodes), sys.stdout)
 
 
 def adapt(
@@ -173,11 +173,6 @@ def adapt(
         results[name] = game_report.adapt(
             run_config, agent, loaded, game, *played, *how, config.episodes
         )
-        game_report.save(
-            place / "adaptation.json",
-            frame,
-            "adaptation",
-            results,
-            report.title_of(run_config, frame),
-        )
-        say(f"{name}: {game_report.adaptation_text(results[name])}", sys.stdout)
+        game_report.save(place / "adaptation.json", run_config, frame, "adaptation", results)
+        words = report.in_words(run_config, name)
+        say(f"{words}: {game_report.adaptation_text(results[name])}", sys.stdout)

@@ -4,11 +4,15 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from gymnasium.utils.env_checker import check_env
 
 from benchmarks import learning
+from foreground.agents.commanders import Fixed
+from foreground.agents.memory import Memory
 from foreground.errors import UserError
 from foreground.evaluation.report import uniform_policy
+from foreground.world_models.rssm import State
 
 
 def test_the_task_is_an_environment():
@@ -37,6 +41,31 @@ def test_the_yardsticks():
     )
     assert 23 < best < learning.LENGTH
     assert 5 < random < 12
+
+
+class Seer:
+    """An agent that goes to the place of its goal picture, or to the opposite one."""
+
+    def __init__(self, opposite: bool):
+        self.opposite, self.commander, self.to = opposite, self, Fixed
+
+    def initial_state(self, number):
+        state = State(torch.zeros(number, 1), torch.zeros(number, 0))
+        numbers = torch.zeros(number, 1)
+        return Memory(state, numbers, numbers, numbers, torch.zeros(number, dtype=torch.long))
+
+    def act(self, memory, image, is_first, explore, commander):
+        yellow = (image[:, 16] == torch.tensor([250, 200, 40], dtype=torch.uint8)).all(-1)
+        place = yellow.float().argmax(-1, keepdim=True).float()
+        aim = commander(memory, None, is_first, explore).condition
+        aim = learning.SIZE - learning.SQUARE - aim if self.opposite else aim
+        action = ((aim - place) / learning.SPEED).clamp(-1, 1)
+        return action, memory._replace(state=State(place, memory.state.stochastic))
+
+
+def test_the_goals_of_others_are_not_reached():
+    assert learning.reached(Seer(False)) > 0.9
+    assert learning.reached(Seer(True)) < 0
 
 
 @pytest.mark.slow

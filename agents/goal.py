@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from foreground import ranks
 from foreground.agents import registry
 from foreground.agents.base import Batch, Held, Metrics, Starts, Step
-from foreground.agents.commanders import Fixed, SkillPrior, due, resampled
+from foreground.agents.commanders import Fixed, due, resampled
 from foreground.agents.config import AgentConfig
 from foreground.agents.discovery import TEMPORAL, DiscoveryConfig, along
 from foreground.agents.learners import Part, named
@@ -34,6 +34,7 @@ from foreground.world_models.world_model import Spaces, WorldModel, known_rows
 POOL = 256  # replayed states from which the goals of acting are drawn
 FUTURE = 0.5  # share of imagined goals that come later in the sequence of their start
 NEVER = -1e9  # score of a state that is not compared
+PRIOR = registry.COMMANDERS["skill_prior"]  # whose networks and options these are
 
 
 class TemporalMap(nn.Module):
@@ -89,12 +90,16 @@ class GoalPrior:
 
     explores = True
     recordable = True
-    size = staticmethod(SkillPrior.size)
+
+    @staticmethod
+    def size(config: AgentConfig) -> int:
+        """Return C."""
+        return config.skill.size
 
     @staticmethod
     def check(config: AgentConfig, spaces: Spaces) -> None:
         """Raise UserError for options that do not fit a policy with goals."""
-        SkillPrior.check(config, spaces)
+        PRIOR.check(config, spaces)
         if config.skill.size < 2 or config.skill.kind != "sphere":
             what = "a goal is a place on the unit sphere of 2 or more dimensions"
             raise UserError(what, "skill.size", "choose --skill.size 16 --skill.kind sphere")
@@ -103,7 +108,7 @@ class GoalPrior:
             raise UserError(what, "discovery.kind", f"choose {TEMPORAL}, or an agent with skills")
 
     def __init__(self, config: AgentConfig, spaces: Spaces, model: WorldModel):
-        prior = SkillPrior(config, spaces, model)
+        prior = PRIOR(config, spaces, model)
         self.config = config
         self.initial = prior.initial
         self.map = TemporalMap(config.discovery, model.rssm.feature_size, spaces.condition)

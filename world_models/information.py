@@ -292,6 +292,11 @@ BOUNDS: dict[str, Callable[[int, int, ContrastiveConfig], nn.Module]] = {
     "wasserstein": lambda left, right, config: Scored(
         LipschitzCritic(left, right, config.projection), wasserstein
     ),
-    "mmcr": lambda left, right, config: ManifoldCapacity(left, right, config.projection),
+    "mmcr": lambda left, right, config: ManifoldCapacity(
+        left,
+        right,
+        # With twice the dimensions of its input, views that differ fill as many as equal ones.
+        min(left, right, config.projection),
+    ),
     "redundancy_reduction": lambda left, right, config: RedundancyReduction(left, right),
 }

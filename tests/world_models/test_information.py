@@ -280,6 +280,20 @@ def test_manifold_capacity_of_known_views():
     assert capacity(many, many) == pytest.approx(1.0, abs=1e-5)  # N above D
 
 
+def test_mmcr_projects_to_no_more_dimensions_than_its_input_has():
+    """In twice as many, independent views are worth as much as equal ones."""
+    bound = BOUNDS["mmcr"](4, 6, ContrastiveConfig(estimator="mmcr", projection=8))
+    assert [tuple(side.weight.shape) for side in (bound.left, bound.right)] == [(4, 4), (4, 6)]
+    views = torch.cat([torch.eye(4), -torch.eye(4)])
+    left, right = views.repeat_interleave(8, 0), views.repeat(8, 1)  # every pair once
+    nothing = torch.zeros_like(left)
+    wide = [torch.cat(pair, 1) for pair in ((left, nothing), (nothing, right))]
+    assert capacity(*wide) == pytest.approx(math.sqrt(0.5), abs=1e-5)
+    assert capacity(wide[0], wide[0]) == pytest.approx(math.sqrt(0.5), abs=1e-5)
+    assert capacity(left, left) == pytest.approx(1.0, abs=1e-5)
+    assert capacity(left, right) < 0.75
+
+
 def test_the_gradient_of_the_nuclear_norm_is_its_polar_factor():
     torch.manual_seed(0)
     centres = torch.randn(6, 3, requires_grad=True)

@@ -6,9 +6,8 @@ start-up time of train.py.
 
 import contextlib
 import sys
-from collections.abc import Generator, Mapping
+from collections.abc import Generator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -21,7 +20,7 @@ from foreground.envs.distraction import kinds_of
 from foreground.errors import say
 from foreground.evaluation import films, interrupt, output, progress, verdicts
 from foreground.evaluation.episodes import SIDE_BY_SIDE, Scores, play
-from foreground.evaluation.subject import Subject
+from foreground.evaluation.subject import Subject, shown, title_of
 from foreground.training import pictures, system
 from foreground.training.files import remove_abandoned, write_json
 from foreground.training.rollout import random_policy
@@ -305,16 +304,6 @@ class Evaluator:
 def in_words(config: RunConfig, name: str) -> str:
     """Return the name of a background of a run in words."""
     return verdicts.side_in_words(name, config.has_clips)
-
-
-def shown(config: RunConfig, results: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return results by background with the names that sentences, tables and charts show."""
-    return results if config.has_clips else verdicts.without_clips(results)
-
-
-def title_of(config: RunConfig, frame: int) -> str:
-    """Return what a picture is of: task, agent, how long it was trained."""
-    return f"{config.agent} on {config.task} after {frame:,} env frames"
 
 
 def table(results: dict[str, Scores], subject: Subject | None = None) -> str:

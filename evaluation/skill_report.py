@@ -24,8 +24,8 @@ from foreground.evaluation import (
     goals,
     paths,
     progress,
-    report,
     skills,
+    subject,
     tiles,
     verdicts,
 )
@@ -236,5 +236,5 @@ def text_of(results: dict[str, dict[str, float]], number: int) -> str:
 def save(path: Path, config: RunConfig, frame: int, results: dict[str, dict[str, float]]) -> None:
     """Write skills.json, background -> measures, and the gaps; and skills.png."""
     write_json(path, {"env_frame": frame, "skills": results, "gaps": gaps(results)})
-    chart = charts.skills(report.shown(config, results), report.title_of(config, frame))
+    chart = charts.skills(subject.shown(config, results), subject.title_of(config, frame))
     films.write_picture(path.with_suffix(".png"), chart)

@@ -2,11 +2,14 @@
 trained on them.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from foreground.configs.run import RunConfig
 from foreground.envs import backgrounds
 from foreground.envs.sources import Source
+from foreground.evaluation import verdicts
 from foreground.training import checkpoint, identity
 
 SHOWN = 3  # clips that a warning names
@@ -114,3 +117,13 @@ class Subject:
 
 def _shown(clips: list[str]) -> str:
     return ", ".join(clips[:SHOWN]) + (", ..." if len(clips) > SHOWN else "")
+
+
+def shown(config: RunConfig, results: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return results by background with the names that sentences, tables and charts show."""
+    return results if config.has_clips else verdicts.without_clips(results)
+
+
+def title_of(config: RunConfig, frame: int) -> str:
+    """Return what a picture is of: task, agent, how long it was trained."""
+    return f"{config.agent} on {config.task} after {frame:,} env frames"

@@ -11,6 +11,7 @@ from foreground.configs import run as runs
 from foreground.world_models.rssm import State
 from tests.agents.test_hierarchical import HOLD, in_the_plane, make_hierarchical
 from tests.support import toys
+from tests.support.marks import slow
 from tests.support.small import FIXED, make_agent, make_batch
 
 DISCOUNT, LONGEST = 0.9, 6
@@ -61,12 +62,13 @@ def learned_values(horizon: int, trace: float, ends: bool = True) -> list[float]
     return agent.critics["task"](every)[1].tolist()
 
 
-@pytest.mark.parametrize(("horizon", "trace"), [(3, 0.95), (10, 0.95), (2, 0.0)])
+@pytest.mark.parametrize(("horizon", "trace"), [(3, 0.95), slow((10, 0.95)), (2, 0.0)])
 def test_the_learned_value_is_the_known_one(horizon, trace):
     """Of every state but the terminal one, which nothing reads."""
     assert learned_values(horizon, trace)[1:] == pytest.approx(KNOWN[1:], rel=0.05)
 
 
+@pytest.mark.slow
 def test_without_continuation_the_value_is_that_of_an_endless_episode():
     values = learned_values(10, 0.95, ends=False)
     assert min(values) > 0.8 / (1 - DISCOUNT)

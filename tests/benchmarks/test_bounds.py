@@ -48,6 +48,7 @@ def test_the_limit_of_wasserstein_is_the_closed_form():
     assert bounds.limit(task, 3) == pytest.approx(math.sqrt(3 * slow))
 
 
+@pytest.mark.slow
 def test_the_program_ends_with_one_json_line(tmp_path, monkeypatch, capsys):
     first = bounds.exported()[:1]
     monkeypatch.setattr(bounds, "exported", lambda: first)

@@ -45,6 +45,7 @@ def test_what_lies_in_no_large_component_is_lost():
     assert nats.compressed(large, true[:, None]) > 1.0
 
 
+@pytest.mark.slow
 def test_the_program_prints_every_estimator_beside_the_truth(capsys):
     calibration.main([])
     *table, last = capsys.readouterr().out.splitlines()

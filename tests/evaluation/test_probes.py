@@ -220,6 +220,7 @@ def test_episodes_are_collected_with_what_was_true(agent, video):
     assert probes.foresee(agent, one, (20,)) == {}
 
 
+@pytest.mark.slow
 def test_agents_that_read_the_episodes_of_one_list_of_actors_read_the_same(agent):
     torch.manual_seed(1)
     other = WorldModelAgent(

@@ -233,6 +233,7 @@ def test_an_extra_check_counts(tmp_path):
 # -------------------------------------------------------------------------------- kills, full disks
 
 
+@pytest.mark.slow
 def test_kill_in_a_save_loop_loses_nothing(tmp_path):
     """One warm parent forks 30 savers (torch is imported once) and each gets a real SIGKILL at a
     random moment.

@@ -132,6 +132,7 @@ def noise_with_a_patch(seed: int) -> dict[str, torch.Tensor]:
     return batch
 
 
+@pytest.mark.slow
 def test_trap_9_a_reward_of_a_small_patch_is_learned_under_noise():
     """With the weights of the presets; a few batches over and over.
 
@@ -147,6 +148,7 @@ def test_trap_9_a_reward_of_a_small_patch_is_learned_under_noise():
     assert sum(explained[-4:]) / 4 > 0.5
 
 
+@pytest.mark.slow
 def test_trap_10_nothing_collapses_on_clean_pictures():
     """A black picture but for a square that moves: each alarm is off its trivial value, the second
     off the free nats.

@@ -18,6 +18,7 @@ from foreground.world_models.networks import (
 )
 from foreground.world_models.rssm import RSSM, RSSMConfig
 from foreground.world_models.world_model import Spaces, WorldModel
+from tests.support.marks import slow
 from tests.support.small import DREAMER, FIXED, make_agent, make_batch, moving_square, world_config
 
 
@@ -294,7 +295,7 @@ def test_pictures_are_off_the_gradient_path():
 
 @pytest.mark.parametrize(
     ("terms", "constraint"),
-    [(FIXED, ()), (DREAMER, ()), (None, ("predictability", "reward", "empowerment"))],
+    [slow((FIXED, ())), slow((DREAMER, ())), (None, ("predictability", "reward", "empowerment"))],
 )
 def test_overfits_one_batch(terms, constraint):
     """The reward is explained; images are distinguished or reconstructed, as the terms require."""

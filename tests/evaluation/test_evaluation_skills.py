@@ -13,7 +13,16 @@ from foreground.agents.memory import Memory
 from foreground.agents.skills import SkillConfig, Skills
 from foreground.configs import run as runs
 from foreground.errors import UserError
-from foreground.evaluation import downstream, goals, paths, posture, skill_report, skills, verdicts
+from foreground.evaluation import (
+    downstream,
+    goal_report,
+    goals,
+    paths,
+    posture,
+    skill_report,
+    skills,
+    verdicts,
+)
 from foreground.evaluation.report import Evaluator
 from foreground.world_models.rssm import State
 
@@ -211,9 +220,29 @@ def test_another_clip_plays_behind_the_robot_than_behind_the_goal(monkeypatch):
         assert not same
         assert (seed - index) % 1000 == 0
     monkeypatch.setattr(Backed, "clips", 1)  # of a single clip there is no other
-    alone = goals.attempt(Walker(), Backed, goals.draw(Backed, 3, 5, seed=0), 5, seed=0)
+    aims = goals.draw(Backed, 3, 5, seed=0)
+    alone = goals.attempt(Walker(), Backed, aims, 5, seed=0)
     assert alone.same_clip.all()
-    assert goals.measures(alone)["same_clip"] == 1
+    row = goals.measures(alone)
+    assert row["same_clip"] == 1
+    said = goal_report.text_of({"heldout": row}, 3)
+    assert "the clip of the goal plays behind the robot for 100% of them" in said
+    pages = list(goal_report.tiles(aims, alone))
+    assert len(pages) == 5
+    assert all(page.shape == pages[0].shape for page in pages)
+
+
+def test_shares_of_goals_are_counted_by_radius():
+    distance = np.array([[4.0, 0.5, 2.0], [9.0, 3.0, 3.5]])  # (goals, T)
+    row = goals.measures(goals.Attempts(distance, np.array([True, False]), np.zeros(0)))
+    assert row["hit_1"] == 0.5
+    assert row["end_1"] == 0
+    assert row["stay_1"] == pytest.approx(1 / 6)
+    assert row["hit_3"] == 1
+    assert row["end_3"] == 0.5
+    assert row["stay_3"] == 0.5
+    assert row["distance"] == 1.75
+    assert row["same_clip"] == 0.5
 
 
 def test_the_best_skill_goes_where_the_reward_is():

@@ -282,7 +282,7 @@ def machine(hardware: dict) -> str:
 
 def counted(names: typing.Counter[str]) -> str:
     return ", ".join(
-        f"`{name}` ({number} runs)" if len(names) > 1 else f"`{name}`"
+        f"`{name}` ({number} run{'s' * (number > 1)})" if len(names) > 1 else f"`{name}`"
         for name, number in names.most_common()
     )
 

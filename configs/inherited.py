@@ -59,10 +59,9 @@ def check_skills(config: RunConfig, there: dict) -> None:
 
     Raises: UserError that names what differs.
     """
-    where, remedy = (
-        f"--init_from {config.init_from}",
-        "give the folder of a run of slim, metra or diayn",
-    )
+    where = f"--init_from {config.init_from}"
+    of_skills = begin_of(config.agent) == "skills"
+    remedy = f"give the folder of a run{' of slim, metra or diayn' if of_skills else ''}"
     if not there and config.agent in FOLLOWING:
         raise UserError(
             f"it is not said with which run {config.agent} begins", "--init_from", remedy

@@ -220,7 +220,7 @@ def test_presets_keep_within_the_bounds(preset):
         (
             "discovery.kind",
             "metra",
-            "choose one of classifier, contrastive, lipschitz, wasserstein",
+            "choose one of classifier, contrastive, lipschitz, temporal, wasserstein",
         ),
     ],
 )

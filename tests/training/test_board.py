@@ -144,8 +144,8 @@ def test_options_are_those_of_the_newest_start(tmp_path):
     assert [event.step for event in events.Scalars("episode/return")] == [50, 150]
 
 
-# The other two have the terms of the run that they begin with.
-OWN_TERMS = sorted({*schema.agents_in(ROOT / "configs")} - {"finetune", "hierarchical"})
+# The others begin with another run.
+OWN_TERMS = sorted({*schema.agents_in(ROOT / "configs")} - {*schema.FOLLOWING})
 
 
 @pytest.mark.parametrize("agent", OWN_TERMS)

@@ -110,7 +110,7 @@ def test_the_evaluator_says_that_it_was_broken_off(monkeypatch, tmp_path):
         interrupt.check()
 
     monkeypatch.setattr(Evaluator, "looked_at", looked_at)
-    evaluator = Evaluator(SimpleNamespace(distracted=False), None, tmp_path)
+    evaluator = Evaluator(SimpleNamespace(fresh_side="clean"), None, tmp_path)
     interrupt.ask()
     try:
         assert evaluator.during_training(5) is None

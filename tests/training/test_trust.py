@@ -110,7 +110,7 @@ def test_what_a_full_disk_left_in_pieces_is_found(trainer, what):
     assert bool(disk.broken(run, 0)) == bool(what)
 
 
-@pytest.mark.parametrize(("agent", "differ"), [("infopower", True), ("slim", False)])
+@pytest.mark.parametrize(("agent", "differ"), [("slim", True), ("infopower_paper", False)])
 def test_a_run_from_before_an_option_goes_on_as_it_was_or_not_at_all(tmp_path, agent, differ):
     words = [
         "--agent",

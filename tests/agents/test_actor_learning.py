@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from foreground.agents.policy import Policy
-from tests.support.marks import slow
+from tests.support.marks import mostly_slow, slow
 from tests.support.points import constant, learn, make, scaled, start, towards
 
 
@@ -16,7 +16,7 @@ def linear(imagined) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("gradient", ["reinforce", "dynamics"])
-@pytest.mark.parametrize("reward", [constant, linear])
+@pytest.mark.parametrize("reward", mostly_slow([constant, linear], [linear]))
 @pytest.mark.parametrize("entropy", [0.0, 1.0])
 def test_trap_11_the_deviation_stays_within_its_bounds_and_its_entropy_pulls_it_up(
     gradient, reward, entropy

@@ -18,6 +18,7 @@ from foreground.errors import UserError
 from foreground.training.trainer import Trainer
 from foreground.world_models.objective import FixedWeights, Lagrangian
 from foreground.world_models.world_model import Spaces
+from tests.support.marks import mostly_slow
 from tests.support.small import (
     DREAMER,
     FIXED,
@@ -135,7 +136,10 @@ def test_actions_are_off_the_mean_by_the_noise_that_is_remembered():
     )
 
 
-@pytest.mark.parametrize("name", sorted(set(runs.AGENTS) - set(runs.FOLLOWING)))
+@pytest.mark.parametrize(
+    "name",
+    mostly_slow(sorted(set(runs.AGENTS) - set(runs.FOLLOWING)), ("infopower", "mra", "slim")),
+)
 def test_parameters_are_counted_without_making_them(name):
     run = runs.read(["--agent", name, "--size", "cpu"], cuda=False)
     config, space = run.agent_config, Box(-1, 1, (2,))

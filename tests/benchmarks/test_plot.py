@@ -99,6 +99,7 @@ def test_the_program_writes_picture_and_table(tmp_path, capsys):
     assert "| repo | 1 | 4000 |" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_tasks_are_aggregated_and_latents_told(tmp_path, capsys):
     for task, level in (("walker-walk", 100.0), ("cheetah-run", 300.0)):
         for seed in range(2):
@@ -179,6 +180,7 @@ def test_runs_are_drawn_beside_results_and_one_that_is_not_finished_has_no_score
     assert "| dreamer | 1 | 1000 | - |" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_runs_without_a_curve_are_told_and_their_scores_are_drawn(tmp_path, capsys):
     """They are shorter than an episode of training; the warnings are one for each run."""
     for task in ("walker-walk", "cheetah-run"):

@@ -210,7 +210,7 @@ def behind_clips():
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("dynamic", [False, True])
+@pytest.mark.parametrize("dynamic", mostly_slow([False, True], [True]))
 def test_a_kind_changes_pictures_and_neither_rewards_nor_states_nor_clips(
     behind_clips, kind, dynamic
 ):

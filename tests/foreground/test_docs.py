@@ -14,6 +14,7 @@ from foreground.configs import run as runs
 from foreground.training.periodic import Metrics
 from foreground.world_models import terms
 from scripts import doc_tables
+from tests.support.marks import mostly_slow
 from tests.support.small import batch_for, make_batch, world_config
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -41,6 +42,7 @@ def test_links_and_pictures_exist(page):
                 assert fragment in map(anchor, headings), f"{path}#{fragment}"
 
 
+@pytest.mark.slow
 @every_page
 def test_tables_are_those_of_the_program(page):
     text = page.read_text()
@@ -88,7 +90,9 @@ LOGGING = [
 ]
 
 
-@pytest.mark.parametrize(("name", "gradient"), LOGGING)
+@pytest.mark.parametrize(
+    ("name", "gradient"), mostly_slow(LOGGING, [("infopower", "dynamics"), ("slim", "dynamics")])
+)
 def test_every_key_that_an_update_logs_is_on_the_page(name, gradient):
     words = ["--agent", name, "--size", "cpu", "--actor_critic.actor_grad", gradient]
     config = runs.read(words, cuda=False, ours=SMALL.split())

@@ -14,6 +14,7 @@ from tests.support.small import (
 )
 
 
+@pytest.mark.slow
 def test_what_does_not_fit_is_refused_before_it_is_made(monkeypatch):
     """The preset's networks and batch fit; a batch of a hundred times the rows does not."""
     monkeypatch.setattr(preflight, "free_memory", lambda: 2 << 30)

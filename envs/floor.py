@@ -24,7 +24,7 @@ def colour_by_place(model) -> None:
     Call it before a renderer of the model is made. Planes are infinite to MuJoCo's physics: their
     sizes are for drawing.
 
-    Raises: UserError for a model without a floor.
+    Raises: UserError for a model without a floor, or with several.
     """
     floors = [index for index in range(model.ngeom) if _is_floor(model, index)]
     if len(floors) != 1:

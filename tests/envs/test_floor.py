@@ -78,7 +78,8 @@ def test_two_sizes_of_one_environment_show_the_same_floor():
     env.close()
 
 
-def test_an_unknown_floor_and_a_body_without_one_are_refused():
+def test_an_unknown_floor_and_a_task_with_several_are_refused():
     with pytest.raises(UserError, match="unknown floor"):
         envs.make("walker-walk", floor="sand")
-    assert floor.FLOORS == ("own", "place")
+    with pytest.raises(UserError, match=r"has 4 floors to colour: environment\.floor: choose own"):
+        envs.make("manipulator-bring_ball", floor="place")

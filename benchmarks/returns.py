@@ -51,8 +51,8 @@ def jobs(suite: dict) -> list[tuple[str, list[str]]]:
     """Return (name, arguments of train.py) of every run.
 
     A task is a name with its options, or none: {walker-walk: ""}. Agents are a list of names, or
-    labels with options: {slim_x100: "--agent slim --actor_critic.reward_scales use=100"}. {seed} in
-    any options is the run's seed.
+    labels with options: {slim_x100: "--agent slim --actor_critic.reward_scales use=100"}. {seed}
+    and {task} in any options are those of the run.
     """
     rows, agents = [], suite["agents"]
     if isinstance(agents, list):
@@ -72,7 +72,9 @@ def jobs(suite: dict) -> list[tuple[str, list[str]]]:
                         source,
                     ]
                     words += shlex.split(suite["options"]) + shlex.split(own or "")
-                    words = [word.replace("{seed}", str(seed)) for word in words]
+                    words = [
+                        word.replace("{seed}", str(seed)).replace("{task}", task) for word in words
+                    ]
                     rows.append((f"{task}-{agent}-{label}-seed{seed}", words))
     return rows
 

@@ -5,8 +5,8 @@
 Runs ``eval.py RUN --skills`` for every finished run whose folder still exists, on the task without
 a video and, where the run has clips, on both sides of them; for seed 0 of each agent also before
 learning. The measures go into the run's result file as "skills", by background. A stopped program
-continues where it was. Prints a table of means and ranges over seeds, and the distractor gaps; one
-JSON line last.
+continues where it was. Prints a table of means and ranges over seeds, the places that skills cover
+at each evaluation during training, and the distractor gaps; one JSON line last.
 """
 
 import json
@@ -28,9 +28,12 @@ COLUMNS = {  # of the table: title -> key of evaluation/skills.py and goals.py
     "at the end": "goals/end_3",
     "falls": "violation/fall",
     "violations": "violation/mean",
+    "use": "return/use",
+    "safety": "return/safety",
     "discovery": "return/discovery",
     "way explained": "discovery_explained/way",
 }
+GROWING = "skills/coverage/places"  # of the evaluations during training
 GAPS = ("nats", "accuracy", "postures", "goals hit, 3 bins")
 WORDS = ["--skills", "--episodes", "1", "--best_of", "0"]
 
@@ -70,6 +73,34 @@ def table(rows: list[dict]) -> str:
         cells = [cell([one[key] for one in measured if key in one]) for key in COLUMNS.values()]
         lines.append(f"| {' | '.join(group)} | {len(measured)} | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def growth(rows: list[dict]) -> str:
+    """Return a Markdown table of the places that skills cover at each evaluation during training, a
+    line per agent; "" where none was measured.
+    """
+    groups: dict[tuple[str, ...], dict[int, list[float]]] = {}
+    for row in rows:
+        curve = row.get("evaluations", {}).get(GROWING, {"xs": [], "ys": []})
+        key = (row["task"], result_files.background_of(row), row["method"])
+        for frame, value in zip(curve["xs"], curve["ys"]):
+            groups.setdefault(key, {}).setdefault(frame, []).append(value)
+    frames = sorted({frame for found in groups.values() for frame in found})
+    if not frames:
+        return ""
+    lines = [
+        f"| task | trained on | agent | {' | '.join(f'places at {x:,}' for x in frames)} |",
+        "|---" * (3 + len(frames)) + "|",
+    ]
+    for group, found in sorted(groups.items()):
+        cells = [cell(found.get(frame, [])) for frame in frames]
+        lines.append(f"| {' | '.join([*group, *cells])} |")
+    return "\n".join(lines)
+
+
+def tables(rows: list[dict]) -> str:
+    """Return all tables of the program."""
+    return "\n\n".join(filter(None, (table(rows), growth(rows), gaps(rows))))
 
 
 def gaps(rows: list[dict]) -> str:
@@ -115,9 +146,7 @@ def measured(folder: Path, result: dict) -> tuple[dict, dict]:
 
 
 def main(argv: list[str]) -> None:
-    reading.keep(
-        argv, __doc__, "skills", to_read, measured, lambda rows: f"{table(rows)}\n\n{gaps(rows)}"
-    )
+    reading.keep(argv, __doc__, "skills", to_read, measured, tables)
 
 
 if __name__ == "__main__":

@@ -155,6 +155,18 @@ def test_skills_of_labelled_agents_are_measured(tmp_path, results, forked, monke
     assert "| clean | 2 | 0.75 [0.50, 1.00] | - |" in skills.table(seeds)
 
 
+def test_places_of_skills_grow_by_frames_in_a_table():
+    row = {"task": "cheetah-run", "background": "clips", "method": "metra"}
+    curves = [{"xs": [100_000, 200_000], "ys": [4.0, 9.0]}, {"xs": [100_000], "ys": [6.0]}]
+    rows = [{**row, "evaluations": {skills.GROWING: curve}} for curve in curves]
+    assert skills.growth([row]) == ""
+    assert skills.growth([*rows, row]).splitlines() == [
+        "| task | trained on | agent | places at 100,000 | places at 200,000 |",
+        "|---|---|---|---|---|",
+        "| cheetah-run | video | metra | 5.00 [4.00, 6.00] | 9.00 |",
+    ]
+
+
 def test_worth_of_skills_as_a_table():
     row = {"task": "walker-stand", "background": "clips", "method": "slim"}
     one = {"best_skill": 0.5, "mean_skill": 0.25, "planned": 0.75}

@@ -1,6 +1,7 @@
 """Test suites and result files: one-line errors, and no partial files."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from benchmarks import (
     result_files,
     returns,
     skills,
+    suite_check,
 )
 from foreground.configs import renamed
 from foreground.configs import run as runs
@@ -94,28 +96,72 @@ def suites() -> list[Path]:
 
 @pytest.mark.slow
 def test_the_suites_of_the_project_are_right(tmp_path, monkeypatch):
-    """Every command of every suite gives a config, without options that its agent does not read."""
-    skilled = tmp_path / "runs" / "skills"
-    for seed in range(3):
-        words = [
-            "--agent",
-            "slim",
-            "--size",
-            "cpu",
-            "--environment.action_repeat",
-            "4",
-            "--seed",
-            str(seed),
-        ]
-        run = skilled / f"walker-stand-slim-video-seed{seed}"
-        run.mkdir(parents=True)
-        (run / "config.yaml").write_text(options.to_yaml(runs.read(words, cuda=False)))
-    monkeypatch.chdir(tmp_path)  # where the runs of skills are that others begin with
+    """Every command of every suite gives a config, without options that its agent does not read.
+
+    A run that begins with another names one of a suite. Runs of one folder and name are one run.
+    """
     assert len(suites()) > 8
-    for path in suites():
-        for name, words in returns.jobs(returns.read_suite(str(path))):
-            assert name.endswith(f"seed{words[words.index('--seed') + 1]}")
-            assert runs.read(words, cuda=False).task in name
+    words_of: dict[str, list[str]] = {}
+    for suite in map(returns.read_suite, map(str, suites())):
+        for name, words in returns.jobs(suite):
+            assert words_of.setdefault(f"{suite['folder']}/{name}", words) == words, name
+    monkeypatch.chdir(tmp_path)  # where the runs are that others begin with
+    for words in words_of.values():
+        for place in (words[words.index(word) + 1] for word in words if word == "--init_from"):
+            (tmp_path / place).mkdir(parents=True, exist_ok=True)
+            begin = runs.read(words_of[place], cuda=False)
+            (tmp_path / place / "config.yaml").write_text(options.to_yaml(begin))
+    alike = {suite_check.without_seed(words): folder for folder, words in words_of.items()}
+    for folder in alike.values():  # one seed of each
+        words = words_of[folder]
+        assert folder.endswith(f"seed{words[words.index('--seed') + 1]}")
+        assert runs.read(words, cuda=False).task in folder
+
+
+@pytest.mark.parametrize(
+    ("suite", "experts"),
+    [("modes", "modes_experts"), ("targets", "targets_experts"), ("speeds", "speeds_experts")],
+)
+def test_every_game_of_a_suite_has_its_expert(suite, experts):
+    folder = Path(returns.__file__).parent
+    trained, alone = (
+        [
+            runs.read(words, cuda=False)
+            for name, words in returns.jobs(returns.read_suite(str(folder / f"{one}.yaml")))
+            if name.endswith("seed0")
+        ]
+        for one in (suite, experts)
+    )
+    wanted = {
+        (run.task, game) for run in trained for game in (*run.games.train, *run.games.heldout)
+    }
+    found = [(run.task, *run.games.train) for run in alone]
+    assert set(found) == wanted
+    assert len(found) == len(wanted)
+    assert {run.total_frames for run in (*trained, *alone)} == {250_000}
+
+
+def test_the_page_names_every_suite_with_its_number_of_runs():
+    folder = Path(returns.__file__).parent
+    page = (folder.parent / "docs/reference/benchmarks.md").read_text()
+    told = {}
+    for line in re.findall(r"^\| (`\w+\.yaml`.*)", page, re.MULTILINE):
+        files, _, numbers, _ = line.split("|")[:4]
+        counts = map(int, re.findall(r"\d+(?= x | and \d)", numbers))
+        told |= dict(zip(re.findall(r"`(\w+\.yaml)`", files), counts, strict=True))
+    there = {
+        path.name: len(returns.jobs(returns.read_suite(str(path))))
+        for path in folder.glob("*.yaml")
+    }
+    assert told == there
+
+
+def test_options_may_name_task_and_seed():
+    begin = "--agent finetune --init_from runs/a/{task}-slim-seed{seed}"
+    suite = SUITE | {"agents": {"finetune": begin}, "seeds": [3]}
+    [(name, words)] = returns.jobs(suite)
+    assert name == "walker-stand-finetune-clean-seed3"
+    assert "runs/a/walker-stand-slim-seed3" in words
 
 
 def test_results_of_a_suite_of_ones_own_are_kept_in_its_folder(tmp_path, monkeypatch):

@@ -152,8 +152,9 @@ class Driver:
 
     @torch.no_grad()
     def run(self, seeds: Sequence[int], steps: int = 0) -> Moment:
-        """Play an episode in each environment from its seed, at most `steps` steps; return the last
-        moment.
+        """Play an episode in each environment from its seed; return the last moment.
+
+        steps   how many are taken, also where episodes end before; 0: until all have ended
         """
         number = len(self.envs)
         images, infos = zip(
@@ -166,8 +167,7 @@ class Driver:
         now = Moment(self.envs, self.begin(fields), np.stack(images), reward, action, active)
         first = torch.ones(number, dtype=torch.bool)
         step = 0
-        over = np.zeros(number, bool)
-        while now.active.any() and (not steps or step < steps):
+        while step < steps if steps else now.active.any():
             action, now.memory = self.policy(now.memory, torch.from_numpy(now.image), first)
             now.action = action.detach().cpu().numpy().astype(np.float32, copy=False)
             for callback in self.callbacks:

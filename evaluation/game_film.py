@@ -105,7 +105,8 @@ def _play(
     """
     make_env = build.environment_maker(config, side, source, (game,), SIDE)
     modes = torch.eye(config.modes.num_modes, device=agent.device)
-    seed = config.evaluation.seed
+    seed, environment = config.evaluation.seed, config.environment
+    steps = min(STEPS, environment.time_limit // environment.action_repeat)
     looks = []
 
     def wave(envs: list[gymnasium.Env], rows: slice) -> tuple[np.ndarray, np.ndarray]:
@@ -115,7 +116,7 @@ def _play(
         film, look = Film(), Looks()
         policy = policy_of(agent, Fixed(modes[rows]))
         Driver(envs, policy, memory_of(agent, len(envs)), [film, look]).run(
-            [seed] * len(envs), STEPS
+            [seed] * len(envs), steps
         )
         images = np.stack(film.images, 1)
         if simulated and isinstance(config.games, Targets):

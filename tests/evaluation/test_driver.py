@@ -94,6 +94,14 @@ def test_it_stops_after_so_many_steps():
     assert len(end.memory) == 4
 
 
+def test_an_episode_that_ends_before_stays_as_it_was():
+    """Rollouts of several waves are joined, so that all have as many steps."""
+    film = Film()
+    end = Driver([Count(), Count()], counting, lambda _: [], [film]).run([2, 3], steps=5)
+    assert [images[:, 0, 1, 0].tolist() for images in film.images[2:]] == [[2, 3]] * 3
+    assert not end.active.any()
+
+
 def test_an_action_that_is_not_finite_does_not_get_into_an_environment():
     env = Count()
     with pytest.raises(UserError, match="not finite"):

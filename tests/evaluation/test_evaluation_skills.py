@@ -232,6 +232,23 @@ def test_another_clip_plays_behind_the_robot_than_behind_the_goal(monkeypatch):
     assert all(page.shape == pages[0].shape for page in pages)
 
 
+class Ending(Plane):
+    """The plane where an episode ends early, as a robot's that falls."""
+
+    def reset(self, *, seed=None, options=None):
+        self.length = 9 if seed % 20 < 16 else 4
+        return super().reset(seed=seed)
+
+
+def test_rollouts_that_end_early_have_as_many_steps_as_the_others():
+    """In two waves of environments, of which the second ends first."""
+    aims = goals.draw(Ending, 20, 12, seed=0)
+    assert goals.attempt(Walker(), Ending, aims, 12, seed=0).distance.shape == (20, 12)
+    record = skills.play(Walker(), Ending, Walker.skills.grid(16), repeats=2, steps=12, seed=15)
+    assert record.state.shape == (16, 2, 13, 2)
+    np.testing.assert_array_equal(record.state[:, 1, 4], record.state[:, 1, 12])
+
+
 def test_shares_of_goals_are_counted_by_radius():
     distance = np.array([[4.0, 0.5, 2.0], [9.0, 3.0, 3.5]])  # (goals, T)
     row = goals.measures(goals.Attempts(distance, np.array([True, False]), np.zeros(0)))

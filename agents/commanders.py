@@ -33,6 +33,15 @@ def resampled(memory: Memory, where: Tensor, condition: Tensor) -> Held:
     return Held(kept, torch.where(where, 0, memory.age) + 1)
 
 
+def known_of(config: AgentConfig, batch: Batch) -> Tensor | None:
+    """Return which rows of a batch are preferred as starts, bool (B, T): those with enough history.
+
+    None: every row has enough.
+    """
+    context = config.world_model.context
+    return known_rows(batch["is_first"], context) if context else None
+
+
 class Fixed:
     """The same condition (N, C) at every step."""
 
@@ -106,8 +115,7 @@ class SkillPrior:
 
         The skill that led to a state may be at its end, where nothing is left to learn for it.
         """
-        context = self.config.world_model.context
-        known = known_rows(batch["is_first"], context) if context else None
+        known = known_of(self.config, batch)
         start = some_of(state, self.config.actor_critic.imag_starts, known)
         number = len(start.deterministic)
         device = start.deterministic.device

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from foreground import ranks
 from foreground.agents import registry
 from foreground.agents.base import Batch, Held, Metrics, Starts, Step
-from foreground.agents.commanders import Fixed, due, resampled
+from foreground.agents.commanders import Fixed, due, known_of, resampled
 from foreground.agents.config import AgentConfig
 from foreground.agents.discovery import TEMPORAL, DiscoveryConfig, along
 from foreground.agents.learners import Part, named
@@ -29,7 +29,7 @@ from foreground.agents.optimiser import descend
 from foreground.errors import UserError
 from foreground.world_models.networks import MLP
 from foreground.world_models.rssm import State
-from foreground.world_models.world_model import Spaces, WorldModel, known_rows
+from foreground.world_models.world_model import Spaces, WorldModel
 
 POOL = 256  # replayed states from which the goals of acting are drawn
 FUTURE = 0.5  # share of imagined goals that come later in the sequence of their start
@@ -88,13 +88,8 @@ class TemporalMap(nn.Module):
 class GoalPrior:
     """Draws replayed states as goals and holds each for `skill.duration` steps."""
 
-    explores = True
-    recordable = True
-
-    @staticmethod
-    def size(config: AgentConfig) -> int:
-        """Return C."""
-        return config.skill.size
+    explores, recordable = PRIOR.explores, PRIOR.recordable
+    size = staticmethod(PRIOR.size)
 
     @staticmethod
     def check(config: AgentConfig, spaces: Spaces) -> None:
@@ -129,16 +124,15 @@ class GoalPrior:
 
     @torch.no_grad()
     def starts(self, state: State, batch: Batch) -> Starts:
-        """Return a random subset of the batch's states, each with another of its states as goal.
+        """Return a random subset of the batch's states, each with a state of the batch as goal.
 
-        A goal is a later state of the same sequence or any state of the batch. The pool of acting
-        is filled with states of the batch.
+        A goal is the state itself or a later one of its sequence, or any of the batch. The pool of
+        acting is filled with states of the batch.
         """
         flat = state.detach().map(lambda x: x.flatten(0, 1))
         feature = flat.feature.float()  # (B T, F)
         rows, device = len(feature), feature.device
-        context = self.config.world_model.context
-        known = known_rows(batch["is_first"], context) if context else None
+        known = known_of(self.config, batch)
         index = some_rows(rows, self.config.actor_critic.imag_starts, known, device)
         index = torch.arange(rows, device=device) if index is None else index
         length = batch["is_first"].shape[1]

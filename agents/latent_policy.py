@@ -15,7 +15,7 @@ from torch import Tensor
 from foreground.agents import registry
 from foreground.agents.actor_critic import ActorCritic
 from foreground.agents.base import Batch, Held, Metrics, Starts, Step
-from foreground.agents.commanders import resampled
+from foreground.agents.commanders import known_of, resampled
 from foreground.agents.config import AgentConfig
 from foreground.agents.cuda_graphs import uncompiled
 from foreground.agents.learners import Part
@@ -24,7 +24,7 @@ from foreground.agents.modes import Modes
 from foreground.agents.relation import LatentSlots, RelationActor
 from foreground.errors import UserError
 from foreground.world_models.rssm import RSSM, State
-from foreground.world_models.world_model import Spaces, WorldModel, known_rows
+from foreground.world_models.world_model import Spaces, WorldModel
 
 
 def make_policy(config: AgentConfig, rssm: RSSM, spaces: Spaces) -> ActorCritic:
@@ -113,9 +113,7 @@ class ModePrior:
         flat = state.detach().map(lambda x: x.flatten(0, 1))
         game = batch["game"].flatten(0, 1)
         number = self.config.actor_critic.imag_starts or len(game)
-        context = self.config.world_model.context
-        known = known_rows(batch["is_first"], context) if context else None
-        index = some_rows(len(game), number, known, game.device)
+        index = some_rows(len(game), number, known_of(self.config, batch), game.device)
         index = torch.randperm(len(game), device=game.device) if index is None else index
         start = flat.map(lambda x: x[index])
         game = game[index]

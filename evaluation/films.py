@@ -3,6 +3,7 @@
 Videos are H.264 in mp4, which browsers and notebooks play.
 """
 
+import itertools
 import os
 from collections.abc import Iterable
 from fractions import Fraction
@@ -20,6 +21,7 @@ from foreground.training.files import fsync_folder, named, temporary_name, write
 # can seek.
 ENCODER = {"crf": "22", "preset": "ultrafast", "threads": "1"}
 BT709 = 1  # the number of this standard for primaries, transfer and matrix alike
+HOLD = 1.0  # seconds for which a film stands still at its end
 
 
 def write_picture(path: Path, picture: np.ndarray) -> None:
@@ -39,6 +41,13 @@ def write_strip(path: Path, panels: tuple[np.ndarray, ...], title: str, columns:
     shown = [panel[moment] for panel in panels for moment in moments]
     labels = [f"{label}, step {moment}" for label in pictures.LABELS for moment in moments]
     write_picture(path, pictures.page(shown, labels, columns, title, side=192))
+
+
+def write_both(folder: Path, name: str, film: np.ndarray, fps: float) -> None:
+    """Write a film uint8 (T, H, W, 3) as NAME.mp4, and its end as NAME.png."""
+    still = itertools.repeat(film[-1], round(HOLD * fps))
+    write_film(folder / f"{name}.mp4", itertools.chain(film, still), fps)
+    write_picture(folder / f"{name}.png", film[-1])
 
 
 def write_film(path: Path, frames: Iterable[np.ndarray], fps: float) -> None:

@@ -190,8 +190,7 @@ def show(
     title = f"{config.task}, {verdicts.side_in_words(label, config.has_clips)}"
     with skill_report.looking(agent):
         film, fps = game_film.pages(config, agent, side, source, rows, title)
-    films.write_film(folder / f"games-{label}.mp4", skill_report.held(film, fps), fps)
-    films.write_picture(folder / f"games-{label}.png", film[-1])
+    films.write_both(folder, f"games-{label}", film, fps)
 
 
 def adaptation_text(row: dict) -> str:

@@ -9,8 +9,8 @@ from foreground.agents.agent import WorldModelAgent
 from foreground.configs.run import RunConfig
 from foreground.envs.offers import Simulated, offered
 from foreground.errors import UserError
-from foreground.evaluation import films, goals, progress, verdicts
-from foreground.evaluation.skill_report import in_steps, looking
+from foreground.evaluation import films, goals, verdicts
+from foreground.evaluation.skill_report import looking
 from foreground.training import pictures
 from foreground.training.files import write_json
 
@@ -29,26 +29,20 @@ def show(
 ) -> dict[str, float]:
     """Return the measures of `number` goals (`goals.measures`); write goals-LABEL.mp4 and .png.
 
-    Goals are the ends of random walks as long as training holds a goal. The robot has twice that.
     Raises: UserError where no simulator is offered.
     """
-    make_env, seed = build.environment_maker(config, side, background), config.evaluation.seed
+    make_env = build.environment_maker(config, side, background)
     env = make_env()
     simulated, fps = offered(env, Simulated), env.metadata.get("render_fps", 20.0)
     env.close()
     if simulated is None:
         what = f"{config.task} offers no simulator, from which distances to goals are read"
         raise UserError(what, "--reach", "leave it out")
-    longest = config.environment.time_limit // config.environment.action_repeat
-    steps, most = min(config.skill.duration, longest), min(2 * config.skill.duration, longest)
-    name = verdicts.side_in_words(label)
-    ticks = number * steps + in_steps(number, most)
-    with looking(agent), progress.stage(f"{name}, goals", number, "goal", ticks):
-        aims = goals.draw(make_env, number, steps, seed)
-        attempts = goals.attempt(agent, make_env, aims, most, seed)
+    name = verdicts.side_in_words(label, config.has_clips)
+    with looking(agent):
+        aims, attempts = goals.tried(config, agent, make_env, number, name)
     film = np.stack(list(tiles(aims, attempts, f"{config.task}, {name}")))
-    films.write_film(folder / f"goals-{label}.mp4", film, fps)
-    films.write_picture(folder / f"goals-{label}.png", film[-1])
+    films.write_both(folder, f"goals-{label}", film, fps)
     return goals.measures(attempts)
 
 

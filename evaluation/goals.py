@@ -20,10 +20,11 @@ from foreground.agents.base import Commander, Held
 from foreground.agents.commanders import Fixed, resampled
 from foreground.agents.goal import GoalPrior
 from foreground.agents.memory import Memory
+from foreground.configs.run import RunConfig
 from foreground.envs.offers import Backed, Simulated, offered
-from foreground.evaluation import posture
+from foreground.evaluation import posture, progress
 from foreground.evaluation.driver import Callback, Driver, Film, Moment, memory_of, policy_of
-from foreground.evaluation.skills import in_waves
+from foreground.evaluation.skills import in_steps, in_waves
 from foreground.world_models.rssm import State
 
 LOOK = 8  # steps for which the model looks at a goal
@@ -44,8 +45,30 @@ class Attempts(NamedTuple):
     """One attempt at each goal."""
 
     distance: np.ndarray  # (G, T), bins between robot and goal after each step
-    same_clip: np.ndarray  # bool (G,), whether the clip of the goal plays behind the robot
+    same_clip: np.ndarray  # bool (G,), whether the goal's clip plays where the robot starts
     film: np.ndarray  # uint8 (first wave, T, H, W, 3)
+
+
+def tried(
+    config: RunConfig,
+    agent: WorldModelAgent,
+    make_env: Callable[[], gymnasium.Env],
+    number: int,
+    name: str,
+) -> tuple[list[Goal], Attempts]:
+    """Return `number` goals and an attempt at each.
+
+    Goals are the ends of random walks as long as training holds a skill or goal. The robot has
+    twice that.
+
+    name   of the background, for the line of progress
+    """
+    longest = config.environment.time_limit // config.environment.action_repeat
+    steps, most = (min(times * config.skill.duration, longest) for times in (1, 2))
+    seed, ticks = config.evaluation.seed, number * steps + in_steps(number, most)
+    with progress.stage(f"{name}, goals", number, "goal", ticks):
+        aims = draw(make_env, number, steps, seed)
+        return aims, attempt(agent, make_env, aims, most, seed)
 
 
 def draw(make_env: Callable[[], gymnasium.Env], number: int, steps: int, seed: int) -> list[Goal]:
@@ -112,23 +135,12 @@ def attempt(
     return Attempts(np.concatenate(distance), np.concatenate(same), films[0])
 
 
-def reach(
-    agent: WorldModelAgent,
-    make_env: Callable[[], gymnasium.Env],
-    goals: list[Goal],
-    steps: int,
-    seed: int,
-) -> dict[str, float]:
-    """Return the `measures` of an attempt at each goal."""
-    return measures(attempt(agent, make_env, goals, steps, seed))
-
-
 def measures(attempts: Attempts) -> dict[str, float]:
     """Return shares of goals hit at some step and held at the end, and of steps at the goal, by
     radius.
 
     `distance` is the mean smallest distance, in bins. `same_clip` is the share of goals whose clip
-    plays behind the robot.
+    plays where the robot starts.
     """
     row = {
         "distance": float(attempts.distance.min(1).mean()),

@@ -128,7 +128,7 @@ def measure_goals(
     if config.random:
         untrained = build.make_agent(run_config, build.action_space(run_config), agent.device)
         take(f"untrained, {config.background[0]}", untrained, config.background[0], "untrained")
-    text = goal_report.text_of(results, config.goals)
+    text = goal_report.text_of(report.shown(run_config, results), config.goals)
     say(f"how near it comes to goals (all of it: goals.json):\n{text}", sys.stdout)
 
 

@@ -3,8 +3,7 @@ tiles.
 """
 
 import contextlib
-import itertools
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,7 +32,6 @@ from foreground.training import system
 from foreground.training.files import write_json
 
 TILES = 16
-HOLD = 1.0  # seconds for which a film stands still at its end
 
 
 class Shown(NamedTuple):
@@ -97,7 +95,8 @@ def show(
         chosen = agent.skills.grid(number or skills.SKILLS).to(agent.device)
         name = verdicts.side_in_words(label, config.has_clips)
         rollouts = skills.REPEATS * len(chosen)
-        with progress.stage(f"{name}, skills", rollouts, "rollout", in_steps(rollouts, steps)):
+        ticks = skills.in_steps(rollouts, steps)
+        with progress.stage(f"{name}, skills", rollouts, "rollout", ticks):
             filmed = filmed_of(len(chosen))
             record = skills.play(
                 agent, make_shown, chosen, skills.REPEATS, steps, seed, filmed.tolist()
@@ -105,28 +104,17 @@ def show(
         row = skills.measure(record)
         row |= {f"travel/{key}": value for key, value in paths.measure(record).items()}
         if targets and agent.discovery is not None and record.body is not None:
-            most = min(2 * steps, longest)
-            with progress.stage(
-                f"{name}, goals", targets, "goal", targets * steps + in_steps(targets, most)
-            ):
-                aims = goals.draw(make_env, targets, steps, seed)
-                reached = goals.reach(agent, make_env, aims, most, seed)
-            row |= {f"goals/{key}": value for key, value in reached.items()}
+            _, attempts = goals.tried(config, agent, make_env, targets, name)
+            row |= {f"goals/{key}": value for key, value in goals.measures(attempts).items()}
     title = f"{config.task}, {name}"
     film = pages_of(record, filmed, config.skill, title)
     fps = record.render_fps
-    films.write_film(folder / f"skills-{label}.mp4", held(film, fps), fps)
-    films.write_picture(folder / f"skills-{label}.png", film[-1])
+    films.write_both(folder, f"skills-{label}", film, fps)
     if paths.paths_of(record) is None:
         return Shown(row, film, fps, None)
     picture = paths.picture(record, config.skill, 1 / fps, title)
     films.write_picture(folder / f"paths-{label}.png", picture)
     return Shown(row, film, fps, picture)
-
-
-def in_steps(number: int, steps: int) -> int:
-    """Return the ticks of so many rollouts: some share a step."""
-    return -(-number // skills.SIDE_BY_SIDE) * steps
 
 
 def best_skill(
@@ -149,7 +137,7 @@ def best_skill(
         f"{verdicts.side_in_words(side, config.has_clips)}, best skill",
         rollouts,
         "rollout",
-        in_steps(rollouts, steps),
+        skills.in_steps(rollouts, steps),
     )
     with looking(agent), stage:
         _, *scores = downstream.best_skill(agent, maker, number, episodes, config.evaluation.seed)
@@ -158,11 +146,6 @@ def best_skill(
         f"downstream/{config.task}/best_skill": best,
         f"downstream/{config.task}/mean_skill": mean,
     }
-
-
-def held(film: np.ndarray, fps: float) -> Iterator[np.ndarray]:
-    """Yield the frames of a film, and its end for a while longer."""
-    return itertools.chain(film, itertools.repeat(film[-1], round(HOLD * fps)))
 
 
 def filmed_of(number: int) -> np.ndarray:

@@ -130,6 +130,11 @@ def in_waves(
             env.close()
 
 
+def in_steps(number: int, steps: int) -> int:
+    """Return the ticks of so many rollouts: those of a wave share a step."""
+    return -(-number // SIDE_BY_SIDE) * steps
+
+
 class Looks(Callback):
     """Keeps the simulator's values after each step: `states` [(N, S)], `violations` [(N, 4)],
     `signals` [(N, 2)].

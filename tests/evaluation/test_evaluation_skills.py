@@ -184,12 +184,12 @@ def test_goals_are_reached_by_an_agent_whose_map_is_right_and_missed_by_one_whos
     targets = goals.draw(Plane, 20, 20, seed=0)
     assert np.array_equal(targets[3].state, goals.draw(Plane, 20, 20, seed=0)[3].state)
     steps = 40
-    row = goals.reach(Walker(), Plane, targets, steps, seed=0)
+    row = goals.measures(goals.attempt(Walker(), Plane, targets, steps, seed=0))
     assert row["hit_1"] > 0.9
     assert row["end_1"] > 0.9
     assert row["stay_3"] > 0.4
     assert row["stay_1"] <= row["stay_3"]
-    lost = goals.reach(Walker(sense=-1.0), Plane, targets, steps, seed=0)
+    lost = goals.measures(goals.attempt(Walker(sense=-1.0), Plane, targets, steps, seed=0))
     assert lost["end_3"] == 0
     assert lost["distance"] > row["distance"]
 

@@ -9,7 +9,16 @@ from benchmarks import plot_tables, result_files
 from benchmarks.studies import experience, policy, representation
 from foreground import build
 from foreground.configs import run as runs
-from foreground.evaluation import report, skill_report, verdicts
+from foreground.evaluation import (
+    films,
+    goal_report,
+    goals,
+    measures,
+    report,
+    skill_report,
+    verdicts,
+)
+from foreground.evaluation.config import EvalConfig
 from foreground.evaluation.episodes import Scores
 from foreground.training import options
 from tests.evaluation.test_verdicts import LATENT, SKILLS
@@ -57,6 +66,23 @@ def test_learned_skills_are_of_the_distractions(tmp_path):
     evaluator = report.Evaluator(config_of("--agent", "diayn", *DISTRACTED), None, tmp_path)
     evaluator.measured = SKILLS
     assert "\nthe run's distractions:\n" in evaluator.learned()
+
+
+def test_goals_are_of_the_distractions(tmp_path, monkeypatch, capsys):
+    config = config_of("--agent", "goal", *DISTRACTED)
+    attempts = goals.Attempts(np.ones((2, 3)), np.zeros(2, bool), np.zeros((0, 3, 4, 4, 3)))
+    named = []
+    monkeypatch.setattr(goals, "tried", lambda *given: named.append(given[-1]) or ([], attempts))
+    page = np.zeros((4, 4, 3), np.uint8)
+    monkeypatch.setattr(goal_report, "tiles", lambda *given: named.append(given[-1]) or [page])
+    monkeypatch.setattr(films, "write_both", lambda *_: None)
+    agent = build.make_agent(config, build.action_space(config), "cpu")
+    asked = EvalConfig("run", reach=True, goals=2, background=("heldout",))
+    measures.measure_goals(asked, config, agent, 0, tmp_path)
+    assert named == ["the run's distractions", "walker-walk, the run's distractions"]
+    said = capsys.readouterr().out
+    assert "the run's distractions:" in said
+    assert "held-out" not in said
 
 
 def test_names_of_several_words_and_paths_stay():

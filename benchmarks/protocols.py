@@ -72,8 +72,9 @@ def _text(cell: dict | None) -> str:
         return "-"
     ends = cell["interval"]
     between = f" [{ends[0]:.0f}, {ends[1]:.0f}]" if ends else ""
-    share = "" if cell["kind"] == "clean" else f", {100 * cell['share']:.0f} %"
-    return f"{cell['mean']:.0f}{between}{share}"
+    if cell["kind"] == "clean" or cell["share"] is None:  # the clean return is 0
+        return f"{cell['mean']:.0f}{between}"
+    return f"{cell['mean']:.0f}{between}, {100 * cell['share']:.0f} %"
 
 
 def published() -> str:
@@ -100,12 +101,17 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--into", type=Path, default=RESULTS, help="folder of the result files")
     asked = parser.parse_args(argv)
     rows = [gathered(folder) for folder in asked.evaluations]
+    names = [name_of(row) for row in rows]
+    for name in names:
+        if names.count(name) > 1:
+            what = f"{names.count(name)} evaluations have one result file, {name}"
+            raise UserError(what, "command line", "give one evaluation of a run")
     asked.into.mkdir(parents=True, exist_ok=True)
-    for row in rows:
-        result_files.write(asked.into / name_of(row), row)
+    for name, row in zip(names, rows):
+        result_files.write(asked.into / name, row)
     for task in dict.fromkeys(row["task"] for row in rows):
         print(f"{task}\n\n{table(rows, task)}\n")
-    print(json.dumps({"written": [name_of(row) for row in rows]}))
+    print(json.dumps({"written": names}))
 
 
 if __name__ == "__main__":

@@ -3,10 +3,11 @@
     python -m benchmarks.regret SUITE.yaml EXPERTS.yaml
 
 An expert is a run of the same core and budget on one game only (``--family.only GAME``). For every
-game with an expert it prints the expert's return. Of each agent of the suite it prints the return
-of its most likely mode (zero-shot), of the policy that infers the game, of the best mode by trying
-and of the most steps of adaptation, where they were measured. The regret is
-(expert - return) / abs(expert). All are means over seeds, with bootstrap intervals. One JSON line
+game with an expert it prints the best expert's return. Of each agent of the suite it prints the
+return of its most likely mode (zero-shot), of the policy that infers the game, of the best mode by
+trying and of the most steps of adaptation, where they were measured. The regret is
+(expert - return) / abs(expert); an expert that returns 0 gives none. All are means over seeds. The
+bootstrap intervals are over seeds of the agent; the expert's spread is not in them. One JSON line
 last. Source: MRA (arXiv 2108.12988) compares with an equilibrium; with one agent that is an expert.
 """
 
@@ -36,9 +37,16 @@ class RegretConfig:
 
 
 def returns_of(suite: str) -> Returns:
-    """Return what agents return in each game. Raise UserError when nothing has been read."""
+    """Return what agents return in each game.
+
+    Raises: UserError when nothing has been read, or backgrounds would be counted as seeds.
+    """
     found: Returns = {}
-    for row in result_files.read_all(returns.results_of(suite, returns.read_suite(suite))):
+    content = returns.read_suite(suite)
+    if len(content["backgrounds"]) > 1:
+        what = f"runs of {len(content['backgrounds'])} backgrounds would be taken for seeds"
+        raise UserError(what, f"{suite}: backgrounds", "write a suite for each background")
+    for row in result_files.read_all(returns.results_of(suite, content)):
         for game, values in measures_of(row).items():
             kept = found.setdefault(row["method"], {}).setdefault(f"{row['task']}, {game}", {})
             for key, value in values.items():
@@ -67,13 +75,16 @@ def measures_of(row: dict) -> dict[str, dict[str, float]]:
 
 
 def experts_of(agents: Returns) -> dict[str, float]:
-    """Return task and game -> return of its expert: an agent with this game only on its task."""
-    best = {}
+    """Return task and game -> return of its expert: an agent with this game only on its task, the
+    best one of several.
+    """
+    best: dict[str, float] = {}
     for rows in agents.values():
         tasks = Counter(name.partition(", ")[0] for name in rows)
         for name, values in rows.items():
             if tasks[name.partition(", ")[0]] == 1:
-                best[name] = float(np.mean(values["zero_shot"]))
+                mean = float(np.mean(values["zero_shot"]))
+                best[name] = max(mean, best.get(name, mean))
     return best
 
 
@@ -93,22 +104,29 @@ def regrets(agents: Returns, experts: Returns) -> dict[str, dict]:
 
 
 def against(best: float, values: list[float]) -> dict:
-    """Return the mean of the returns of several seeds, its interval, and their regret."""
+    """Return the mean of the returns of several seeds, its interval, and their regret; without
+    regret for an expert that returns 0.
+    """
     mean = float(np.mean(values))
-    row: dict = {"return": mean, "seeds": len(values), "regret": (best - mean) / abs(best)}
+    row: dict = {"return": mean, "seeds": len(values)}
+    if best:
+        row["regret"] = (best - mean) / abs(best)
     if len(values) > 1:
         low, high = stratified_interval([np.array(values)], np.mean)
         row["interval"] = [low, high]
-        row["regret_interval"] = [(best - high) / abs(best), (best - low) / abs(best)]
+        if best:
+            row["regret_interval"] = [(best - high) / abs(best), (best - low) / abs(best)]
     return row
 
 
 def cell(row: dict) -> str:
     """Return a return and its regret as text, with their intervals."""
     digits = 0 if abs(row["return"]) >= 10 else 2
-    text, regret = f"{row['return']:.{digits}f}", f"{row['regret']:.2f}"
+    text = f"{row['return']:.{digits}f}"
+    regret = f"{row['regret']:.2f}" if "regret" in row else "-"
     if "interval" in row:
         text += " [" + ", ".join(f"{end:.{digits}f}" for end in row["interval"]) + "]"
+    if "regret_interval" in row:
         regret += " [{:.2f}, {:.2f}]".format(*row["regret_interval"])
     return f"{text}, regret {regret}"
 

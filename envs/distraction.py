@@ -54,7 +54,10 @@ def in_words(config: "DistractionConfig") -> str:
 
 OFF = "none"
 SEVERITY = "Severity from 1 to 5; 0: none."
-ANY = "where a kind of distraction is on", is_on
+MOVING = (
+    "where a kind of distraction other than palette is on",
+    lambda config: bool({*kinds_of(config)} - {"palette"}),
+)
 
 
 @config_class
@@ -98,7 +101,7 @@ class DistractionConfig:
         True,
         "Whether distractions also change within an episode; otherwise they are drawn at each reset"
         " and stay.",
-        read_if=ANY,
+        read_if=MOVING,
     )
 
 

@@ -67,6 +67,9 @@ def check(config: EvalConfig, own: RunConfig) -> None:
     if registry.is_gymnasium(own.task):
         what = "protocols are for tasks of dm_control's suite"
         raise UserError(what, "--protocol", "leave it out")
+    if own.environment.floor == "place" and config.protocol in ("dmc_gb", "all"):
+        what = "DMControl-GB draws the colours of the floor, which tell this run the place"
+        raise UserError(what, "--protocol", "choose dcs or corruption")
     if len(config.background) > 1:
         what = "a protocol plays the clips of one background"
         raise UserError(what, "--background", "name one")
@@ -200,7 +203,8 @@ def score(row: Row, agent: Agent, episodes: int) -> Scores:
 
 
 def share(scores: Scores, clean: Scores) -> tuple[float, tuple[float, float] | None]:
-    """Return the share of the clean return, and its 95 % interval over pairs of episodes.
+    """Return the share of the clean return, and its 95 % interval over pairs of episodes, in
+    their order.
 
     The interval is None for few episodes, the share NaN for a clean return of 0.
     """

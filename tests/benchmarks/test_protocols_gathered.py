@@ -70,6 +70,20 @@ def test_what_is_no_whole_evaluation_is_refused(tmp_path):
         protocols.gathered(evaluation(tmp_path / "half", complete=False))
 
 
+def test_a_run_that_returns_nothing_has_no_shares(tmp_path):
+    """eval.py writes null for a share of nothing."""
+    row = protocols.gathered(evaluation(tmp_path / "a"))
+    row["rows"] = [cell | {"mean": 0.0, "interval": None, "share": None} for cell in ROWS]
+    assert protocols.table([row], "walker-run").splitlines()[3] == "| light | easy | 0 |"
+
+
+def test_two_evaluations_of_one_run_are_refused(tmp_path):
+    folders = [evaluation(tmp_path / "a"), evaluation(tmp_path / "b", env_frame=1000)]
+    with pytest.raises(UserError, match="2 evaluations have one result file"):
+        protocols.main([*map(str, folders), "--into", str(tmp_path / "results")])
+    assert not (tmp_path / "results").exists()
+
+
 def test_published_returns_are_those_of_the_table():
     """The first and the last number of both halves of results_table.png."""
     lines = [line.strip("| ").split(" | ") for line in protocols.published().splitlines()]

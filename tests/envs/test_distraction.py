@@ -384,7 +384,11 @@ def test_options_reach_the_environment():
     ("words", "answer"),
     [
         (["--distraction.camera", "2"], "distraction.camera"),
-        (["--distraction.dynamic", "false"], "where a kind of distraction is on"),
+        (["--distraction.dynamic", "false"], "where a kind of distraction other than palette"),
+        (
+            ["--distraction.palette", "easy", "--distraction.dynamic", "false"],
+            "where a kind of distraction other than palette",
+        ),
         (
             ["--task", "gymnasium:Hopper-v5", "--distraction.camera", "0.1"],
             "by tasks of dm_control",

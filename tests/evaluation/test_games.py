@@ -195,6 +195,24 @@ def test_regret_is_against_the_expert_of_the_game(tmp_path, monkeypatch, capsys)
         regret.main(["benchmarks/studies/games.yaml", "benchmarks/studies/information_plane.yaml"])
 
 
+def test_the_expert_of_a_game_is_the_best_and_may_return_nothing():
+    experts = {"a": {"one, a": {"zero_shot": [80.0]}}, "b": {"one, a": {"zero_shot": [20.0]}}}
+    experts |= {"c": {"two, a": {"zero_shot": [0.0, 0.0]}}}
+    assert regret.experts_of(experts) == {"one, a": 80.0, "two, a": 0.0}
+    agents = {"mra": {name: {"zero_shot": [5.0, 5.0]} for name in ("one, a", "two, a")}}
+    found = regret.regrets(agents, experts)["two, a"]["mra"]["zero_shot"]
+    assert found == {"return": 5.0, "seeds": 2, "interval": [5.0, 5.0]}
+    assert regret.cell(found) == "5.00 [5.00, 5.00], regret -"
+
+
+def test_backgrounds_are_not_taken_for_seeds(tmp_path):
+    content = Path("benchmarks/modes.yaml").read_text()
+    suite = tmp_path / "suite.yaml"
+    suite.write_text(content.replace("{video: $KINETICS}", "{video: starter, clean: none}"))
+    with pytest.raises(UserError, match="2 backgrounds would be taken for seeds"):
+        regret.returns_of(str(suite))
+
+
 def test_what_cannot_be_adapted_to_is_one_line(games_run):
     result = run("eval.py", games_run, "--threads", 1, "--adapt", "mass=9")
     assert_one_line(result, "mass 9 is outside of the family's range")

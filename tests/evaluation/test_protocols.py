@@ -172,6 +172,13 @@ def test_a_protocol_for_another_environment_is_refused():
     config = runs.read(["--task", "gymnasium:Hopper-v5"], cuda=False)
     with pytest.raises(UserError, match=r"tasks of dm_control's suite: --protocol"):
         protocols.check(EvalConfig("run", protocol="dcs"), config)
+    placed = own("walker-walk", "--environment.floor", "place")
+    for name in ("dmc_gb", "all"):
+        with pytest.raises(UserError, match="tell this run the place: --protocol: choose dcs or"):
+            protocols.check(EvalConfig("run", protocol=name), placed)
+    for name in ("dcs", "corruption"):
+        protocols.check(EvalConfig("run", protocol=name), placed)
+        assert len(by_key(name, placed)) > 12
     several = EvalConfig("run", protocol="dcs", background=("clean", "heldout"))
     with pytest.raises(UserError, match="of one background"):
         protocols.check(several, own())

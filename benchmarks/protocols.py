@@ -40,6 +40,7 @@ def gathered(folder: Path) -> dict:
     options = scores["options"]
     words = [f"--{name} {options[name]}" for name in ("protocol", "episodes", "seed")]
     words += ["--dynamic false"] * (options.get("dynamic") is False)
+    words += clips_in_words(next(iter(scores["scores"])), protocol["side"])
     clips = {name: result_files.sums(source) for name, source in scores["sources"].items()}
     return row | {
         "method": scores["agent"],
@@ -49,6 +50,14 @@ def gathered(folder: Path) -> dict:
         "side": protocol["side"],
         "rows": protocol["rows"],
     }
+
+
+def clips_in_words(background: str, side: str) -> list[str]:
+    """Return the options that name the clips of an evaluation: none for the run's held-out ones."""
+    if background in ("heldout", "clean"):
+        return []
+    name = background if background == "train" else f"PATH/{Path(background).name}"
+    return [f"--background {name}", *["--all_clips true"] * (side == "all")]
 
 
 def name_of(row: dict) -> str:

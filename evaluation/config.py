@@ -8,7 +8,10 @@ AIMING = "with --skills or --reach", lambda config: config.skills or config.reac
 PLAN = "with --plan", lambda config: config.plan
 ADAPT = "with --adapt", lambda config: config.adapt
 PROTOCOLS = ("none", "dcs", "dmc_gb", "corruption", "all")
-PROTOCOL = "with --protocol", lambda config: config.protocol != "none"
+MOVING = (
+    "with --protocol dcs, corruption or all",
+    lambda config: config.protocol in ("dcs", "corruption", "all"),
+)
 META = "with --adapt and --meta", lambda config: config.adapt and config.meta != "none"
 
 
@@ -56,7 +59,7 @@ class EvalConfig:
     dynamic: bool = option(
         True,
         "Whether distractions of the protocol also change within an episode.",
-        read_if=PROTOCOL,
+        read_if=MOVING,
     )
     latent: bool = option(
         False, "Also fit probes: what of the simulator's state and of the clip the latent holds."

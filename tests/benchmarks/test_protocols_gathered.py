@@ -25,7 +25,7 @@ SCORES = {
     "sources": {
         "heldout": {"path": "/home/me/clips", "sha256": "all", "clips": {"/home/me/a.mp4": "x"}}
     },
-    "scores": {},
+    "scores": {"heldout": {}, "random policy, heldout": {}},
     "complete": True,
 }
 PROTOCOL = {"side": "heldout", "clips": "/home/me/clips", "rows": ROWS}
@@ -75,6 +75,24 @@ def test_a_run_that_returns_nothing_has_no_shares(tmp_path):
     row = protocols.gathered(evaluation(tmp_path / "a"))
     row["rows"] = [cell | {"mean": 0.0, "interval": None, "share": None} for cell in ROWS]
     assert protocols.table([row], "walker-run").splitlines()[3] == "| light | easy | 0 |"
+
+
+@pytest.mark.parametrize(
+    ("background", "side", "words"),
+    [
+        ("clean", "heldout", ""),
+        ("train", "train", " --background train"),
+        ("/home/me/other", "heldout", " --background PATH/other"),
+        ("/home/me/other", "all", " --background PATH/other --all_clips true"),
+    ],
+)
+def test_the_command_names_clips_that_are_not_the_run_s_held_out_ones(
+    tmp_path, background, side, words
+):
+    folder = evaluation(tmp_path / "a", scores={background: {}})
+    (folder / "protocol.json").write_text(json.dumps(PROTOCOL | {"side": side}))
+    command = protocols.gathered(folder)["command"]
+    assert command.endswith(f"--seed 1000 --dynamic false{words}")
 
 
 def test_two_evaluations_of_one_run_are_refused(tmp_path):

@@ -16,6 +16,7 @@ from foreground.errors import UserError
 from foreground.evaluation import clips, protocols
 from foreground.evaluation.config import EvalConfig
 from foreground.evaluation.episodes import Scores
+from foreground.training import options
 from tests.support.programs import SMALL
 
 FILM = np.zeros((30, 64, 64, 3), np.uint8)
@@ -182,6 +183,15 @@ def test_a_protocol_for_another_environment_is_refused():
     several = EvalConfig("run", protocol="dcs", background=("clean", "heldout"))
     with pytest.raises(UserError, match="of one background"):
         protocols.check(several, own())
+
+
+@pytest.mark.parametrize("protocol", ["none", "dmc_gb"])
+def test_a_protocol_that_has_no_static_version_refuses_one(protocol):
+    words = ["run", "--protocol", protocol, "--dynamic", "false"]
+    with pytest.raises(UserError, match="with --protocol dcs, corruption or all"):
+        options.parse(EvalConfig, words, None, "run", "")
+    words[2] = "all"
+    assert options.parse(EvalConfig, words, None, "run", "").dynamic is False
 
 
 def test_the_clips_of_a_protocol():

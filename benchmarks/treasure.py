@@ -2,8 +2,8 @@
 
     python -m benchmarks.treasure --seeds 0,1,2        all arms, or names of arms
 
-Agents train on 3, 6 and 9 collectors, and are scored there and on 4 and 12, which they have not
-seen. Arms: `mra`, six modes; `reptile`, one mode by Reptile over the games; `joint`, one mode on
+Agents train on 3, 6 and 9 collectors, or on those of --collectors, and are scored on 3, 4, 6, 9
+and 12. Arms: `mra`, six modes; `reptile`, one mode by Reptile over the games; `joint`, one mode on
 all of them at once; `single`, one mode on 6 only. Then one collector learns against frozen others:
 its gain is an estimate of NashConv. Each arm and seed has its own process. Results go to
 results/treasure/. One JSON line last.
@@ -38,9 +38,8 @@ from foreground.training.replay import Replay
 
 ROOT = Path(__file__).parents[1]
 PROGRAM = "benchmarks.treasure"
-TRAIN, UNSEEN = (3, 6, 9), (4, 12)
-# modes, collectors in training.
-ARMS = {"mra": (6, TRAIN), "reptile": (1, TRAIN), "joint": (1, TRAIN), "single": (1, (6,))}
+TRAIN, SCORED = (3, 6, 9), (3, 4, 6, 9, 12)
+ARMS = {"mra": 6, "reptile": 1, "joint": 1, "single": 1}  # their modes
 SCRIPTS = (("heads for what it wants", 8.0), ("stays", 0.0))
 REPEAT = 2  # steps for which an action is held
 DECISIONS = -(-treasure.STEPS // REPEAT)
@@ -53,6 +52,9 @@ class TreasureConfig:
 
     arms: tuple[str, ...] = option(tuple(ARMS), "Arms, with commas between.")
     seeds: tuple[int, ...] = option((0, 1, 2), "Seeds of each.", ge=0)
+    collectors: tuple[int, ...] = option(
+        TRAIN, "Numbers of collectors in training; the arm single has 6.", ge=1, le=treasure.MOST
+    )
     iterations: int = option(500, "Batches of episodes that are learned from.", ge=1)
     copies: int = option(16, "Copies of each game side by side.", ge=1)
     response: int = option(
@@ -64,11 +66,20 @@ class TreasureConfig:
     )
 
     @property
-    def settings(self) -> dict[str, float]:
+    def settings(self) -> dict[str, float | list[int]]:
         """What a result depends on, but for arm and seed."""
-        return {
-            name: value for name, value in asdict(self).items() if name not in ("arms", "seeds")
-        }
+        own = ("arms", "seeds", *(["collectors"] if self.collectors == TRAIN else []))
+        values = {name: value for name, value in asdict(self).items() if name not in own}
+        return json.loads(json.dumps(values))  # as a file has them
+
+    def games(self, arm: str) -> tuple[int, ...]:
+        """Return the numbers of collectors that an arm trains on."""
+        return (6,) if arm == "single" else self.collectors
+
+    def name(self, arm: str, seed: int) -> str:
+        """Return the name of a result."""
+        of = "" if self.collectors == TRAIN else f"-of-{'-'.join(map(str, self.collectors))}"
+        return f"{arm}{of}-seed{seed}"
 
 
 def config_of(modes: int) -> SetPolicyConfig:
@@ -84,16 +95,9 @@ def config_of(modes: int) -> SetPolicyConfig:
         tanh_entropy_coef=0.0,
     )
     optimiser = OptimiserConfig(actor_lr=7e-4, critic_lr=1e-3, policy_clip=10.0, warmup=0)
-    return SetPolicyConfig(
-        policy,
-        ModesConfig(
-            num_modes=modes,
-            update_every=1,
-            lr=7e-4,
-            **({} if modes > 1 else {"action_info_coef": 0.0, "game_info_coef": 0.0}),
-        ),
-        optimiser,
-    )
+    told = {} if modes > 1 else {"action_info_coef": 0.0, "game_info_coef": 0.0}
+    chosen = ModesConfig(num_modes=modes, update_every=1, lr=7e-4, **told)
+    return SetPolicyConfig(policy, chosen, optimiser)
 
 
 class Player:
@@ -160,12 +164,13 @@ class Player:
 
 def learn(config: TreasureConfig, arm: str, seed: int) -> tuple[SetPolicy, list[float]]:
     """Return a trained policy, and the mean return of an agent over iterations."""
-    modes, games = ARMS[arm]
+    modes, games = ARMS[arm], config.games(arm)
     torch.manual_seed(seed)
     descriptors = tuple(treasure.game_of(number).descriptor for number in games)
     sizes = treasure.OWN, treasure.SLOTS, treasure.SLOT, treasure.ACTION
     agent = SetPolicy(config_of(modes), *sizes, descriptors)
-    copies = config.copies * len(TRAIN) // len(games)  # the same number of episodes for every arm
+    # The same number of episodes for every arm.
+    copies = config.copies * len(config.collectors) // len(games)
     player, curve = Player(games, copies, modes, seed * 1_000_000), []
     for _ in range(config.iterations):
         rows, paid = player.play(agent.act, player.mode_of_copies(agent))
@@ -269,16 +274,16 @@ def measure(config: TreasureConfig, arm: str, seed: int) -> dict:
     row = {"arm": arm, "seed": seed, "settings": config.settings, "commit": system.git_commit()}
     agent, curve = learn(config, arm, seed)
     part = max(1, len(curve) // 20)
-    row["env_steps"] = config.iterations * config.copies * len(TRAIN) * treasure.STEPS
+    row["env_steps"] = config.iterations * config.copies * len(config.collectors) * treasure.STEPS
     row["curve"] = [
         round(float(np.mean(curve[at : at + part])), 3) for at in range(0, len(curve), part)
     ]
-    row["scores"] = {str(number): score(agent, number, config) for number in (*TRAIN, *UNSEEN)}
+    row["scores"] = {str(number): score(agent, number, config) for number in SCORED}
     if config.response:
         row["response"] = {
             str(number): gain_of_response(agent, config, number, seed) for number in (6, 12)
         }
-    row["information"] = information(agent, ARMS[arm][1], config)
+    row["information"] = information(agent, config.games(arm), config)
     with torch.no_grad():
         row["modes"] = agent.modes(agent.modes.games).exp().tolist()
     return row
@@ -330,7 +335,7 @@ def table(rows: list[dict]) -> str:
     def cell(values: list[float]) -> str:
         return f"{np.mean(values):.2f} [{min(values):.2f}, {max(values):.2f}]"
 
-    numbers = [str(number) for number in sorted((*TRAIN, *UNSEEN))]
+    numbers = [str(number) for number in SCORED]
     lines = [
         "| arm | seeds | " + " | ".join(numbers) + " | gain at 6 | gain at 12 |",
         "|---" * (4 + len(numbers)) + "|",
@@ -358,7 +363,7 @@ def main(argv: list[str]) -> None:
         print(json.dumps(row))
         return
     jobs = [
-        (f"{arm}-seed{seed}", partial(start, arm, seed, words))
+        (config.name(arm, seed), partial(start, arm, seed, words))
         for seed in config.seeds
         for arm in config.arms
     ]
@@ -372,16 +377,10 @@ def main(argv: list[str]) -> None:
         row |= {"hardware": system.hardware()}
         RESULTS.mkdir(parents=True, exist_ok=True)
         result_files.write(RESULTS / f"{name}.json", row)
-        print(
-            name,
-            json.dumps(
-                {number: round(one["zero_shot"], 2) for number, one in row["scores"].items()}
-            ),
-            flush=True,
-        )
-    numbers = sorted((*TRAIN, *UNSEEN))
+        shown = {number: round(one["zero_shot"], 2) for number, one in row["scores"].items()}
+        print(name, json.dumps(shown), flush=True)
     reference = {
-        name: {n: round(scripted(n, config, strength), 2) for n in numbers}
+        name: {n: round(scripted(n, config, strength), 2) for n in SCORED}
         for name, strength in SCRIPTS
     }
     rows = result_files.read_all(RESULTS, "*-seed*.json")

@@ -1,6 +1,7 @@
 """Test a latent policy over sets of agents: masks, modes, learning, PPO, collect_treasure."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -197,3 +198,21 @@ def test_the_program_prints_its_arms(tmp_path, monkeypatch, capsys):
     assert len(row["modes"][0]) == 6
     with pytest.raises(UserError, match="unknown arm"):
         program.main(["--arms", "mrra"])
+
+
+def test_arms_train_on_the_collectors_that_are_asked_for():
+    """Results of other numbers have other names; those of the default are comparable with older
+    ones.
+    """
+    config, larger = program.TreasureConfig(), program.TreasureConfig(collectors=(6, 9, 12))
+    assert config.games("joint") == (3, 6, 9)
+    assert larger.games("joint") == larger.games("mra") == (6, 9, 12)
+    assert larger.games("single") == (6,)
+    assert (config.name("mra", 1), larger.name("mra", 1)) == ("mra-seed1", "mra-of-6-9-12-seed1")
+    kept = json.loads((program.RESULTS / "mra-seed0.json").read_text())["settings"]
+    assert kept == config.settings != larger.settings
+    agent, curve = program.learn(replace(larger, iterations=1, copies=1), "joint", 0)
+    assert [game[0] for game in agent.modes.games.tolist()] == pytest.approx(
+        [treasure.game_of(number).descriptor[0] for number in (6, 9, 12)]
+    )
+    assert len(curve) == 1

@@ -36,8 +36,10 @@ PAIRED = {  # the same, over all tasks
     "(network)": "state/network/mean",
     "state nats (kNN)": "state/nats/knn",
     "(diffusion)": "state/nats/diffusion",
+    "(compressed)": "state/nats/compressed",
     "background nats (kNN)": "background/nats/knn",
     "(diffusion) ": "background/nats/diffusion",
+    "(compressed) ": "background/nats/compressed",
 }
 Panel = dict[str, list[dict]]  # agent -> results, one a seed
 Panels = dict[tuple[str, str], Panel]  # by (task, background)

@@ -24,8 +24,21 @@ class Experience(NamedTuple):
     space: Box  # of its actions
 
     def replay(self) -> Replay:
-        """What it has seen."""
-        replay, _ = build.make_replay(self.config, build.layout_of(self.config), "cpu")
+        """Return what it has seen, in its own layout.
+
+        Raises: UserError where it did not store what is to be learned from.
+        """
+        layout = build.layout_of(self.own)
+        wanted = build.layout_of(self.config).items()
+        # A condition is chosen anew by whoever learns.
+        lacks = [name for name, kind in wanted if layout.get(name) != kind and name != "condition"]
+        if lacks:
+            raise UserError(
+                f"the run did not store {', '.join(lacks)} as {self.config.agent} needs it",
+                str(self.folder),
+                "choose another run, or another agent",
+            )
+        replay, _ = build.make_replay(self.config, layout, "cpu")
         replay.load(
             self.folder / "replay",
             self.state["replay"]["manifest"],

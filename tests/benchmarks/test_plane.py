@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from benchmarks import plane as program
 from foreground.errors import UserError
@@ -57,8 +58,21 @@ def test_planes_of_a_suite(tmp_path, capsys):
     )
     (tmp_path / "b.json").write_text(json.dumps(row | {"method": "dreamer"}))
     program.main([str(tmp_path), str(tmp_path / "plane.png")])
-    assert json.loads(capsys.readouterr().out) == {"walker-walk, repo, seed 0": [30, 0.2, 0.3]}
+    older = {"walker-walk, repo, seed 0": [30, 0.2, 0.3]}
+    assert json.loads(capsys.readouterr().out) == {"knn": older}
     assert (tmp_path / "plane.png").stat().st_size > 5000
+    low = Image.open(tmp_path / "plane.png").height
+    curve = {"xs": [10, 20], "ys": [0.5, 0.75]}
+    keys = [key for name in ("knn", "compressed") for key in plane.keys(name)]
+    read = {f"latent/{key}": curve for key in keys}
+    (tmp_path / "b.json").write_text(
+        json.dumps(row | {"method": "dreamer", "seed": 1, "evaluations": read})
+    )
+    program.main([str(tmp_path), str(tmp_path / "plane.png")])
+    new = {"walker-walk, dreamer, seed 1": [20, 0.75, 0.75]}
+    assert json.loads(capsys.readouterr().out) == {"knn": older | new, "compressed": new}
+    assert Image.open(tmp_path / "plane.png").height == 2 * low
+    (tmp_path / "b.json").write_text(json.dumps(row | {"method": "dreamer"}))
     (tmp_path / "a.json").unlink()
     with pytest.raises(UserError, match="no run has read its latent"):
         program.main([str(tmp_path), str(tmp_path / "plane.png")])

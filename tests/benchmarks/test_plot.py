@@ -135,6 +135,7 @@ def test_latents_are_paired_over_tasks_and_seeds(tmp_path):
                 latent = {
                     "state/nats/knn": state + more,
                     "background/nats/knn": background,
+                    "background/nats/compressed": 0.3,
                     "state/linear/mean": state,
                 }
                 write(tmp_path, agent, seed, 10.0, task=task, latent=latent)
@@ -142,8 +143,9 @@ def test_latents_are_paired_over_tasks_and_seeds(tmp_path):
     write(tmp_path, "infopower", 2, 10.0, task="walker-walk", latent={"state/nats/knn": 9.0})
     [chosen] = plot_tables.by_background(plot_tables.read(tmp_path)).values()
     one, two = plot_tables.latent_pairs(chosen).splitlines()[2:]
-    assert one == "| infopower | 4 | 0.50 | nan | 0.50 | nan | 0.10 | nan | - | - |"
-    assert two == "| c_dreamer | 4 | 0.40 | nan | 0.45 | nan | 0.20 | nan | 3 of 4 | 4 of 4 |"
+    assert one == "| infopower | 4 | 0.50 | nan | 0.50 | nan | nan | 0.10 | nan | 0.30 | - | - |"
+    more = "| c_dreamer | 4 | 0.40 | nan | 0.45 | nan | nan | 0.20 | nan | 0.30 |"
+    assert two == f"{more} 3 of 4 | 4 of 4 |"
 
 
 def test_the_aggregate_curve_is_the_interquartile_mean_over_tasks(tmp_path):

@@ -249,6 +249,9 @@ def test_a_short_table_has_what_is_there():
     (row,) = [line for line in text if line.startswith("clips told right")]
     assert row.split()[-1] == "0.92"
     assert len(text) == 1 + 7  # no line without a number
+    estimates = {f"{side}/nats/compressed": 0.25 for side in ("state", "background")}
+    rows = verdicts.short_table({"heldout": {"state/nats/knn": 0.5} | estimates}, verdicts.LATENT)
+    assert [line.split()[-1] for line in rows.splitlines()[1:]] == ["0.50", "0.25", "0.25"]
 
 
 def test_a_number_of_bins_is_a_whole_number():

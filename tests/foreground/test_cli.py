@@ -230,6 +230,22 @@ def test_another_actor_in_the_same_world_model(trained):
     )
 
 
+@pytest.mark.parametrize("begin", [[], ["--from_model"]], ids=["anew", "from_model"])
+def test_goals_are_learned_from_the_replay_of_another_agent(trained, tmp_path, begin):
+    folder, learned = trained[0], tmp_path / "learned"
+    words = begin or [word for word in PLAIN if word not in ("--task", "cartpole-balance")]
+    command = ["benchmarks.studies.goals", folder, "--output", learned, *words, "--updates"]
+    row = json.loads(run(*command, 2).stdout.splitlines()[-1])
+    assert (row["task"], row["experience"], row["steps"]) == ("cartpole-balance", "infopower", 306)
+    result = run("eval.py", learned, "--episodes", 1, "--reach", "--goals", 2)
+    goals = json.loads((written(result) / "goals.json").read_text())
+    assert (goals["env_frame"], set(goals["goals"])) == (600, {"heldout"})
+    assert_one_line(run(*command, 2), "it exists already")
+    command[3] = tmp_path / "other"
+    assert_one_line(run(*command, 0), "nothing is learned in 0 updates")
+    assert_one_line(run(*command, 1, "--agent", "slim"), "the agent is one of goals")
+
+
 def test_a_truncated_checkpoint_falls_back_to_the_one_before(trained):
     folder, _ = trained
     newest = sorted((folder / "checkpoints").glob("step-*"))[-1]

@@ -5,7 +5,8 @@ to be maximised, metrics). Only `reconstruction` is a function, of decoded image
 row i of right are a pair; the other rows of the block are the negatives. `BOUNDS` makes each
 estimate from the same arguments.
 
-NCE, NWJ, MI-alpha and cMIM are lower bounds in nats, and Wasserstein is in units of distance.
+NCE, NWJ and cMIM are lower bounds in nats. MI-alpha is one up to 1 / (alpha N), and Wasserstein is
+in units of distance.
 Redundancy reduction, MMCR and reconstruction are negated losses: they train, but do not estimate
 nats. All are computed in float32, since the differences would be lost in mixed precision.
 """
@@ -52,7 +53,8 @@ def mi_alpha(scores: Tensor, alpha: float, clamp: float = 20.0) -> Tensor:
         1 + g_ii - ln(alpha m_i + 1 - alpha) - m'_i / (alpha m'_i + 1 - alpha)
 
     It is NWJ at alpha 0 and NCE at alpha 1. Between them it is at most 1 + ln(N / alpha), and the
-    marginal term at most 1 / alpha. Off-diagonal pairs are samples of the marginals.
+    marginal term at most 1 / alpha. Off-diagonal pairs are samples of the marginals: N - 1 in a
+    row, where the bound needs N. So its mean may exceed the information by up to 1 / (alpha N).
     """
     shifted = scores.float().clamp(max=clamp) - 1
     joint = shifted.diagonal(dim1=-2, dim2=-1)
@@ -100,8 +102,9 @@ class CosineCritic(nn.Module):
     which NWJ and small batches need. Means are over the N rows. Without them all vectors first turn
     to one direction, where every gradient vanishes: NCE stayed at 0.00 nats for 150 updates at a
     learning rate of 2e-3, against 2.4 with them. The means do not depend on which pair is the joint
-    one, so the estimates remain bounds. The offset is learned because the optimal NWJ critic is 1 +
-    ln p(x,y)/p(x)p(y). NCE does not depend on it.
+    one, but on the pair's own rows: of two rows of a die NWJ exceeds the information, of three or
+    more it does not. The offset is learned because the optimal NWJ critic is 1 + ln
+    p(x,y)/p(x)p(y). NCE does not depend on it.
     """
 
     def __init__(self, left: int, right: int, projection: int, temperature: float):

@@ -104,7 +104,7 @@ def test_mi_alpha_never_exceeds_ln_n_over_alpha(alpha):
     assert float(mi_alpha(torch.ones(64, 64), alpha).mean()) == pytest.approx(0, abs=1e-6)
 
 
-def test_mi_alpha_of_the_exact_critic_is_a_bound_between_its_ends():
+def test_mi_alpha_of_the_exact_critic_lies_between_its_ends():
     """d = 20, I = 2, N = 128: NCE of the exact critic is 1.887, and NWJ is the information."""
     values = [
         mean_of(lambda scores, alpha=alpha: mi_alpha(scores, alpha), 20, 2, 128, shift=1.0)

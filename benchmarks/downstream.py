@@ -46,7 +46,7 @@ def to_read(suite: dict, results: Path) -> dict[str, reading.Job]:
     return todo
 
 
-def table(rows: list[dict]) -> str:
+def tables(rows: list[dict]) -> str:
     """Return a Markdown table: a line per agent and background, and (clean - held-out) / clean of
     the means.
     """
@@ -97,7 +97,7 @@ def measured(folder: Path, result: dict) -> tuple[dict, dict]:
 
 
 def main(argv: list[str]) -> None:
-    reading.keep(argv, __doc__, "downstream", to_read, measured, table)
+    reading.keep(argv, __doc__, "downstream", to_read, measured, tables)
 
 
 if __name__ == "__main__":

@@ -53,7 +53,7 @@ def summary(row: dict) -> dict[str, float]:
     }
 
 
-def table(rows: list[dict]) -> str:
+def tables(rows: list[dict]) -> str:
     """Return a Markdown table: a line per label."""
     groups: dict[tuple[str, str], list[dict]] = {}
     for row in rows:
@@ -81,7 +81,7 @@ def measured(folder: Path, result: dict) -> tuple[dict, dict]:
 
 
 def main(argv: list[str]) -> None:
-    reading.keep(argv, __doc__, "games", to_read, measured, table)
+    reading.keep(argv, __doc__, "games", to_read, measured, tables)
 
 
 if __name__ == "__main__":

@@ -131,6 +131,19 @@ def cell(row: dict) -> str:
     return f"{text}, regret {regret}"
 
 
+def text_of(table: dict[str, dict]) -> str:
+    """Return `regrets` as a Markdown table, a line per game, agent and measure."""
+    lines = [
+        "| task, game | expert | agent | measure | return and regret |",
+        "|---|---|---|---|---|",
+    ]
+    for name, row in table.items():
+        for agent, measures in row.items():
+            for key, found in measures.items() if agent != "expert" else ():
+                lines.append(f"| {name} | {row['expert']:.1f} | {agent} | {key} | {cell(found)} |")
+    return "\n".join(lines)
+
+
 def main(argv: list[str]) -> None:
     manual = Manual(usage="python -m benchmarks.regret SUITE.yaml EXPERTS.yaml")
     config = options.parse(
@@ -145,12 +158,7 @@ def main(argv: list[str]) -> None:
     table = regrets(*map(returns_of, config.suites))
     if not table:
         raise UserError("no game has an expert", config.suites[1], "name suites of one family")
-    print("| task, game | expert | agent | measure | return and regret |")
-    print("|---|---|---|---|---|")
-    for name, row in table.items():
-        for agent, measures in row.items():
-            for key, found in measures.items() if agent != "expert" else ():
-                print(f"| {name} | {row['expert']:.1f} | {agent} | {key} | {cell(found)} |")
+    print(text_of(table))
     print(json.dumps(table))
 
 

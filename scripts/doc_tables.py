@@ -12,6 +12,7 @@ same functions. MkDocs calls `on_page_markdown`, which also fills the tables of 
 the site alone.
 """
 
+import importlib
 import itertools
 import re
 import sys
@@ -200,19 +201,49 @@ def metrics(which: str) -> str:
 # ------------------------------------------------------------------------------------------ results
 
 
+NOT_RUN = "Not run yet."
+
+
 def results(folder: str) -> str:
     """Return the version of a folder of result files, its returns by task and agent, and over all
     tasks.
     """
     place = ROOT / "results" / folder
+    rows = result_files.read_all(place)
+    if not rows:
+        return NOT_RUN
     panels = plot_tables.finished(plot_tables.read(place))
-    parts = [version(result_files.read_all(place)), plot_tables.table(panels)]
+    parts = [version(rows), plot_tables.table(panels)]
     parts += [
         plot_tables.aggregate_table(group)
         for group in plot_tables.by_background(panels).values()
         if has_seeds(group)
     ]
     return "\n\n".join(filter(None, parts))
+
+
+def measured(program: str, folder: str) -> str:
+    """Return the tables of a program of benchmarks/ that has read the runs of a suite: `skills`,
+    `downstream`, `games` or `latent`.
+    """
+    rows = [row for row in result_files.read_all(ROOT / "results" / folder) if program in row]
+    if not rows:
+        return NOT_RUN
+    if program == "latent":
+        made = plot_tables.latent_table(plot_tables.read(ROOT / "results" / folder))
+    else:
+        made = importlib.import_module(f"benchmarks.{program}").tables(rows)
+    return f"{version(rows)}\n\n{made}"
+
+
+def regret(suite: str, experts: str) -> str:
+    """Return the regret of a suite's policies against its experts, both files of benchmarks/."""
+    from benchmarks import regret as program
+
+    if NOT_RUN in (measured("games", Path(name).name) for name in (suite, experts)):
+        return NOT_RUN
+    files = (str(ROOT / "benchmarks" / f"{name}.yaml") for name in (suite, experts))
+    return program.text_of(program.regrets(*map(program.returns_of, files)))
 
 
 def has_seeds(panels: plot_tables.Panels) -> bool:
@@ -290,11 +321,13 @@ def counted(names: typing.Counter[str]) -> str:
 TABLES: dict[str, Callable[..., str]] = {
     "agents": agents,
     "compared": compared,
+    "measured": measured,
     "metrics": metrics,
     "options": all_options,
     "presets": presets,
     "protocol": protocol,
     "published_protocols": protocols.published,
+    "regret": regret,
     "results": results,
     "sizes": sizes,
     "summary": summary,

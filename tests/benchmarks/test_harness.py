@@ -173,7 +173,7 @@ def test_worth_of_skills_as_a_table():
     other = {"best_skill": 0.25, "mean_skill": 0.125, "planned": 0.3}
     rows = [{**row, "downstream": {"clean": one, "heldout": other}}] * 2
     rows += [{**row, "background": "none", "downstream": {"clean": other}}, row]
-    lines = downstream.table(rows).splitlines()
+    lines = downstream.tables(rows).splitlines()
     assert lines[2] == "| walker-stand | clean | slim | 1 | 0.25 | 0.12 | 0.30 | - | - | - | - |"
     half = (
         "0.50 [0.50, 0.50] | 0.25 [0.25, 0.25] | 0.75 [0.75, 0.75] | 0.25 [0.25, 0.25] | "

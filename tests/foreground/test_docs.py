@@ -49,6 +49,22 @@ def test_tables_are_those_of_the_program(page):
     assert doc_tables.updated(text) == text, f"write the tables anew: {doc_tables.COMMAND}"
 
 
+def test_tables_of_a_suite_appear_when_it_has_run():
+    def made(words: str) -> str:
+        return doc_tables.updated(f"<!-- table: {words} -->\n<!-- /table -->")
+
+    for words in ("results none", "measured skills none", "measured latent none", "regret x y"):
+        assert f"\n{doc_tables.NOT_RUN}\n" in made(words)
+    assert "| walker-stand | clean | slim | clean | 3 | 0.65 [0.34, 0.83] |" in made(
+        "measured skills skills"
+    )
+    assert "| walker-stand | mra_speed | 2 | 187 [169, 205] |" in made("measured games games")
+    assert "| walker-stand, speed=0 | 320.2 | mra_speed | zero_shot |" in made(
+        "regret studies/games studies/experts"
+    )
+    assert "| walker-stand | video | infopower | 3 |" in made("measured latent white")
+
+
 def test_every_page_is_in_the_navigation():
     """`mkdocs build --strict` says so too, but needs the extra docs."""
     named = re.findall(r"([\w/-]+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE)

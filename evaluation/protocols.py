@@ -73,6 +73,7 @@ def check(config: EvalConfig, own: RunConfig) -> None:
     if len(config.background) > 1:
         what = "a protocol plays the clips of one background"
         raise UserError(what, "--background", "name one")
+    clips_of(config, own)
 
 
 def rows_of(protocol: str, own: RunConfig, played: clips.Played, moves: bool = True) -> list[Row]:
@@ -145,12 +146,13 @@ def clips_of(config: EvalConfig, own: RunConfig) -> clips.Played:
 
     They are those of --background. The run's own come without a name, or the starter where it has
     none.
+
+    Raises: UserError for a name that means nothing, and where the run's clips are gone.
     """
     name = config.background[0]
-    if name == "clean" or (name in clips.SIDES and own.background.source == "none"):
-        own_clips = own.background if own.background.source != "none" else BackgroundConfig()
-        return "heldout", own_clips
-    side, source = clips.side_of(name, own, config.all_clips)
+    if name in clips.SIDES and not own.has_clips:
+        return "heldout", BackgroundConfig()
+    side, source = clips.side_of("heldout" if name == "clean" else name, own, config.all_clips)
     return side, source or own.background
 
 

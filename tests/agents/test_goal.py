@@ -132,6 +132,11 @@ def test_goals_are_replayed_states(monkeypatch):
         _, memory = agent.act(memory, image[:, step], torch.tensor([step == 0] * 2))
         held.append(memory.condition)
     assert torch.equal(held[0], held[2])
+    old = memory._replace(age=torch.tensor([agent.config.skill.duration, 3]))
+    following = agent.commander(old, lambda: None, torch.zeros(2).bool(), True)
+    assert following.age.tolist() == [1, 4]
+    assert not torch.equal(following.condition[0], held[2][0])
+    assert torch.equal(following.condition[1], held[2][1])
     assert float((places @ held[0].T).max(0).values.min()) == pytest.approx(1, abs=1e-5)
     restored, _ = make("goal", monkeypatch, "--seed", "3")
     restored.load_training_state(agent.training_state())

@@ -185,6 +185,12 @@ def test_a_protocol_for_another_environment_is_refused():
         protocols.check(several, own())
 
 
+def test_clips_that_are_gone_are_missed_before_the_first_episode(tmp_path):
+    config = replace(own(), background=BackgroundConfig(str(tmp_path / "gone")))
+    with pytest.raises(UserError, match="the run's clips are not there any more"):
+        protocols.check(EvalConfig("run", protocol="dcs", background=("clean",)), config)
+
+
 @pytest.mark.parametrize("protocol", ["none", "dmc_gb"])
 def test_a_protocol_that_has_no_static_version_refuses_one(protocol):
     words = ["run", "--protocol", protocol, "--dynamic", "false"]

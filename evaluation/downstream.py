@@ -26,8 +26,15 @@ from foreground.evaluation.skills import in_waves
 from foreground.training import system
 from foreground.world_models.rssm import State
 
-# Mean returns of the experts over 1000 frames, as URLB reports them.
-EXPERTS = {"walker-stand": 984, "walker-walk": 971, "walker-run": 796}
+# Mean returns of the experts over 1000 frames, by the authors of URLB: rll-research/url_benchmark,
+# issue 1. Their other tasks are not in dm_control's suite.
+EXPERTS = {
+    "walker-stand": 984,
+    "walker-walk": 971,
+    "walker-run": 796,
+    "quadruped-walk": 866,
+    "quadruped-run": 888,
+}
 Reward = Callable[[torch.Tensor], torch.Tensor]  # features (N, F) -> expected reward (N,)
 
 

@@ -123,6 +123,7 @@ def test_returns_are_shares_of_the_experts():
     assert downstream.normalised("walker-walk", 485.5, 1000) == pytest.approx(0.5)
     assert downstream.normalised("cheetah-run", 100, 1000) == pytest.approx(0.1)
     assert downstream.normalised("walker-stand", 98.4, 100) == pytest.approx(1)
+    assert downstream.normalised("quadruped-walk", 433, 1000) == pytest.approx(0.5)
 
 
 def test_the_gap_is_the_share_that_is_lost():

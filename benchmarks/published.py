@@ -85,6 +85,11 @@ def at(curve: tuple[np.ndarray, np.ndarray], frame: int, window: int = 1) -> flo
     return float(np.mean(upto[-window:])) if len(upto) and frames[-1] >= frame else float("nan")
 
 
+def best_of(values: list[float]) -> float:
+    """Return the largest value of the curves that reach a frame; nan where none does."""
+    return max((value for value in values if not np.isnan(value)), default=float("nan"))
+
+
 def draw(axes, name: tuple[str, str], curves: Curves, colour: dict[str, str]) -> None:
     longest = max(frames[-1] for seeds in curves.values() for frames, _ in seeds)
     for method, seeds in curves.items():
@@ -117,10 +122,7 @@ def rows_of(
     by frame.
     """
     theirs = published(*name)
-    best = {
-        frame: max((at(curve, frame) for curve in theirs.values()), default=float("nan"))
-        for frame in FRAMES
-    }
+    best = {frame: best_of([at(curve, frame) for curve in theirs.values()]) for frame in FRAMES}
     rows = []
     margins = {}
     for method, seeds in curves.items():
@@ -128,13 +130,9 @@ def rows_of(
             frame: float(np.mean([at(seed, frame, WINDOW) for seed in seeds])) for frame in FRAMES
         }
         rows.append((*name, method, len(seeds), *(_text(means[frame]) for frame in FRAMES)))
+        found = {frame: means[frame] - best[frame] for frame in FRAMES}
         margins[method] = {
-            frame: round(means[frame] - best[frame], 1)
-            for frame in FRAMES
-            if means[frame] > -np.inf
-        }
-        margins[method] = {
-            frame: margin for frame, margin in margins[method].items() if not np.isnan(margin)
+            frame: round(margin, 1) for frame, margin in found.items() if not np.isnan(margin)
         }
     for method, curve in theirs.items():
         rows.append(

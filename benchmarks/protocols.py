@@ -86,11 +86,14 @@ def _text(cell: dict | None) -> str:
     return f"{cell['mean']:.0f}{between}, {100 * cell['share']:.0f} %"
 
 
-def published() -> str:
+def published(*kinds: str) -> str:
     """Return a Markdown table of published returns: a line for each task and kind, a column a
     method.
+
+    kinds   as color_hard
     """
     rows = json.loads(PUBLISHED.read_text(encoding="utf-8"))["rows"]
+    rows = [row for row in rows if f"{row['kind']}_{row['severity']}" in kinds]
     methods = list(dict.fromkeys(method for row in rows for method in row["mean"]))
     lines = []
     for row in rows:

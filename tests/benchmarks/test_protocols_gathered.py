@@ -104,10 +104,22 @@ def test_two_evaluations_of_one_run_are_refused(tmp_path):
 
 def test_published_returns_are_those_of_the_table():
     """The first and the last number of both halves of results_table.png."""
-    lines = [line.strip("| ").split(" | ") for line in protocols.published().splitlines()]
+    text = protocols.published("color_hard", "video_easy")
+    lines = [line.strip("| ").split(" | ") for line in text.splitlines()]
     assert lines[0][:4] == ["task", "kind", "severity", "curl"]
     assert lines[2][:4] == ["walker-walk", "dmc_gb color", "hard", "445 ± 99"]
     assert lines[6][0] == "finger-spin"
     assert lines[6][-1] == "972 ± 6"
     assert lines[7][:4] == ["walker-walk", "dmc_gb video", "easy", "556 ± 133"]
     assert lines[11][-1] == "808 ± 33"
+    assert len(lines) == 12
+
+
+def test_published_returns_have_the_averages_of_their_table():
+    """The last line of results_video_hard.png, which no row holds."""
+    rows = json.loads(protocols.PUBLISHED.read_text())["rows"]
+    hard = [row["mean"] for row in rows if (row["kind"], row["severity"]) == ("video", "hard")]
+    averages = {name: round(sum(row[name] for row in hard) / len(hard)) for name in hard[0]}
+    wanted = {"sac": 175, "drq": 179, "rad": 187, "soda": 213, "svea": 481, "sgqn": 626}
+    assert averages == wanted | {"madi": 751}
+    assert protocols.published("video_hard").count("dmc_gb video") == len(hard) == 6

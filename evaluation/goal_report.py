@@ -18,6 +18,16 @@ FILMED = 6
 ENOUGH = 20  # goals, for a verdict
 
 
+def check(config: RunConfig) -> None:
+    """Raise UserError for a task that offers no simulator."""
+    env = build.environment_maker(config, "clean")()
+    simulated = offered(env, Simulated)
+    env.close()
+    if simulated is None:
+        what = f"{config.task} offers no simulator, from which distances to goals are read"
+        raise UserError(what, "--reach", "leave it out")
+
+
 def show(
     config: RunConfig,
     agent: WorldModelAgent,
@@ -27,22 +37,13 @@ def show(
     background=None,
     number: int = 50,
 ) -> dict[str, float]:
-    """Return the measures of `number` goals (`goals.measures`); write goals-LABEL.mp4 and .png.
-
-    Raises: UserError where no simulator is offered.
-    """
+    """Return the measures of `number` goals (`goals.measures`); write goals-LABEL.mp4 and .png."""
     make_env = build.environment_maker(config, side, background)
-    env = make_env()
-    simulated, fps = offered(env, Simulated), env.metadata.get("render_fps", 20.0)
-    env.close()
-    if simulated is None:
-        what = f"{config.task} offers no simulator, from which distances to goals are read"
-        raise UserError(what, "--reach", "leave it out")
     name = verdicts.side_in_words(label, config.has_clips)
     with looking(agent):
         aims, attempts = goals.tried(config, agent, make_env, number, name)
     film = np.stack(list(tiles(aims, attempts, f"{config.task}, {name}")))
-    films.write_both(folder, f"goals-{label}", film, fps)
+    films.write_both(folder, f"goals-{label}", film, attempts.render_fps)
     return goals.measures(attempts)
 
 

@@ -47,6 +47,7 @@ class Attempts(NamedTuple):
     distance: np.ndarray  # (G, T), bins between robot and goal after each step
     same_clip: np.ndarray  # bool (G,), whether the goal's clip plays where the robot starts
     film: np.ndarray  # uint8 (first wave, T, H, W, 3)
+    render_fps: float = 20.0
 
 
 def tried(
@@ -129,10 +130,11 @@ def attempt(
     """
 
     def wave(envs: list[gymnasium.Env], rows: slice) -> tuple:
-        return _attempt(agent, envs, goals[rows], steps, seed + rows.start)
+        fps = envs[0].metadata.get("render_fps", 20.0)
+        return *_attempt(agent, envs, goals[rows], steps, seed + rows.start), fps
 
-    distance, same, films = zip(*in_waves(make_env, len(goals), wave))
-    return Attempts(np.concatenate(distance), np.concatenate(same), films[0])
+    distance, same, films, fps = zip(*in_waves(make_env, len(goals), wave))
+    return Attempts(np.concatenate(distance), np.concatenate(same), films[0], fps[0])
 
 
 def measures(attempts: Attempts) -> dict[str, float]:

@@ -31,6 +31,8 @@ def check_skills(config: EvalConfig, run_config: runs.RunConfig) -> None:
         )
     if config.reach and not config.goals:
         raise UserError("no goals are asked for", "--goals", "choose 1 or more")
+    if config.reach:
+        goal_report.check(run_config)
     for name, asked in (
         ("skills", config.skills),
         ("skill", config.skill >= 0),

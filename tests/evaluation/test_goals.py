@@ -1,0 +1,110 @@
+"""Test the way to goal pictures in a world with known answers."""
+
+from contextlib import nullcontext
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from foreground import build
+from foreground.configs import run as runs
+from foreground.errors import UserError
+from foreground.evaluation import goal_report, goals, measures, skills
+from foreground.evaluation.config import EvalConfig
+from tests.support.plane import Bare, Plane, Walker, simulated
+
+
+@pytest.fixture(autouse=True)
+def on_the_plane(monkeypatch):
+    simulated(monkeypatch)
+
+
+def test_goals_are_reached_by_an_agent_whose_map_is_right_and_missed_by_one_whose_is_not():
+    targets = goals.draw(Plane, 20, 20, seed=0)
+    assert np.array_equal(targets[3].state, goals.draw(Plane, 20, 20, seed=0)[3].state)
+    steps = 40
+    row = goals.measures(goals.attempt(Walker(), Plane, targets, steps, seed=0))
+    assert row["hit_1"] > 0.9
+    assert row["end_1"] > 0.9
+    assert row["stay_3"] > 0.4
+    assert row["stay_1"] <= row["stay_3"]
+    lost = goals.measures(goals.attempt(Walker(sense=-1.0), Plane, targets, steps, seed=0))
+    assert lost["end_3"] == 0
+    assert lost["distance"] > row["distance"]
+
+
+def test_goals_without_a_simulator_are_refused_before_anything_is_played(monkeypatch):
+    config = runs.read(["--agent", "metra", "--task", "gymnasium:Hopper-v5"], cuda=False)
+    asked = EvalConfig("run", reach=True)
+    for made, refused in ((Bare, True), (Plane, False)):
+        monkeypatch.setattr(build, "environment_maker", lambda *_, made=made: made)
+        with pytest.raises(UserError, match="offers no simulator") if refused else nullcontext():
+            measures.check_skills(asked, config)
+
+
+class Backed(Plane):
+    """The plane before one of a few clips, drawn at each reset."""
+
+    clips = 2
+
+    def reset(self, *, seed=None, options=None):
+        drawn = int(np.random.default_rng([seed, 7]).integers(self.clips))
+        self.background = SimpleNamespace(clip=drawn)
+        return super().reset(seed=seed)
+
+
+def test_another_clip_plays_behind_the_robot_than_behind_the_goal(monkeypatch):
+    targets = goals.draw(Backed, 20, 5, seed=0)
+    assert {goal.clip for goal in targets} == {0, 1}
+    found = goals.attempt(Walker(), Backed, targets, 30, seed=0)
+    assert not found.same_clip.any()
+    assert found.distance.shape == (20, 30)
+    assert found.film.shape[:2] == (skills.SIDE_BY_SIDE, 30)
+    for index, goal in enumerate(targets):
+        env = Backed()
+        seed, same = goals.start(env, goal, 10_000 + index)
+        env.reset(seed=seed)
+        assert env.background.clip != goal.clip
+        assert not same
+        assert (seed - index) % 1000 == 0
+    monkeypatch.setattr(Backed, "clips", 1)  # of a single clip there is no other
+    aims = goals.draw(Backed, 3, 5, seed=0)
+    alone = goals.attempt(Walker(), Backed, aims, 5, seed=0)
+    assert alone.same_clip.all()
+    row = goals.measures(alone)
+    assert row["same_clip"] == 1
+    said = goal_report.text_of({"heldout": row}, 3)
+    assert "the clip of the goal plays behind the robot for 100% of them" in said
+    pages = list(goal_report.tiles(aims, alone))
+    assert len(pages) == 5
+    assert all(page.shape == pages[0].shape for page in pages)
+
+
+class Ending(Plane):
+    """The plane where an episode ends early, as a robot's that falls."""
+
+    def reset(self, *, seed=None, options=None):
+        self.length = 9 if seed % 20 < 16 else 4
+        return super().reset(seed=seed)
+
+
+def test_rollouts_that_end_early_have_as_many_steps_as_the_others():
+    """In two waves of environments, of which the second ends first."""
+    aims = goals.draw(Ending, 20, 12, seed=0)
+    assert goals.attempt(Walker(), Ending, aims, 12, seed=0).distance.shape == (20, 12)
+    record = skills.play(Walker(), Ending, Walker.skills.grid(16), repeats=2, steps=12, seed=15)
+    assert record.state.shape == (16, 2, 13, 2)
+    np.testing.assert_array_equal(record.state[:, 1, 4], record.state[:, 1, 12])
+
+
+def test_shares_of_goals_are_counted_by_radius():
+    distance = np.array([[4.0, 0.5, 2.0], [9.0, 3.0, 3.5]])  # (goals, T)
+    row = goals.measures(goals.Attempts(distance, np.array([True, False]), np.zeros(0)))
+    assert row["hit_1"] == 0.5
+    assert row["end_1"] == 0
+    assert row["stay_1"] == pytest.approx(1 / 6)
+    assert row["hit_3"] == 1
+    assert row["end_3"] == 0.5
+    assert row["stay_3"] == 0.5
+    assert row["distance"] == 1.75
+    assert row["same_clip"] == 0.5

@@ -5,13 +5,14 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
 from foreground import build
 from foreground.configs import run as runs
 from foreground.errors import UserError
-from foreground.evaluation import goal_report, goals, measures, skills
+from foreground.evaluation import goal_report, goals, measures, posture, skills
 from foreground.evaluation.config import EvalConfig
-from tests.support.plane import Bare, Plane, Walker, simulated
+from tests.support.plane import PLANE, Bare, Plane, Walker, place_of, simulated
 
 
 @pytest.fixture(autouse=True)
@@ -31,6 +32,30 @@ def test_goals_are_reached_by_an_agent_whose_map_is_right_and_missed_by_one_whos
     lost = goals.measures(goals.attempt(Walker(sense=-1.0), Plane, targets, steps, seed=0))
     assert lost["end_3"] == 0
     assert lost["distance"] > row["distance"]
+
+
+@pytest.mark.parametrize(("duration", "walk", "way"), [(20, 20, 40), (50, 50, 60), (80, 60, 60)])
+def test_the_robot_has_twice_the_steps_of_the_walk_within_an_episode(
+    monkeypatch, duration, walk, way
+):
+    words = ["--agent", "metra", "--skill.duration", str(duration)]
+    words += ["--environment.time_limit", "120", "--environment.action_repeat", "2"]
+    config, draw, walks = runs.read(words, cuda=False), goals.draw, []
+    monkeypatch.setattr(goals, "draw", lambda *given: walks.append(given[2]) or draw(*given))
+    aims, attempts = goals.tried(config, Walker(), Plane, 2, "the plane")
+    assert (len(aims), walks) == (2, [walk])
+    assert attempts.distance.shape == (2, way)
+    assert attempts.render_fps == 10
+
+
+def test_waves_of_environments_start_at_other_places():
+    aims = goals.draw(Plane, 20, 1, seed=0)
+    found = goals.attempt(Walker(), Plane, aims, 1, seed=0)
+    starts = [Plane().reset(seed=10_000 + index)[0] for index in range(20)]
+    places = np.stack([place_of(torch.from_numpy(image))[0].numpy() for image in starts])
+    begun = [posture.distance(PLANE, *pair) for pair in zip(places, (aim.state for aim in aims))]
+    # One step of 0.1 m is 0.4 bins.
+    np.testing.assert_allclose(found.distance[:, 0], np.maximum(np.array(begun) - 0.4, 0), atol=0.1)
 
 
 def test_goals_without_a_simulator_are_refused_before_anything_is_played(monkeypatch):

@@ -17,13 +17,13 @@ import torch
 from PIL import Image
 
 from foreground import build
-from foreground.agents.base import Agent
+from foreground.agents.agent import WorldModelAgent
 from foreground.configs.run import PRESETS, RunConfig
 from foreground.envs import backgrounds, registry
 from foreground.envs.backgrounds import BackgroundConfig
 from foreground.envs.distraction import DistractionConfig
 from foreground.errors import UserError, say
-from foreground.evaluation import clips, films, progress, report, verdicts
+from foreground.evaluation import clips, films, progress, report, skill_report, verdicts
 from foreground.evaluation.config import EvalConfig
 from foreground.evaluation.episodes import Scores, play
 from foreground.evaluation.subject import SIDES
@@ -157,18 +157,20 @@ def clips_of(config: EvalConfig, own: RunConfig) -> clips.Played:
 
 
 def measure(
-    config: EvalConfig, own: RunConfig, agent: Agent, frame: int, place: Path
+    config: EvalConfig, own: RunConfig, agent: WorldModelAgent, frame: int, place: Path
 ) -> dict[tuple[str, str], Scores]:
-    """Play every row; print the table, write protocol.json, protocol.png and TensorBoard's file.
+    """Play every row, under the skill of --skill where one is asked for; print the table, write
+    protocol.json, protocol.png and TensorBoard's file.
 
     Return the scores by kind and severity.
     """
     played = clips_of(config, own)
     rows = rows_of(config.protocol, own, played, config.dynamic)
     tell_of_clips(rows, played)
+    skill = skill_report.skill_of(agent.skills, config.skill) if config.skill >= 0 else None
     results: dict[tuple[str, str], Scores] = {}
     for row in rows:
-        results[row.key] = score(row, agent, config.episodes)
+        results[row.key] = score(row, agent, config.episodes, skill)
         save(place / "protocol.json", frame, config.protocol, played, results)
     say(table(results), sys.stdout)
     title = report.title_of(own, frame)
@@ -191,8 +193,13 @@ def tell_of_clips(rows: list[Row], played: clips.Played) -> None:
         say(f"warning: the protocol has severities of up to {most} clips, and {number} are there")
 
 
-def score(row: Row, agent: Agent, episodes: int) -> Scores:
-    """Play the episodes of one row; leave the global random state unchanged."""
+def score(
+    row: Row, agent: WorldModelAgent, episodes: int, skill: torch.Tensor | None = None
+) -> Scores:
+    """Play the episodes of one row; leave the global random state unchanged.
+
+    skill   (C,), held throughout; none: drawn as in training
+    """
     maker, seed = build.environment_maker(row.config, row.side), row.config.evaluation.seed
     name = " ".join(row.key).strip()
     with (
@@ -201,7 +208,7 @@ def score(row: Row, agent: Agent, episodes: int) -> Scores:
         progress.stage(name, episodes),
     ):
         torch.manual_seed(seed)
-        return play(maker, report.agent_policy(agent), episodes, seed)
+        return play(maker, report.agent_policy(agent, skill=skill), episodes, seed)
 
 
 def share(scores: Scores, clean: Scores) -> tuple[float, tuple[float, float] | None]:

@@ -2,12 +2,15 @@
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from foreground import build
+from foreground.agents.skills import SkillConfig, Skills
 from foreground.configs import run as runs
 from foreground.envs import own_files
 from foreground.envs.backgrounds import BackgroundConfig
@@ -167,6 +170,33 @@ def test_a_protocol_writes_its_files(tmp_path, capsys):
     assert "dmc_gb color" in said.out
     assert "clips, the held-out side of starter" in said.out
     assert "severities of up to 100 clips" in said.err
+
+
+def test_a_protocol_plays_the_skill_that_is_asked_for(monkeypatch, tmp_path):
+    class Played(Exception):
+        """The policy of the first row."""
+
+    def play(maker, policy, *_):
+        raise Played(policy)
+
+    heard = []
+    agent = SimpleNamespace(
+        device=torch.device("cpu"),
+        skills=Skills(SkillConfig(size=2)),
+        initial_state=lambda number: number,
+        act=lambda *_, commander, explore: (heard.append(commander), None),
+    )
+    monkeypatch.setattr(protocols, "play", play)
+    for skill, expected in ((-1, None), (12, [[0, 1]] * 3)):  # a quarter of 48 directions
+        asked = EvalConfig("run", protocol="corruption", background=("clean",), skill=skill)
+        with pytest.raises(Played) as played:
+            protocols.measure(asked, own("walker-walk"), agent, 0, tmp_path)
+        act, memory = played.value.args[0](SimpleNamespace(num_envs=3))
+        act(memory, np.zeros(3), np.ones(3))
+        held = heard.pop()
+        assert (
+            expected is None if held is None else np.allclose(held.condition, expected, atol=1e-6)
+        )
 
 
 def test_a_protocol_for_another_environment_is_refused():

@@ -7,6 +7,9 @@ without new experience. Then plays with the deterministic policy. Options are th
 RUN's task, background, distractions, frames, size and world model are kept. So actors are compared
 on one model; returns of whole runs would also depend on the data that each actor collects. One line
 per `--every` updates, one JSON line last.
+
+With `--model_updates N` a new world model is first trained on RUN's replay for N updates. Options
+of the world model are then allowed: what a policy reaches in it judges a model by its use.
 """
 
 import argparse
@@ -24,7 +27,7 @@ if __name__ == "__main__":
 import torch
 
 from benchmarks import result_files
-from benchmarks.studies import experience
+from benchmarks.studies import experience, representation
 from foreground import build
 from foreground.agents.agent import WorldModelAgent
 from foreground.agents.base import Step
@@ -65,9 +68,19 @@ def main(argv: list[str]) -> None:
     parser.add_argument(
         "--episodes", type=int, default=5, help="played at each look, on the training side"
     )
+    parser.add_argument(
+        "--model_updates",
+        type=int,
+        default=0,
+        help="of a new world model, before the actor; 0: RUN's own model",
+    )
     asked, words = parser.parse_known_args(argv)
-    if any(word.startswith("--world_model.") for word in words):
-        raise UserError("the world model is the run's", "--world_model", "leave these options out")
+    if asked.model_updates < 1 and any(word.startswith("--world_model.") for word in words):
+        raise UserError(
+            "the world model is the run's",
+            "--world_model",
+            "leave these options out, or train a new model with --model_updates",
+        )
     if not 0 < asked.every <= asked.updates:
         raise UserError(
             f"no look in {asked.updates} updates", "--every", f"choose 1 to {max(asked.updates, 1)}"
@@ -79,14 +92,22 @@ def main(argv: list[str]) -> None:
             str(asked.run),
             "choose a run of another agent",
         )
-    config = replace(had.config, world_model=had.own.world_model)
+    config = had.config
+    if asked.model_updates < 1:
+        config = replace(config, world_model=had.own.world_model)
     began = time.monotonic()
     rows = []
     torch.set_num_threads(1)
     torch.manual_seed(config.seed)
     agent = build.make_agent(config, had.space, "cpu")
     replay = had.replay()
-    agent.world_model.load_state_dict(had.agent().world_model.state_dict())
+    model = {}
+    if asked.model_updates < 1:
+        agent.world_model.load_state_dict(had.agent().world_model.state_dict())
+    else:
+        metrics = representation.learn(agent, replay, config, asked.model_updates)
+        model = {key: round(value, 3) for key, value in metrics.items()}
+        print(json.dumps(model), flush=True)
     make_env = build.environment_maker(config, config.training_side)
     for update in range(asked.every, asked.updates + 1, asked.every):
         row = learn(agent, replay, config, asked.every)
@@ -98,6 +119,8 @@ def main(argv: list[str]) -> None:
         "agent": config.agent,
         "options": " ".join(words),
         "seed": config.seed,
+        "model_updates": asked.model_updates,
+        "model": model,
         "looks": rows,
     }
     row["seconds"] = round(time.monotonic() - began)

@@ -221,6 +221,13 @@ def test_another_actor_in_the_same_world_model(trained):
     assert 0 <= second["played"] <= 1000
     refused = run("benchmarks.studies.policy", folder, "--world_model.depth", 4)
     assert_one_line(refused, "the world model is the run's")
+    words = ["--model_updates", 2, "--updates", 1, "--every", 1, "--episodes", 1]
+    words += ["--world_model.rssm.deterministic", 16]
+    result = run("benchmarks.studies.policy", folder, *words)
+    assert result.returncode == 0, result.stderr
+    row = json.loads(result.stdout.splitlines()[-1])
+    assert (row["model_updates"], len(row["looks"])) == (2, 1)
+    assert row["model"]["predictability/kl"] >= 0
     assert_one_line(
         run("benchmarks.studies.policy", folder, "--every", 0), "no look in 600 updates"
     )

@@ -10,6 +10,7 @@ from gymnasium.utils.env_checker import check_env
 from benchmarks import learning
 from foreground.agents.commanders import Fixed
 from foreground.agents.memory import Memory
+from foreground.configs import run as runs
 from foreground.errors import UserError
 from foreground.evaluation.report import uniform_policy
 from foreground.world_models.rssm import State
@@ -100,6 +101,30 @@ def test_training_ends_where_an_agent_stays_well_above_the_threshold(monkeypatch
     row = learning.learn("c_dreamer", words)
     assert len(row["shares"]) == 6
     assert row["updates"] == 7
+
+
+def test_an_agent_that_follows_a_run_begins_with_its_world_model(monkeypatch):
+    short = learning.SMALL.replace("prefill 300", "prefill 30").replace("ratio 64", "ratio 16")
+    monkeypatch.setattr(learning, "SMALL", short)
+    monkeypatch.setattr(learning, "FRAMES", 90)
+    monkeypatch.setattr(learning, "yardstick", lambda *_: lambda: 0.0)
+    begun = []
+
+    def load(agent, config):
+        loaded = load_pretrained(agent, config)
+        kept, there = agent.world_model.state_dict(), loaded.state["agent"]["weights"]
+        alike = [
+            torch.equal(value, there[f"world_model.{key}"])
+            for key, value in kept.items()
+            if key.startswith("rssm.")
+        ]
+        begun.append((runs.load(loaded.folder).agent, len(alike) > 5 and all(alike)))
+
+    load_pretrained = learning.saved.load_pretrained
+    monkeypatch.setattr(learning.saved, "load_pretrained", load)
+    assert learning.learn("goal_from", [])["updates"] == 7
+    assert begun == [(learning.BEGIN, True)]
+    assert {*runs.FOLLOWING} - {*learning.CHECKED} == {"hierarchical"}
 
 
 @pytest.mark.parametrize("word", ["--help", "-h"])

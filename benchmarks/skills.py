@@ -11,6 +11,7 @@ at each evaluation during training, and the distractor gaps; one JSON line last.
 
 import json
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 from benchmarks import reading, result_files
@@ -38,39 +39,42 @@ GAPS = ("nats", "accuracy", "postures", "goals hit, 3 bins")
 WORDS = ["--skills", "--episodes", "1", "--best_of", "0"]
 
 
-def to_read(suite: dict, results: Path) -> dict[str, reading.Job]:
-    """Return name -> (run, arguments of eval.py) of the runs that are not read yet."""
+def to_read(
+    suite: dict, results: Path, key: str = "skills", own: Iterable[str] = WORDS
+) -> dict[str, reading.Job]:
+    """Return name -> (run, arguments of eval.py) of the runs that are not read yet.
+
+    key   where a result has what is read
+    own   arguments that say what is measured
+    """
     todo = {}
-    for name, run, words in reading.unread(suite, results, "skills"):
+    for name, run, words in reading.unread(suite, results, key):
         config = runs.load(run)
         sides = ["clean", config.fresh_side] if config.distracted else ["clean"]
         sides[1:1] = ["train"] if config.has_clips else []
         floor = ["--random"] if words[words.index("--seed") + 1] == "0" else []
-        todo[name] = (
-            run,
-            [*WORDS, *floor, "--background", ",".join(sides)],
-        )
+        todo[name] = (run, [*own, *floor, "--background", ",".join(sides)])
     return todo
 
 
-def table(rows: list[dict]) -> str:
+def table(rows: list[dict], key: str = "skills", columns: dict[str, str] = COLUMNS) -> str:
     """Return a Markdown table: a line per agent, its training background, and the measured
     background.
     """
     groups: dict[tuple[str, ...], list[dict]] = {}
     for row in rows:
         trained = result_files.background_of(row)
-        for side, measured in row.get("skills", {}).items():
+        for side, measured in row.get(key, {}).items():
             agent = f"{row['method']}, untrained" if side.startswith("untrained") else row["method"]
             groups.setdefault(
                 (row["task"], trained, agent, side.removeprefix("untrained, ")), []
             ).append(measured)
     lines = [
-        "| task | trained on | agent | measured on | seeds | " + " | ".join(COLUMNS) + " |",
-        "|---" * (5 + len(COLUMNS)) + "|",
+        "| task | trained on | agent | measured on | seeds | " + " | ".join(columns) + " |",
+        "|---" * (5 + len(columns)) + "|",
     ]
     for group, measured in sorted(groups.items()):
-        cells = [cell([one[key] for one in measured if key in one]) for key in COLUMNS.values()]
+        cells = [cell([one[key] for one in measured if key in one]) for key in columns.values()]
         lines.append(f"| {' | '.join(group)} | {len(measured)} | {' | '.join(cells)} |")
     return "\n".join(lines)
 

@@ -224,7 +224,7 @@ def results(folder: str) -> str:
 
 def measured(program: str, folder: str) -> str:
     """Return the tables of a program of benchmarks/ that has read the runs of a suite: `skills`,
-    `downstream`, `games` or `latent`.
+    `goals`, `downstream`, `games` or `latent`.
     """
     rows = [row for row in result_files.read_all(ROOT / "results" / folder) if program in row]
     if not rows:

@@ -10,6 +10,7 @@ import yaml
 from benchmarks import (
     downstream,
     games,
+    goals,
     latent,
     plane,
     plot,
@@ -246,7 +247,7 @@ def test_a_run_that_is_not_finished_has_curves_and_no_scores(tmp_path):
     assert row["ys"] == [10.0, 20.0]
 
 
-@pytest.mark.parametrize("program", [returns, latent, skills, downstream, games])
+@pytest.mark.parametrize("program", [returns, latent, skills, goals, downstream, games])
 def test_help_of_a_program_for_suites(program, capsys):
     with pytest.raises(SystemExit) as end:
         program.main(["--help"])

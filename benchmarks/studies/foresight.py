@@ -54,8 +54,9 @@ def episodes(replay: Replay) -> list[dict[str, Tensor]]:
 def windows(
     whole: list[dict[str, Tensor]], ahead: int
 ) -> tuple[list[dict[str, Tensor]], list[dict[str, Tensor]]]:
-    """Return windows of SEEN + ahead + JUDGED rows whose first reward is row SEEN + ahead, and as
-    many, at the same places, of episodes without a reward.
+    """Return windows of SEEN + ahead + JUDGED rows whose first reward is row SEEN + ahead.
+
+    Also return windows at the same places of episodes without a reward.
     """
     places, first = [], []
     nothing = [episode for episode in whole if not episode["reward"].any()]

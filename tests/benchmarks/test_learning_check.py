@@ -151,3 +151,9 @@ def test_the_toy_goes_on_from_a_snapshot():
         other.snapshot = one.snapshot
         assert (one.step([1.0])[0] == other.step([1.0])[0]).all()
         assert one.place == other.place
+
+
+@pytest.mark.parametrize("name", [name for name in learning.CHECKED if name not in runs.FOLLOWING])
+def test_every_agent_accepts_the_options_of_the_check(name):
+    """Reading them raises where they contradict the agent: families of games refuse most tasks."""
+    assert runs.read(["--agent", name], cuda=False, ours=learning.SMALL.split()).agent == name

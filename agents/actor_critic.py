@@ -16,14 +16,13 @@ from torch.func import functional_call
 
 from foreground import ranks
 from foreground.agents.actor_critic_config import ActorCriticConfig
+from foreground.agents.estimators import ESTIMATORS
 from foreground.agents.policy import Policy
 from foreground.agents.regulariser import make_regulariser
 from foreground.agents.returns import ReturnScale, RewardNorm, lambda_returns
 from foreground.world_models.distributions import SCALAR_HEADS, clipped_normal_log_prob
 from foreground.world_models.networks import MLP
 from foreground.world_models.rssm import State
-
-RATIO = 0.2  # PPO's clip range of the ratio of policies, where a rollout is used more than once
 
 
 class Actor(nn.Module):
@@ -136,6 +135,7 @@ class Imagined(NamedTuple):
     member: Tensor | None = None  # (N, M), one-hot: the game whose scale of returns applies
     # (H+1, N), probability that the episode continues after each state; none: it always does.
     continuation: Tensor | None = None
+    policies: tuple[Policy, ...] = ()  # of the H actions, (N, A) each; where they were imagined
 
     @property
     def previous(self) -> State:
@@ -161,6 +161,13 @@ class Imagined(NamedTuple):
         none: 1.
         """
         return None if self.continuation is None else self.continuation.detach().cumprod(0)[:-1]
+
+    @property
+    def share(self) -> Tensor | None:
+        """Weight of each action in the actor's loss, (H, N) or (N,); none: equal weights."""
+        if self.weight is None or self.alive is None:
+            return self.alive if self.weight is None else self.weight
+        return self.weight * self.alive
 
 
 RewardFunction = Callable[[Imagined], Tensor]  # -> (H, N): the reward of each following state
@@ -207,6 +214,7 @@ class ActorCritic(nn.Module):
         }
         self.units = nn.ModuleDict(units)
         self.regulariser = make_regulariser(config)
+        self.estimator = ESTIMATORS[config.actor_grad]
         if config.target_update_every > 1:
             self.register_buffer("followed", torch.zeros((), dtype=torch.long))
 
@@ -236,7 +244,8 @@ class ActorCritic(nn.Module):
         state = State(*(torch.stack(column) for column in zip(*states)))
         action, mean, std = (torch.stack(column) for column in (actions, *zip(*policies)))
         log_prob = clipped_normal_log_prob(action.clamp(-1, 1), mean, std)
-        return Imagined(state, torch.stack(features), action, log_prob, condition)
+        feature = torch.stack(features)
+        return Imagined(state, feature, action, log_prob, condition, policies=tuple(policies))
 
     def loss(
         self,
@@ -254,7 +263,7 @@ class ActorCritic(nn.Module):
 
         Raises: KeyError when a configured reward has no function.
         """
-        with torch.set_grad_enabled(self.config.actor_grad == "dynamics"):
+        with torch.set_grad_enabled(self.estimator.along_path):
             imagined = self.imagine(model, start, condition)
             going = (
                 None if model.continuation is None else model.continuation(imagined.state_feature)
@@ -267,30 +276,31 @@ class ActorCritic(nn.Module):
         self, imagined: Imagined, rewards: dict[str, RewardFunction]
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Return losses, {"actor": scalar, "critic": scalar}, and metrics of a rollout."""
-        by_path = self.config.actor_grad == "dynamics"
         policy = self.actor(imagined.feature[:-1].detach())
         entropy = policy.entropy()
-        gain = torch.zeros_like(entropy)
+        returns = torch.zeros_like(entropy)
+        advantage = torch.zeros_like(entropy)
         critic_loss = 0.0
         metrics: dict[str, Tensor] = {}
         for name, weight in self.config.rewards.items():
-            with torch.set_grad_enabled(by_path):
+            with torch.set_grad_enabled(self.estimator.along_path):
                 reward = rewards[name](imagined)  # (H, N)
                 own = self.units[name](reward)
             found = self._evaluate(name, imagined, own)
-            gain = gain + weight * (found.returns if by_path else found.advantage) / found.scale
+            returns = returns + weight * found.returns / found.scale
+            advantage = advantage + weight * found.advantage / found.scale
             critic_loss = critic_loss + found.loss
             extra = found.metrics | {"reward": reward.detach().mean()}
             metrics |= {f"{name}/{key}": value for key, value in extra.items()}
-        if not by_path:
-            metrics["advantage_std"] = gain.std()
-            gain = self._surrogate(policy.log_prob(imagined.action), imagined.behaviour, gain)
+        share = imagined.share
+        if share is not None:
+            returns, advantage = share * returns, share * advantage
+        gain, extra = self.estimator(imagined, policy, returns, advantage)
+        metrics |= extra
         bonus, extra = self.regulariser(policy)
         metrics |= extra
-        gain = gain + bonus
-        gain = gain if imagined.weight is None else gain * imagined.weight
-        if imagined.alive is not None:
-            gain = gain * imagined.alive
+        gain = gain + (bonus if share is None else share * bonus)
+        if imagined.continuation is not None:
             metrics["continuation"] = imagined.continuation.detach().mean()
         losses = {"actor": -gain.mean(), "critic": critic_loss}
         metrics |= {
@@ -300,16 +310,6 @@ class ActorCritic(nn.Module):
             "mean_action": policy.mean.abs().mean(),
         }
         return losses, metrics
-
-    def _surrogate(self, log_prob: Tensor, behaviour: Tensor | None, gain: Tensor) -> Tensor:
-        """Return the surrogate objective of the score function, (H, N).
-
-        For rollouts of an older policy it is PPO's clipped one (arXiv 1707.06347, Eq. 7).
-        """
-        if behaviour is None:
-            return log_prob * gain
-        ratio = (log_prob - behaviour).exp()
-        return torch.minimum(ratio * gain, ratio.clamp(1 - RATIO, 1 + RATIO) * gain)
 
     def _evaluate(self, name: str, imagined: Imagined, reward: Tensor) -> Evaluation:
         """Evaluate a rollout by one reward (H, N) and its critic."""

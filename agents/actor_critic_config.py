@@ -4,8 +4,8 @@ from foreground.errors import UserError
 from foreground.option import config_class, option
 
 ALONG_PATH = (
-    "where --actor_critic.actor_grad is dynamics",
-    lambda config: config.actor_grad == "dynamics",
+    "where --actor_critic.actor_grad is dynamics or both",
+    lambda config: config.actor_grad != "reinforce",
 )
 ENTROPIC = "where --actor_critic.entropy_coef is above 0", lambda config: config.entropy_coef > 0
 TARGETED = "where --actor_critic.target_std is given", lambda config: config.target_std
@@ -55,9 +55,10 @@ class ActorCriticConfig:
     )
     actor_grad: str = option(
         "reinforce",
-        "Gradient of the actor: reinforce (score function, cheap), or dynamics "
-        "(backpropagation through model and critics).",
-        choices=("reinforce", "dynamics"),
+        "Gradient of the actor: reinforce (score function, cheap), dynamics "
+        "(backpropagation through model and critics), or both, each weighed by the inverse of its "
+        "second moment.",
+        choices=("reinforce", "dynamics", "both"),
     )
     policy_input_grad: float = option(
         1.0,

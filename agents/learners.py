@@ -159,7 +159,9 @@ class Imagination(Part):
 
     def compile_parts(self, **options) -> None:
         self.actor_critic.actor.compile(**options)
-        self.actor_critic.improve = torch.compile(self.actor_critic.improve, **options)
+        # Within a compiled graph torch.autograd.grad cannot be called.
+        if self.config.actor_critic.actor_grad != "both":
+            self.actor_critic.improve = torch.compile(self.actor_critic.improve, **options)
 
     def __call__(self, update: Step) -> Metrics:
         update.starts = self.agent.commander.starts(update.state, update.batch)

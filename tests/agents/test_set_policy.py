@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,6 +11,8 @@ import torch
 from benchmarks import treasure as program
 from foreground.agents.actor_critic import ActorCritic, ActorCriticConfig
 from foreground.agents.config import ModesConfig, OptimiserConfig
+from foreground.agents.estimators import Score
+from foreground.agents.policy import Policy
 from foreground.agents.set_policy import SetPolicy, SetPolicyConfig, index_columns
 from foreground.envs import treasure
 from foreground.errors import UserError
@@ -148,13 +151,15 @@ def test_parts_of_a_roll_out_are_whole_episodes():
 
 
 def test_the_surrogate_stops_where_the_policy_has_moved_far_enough():
-    agent = make_agent()
-    log_prob = torch.tensor([0.0, 1.0, -1.0, 1.0, -1.0], requires_grad=True)
+    ratio = torch.tensor([0.0, 1.0, -1.0, 1.0, -1.0])  # ln of it
     gain = torch.tensor([1.0, 1.0, 1.0, -1.0, -1.0])
-    value = agent.actor_critic._surrogate(log_prob, torch.zeros(5), gain)
+    mean = torch.zeros(5, 1, requires_grad=True)
+    policy, action = Policy(mean, torch.ones(5, 1)), torch.full((5, 1), 0.5)
+    rollout = SimpleNamespace(action=action, behaviour=policy.log_prob(action).detach() - ratio)
+    value, _ = Score()(rollout, policy, gain, gain)
     value.sum().backward()
     assert value.detach().tolist() == pytest.approx([1.0, 1.2, np.exp(-1), -np.exp(1), -0.8])
-    assert (log_prob.grad != 0).tolist() == [True, False, True, True, False]
+    assert (mean.grad != 0).flatten().tolist() == [True, False, True, True, False]
 
 
 def test_a_number_that_there_are_no_places_for_is_refused():

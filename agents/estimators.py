@@ -1,0 +1,123 @@
+"""Estimators of the actor's gradient: from a rollout to an objective with that gradient.
+
+`Score` weighs the log-probability of each action by its advantage. `Path` differentiates the
+returns through model and critics. `Both` weighs the two by the inverse of their variance. All three
+have the same expectation, where the model is the world and its latent continuous.
+
+Shapes: H horizon, N rollouts, A action.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from foreground.agents.policy import Policy
+
+RATIO = 0.2  # PPO's clip range of the ratio of policies, where a rollout is used more than once
+TINY = 1e-20  # of a squared gradient
+
+
+class Rollout(Protocol):
+    """What an estimator reads of an imagined rollout; see `actor_critic.Imagined`."""
+
+    action: Tensor  # (H, N, A)
+    behaviour: Tensor | None  # (H, N)
+    policies: Sequence[Policy]  # that chose the H actions; the returns depend on them
+
+
+class Estimator(Protocol):
+    """along_path   whether the returns must depend on the actions"""
+
+    along_path: bool
+
+    def __call__(
+        self, rollout: Rollout, policy: Policy, returns: Tensor, advantage: Tensor
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the objective, (H, N), whose mean is to be maximised, and metrics.
+
+        policy      (H, N, A), of the detached features
+        returns     (H, N), in units of their scale
+        advantage   (H, N), likewise
+        """
+
+
+class Score:
+    """The score function (REINFORCE).
+
+    For rollouts of an older policy it is PPO's clipped surrogate (arXiv 1707.06347, Eq. 7).
+    """
+
+    along_path = False
+
+    def __call__(
+        self, rollout: Rollout, policy: Policy, returns: Tensor, advantage: Tensor
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        metrics = {"advantage_std": advantage.std()}
+        log_prob = policy.log_prob(rollout.action)
+        if rollout.behaviour is None:
+            return log_prob * advantage, metrics
+        ratio = (log_prob - rollout.behaviour).exp()
+        clipped = ratio.clamp(1 - RATIO, 1 + RATIO)
+        return torch.minimum(ratio * advantage, clipped * advantage), metrics
+
+
+class Path:
+    """Backpropagation through model and critics (Dreamer)."""
+
+    along_path = True
+
+    def __call__(
+        self, rollout: Rollout, policy: Policy, returns: Tensor, advantage: Tensor
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        return returns, {}
+
+
+class Both:
+    """Both gradients by the policy's outputs, each weighed by the inverse of its second moment.
+
+    Of the estimators with one expectation this has the least variance, since the variance of each
+    is nearly its second moment (PIPPS, arXiv 1902.01240). The weights belong to a step ahead and an
+    output of the policy. Where contacts make the path chaotic, the score function leads. Where the
+    dynamics are smooth, the path does.
+    """
+
+    along_path = True
+
+    def __call__(
+        self, rollout: Rollout, policy: Policy, returns: Tensor, advantage: Tensor
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        path = path_gradient(returns, rollout.policies)
+        score = score_gradient(policy, rollout.action, advantage)
+        share = path_share(path, score)
+        slope = torch.lerp(score, path, share).detach()  # (H, N, 2A)
+        objective = (slope * torch.cat([*policy], -1)).sum(-1)
+        return objective, {"path_share": share.mean(), "advantage_std": advantage.std()}
+
+
+ESTIMATORS: dict[str, Estimator] = {"reinforce": Score(), "dynamics": Path(), "both": Both()}
+
+
+def path_gradient(returns: Tensor, policies: Sequence[Policy]) -> Tensor:
+    """Return the gradient of the sum of the returns by mean and deviation of each step's policy.
+
+    It counts what an action does to all later states and actions: -> (H, N, 2A).
+    """
+    outputs = [output for policy in policies for output in policy]
+    slopes = torch.autograd.grad(returns.sum(), outputs, materialize_grads=True)
+    return torch.stack([torch.cat(pair, -1) for pair in zip(slopes[::2], slopes[1::2])])
+
+
+@torch.no_grad()
+def score_gradient(policy: Policy, action: Tensor, advantage: Tensor) -> Tensor:
+    """Return advantage x the gradient of log pi(action) by mean and deviation: (H, N, 2A)."""
+    noise = (action - policy.mean) / policy.std
+    slopes = torch.cat([noise, noise.square() - 1], -1) / policy.std.repeat(1, 1, 2)
+    return advantage.unsqueeze(-1) * slopes
+
+
+def path_share(path: Tensor, score: Tensor) -> Tensor:
+    """Return the weight of the path gradient, (H, 1, 2A) within [0, 1]: (H, N, 2A) twice."""
+    path, score = (slope.float().square().mean(1, keepdim=True) for slope in (path, score))
+    return score / (path + score).clamp(min=TINY)

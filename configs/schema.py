@@ -71,6 +71,10 @@ SIDE_BY_SIDE = (
     "where --environment.num_envs is above 1",
     lambda run: run.environment.num_envs > 1,
 )
+PAID = (
+    "where task or game is among --actor_critic.rewards",
+    lambda run: any({"task", "game"} & set(name.split("+")) for name in run.actor_critic.rewards),
+)
 OBSERVING = (
     "where --environment.proprioception is true",
     lambda run: run.environment.proprioception,
@@ -236,7 +240,9 @@ class RunConfig:
     background: BackgroundConfig = option(BackgroundConfig, "Background")
     distraction: DistractionConfig = option(DistractionConfig, "Distraction", read_if=OF_SUITE)
     family: FamilyConfig = option(FamilyConfig, "Family of games")
-    training: TrainingConfig = option(TrainingConfig, "Training", read_if={"overlap": SIDE_BY_SIDE})
+    training: TrainingConfig = option(
+        TrainingConfig, "Training", read_if={"overlap": SIDE_BY_SIDE, "rare_rewards": PAID}
+    )
     evaluation: EvaluationConfig = option(
         EvaluationConfig, "Evaluation", read_if={"num_skills": MEASURING}
     )

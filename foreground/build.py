@@ -16,6 +16,7 @@ from foreground.agents.base import Layout
 from foreground.agents.config import AgentConfig
 from foreground.agents.registry import commanders
 from foreground.configs.run import RunConfig, folder_of
+from foreground.configs.schema import PAID
 from foreground.envs import registry, specs
 from foreground.envs.backgrounds import load_background
 from foreground.envs.families import Game
@@ -240,7 +241,8 @@ def make_replay(
     text = f"{capacity} steps, {size_text(needed)} "
     shared = f"in RAM, where {size_text(free)} are free for all programs together"
     text += "on the GPU" if place == "cuda" else shared
-    return Replay(layout, capacity, number, config.seed, place), text
+    rare = config.training.rare_rewards if PAID[1](config) else 0.0
+    return Replay(layout, capacity, number, config.seed, place, rare), text
 
 
 def size_text(size: int) -> str:

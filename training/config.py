@@ -18,6 +18,13 @@ class TrainingConfig:
         "Do the updates of a step while the environments take the next one, in their own processes:"
         " faster, and each action is by weights that are a step older.",
     )
+    rare_rewards: float = option(
+        0.0,
+        "Largest share of sequences that are drawn because they hold a reward after ten steps "
+        "without one; the others are drawn uniformly.",
+        ge=0.0,
+        le=1.0,
+    )
     prefill: int = option(2000, "Env frames of noise for actions before learning starts.", ge=1)
     capacity: int = option(
         500_000, "Agent steps that the replay holds, or fewer if the run is shorter.", ge=64

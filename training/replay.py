@@ -16,18 +16,21 @@ import torch
 from foreground.agents.base import Layout
 from foreground.training.chunks import Chunks
 from foreground.training.files import Damaged
+from foreground.training.rare import RareRewards
 
 _NUMPY_TYPES = {torch.uint8: np.uint8, torch.bool: np.bool_, torch.float32: np.float32}
 _TORCH_TYPES = {kind: dtype for dtype, kind in _NUMPY_TYPES.items()}
 
 
 class Replay:
-    """Holds the newest `capacity` agent steps of N streams and samples sequences uniformly.
+    """Holds the newest `capacity` agent steps of N streams and samples sequences.
 
     layout     field -> (shape of one row, NumPy type), of environment and agent
     capacity   agent steps over all streams; each stream gets an equal share
     seed       of the sampler, which has its own generator
     device     of the rings and the samples
+    rare       largest share of sequences that are drawn for a rare reward (rare.py); the others are
+               uniform
     """
 
     def __init__(
@@ -37,6 +40,7 @@ class Replay:
         num_envs: int = 1,
         seed: int = 0,
         device: str | torch.device = "cpu",
+        rare: float = 0.0,
     ):
         if num_envs < 1 or capacity < num_envs:
             raise ValueError(f"a replay of {capacity} steps cannot serve {num_envs} streams")
@@ -58,6 +62,8 @@ class Replay:
             for name, ring in self._rings.items()
         }
         self._rng = np.random.default_rng(seed)
+        self.rare_share = rare
+        self._rare = RareRewards(num_envs)
         self._count = 0  # rows ever added to each stream
         self._oldest = 0  # first existing row; more than 0 only after a load that lost rows
         self.chunks = Chunks()
@@ -110,6 +116,7 @@ class Replay:
                 self._rings[name].numpy()[:, slot] = value
             else:
                 self._rings[name][:, slot].copy_(torch.from_numpy(value))
+        self._rare.add(self._count, values["reward"], values["is_first"])
         self._count += 1
 
     def _checked(self, name: str, rows: dict) -> np.ndarray:
@@ -132,7 +139,8 @@ class Replay:
     def sample(
         self, batch_size: int, length: int, stop: int | None = None
     ) -> dict[str, torch.Tensor]:
-        """Draw B sequences of T rows before row `stop`, uniformly over every start of every stream.
+        """Draw B sequences of T rows before row `stop`, uniformly over every start of every stream,
+        but for those that are drawn for a rare reward.
 
         Returns field -> (B, T, ...). Rows of a sequence are consecutive in one stream, and never
         cross the write head. They may cross episodes; is_first marks the borders.
@@ -147,7 +155,13 @@ class Replay:
         stream, start = np.divmod(
             self._rng.integers(0, self.num_envs * starts, size=batch_size), starts
         )
-        return self._sequences(stream, self.first_row + start, length)
+        start = self.first_row + start
+        if self.rare_share:
+            bounds = self.first_row, self._stop(stop)
+            stream, start = self._rare.draw(
+                self._rng, self.rare_share, (stream, start), bounds, length
+            )
+        return self._sequences(stream, start, length)
 
     def peek(self, count: int, length: int) -> dict[str, torch.Tensor]:
         """Return the newest sequences of T rows, `count` of them over all streams, in the form of
@@ -216,9 +230,20 @@ class Replay:
         return self.chunks.load(self, Path(folder), manifest, tail, salvage)
 
     def restart(self, count: int = 0, oldest: int = 0) -> None:
-        """Set how many rows were ever added, and the number of the oldest existing row."""
+        """Set how many rows were ever added, and the number of the oldest existing row.
+
+        The rows are in their places already.
+        """
         self._count = count
         self._oldest = oldest
+        self._rare = RareRewards(self.num_envs)
+        slots = torch.arange(self.first_row, count) % self.rows_per_stream
+        reward, first = (
+            self._rings[name][:, slots.to(self.device)].cpu().numpy()
+            for name in ("reward", "is_first")
+        )  # (N, rows)
+        for column in np.flatnonzero(((reward != 0) | first).any(0)):
+            self._rare.add(self.first_row + int(column), reward[:, column], first[:, column])
 
     def rows(self, stream: int, start: int, stop: int) -> dict[str, torch.Tensor]:
         """Return rows start to stop of a stream, on the CPU."""

@@ -1,0 +1,67 @@
+"""Rows with a rare reward, so that the replay can draw them more often.
+
+A reward is rare where none of the rows before it, of the same episode, has one. A uniform sample
+seldom holds such a row, and the model then learns little of what leads to it. UNREAL
+(arXiv 1611.05397) balances its samples for reward prediction likewise.
+
+Shapes: N streams, B batch.
+"""
+
+from bisect import bisect_left
+
+import numpy as np
+
+QUIET = 10  # rows of the same episode, without a reward, before a rare one
+MOST = 50  # times as often as in a uniform sample, so that a single event is not learned by heart
+
+
+class RareRewards:
+    """The numbers of these rows, for each of N streams, in rising order."""
+
+    def __init__(self, streams: int):
+        self.rows: list[list[int]] = [[] for _ in range(streams)]
+        self._last = [-1] * streams  # newest row with a reward, or first of an episode
+
+    def add(self, row: int, reward: np.ndarray, is_first: np.ndarray) -> None:
+        """Take in a row of every stream: (N,), (N,)."""
+        for stream in np.flatnonzero((reward != 0) | is_first):
+            if not is_first[stream] and row - self._last[stream] > QUIET:
+                self.rows[stream].append(row)
+            self._last[stream] = row
+
+    def draw(
+        self,
+        generator: np.random.Generator,
+        share: float,
+        starts: tuple[np.ndarray, np.ndarray],
+        bounds: tuple[int, int],
+        length: int,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Replace some of the starts of sequences of T rows by starts of sequences with a rare
+        reward.
+
+        share    of the sequences, at most; fewer where such rows are fewer
+        starts   streams and first rows of a uniform sample, (B,) each
+        bounds   first row that a stream holds, and the row after the last
+
+        Returns streams and first rows, (B,) each.
+        """
+        first, stop = bounds
+        stream, start = starts
+        # The rows before it must be there, so that a resumed run finds the same rows.
+        ranges = [(bisect_left(rows, first + QUIET), bisect_left(rows, stop)) for rows in self.rows]
+        counts = np.array([end - begin for begin, end in ranges])
+        number = counts.sum()
+        uniform = number * length / (len(self.rows) * (stop - first - length + 1))
+        chosen = generator.random(len(start)) < min(share, MOST * uniform)
+        if not number:
+            return starts
+        stream, start = stream.copy(), start.copy()
+        for index in np.flatnonzero(chosen):
+            place = int(generator.integers(number))
+            own = int(np.searchsorted(counts.cumsum(), place, side="right"))
+            row = self.rows[own][ranges[own][0] + place - int(counts[:own].sum())]
+            earliest, latest = max(first, row - length + 1), min(row - 1, stop - length)
+            stream[index] = own
+            start[index] = int(generator.integers(earliest, latest + 1))
+        return stream, start

@@ -20,8 +20,8 @@ class TrainingConfig:
     )
     rare_rewards: float = option(
         0.0,
-        "Largest share of sequences that are drawn because they hold a reward after ten steps "
-        "without one; the others are drawn uniformly.",
+        "Share of sequences that are drawn because they hold a reward after ten steps without one. "
+        "It is multiplied by the share of rows without a reward. The others are drawn uniformly.",
         ge=0.0,
         le=1.0,
     )

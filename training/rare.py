@@ -16,14 +16,22 @@ MOST = 50  # times as often as in a uniform sample, so that a single event is no
 
 
 class RareRewards:
-    """The numbers of these rows, for each of N streams, in rising order."""
+    """The numbers of these rows, for each of N streams, in rising order.
 
-    def __init__(self, streams: int):
+    capacity   rows that a stream holds
+    """
+
+    def __init__(self, streams: int, capacity: int):
         self.rows: list[list[int]] = [[] for _ in range(streams)]
         self._last = [-1] * streams  # newest row with a reward, or first of an episode
+        self._paid = np.zeros((streams, capacity), bool)  # whether each row has a reward
+        self._number_paid = 0
 
     def add(self, row: int, reward: np.ndarray, is_first: np.ndarray) -> None:
         """Take in a row of every stream: (N,), (N,)."""
+        kept = self._paid[:, row % self._paid.shape[1]]
+        self._number_paid += int((reward != 0).sum()) - int(kept.sum())
+        kept[:] = reward != 0
         for stream in np.flatnonzero((reward != 0) | is_first):
             if not is_first[stream] and row - self._last[stream] > QUIET:
                 self.rows[stream].append(row)
@@ -40,7 +48,7 @@ class RareRewards:
         """Replace some of the starts of sequences of T rows by starts of sequences with a rare
         reward.
 
-        share    of the sequences, at most; fewer where such rows are fewer
+        share    of the sequences, where nearly all rows are without a reward; it falls with them
         starts   streams and first rows of a uniform sample, (B,) each
         bounds   first row that a stream holds, and the row after the last
 
@@ -52,8 +60,10 @@ class RareRewards:
         ranges = [(bisect_left(rows, first + QUIET), bisect_left(rows, stop)) for rows in self.rows]
         counts = np.array([end - begin for begin, end in ranges])
         number = counts.sum()
-        uniform = number * length / (len(self.rows) * (stop - first - length + 1))
-        chosen = generator.random(len(start)) < min(share, MOST * uniform)
+        streams = len(self.rows)
+        unpaid = 1 - self._number_paid / (streams * (stop - first))
+        uniform = number * length / (streams * (stop - first - length + 1))
+        chosen = generator.random(len(start)) < min(share * unpaid, MOST * uniform)
         if not number:
             return starts
         stream, start = stream.copy(), start.copy()

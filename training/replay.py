@@ -29,8 +29,8 @@ class Replay:
     capacity   agent steps over all streams; each stream gets an equal share
     seed       of the sampler, which has its own generator
     device     of the rings and the samples
-    rare       largest share of sequences that are drawn for a rare reward (rare.py); the others are
-               uniform
+    rare       share of sequences that are drawn for a rare reward (rare.py), where nearly all rows
+               are without one; the others are uniform
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class Replay:
         }
         self._rng = np.random.default_rng(seed)
         self.rare_share = rare
-        self._rare = RareRewards(num_envs)
+        self._rare = RareRewards(num_envs, self.rows_per_stream)
         self._count = 0  # rows ever added to each stream
         self._oldest = 0  # first existing row; more than 0 only after a load that lost rows
         self.chunks = Chunks()
@@ -236,7 +236,7 @@ class Replay:
         """
         self._count = count
         self._oldest = oldest
-        self._rare = RareRewards(self.num_envs)
+        self._rare = RareRewards(self.num_envs, self.rows_per_stream)
         slots = torch.arange(self.first_row, count) % self.rows_per_stream
         reward, first = (
             self._rings[name][:, slots.to(self.device)].cpu().numpy()

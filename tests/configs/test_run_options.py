@@ -104,7 +104,7 @@ def test_a_value_that_is_there_anyway_is_no_choice():
         cuda=False,
     )
     runs.read(
-        ["--agent", "infopower", "--size", "cpu", "--actor_critic.actor_grad", "dynamics"],
+        ["--agent", "infopower", "--size", "cpu", "--actor_critic.actor_grad", "both"],
         cuda=False,
     )
     with pytest.raises(UserError, match="policy_input_grad is not read"):

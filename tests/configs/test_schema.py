@@ -94,7 +94,8 @@ def with_old_names(mapping: dict, prefix: str = "") -> dict:
 
 @pytest.mark.parametrize("agent", ["infopower", "infopower_paper", "slim", "mra"])
 def test_a_config_with_the_old_names_is_the_same(agent, tmp_path):
-    config = runs.read(["--agent", agent, "--task", "walker-walk"], cuda=False)
+    words = ["--agent", agent, "--task", "walker-walk", "--actor_critic.actor_grad", "dynamics"]
+    config = runs.read(words, cuda=False)
     old = with_old_names(options.to_dict(config))
     assert {"frames", "skills", "begin"} <= set(old)
     assert {"entropy", "gradient", "starts", "closed_loop"} - set(old["actor_critic"]) == {

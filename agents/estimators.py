@@ -1,8 +1,8 @@
 """Estimators of the actor's gradient: from a rollout to an objective with that gradient.
 
 `Score` weighs the log-probability of each action by its advantage. `Path` differentiates the
-returns through model and critics. `Both` weighs the two by the inverse of their variance. All three
-have the same expectation, where the model is the world and its latent continuous.
+returns through model and critics. `Both` weighs the two by the inverse of their variance. With exact
+critics, continuous latents and `policy_input_grad` 1, all three have the same expectation.
 
 Shapes: H horizon, N rollouts, A action.
 """
@@ -77,10 +77,10 @@ class Path:
 class Both:
     """Both gradients by the policy's outputs, each weighed by the inverse of its second moment.
 
-    Of the estimators with one expectation this has the least variance, since the variance of each
-    is nearly its second moment (PIPPS, arXiv 1902.01240). The weights belong to a step ahead and an
-    output of the policy. Where contacts make the path chaotic, the score function leads. Where the
-    dynamics are smooth, the path does.
+    Of all weighted means of the two this has nearly the least variance (PIPPS, arXiv 1902.01240):
+    both are so noisy that the second moment is nearly the variance. There is a weight for each step
+    ahead and each output of the policy. Where contacts make the path chaotic, the score function
+    has more weight. Where the dynamics are smooth, the path has.
     """
 
     along_path = True

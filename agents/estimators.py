@@ -1,8 +1,8 @@
 """Estimators of the actor's gradient: from a rollout to an objective with that gradient.
 
 `Score` weighs the log-probability of each action by its advantage. `Path` differentiates the
-returns through model and critics. `Both` weighs the two by the inverse of their variance. With exact
-critics, continuous latents and `policy_input_grad` 1, all three have the same expectation.
+returns through model and critics. `Both` weighs the two by the inverse of their variance. With
+exact critics, continuous latents and `policy_input_grad` 1, all three have the same expectation.
 
 Shapes: H horizon, N rollouts, A action.
 """

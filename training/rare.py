@@ -12,7 +12,7 @@ from bisect import bisect_left
 import numpy as np
 
 QUIET = 10  # rows of the same episode, without a reward, before a rare one
-MOST = 50  # times as often as in a uniform sample, so that a single event is not learned by heart
+MOST = 10  # times as often as in a uniform sample, so that few events are not learned by heart
 
 
 class RareRewards:

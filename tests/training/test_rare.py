@@ -66,10 +66,10 @@ def test_the_rows_are_those_that_looking_back_finds(number, capacity):
 
 
 def test_a_share_of_the_sequences_holds_one():
-    rows = rows_of(2001, 1, paid=0.002, seed=3)
+    rows = rows_of(2001, 1, paid=0.006, seed=3)
     replay = filled(rows, 2001)
     events = len(replay._rare.rows[0])
-    assert 1 < events < 10
+    assert 10 < events < 20
     rare, uniform = (
         float(holds_one(each.sample(4000, 9), rows).float().mean())
         for each in (replay, filled(rows, 2001, share=0.0))

@@ -292,6 +292,7 @@ class ActorCritic(nn.Module):
             critic_loss = critic_loss + found.loss
             extra = found.metrics | {"reward": reward.detach().mean()}
             metrics |= {f"{name}/{key}": value for key, value in extra.items()}
+        metrics["advantage_std"] = advantage.std()
         share = imagined.share
         if share is not None:
             returns, advantage = share * returns, share * advantage

@@ -1,8 +1,8 @@
 """Estimators of the actor's gradient: from a rollout to an objective with that gradient.
 
-`Score` weighs the log-probability of each action by its advantage. `Path` differentiates the
-returns through model and critics. `Both` weighs the two by the inverse of their variance. With
-exact critics, continuous latents and `policy_input_grad` 1, all three have the same expectation.
+`Score` weighs the log-probability of each action by the advantage of its own return, R_k. `Path`
+differentiates the sum of all R_t through model and critics, as Dreamer does. There an action counts
+in its own return, in those of the states before it, and in those of the states that it leads to.
 
 Shapes: H horizon, N rollouts, A action.
 """
@@ -28,7 +28,7 @@ class Rollout(Protocol):
 
 
 class Estimator(Protocol):
-    """along_path   whether the returns must depend on the actions"""
+    """along_path   whether the returns must carry gradients to the actions"""
 
     along_path: bool
 
@@ -54,13 +54,12 @@ class Score:
     def __call__(
         self, rollout: Rollout, policy: Policy, returns: Tensor, advantage: Tensor
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        metrics = {"advantage_std": advantage.std()}
         log_prob = policy.log_prob(rollout.action)
         if rollout.behaviour is None:
-            return log_prob * advantage, metrics
+            return log_prob * advantage, {}
         ratio = (log_prob - rollout.behaviour).exp()
         clipped = ratio.clamp(1 - RATIO, 1 + RATIO)
-        return torch.minimum(ratio * advantage, clipped * advantage), metrics
+        return torch.minimum(ratio * advantage, clipped * advantage), {}
 
 
 class Path:
@@ -75,12 +74,12 @@ class Path:
 
 
 class Both:
-    """Both gradients by the policy's outputs, each weighed by the inverse of its second moment.
+    """The slopes of both by the policy's outputs, each weighed by the inverse of its second moment.
 
-    Of all weighted means of the two this has nearly the least variance (PIPPS, arXiv 1902.01240):
-    both are so noisy that the second moment is nearly the variance. There is a weight for each step
-    ahead and each output of the policy. Where contacts make the path chaotic, the score function
-    has more weight. Where the dynamics are smooth, the path has.
+    PIPPS (arXiv 1902.01240) combines two estimates of one slope so, by their variances. These two
+    differ in their expectation as well (see above), so that the weights also bring them to one
+    scale: a heuristic, which rests on what was measured. There is a weight for each step and each
+    output of the policy.
     """
 
     along_path = True
@@ -93,16 +92,15 @@ class Both:
         share = path_share(path, score)
         slope = torch.lerp(score, path, share).detach()  # (H, N, 2A)
         objective = (slope * torch.cat([*policy], -1)).sum(-1)
-        return objective, {"path_share": share.mean(), "advantage_std": advantage.std()}
+        return objective, {"path_share": share.mean()}
 
 
 ESTIMATORS: dict[str, Estimator] = {"reinforce": Score(), "dynamics": Path(), "both": Both()}
 
 
 def path_gradient(returns: Tensor, policies: Sequence[Policy]) -> Tensor:
-    """Return the gradient of the sum of the returns by mean and deviation of each step's policy.
-
-    It counts what an action does to all later states and actions: -> (H, N, 2A).
+    """Return the gradient of the sum of the returns (H, N) by mean and deviation of each step's
+    policy, (H, N, 2A).
     """
     outputs = [output for policy in policies for output in policy]
     slopes = torch.autograd.grad(returns.sum(), outputs, materialize_grads=True)

@@ -18,6 +18,7 @@ from foreground.agents.config import ModesConfig, OptimiserConfig
 from foreground.agents.modes import Modes
 from foreground.agents.optimiser import Optimiser, descend
 from foreground.agents.relation import CriticInputs, RelationActor, SetSlots
+from foreground.errors import UserError
 from foreground.option import config_class, option
 from foreground.world_models.rssm import State
 
@@ -52,6 +53,9 @@ class SetPolicy(nn.Module):
         games: tuple[tuple[float, ...], ...],
     ):
         super().__init__()
+        if config.actor_critic.actor_grad != "reinforce":
+            what = "a policy over sets of agents learns from episodes and has no model"
+            raise UserError(what, "actor_critic.actor_grad", "choose reinforce")
         self.config = config
         modes = config.modes
         descriptor = len(games[0])

@@ -20,8 +20,9 @@ class TrainingConfig:
     )
     rare_rewards: float = option(
         0.0,
-        "Share of sequences that are drawn because they hold a reward after ten steps without one. "
-        "It is multiplied by the share of rows without a reward. The others are drawn uniformly.",
+        "Share of sequences that are drawn because they hold a reward after ten steps of the "
+        "episode without one. It is multiplied by the share of rows without a reward, and at most "
+        "ten times what a uniform sample has. The others are drawn uniformly.",
         ge=0.0,
         le=1.0,
     )

@@ -1,7 +1,7 @@
 """Rows with a rare reward, so that the replay can draw them more often.
 
-A reward is rare where none of the rows before it, of the same episode, has one. A uniform sample
-seldom holds such a row, and the model then learns little of what leads to it. UNREAL
+A reward is rare where the ten rows before it belong to the same episode's steps and have none. A
+uniform sample seldom holds such a row, and the model then learns little of what leads to it. UNREAL
 (arXiv 1611.05397) balances its samples for reward prediction likewise.
 
 Shapes: N streams, B batch.
@@ -11,8 +11,8 @@ from bisect import bisect_left
 
 import numpy as np
 
-QUIET = 10  # rows of the same episode, without a reward, before a rare one
-MOST = 10  # times as often as in a uniform sample, so that few events are not learned by heart
+QUIET = 10  # steps of the same episode, without a reward, before a rare one
+MOST = 10  # times as often as in a uniform sample, so that the model does not memorise a few events
 
 
 class RareRewards:
@@ -37,6 +37,17 @@ class RareRewards:
                 self.rows[stream].append(row)
             self._last[stream] = row
 
+    def fill(self, first: int, reward: np.ndarray, is_first: np.ndarray) -> None:
+        """Take in the rows from `first` on, (N, rows) each, as `add` would one by one."""
+        rows = np.arange(first, first + reward.shape[1])
+        self._paid[:, rows % self._paid.shape[1]] = reward != 0
+        self._number_paid = int(self._paid.sum())
+        for stream, own in enumerate(self.rows):
+            events = rows[(reward[stream] != 0) | is_first[stream]]
+            quiet = np.diff(events, prepend=-1) > QUIET
+            own.extend(events[quiet & ~is_first[stream, events - first]].tolist())
+            self._last[stream] = int(events[-1]) if len(events) else -1
+
     def draw(
         self,
         generator: np.random.Generator,
@@ -44,13 +55,17 @@ class RareRewards:
         starts: tuple[np.ndarray, np.ndarray],
         bounds: tuple[int, int],
         length: int,
+        count: int,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Replace some of the starts of sequences of T rows by starts of sequences with a rare
         reward.
 
-        share    of the sequences, where nearly all rows are without a reward; it falls with them
+        share    of the sequences, times the share of rows without a reward; at most MOST times the
+                 share of a uniform sample
         starts   streams and first rows of a uniform sample, (B,) each
-        bounds   first row that a stream holds, and the row after the last
+        bounds   first row of a stream that may be drawn, and the row after the last
+        length   T, at least 2: a rare reward is not the first row of a sequence
+        count    rows that each stream holds
 
         Returns streams and first rows, (B,) each.
         """
@@ -61,10 +76,10 @@ class RareRewards:
         counts = np.array([end - begin for begin, end in ranges])
         number = counts.sum()
         streams = len(self.rows)
-        unpaid = 1 - self._number_paid / (streams * (stop - first))
-        uniform = number * length / (streams * (stop - first - length + 1))
+        unpaid = 1 - self._number_paid / (streams * count)
+        uniform = number * (length - 1) / (streams * (stop - first - length + 1))
         chosen = generator.random(len(start)) < min(share * unpaid, MOST * uniform)
-        if not number:
+        if not number or length < 2:
             return starts
         stream, start = stream.copy(), start.copy()
         for index in np.flatnonzero(chosen):

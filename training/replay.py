@@ -29,8 +29,7 @@ class Replay:
     capacity   agent steps over all streams; each stream gets an equal share
     seed       of the sampler, which has its own generator
     device     of the rings and the samples
-    rare       share of sequences that are drawn for a rare reward (rare.py), where nearly all rows
-               are without one; the others are uniform
+    rare       share of sequences that are drawn for a rare reward; see `RareRewards.draw`
     """
 
     def __init__(
@@ -158,8 +157,9 @@ class Replay:
         start = self.first_row + start
         if self.rare_share:
             bounds = self.first_row, self._stop(stop)
+            held = self._count - self.first_row
             stream, start = self._rare.draw(
-                self._rng, self.rare_share, (stream, start), bounds, length
+                self._rng, self.rare_share, (stream, start), bounds, length, held
             )
         return self._sequences(stream, start, length)
 
@@ -242,8 +242,7 @@ class Replay:
             self._rings[name][:, slots.to(self.device)].cpu().numpy()
             for name in ("reward", "is_first")
         )  # (N, rows)
-        for column in np.flatnonzero(((reward != 0) | first).any(0)):
-            self._rare.add(self.first_row + int(column), reward[:, column], first[:, column])
+        self._rare.fill(self.first_row, reward, first)
 
     def rows(self, stream: int, start: int, stop: int) -> dict[str, torch.Tensor]:
         """Return rows start to stop of a stream, on the CPU."""

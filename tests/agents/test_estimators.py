@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from foreground.agents import estimators
-from foreground.agents.estimators import ESTIMATORS, path_share, score_gradient
+from foreground.agents.estimators import ESTIMATORS, path_gradient, path_share, score_gradient
 from foreground.agents.policy import Policy
+from foreground.agents.returns import lambda_returns
 from tests.support.points import Point, learn, make, scaled, start, towards
 
 
@@ -26,7 +27,7 @@ def gradient(way: str, monkeypatch, share=None, weight=None, **fields) -> torch.
     weight   (64,), of the rollouts
     """
     if share is not None:
-        monkeypatch.setattr(estimators, "path_share", lambda *_: torch.full((4, 1, 2), share))
+        monkeypatch.setattr(estimators, "path_share", lambda *_: torch.full((1, 1, 2), share))
     agent = make(actor_grad=way, return_norm_min=1e-3, **fields)
     with torch.no_grad():
         agent.actor.network[-1].weight.normal_()
@@ -42,6 +43,52 @@ def test_both_with_all_weight_on_one_is_that_one(share, alone, feedback, monkeyp
     fields = {"policy_input_grad": feedback, "entropy_coef": 0.02}
     both = gradient("both", monkeypatch, share, **fields)
     torch.testing.assert_close(both, gradient(alone, monkeypatch, **fields), rtol=1e-4, atol=1e-6)
+
+
+STEPS, DISCOUNT, TRACE = 4, 0.9, 0.7
+
+
+def rollouts(number: int) -> tuple[torch.Tensor, torch.Tensor, list[Policy]]:
+    """Actions (H, N, 1), their lambda-returns (H, N) and policies of a world where each action
+    changes what the later ones are worth.
+    """
+    torch.manual_seed(0)
+    state, actions, rewards, values, policies = torch.zeros(number, 1), [], [], [], []
+    for step in range(STEPS):
+        mean, std = torch.full((number, 1), 0.2 * step - 0.3), torch.full((number, 1), 0.3)
+        policies.append(Policy(mean.requires_grad_(), std.requires_grad_()))
+        actions.append(policies[-1].sample())
+        state = torch.sin(state + 2 * actions[-1]) + 0.5 * state
+        rewards.append((state * actions[-1]).squeeze(-1))
+        values.append(state.square().squeeze(-1))
+    returns = lambda_returns(torch.stack(rewards), DISCOUNT, torch.stack(values), TRACE)
+    return torch.stack(actions).detach(), returns, policies
+
+
+def test_the_path_counts_an_action_in_every_return():
+    """The slow reference: a backward pass for each return."""
+    _, returns, policies = rollouts(5)
+    outputs = [output for policy in policies for output in policy]
+    wanted = sum(
+        torch.stack(
+            torch.autograd.grad(row.sum(), outputs, retain_graph=True, materialize_grads=True)
+        )
+        for row in returns
+    )  # (2H, N, 1), mean and deviation by turns
+    found = path_gradient(returns, policies)
+    torch.testing.assert_close(found, torch.cat([wanted[::2], wanted[1::2]], -1))
+
+
+def test_of_the_last_action_path_and_score_estimate_multiples_of_one_slope():
+    """It counts in the returns of the states before it with powers of discount x lambda."""
+    action, returns, policies = rollouts(400_000)
+    policy = Policy(*(torch.stack(column).detach() for column in zip(*policies)))
+    score = score_gradient(policy, action, (returns - returns.mean(1, keepdim=True)).detach())
+    path = path_gradient(returns, policies)
+    factor = sum((DISCOUNT * TRACE) ** step for step in range(STEPS))
+    last = path[-1].mean(0)
+    assert float(last.abs().min()) > 0.1
+    torch.testing.assert_close(last, factor * score[-1].mean(0), atol=0.05, rtol=0.0)
 
 
 def test_the_gradient_is_linear_in_the_weights_of_the_rollouts(monkeypatch):

@@ -21,7 +21,7 @@ OWN, SLOTS, SLOT, H = 2, 5, 4, 6
 GAMES = ((-1.0,), (1.0,))
 
 
-def make_agent(modes=3, seed=0, **fields) -> SetPolicy:
+def make_agent(modes=3, seed=0, way="reinforce", **fields) -> SetPolicy:
     torch.manual_seed(seed)
     policy = ActorCriticConfig(
         rewards={"game": 1.0},
@@ -30,6 +30,7 @@ def make_agent(modes=3, seed=0, **fields) -> SetPolicy:
         discount=0.9,
         entropy_coef=1e-3,
         return_norm_min=0.1,
+        actor_grad=way,
     )
     optimiser = OptimiserConfig(actor_lr=3e-3, critic_lr=3e-3, warmup=0)
     config = SetPolicyConfig(
@@ -160,6 +161,12 @@ def test_the_surrogate_stops_where_the_policy_has_moved_far_enough():
     value.sum().backward()
     assert value.detach().tolist() == pytest.approx([1.0, 1.2, np.exp(-1), -np.exp(1), -0.8])
     assert (mean.grad != 0).flatten().tolist() == [True, False, True, True, False]
+
+
+@pytest.mark.parametrize("way", ["dynamics", "both"])
+def test_a_gradient_along_a_path_is_refused(way):
+    with pytest.raises(UserError, match="no model"):
+        make_agent(way=way)
 
 
 def test_a_number_that_there_are_no_places_for_is_refused():

@@ -1,7 +1,7 @@
 """Rows with a rare reward, so that the replay can draw them more often.
 
-A reward is rare where the ten rows before it belong to the same episode's steps and have none. A
-uniform sample seldom holds such a row, and the model then learns little of what leads to it. UNREAL
+A reward is rare where each of the ten steps before it, of the same episode, has none. A uniform
+sample seldom holds such a row, and the model then learns little of what leads to it. UNREAL
 (arXiv 1611.05397) balances its samples for reward prediction likewise.
 
 Shapes: N streams, B batch.

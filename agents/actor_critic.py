@@ -16,7 +16,7 @@ from torch.func import functional_call
 
 from foreground import ranks
 from foreground.agents.actor_critic_config import ActorCriticConfig
-from foreground.agents.estimators import ESTIMATORS
+from foreground.agents.estimators import make_estimator
 from foreground.agents.policy import Policy
 from foreground.agents.regulariser import make_regulariser
 from foreground.agents.returns import ReturnScale, RewardNorm, lambda_returns
@@ -214,7 +214,7 @@ class ActorCritic(nn.Module):
         }
         self.units = nn.ModuleDict(units)
         self.regulariser = make_regulariser(config)
-        self.estimator = ESTIMATORS[config.actor_grad]
+        self.estimator = make_estimator(config)
         if config.target_update_every > 1:
             self.register_buffer("followed", torch.zeros((), dtype=torch.long))
 

@@ -4,7 +4,7 @@ from foreground.errors import UserError
 from foreground.option import config_class, option
 
 ALONG_PATH = (
-    "where --actor_critic.actor_grad is dynamics or both",
+    "where --actor_critic.actor_grad is not reinforce",
     lambda config: config.actor_grad != "reinforce",
 )
 ENTROPIC = "where --actor_critic.entropy_coef is above 0", lambda config: config.entropy_coef > 0
@@ -56,9 +56,10 @@ class ActorCriticConfig:
     actor_grad: str = option(
         "reinforce",
         "Gradient of the actor: reinforce (score function, cheap), dynamics "
-        "(backpropagation through model and critics), or both, each weighed by the inverse of its "
-        "second moment.",
-        choices=("reinforce", "dynamics", "both"),
+        "(backpropagation through model and critics), own_return (the same for each action's own "
+        "return alone), or both of the first two, each weighed by the inverse of its second "
+        "moment.",
+        choices=("reinforce", "dynamics", "own_return", "both"),
     )
     policy_input_grad: float = option(
         1.0,

@@ -13,10 +13,13 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from foreground.agents.actor_critic_config import ActorCriticConfig
 from foreground.agents.policy import Policy
+from foreground.errors import UserError
 
 RATIO = 0.2  # PPO's clip range of the ratio of policies, where a rollout is used more than once
 TINY = 1e-20  # of a squared gradient
+BY_OUTPUTS = ("own_return", "both")  # call torch.autograd.grad, which no compiled graph can
 
 
 class Rollout(Protocol):
@@ -73,6 +76,29 @@ class Path:
         return returns, {}
 
 
+class OwnReturn:
+    """The path gradient of each action's own return, R_k, alone, times a constant.
+
+    An action k reaches R_0 through R_k only, with the factor decay^k. So one backward pass of R_0
+    gives the slopes of every R_k. The constant is the factor with which `Path` counts the last
+    return in those of all states, so that one weight of the entropy suits both.
+    """
+
+    along_path = True
+
+    def __init__(self, decay: float):
+        """decay   discount x lambda, above 0; a continuation comes on top of it"""
+        self.decay = decay
+
+    def __call__(
+        self, rollout: Rollout, policy: Policy, returns: Tensor, advantage: Tensor
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        slope = path_gradient(returns[0], rollout.policies)  # (H, N, 2A)
+        reach = self.decay ** torch.arange(len(slope), device=slope.device).view(-1, 1, 1)
+        slope = reach.sum() * slope / reach
+        return (slope * torch.cat([*policy], -1)).sum(-1), {}
+
+
 class Both:
     """The slopes of both by the policy's outputs, each weighed by the inverse of its second moment.
 
@@ -95,12 +121,20 @@ class Both:
         return objective, {"path_share": share.mean()}
 
 
-ESTIMATORS: dict[str, Estimator] = {"reinforce": Score(), "dynamics": Path(), "both": Both()}
+def make_estimator(config: ActorCriticConfig) -> Estimator:
+    """Raises: UserError where the gradient needs a lambda above 0."""
+    if config.actor_grad == "own_return":
+        if config.lam == 0:
+            what = "with lambda 0 an imagined return has one reward, and later actions no gradient"
+            remedy = "give it a value above 0, or choose --actor_critic.actor_grad dynamics"
+            raise UserError(what, "actor_critic.lam", remedy)
+        return OwnReturn(config.discount * config.lam)
+    return {"reinforce": Score, "dynamics": Path, "both": Both}[config.actor_grad]()
 
 
 def path_gradient(returns: Tensor, policies: Sequence[Policy]) -> Tensor:
-    """Return the gradient of the sum of the returns (H, N) by mean and deviation of each step's
-    policy, (H, N, 2A).
+    """Return the gradient of the sum of the returns, (H, N) or (N,), by mean and deviation of each
+    step's policy, (H, N, 2A).
     """
     outputs = [output for policy in policies for output in policy]
     slopes = torch.autograd.grad(returns.sum(), outputs, materialize_grads=True)

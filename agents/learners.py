@@ -11,6 +11,7 @@ from foreground.agents import registry
 from foreground.agents.base import Metrics, Starts, Step
 from foreground.agents.cuda_graphs import Recorded
 from foreground.agents.discovery import make_discovery
+from foreground.agents.estimators import BY_OUTPUTS
 from foreground.agents.optimiser import Optimiser, descend, gradients, step
 from foreground.agents.rewards import make_rewards
 from foreground.agents.skills import Skills
@@ -160,7 +161,7 @@ class Imagination(Part):
     def compile_parts(self, **options) -> None:
         self.actor_critic.actor.compile(**options)
         # Within a compiled graph torch.autograd.grad cannot be called.
-        if self.config.actor_critic.actor_grad != "both":
+        if self.config.actor_critic.actor_grad not in BY_OUTPUTS:
             self.actor_critic.improve = torch.compile(self.actor_critic.improve, **options)
 
     def __call__(self, update: Step) -> Metrics:

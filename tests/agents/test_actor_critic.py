@@ -247,7 +247,7 @@ def test_return_scale_is_the_spread_of_percentiles():
         assert float(fresh.update(returns)) == pytest.approx(float(high - low), abs=1e-6)
 
 
-@pytest.mark.parametrize("way", ["reinforce", "dynamics", "both"])
+@pytest.mark.parametrize("way", ["reinforce", "dynamics", "own_return", "both"])
 def test_only_the_policy_is_touched_by_its_losses(way):
     agent = make(actor_grad=way)
     losses, _ = agent.loss(Point(), start(), {"task": towards(0.5)})

@@ -15,7 +15,7 @@ def linear(imagined) -> torch.Tensor:
     return 10 * imagined.following.deterministic[..., 0]
 
 
-@pytest.mark.parametrize("gradient", ["reinforce", "dynamics"])
+@pytest.mark.parametrize("gradient", ["reinforce", "dynamics", "own_return"])
 @pytest.mark.parametrize("reward", mostly_slow([constant, linear], [linear]))
 @pytest.mark.parametrize("entropy", [0.0, 1.0])
 def test_trap_11_the_deviation_stays_within_its_bounds_and_its_entropy_pulls_it_up(

@@ -1,12 +1,15 @@
 """Test the estimators of the actor's gradient against autograd, and what both together gain."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
 from foreground.agents import estimators
-from foreground.agents.estimators import ESTIMATORS, path_gradient, path_share, score_gradient
+from foreground.agents.estimators import OwnReturn, path_gradient, path_share, score_gradient
 from foreground.agents.policy import Policy
 from foreground.agents.returns import lambda_returns
+from foreground.errors import UserError
 from tests.support.points import Point, learn, make, scaled, start, towards
 
 
@@ -48,9 +51,11 @@ def test_both_with_all_weight_on_one_is_that_one(share, alone, feedback, monkeyp
 STEPS, DISCOUNT, TRACE = 4, 0.9, 0.7
 
 
-def rollouts(number: int) -> tuple[torch.Tensor, torch.Tensor, list[Policy]]:
+def rollouts(number: int, going=1.0) -> tuple[torch.Tensor, torch.Tensor, list[Policy]]:
     """Actions (H, N, 1), their lambda-returns (H, N) and policies of a world where each action
     changes what the later ones are worth.
+
+    going   (H, N), the probability that the episode continues after each following state
     """
     torch.manual_seed(0)
     state, actions, rewards, values, policies = torch.zeros(number, 1), [], [], [], []
@@ -61,7 +66,7 @@ def rollouts(number: int) -> tuple[torch.Tensor, torch.Tensor, list[Policy]]:
         state = torch.sin(state + 2 * actions[-1]) + 0.5 * state
         rewards.append((state * actions[-1]).squeeze(-1))
         values.append(state.square().squeeze(-1))
-    returns = lambda_returns(torch.stack(rewards), DISCOUNT, torch.stack(values), TRACE)
+    returns = lambda_returns(torch.stack(rewards), DISCOUNT * going, torch.stack(values), TRACE)
     return torch.stack(actions).detach(), returns, policies
 
 
@@ -91,16 +96,57 @@ def test_of_the_last_action_path_and_score_estimate_multiples_of_one_slope():
     torch.testing.assert_close(last, factor * score[-1].mean(0), atol=0.05, rtol=0.0)
 
 
-def test_the_gradient_is_linear_in_the_weights_of_the_rollouts(monkeypatch):
+def own_slopes(returns: torch.Tensor, policies: list[Policy], decay: float) -> torch.Tensor:
+    """The slopes of `OwnReturn` by the outputs of each step's policy, (H, N, 2)."""
+    columns = [torch.stack(column).detach().requires_grad_() for column in zip(*policies)]
+    rollout = SimpleNamespace(policies=policies)
+    objective, _ = OwnReturn(decay)(rollout, Policy(*columns), returns, torch.zeros(()))
+    assert objective.shape == returns.shape
+    return torch.cat(torch.autograd.grad(objective.sum(), columns), -1)
+
+
+def test_of_every_action_own_return_and_score_estimate_one_slope_up_to_a_constant():
+    action, returns, policies = rollouts(400_000)
+    policy = Policy(*(torch.stack(column).detach() for column in zip(*policies)))
+    score = score_gradient(policy, action, (returns - returns.mean(1, keepdim=True)).detach())
+    own = own_slopes(returns, policies, DISCOUNT * TRACE)
+    factor = sum((DISCOUNT * TRACE) ** step for step in range(STEPS))
+    assert float(own.mean(1).abs().amax(-1).min()) > 0.1
+    torch.testing.assert_close(own.mean(1), factor * score.mean(1), atol=0.06, rtol=0.0)
+
+
+def test_own_return_against_a_backward_pass_for_each_return():
+    """Where the episode may end: an action counts as far as the episode reaches it."""
+    torch.manual_seed(1)
+    going = torch.rand(STEPS + 1, 5)
+    _, returns, policies = rollouts(5, going[1:])
+    alive = going.cumprod(0)[:-1]
+    factor = sum((DISCOUNT * TRACE) ** step for step in range(STEPS))
+    wanted = []
+    for step, policy in enumerate(policies):
+        total = (alive[step] * returns[step]).sum()
+        slopes = torch.autograd.grad(total, [*policy], retain_graph=True)
+        wanted.append(factor * torch.cat(slopes, -1))
+    found = own_slopes(alive * returns, policies, DISCOUNT * TRACE)
+    torch.testing.assert_close(found, torch.stack(wanted))
+
+
+def test_own_return_needs_a_lambda():
+    with pytest.raises(UserError, match="actor_critic.lam.*above 0"):
+        make(actor_grad="own_return", lam=0.0)
+
+
+@pytest.mark.parametrize("way", ["own_return", "both"])
+def test_the_gradient_is_linear_in_the_weights_of_the_rollouts(way, monkeypatch):
     half = torch.arange(64).lt(32).float()
     fields = {"share": 0.5, "entropy_coef": 0.02}
     one, other, whole = (
-        gradient("both", monkeypatch, weight=weight, **fields)
+        gradient(way, monkeypatch, weight=weight, **fields)
         for weight in (half, 1 - half, torch.ones(64))
     )
     assert float(one.norm()) > 0.1 * float(whole.norm())
     torch.testing.assert_close(one + other, whole, rtol=1e-4, atol=1e-6)
-    assert not gradient("both", monkeypatch, weight=torch.zeros(64), **fields).any()
+    assert not gradient(way, monkeypatch, weight=torch.zeros(64), **fields).any()
 
 
 def test_the_weights_are_those_of_least_variance():
@@ -127,7 +173,7 @@ def test_a_slope_that_explodes_loses_its_weight():
     assert share[1].max() < 1e-6
 
 
-@pytest.mark.parametrize("way", sorted(ESTIMATORS))
+@pytest.mark.parametrize("way", ["reinforce", "dynamics", "own_return", "both"])
 def test_every_estimator_learns_where_the_reward_is(way):
     policy = learn(make(actor_grad=way), {"task": scaled(towards(0.5), 10.0)}, updates=200)
     assert float(policy.sample().clamp(-1, 1).mean()) == pytest.approx(0.5, abs=0.2)

@@ -163,7 +163,7 @@ def test_the_surrogate_stops_where_the_policy_has_moved_far_enough():
     assert (mean.grad != 0).flatten().tolist() == [True, False, True, True, False]
 
 
-@pytest.mark.parametrize("way", ["dynamics", "both"])
+@pytest.mark.parametrize("way", ["dynamics", "own_return", "both"])
 def test_a_gradient_along_a_path_is_refused(way):
     with pytest.raises(UserError, match="no model"):
         make_agent(way=way)

@@ -103,7 +103,7 @@ SMALL = """--environment.image_size 32 --world_model.depth 4 --world_model.embed
 LOGGING = [
     *((name, "dynamics") for name in sorted(set(runs.AGENTS) - set(runs.FOLLOWING))),
     *((name, "reinforce") for name in ("dreamer", "infopower", "slim", "slim_sum", "metra", "mra")),
-    *((name, "both") for name in ("infopower", "mra")),
+    *((name, way) for name in ("infopower", "mra") for way in ("own_return", "both")),
 ]
 
 

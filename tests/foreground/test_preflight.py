@@ -75,7 +75,7 @@ def test_what_an_image_keeps_is_what_the_encoder_saves():
     assert preflight.bytes_per_image(config, spaces) == pytest.approx(found, rel=0.1)
 
 
-@pytest.mark.parametrize("gradient", ["dynamics", "reinforce"])
+@pytest.mark.parametrize("gradient", ["dynamics", "own_return", "reinforce"])
 @pytest.mark.parametrize("name", ["infopower", "slim"])
 def test_what_imagination_keeps_is_what_its_loss_saves(name, gradient):
     """Against the real thing."""

@@ -126,8 +126,8 @@ class GoalPrior:
     def starts(self, state: State, batch: Batch) -> Starts:
         """Return a random subset of the batch's states, each with a state of the batch as goal.
 
-        A goal is the state itself or a later one of its sequence, or any of the batch. The pool of
-        acting is filled with states of the batch.
+        A goal is the state itself or a later one of its sequence, or any of the batch with enough
+        history. The pool of acting is filled with such states.
         """
         flat = state.detach().map(lambda x: x.flatten(0, 1))
         feature = flat.feature.float()  # (B T, F)
@@ -138,9 +138,10 @@ class GoalPrior:
         length = batch["is_first"].shape[1]
         left = length - index % length  # rows of the sequence from the start on
         later = index + (torch.rand(len(index), device=device) * left).long()
-        other = torch.randint(rows, (len(index),), device=device)
+        known = torch.ones(rows, device=device) if known is None else known.flatten().float()
+        other = torch.multinomial(known, len(index), replacement=True)
         goal = torch.where(torch.rand(len(index), device=device) < FUTURE, later, other)
-        pool = feature[torch.randint(rows, (POOL,), device=device)]
+        pool = feature[torch.multinomial(known, POOL, replacement=True)]
         self.map.pool.copy_(ranks.summed(pool * (ranks.rank() == 0)))
         return Starts(flat.map(lambda x: x[index]), self.map(feature[goal]))
 

@@ -143,6 +143,19 @@ def test_goals_are_replayed_states(monkeypatch):
     assert torch.equal(restored.commander.map.pool, pool)
 
 
+def test_no_goal_is_a_state_with_too_little_history(monkeypatch):
+    agent, batch = make("goal", monkeypatch, "--world_model.context", "2")
+    shape = batch["is_first"].shape
+    batch["is_first"] = torch.zeros(shape, dtype=torch.bool)
+    step = torch.arange(shape[1]).float().expand(shape)  # its column in the sequence
+    size = agent.world_model.rssm.feature_size - 16
+    state = State(step.unsqueeze(-1).expand(*shape, size), torch.zeros(*shape, 16))
+    agent.commander.map.forward = lambda feature: feature
+    starts = agent.commander.starts(state, batch)
+    assert float(starts.condition[:, 0].min()) >= 2
+    assert agent.commander.map.pool[:, 0].unique().tolist() == list(range(2, shape[1]))
+
+
 def test_a_goal_picture_is_a_condition(monkeypatch):
     agent, batch = make("goal", monkeypatch)
     feature = torch.randn(2, agent.world_model.rssm.feature_size)

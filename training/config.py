@@ -26,6 +26,13 @@ class TrainingConfig:
         ge=0.0,
         le=1.0,
     )
+    recency: float = option(
+        1.0,
+        "Emphasis on new experience: the age of a sequence is u to this power, u uniform and 1 "
+        "the age of the replay. With 3 half of the sequences are of the newest eighth; 1: uniform.",
+        ge=1.0,
+        le=10.0,
+    )
     prefill: int = option(2000, "Env frames of noise for actions before learning starts.", ge=1)
     capacity: int = option(
         500_000, "Agent steps that the replay holds, or fewer if the run is shorter.", ge=64

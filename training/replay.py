@@ -30,6 +30,7 @@ class Replay:
     seed       of the sampler, which has its own generator
     device     of the rings and the samples
     rare       share of sequences that are drawn for a rare reward; see `RareRewards.draw`
+    recency    exponent of the ages of the sequences that are drawn; see `sample`
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class Replay:
         seed: int = 0,
         device: str | torch.device = "cpu",
         rare: float = 0.0,
+        recency: float = 1.0,
     ):
         if num_envs < 1 or capacity < num_envs:
             raise ValueError(f"a replay of {capacity} steps cannot serve {num_envs} streams")
@@ -62,6 +64,7 @@ class Replay:
         }
         self._rng = np.random.default_rng(seed)
         self.rare_share = rare
+        self.recency = recency
         self._rare = RareRewards(num_envs, self.rows_per_stream)
         self._count = 0  # rows ever added to each stream
         self._oldest = 0  # first existing row; more than 0 only after a load that lost rows
@@ -138,8 +141,11 @@ class Replay:
     def sample(
         self, batch_size: int, length: int, stop: int | None = None
     ) -> dict[str, torch.Tensor]:
-        """Draw B sequences of T rows before row `stop`, uniformly over every start of every stream,
-        but for those that are drawn for a rare reward.
+        """Draw B sequences of T rows before row `stop`, but for those that are drawn for a rare
+        reward.
+
+        Their ages are u^recency of the age of the oldest start, u uniform: with 1 every start of
+        every stream is equally likely, with 3 half of the sequences are of the newest eighth.
 
         Returns field -> (B, T, ...). Rows of a sequence are consecutive in one stream, and never
         cross the write head. They may cross episodes; is_first marks the borders.
@@ -154,6 +160,9 @@ class Replay:
         stream, start = np.divmod(
             self._rng.integers(0, self.num_envs * starts, size=batch_size), starts
         )
+        if self.recency != 1:
+            age = (1 - (start + self._rng.random(batch_size)) / starts) ** self.recency  # (0, 1]
+            start = starts - np.ceil(age * starts).astype(np.int64)
         start = self.first_row + start
         if self.rare_share:
             bounds = self.first_row, self._stop(stop)

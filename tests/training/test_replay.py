@@ -93,6 +93,23 @@ def test_starts_are_uniform():
     assert ((counts - 1000) ** 2 / 1000).sum() < 46
 
 
+def test_with_recency_ages_are_a_power_of_uniform_ones():
+    replay, _ = filled(803, capacity=803, num_envs=1)
+    replay.recency = 3.0
+    starts = replay.sample(100_000, 4)["condition"][:, 0, 0].numpy().astype(int)
+    assert {int(starts.min()), int(starts.max())} == {0, 799}
+    for age in (1 / 64, 1 / 8, 1 / 2):
+        share = float((starts >= 800 * (1 - age)).mean())
+        assert share == pytest.approx(age ** (1 / 3), abs=0.01), age
+
+
+def test_with_recency_the_streams_are_equally_likely():
+    replay, _ = filled(50, capacity=100, num_envs=2)
+    replay.recency = 3.0
+    stream = replay.sample(10_000, 4)["condition"][:, 0, 0].numpy() // 1000
+    assert float(stream.mean()) == pytest.approx(0.5, abs=0.02)
+
+
 def test_a_replay_from_when_every_row_had_a_condition_loads(tmp_path):
     """Of size 0, where there were no skills."""
     layout = row_layout(SHAPE, ACTION)

@@ -132,7 +132,7 @@ def test_own_return_against_a_backward_pass_for_each_return():
 
 
 def test_own_return_needs_a_lambda():
-    with pytest.raises(UserError, match="actor_critic.lam.*above 0"):
+    with pytest.raises(UserError, match=r"actor_critic.lam.*above 0"):
         make(actor_grad="own_return", lam=0.0)
 
 

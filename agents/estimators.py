@@ -19,6 +19,7 @@ from foreground.errors import UserError
 
 RATIO = 0.2  # PPO's clip range of the ratio of policies, where a rollout is used more than once
 TINY = 1e-20  # of a squared gradient
+FAINT = 1e-20  # factor of a slope, far from where float32 ends
 BY_OUTPUTS = ("own_return", "both")  # call torch.autograd.grad, which no compiled graph can
 
 
@@ -38,7 +39,7 @@ class Estimator(Protocol):
     def __call__(
         self, rollout: Rollout, policy: Policy, returns: Tensor, advantage: Tensor
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the objective, (H, N), whose mean is to be maximised, and metrics.
+        """Return the objective, (H, N), and metrics. Its mean has the gradient to ascend.
 
         policy      (H, N, A), of the detached features
         returns     (H, N), in units of their scale
@@ -122,13 +123,14 @@ class Both:
 
 
 def make_estimator(config: ActorCriticConfig) -> Estimator:
-    """Raises: UserError where the gradient needs a lambda above 0."""
+    """Raises: UserError where the first return hardly depends on the last action."""
     if config.actor_grad == "own_return":
-        if config.lam == 0:
-            what = "with lambda 0 an imagined return has one reward, and later actions no gradient"
-            remedy = "give it a value above 0, or choose --actor_critic.actor_grad dynamics"
+        decay = config.discount * config.lam
+        if decay ** (config.horizon - 1) < FAINT:
+            what = f"at {decay:g} a step the first return says nothing of the last action"
+            remedy = "raise it, lower the horizon, or choose --actor_critic.actor_grad dynamics"
             raise UserError(what, "actor_critic.lam", remedy)
-        return OwnReturn(config.discount * config.lam)
+        return OwnReturn(decay)
     return {"reinforce": Score, "dynamics": Path, "both": Both}[config.actor_grad]()
 
 

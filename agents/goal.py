@@ -140,7 +140,8 @@ class GoalPrior:
         later = index + (torch.rand(len(index), device=device) * left).long()
         known = torch.ones(rows, device=device) if known is None else known.flatten().float()
         other = torch.multinomial(known, len(index), replacement=True)
-        goal = torch.where(torch.rand(len(index), device=device) < FUTURE, later, other)
+        future = (torch.rand(len(index), device=device) < FUTURE) & (known[later] > 0)
+        goal = torch.where(future, later, other)
         pool = feature[torch.multinomial(known, POOL, replacement=True)]
         self.map.pool.copy_(ranks.summed(pool * (ranks.rank() == 0)))
         return Starts(flat.map(lambda x: x[index]), self.map(feature[goal]))

@@ -2,6 +2,7 @@
 (adaptation.json).
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -132,10 +133,11 @@ def adapt(
 
 
 def replay_of(config: RunConfig, loaded: saved.Loaded) -> Replay:
-    """Return the replay of the run, and report lost rows.
+    """Return the replay of the run, which draws uniformly, and report lost rows.
 
     Raises: UserError when too few rows are left for a sequence.
     """
+    config = replace(config, training=replace(config.training, recency=1.0))
     replay, _ = build.make_replay(config, build.layout_of(config), "cpu")
     state = loaded.state
     folder = loaded.folder / "replay"

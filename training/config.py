@@ -22,16 +22,16 @@ class TrainingConfig:
         0.0,
         "Share of sequences that are drawn because they hold a reward after ten steps of the "
         "episode without one. It is multiplied by the share of rows without a reward, and at most "
-        "ten times what a uniform sample has. The others are drawn uniformly.",
+        "ten times what a uniform sample has. The others are drawn by `recency`.",
         ge=0.0,
         le=1.0,
     )
     recency: float = option(
         1.0,
-        "Emphasis on new experience: the age of a sequence is u to this power, u uniform and 1 "
-        "the age of the replay. With 3 half of the sequences are of the newest eighth; 1: uniform.",
+        "How many times as often the newest sequence is drawn as the oldest. With 50 half of the "
+        "sequences are from the newest eighth of the replay; 1: all are equally likely.",
         ge=1.0,
-        le=10.0,
+        le=1e6,
     )
     prefill: int = option(2000, "Env frames of noise for actions before learning starts.", ge=1)
     capacity: int = option(

@@ -30,7 +30,7 @@ class Replay:
     seed       of the sampler, which has its own generator
     device     of the rings and the samples
     rare       share of sequences that are drawn for a rare reward; see `RareRewards.draw`
-    recency    exponent of the ages of the sequences that are drawn; see `sample`
+    recency    how many times as often the newest sequence is drawn as the oldest; see `sample`
     """
 
     def __init__(
@@ -141,11 +141,11 @@ class Replay:
     def sample(
         self, batch_size: int, length: int, stop: int | None = None
     ) -> dict[str, torch.Tensor]:
-        """Draw B sequences of T rows before row `stop`, but for those that are drawn for a rare
-        reward.
+        """Draw B sequences of T rows before row `stop`: by age, and some for a rare reward.
 
-        Their ages are u^recency of the age of the oldest start, u uniform: with 1 every start of
-        every stream is equally likely, with 3 half of the sequences are of the newest eighth.
+        With u uniform and c the recency, the age of a start is (c^u - 1) / (c - 1) of that of the
+        oldest one. The newest start is then c times as likely as the oldest. With c = 1 every start
+        of every stream is equally likely.
 
         Returns field -> (B, T, ...). Rows of a sequence are consecutive in one stream, and never
         cross the write head. They may cross episodes; is_first marks the borders.
@@ -161,8 +161,9 @@ class Replay:
             self._rng.integers(0, self.num_envs * starts, size=batch_size), starts
         )
         if self.recency != 1:
-            age = (1 - (start + self._rng.random(batch_size)) / starts) ** self.recency  # (0, 1]
-            start = starts - np.ceil(age * starts).astype(np.int64)
+            share = 1 - (start + self._rng.random(batch_size)) / starts  # u, in (0, 1]
+            age = (self.recency**share - 1) / (self.recency - 1)
+            start = starts - np.ceil(age * starts).clip(1, starts).astype(np.int64)
         start = self.first_row + start
         if self.rare_share:
             bounds = self.first_row, self._stop(stop)

@@ -78,6 +78,9 @@ def of_run(folder: Path, words: list[str]) -> Experience:
         str(own.total_frames),
         "--device",
         "cpu",
+        # Of a finished run everything is equally new.
+        "--training.recency",
+        "1",
     ]
     kept = ("environment.", "background.", "distraction.", "training.prefill")
     for key in (key for key in options.leaves(runs.RunConfig) if key.startswith(kept)):

@@ -131,9 +131,57 @@ def test_own_return_against_a_backward_pass_for_each_return():
     torch.testing.assert_close(found, torch.stack(wanted))
 
 
-def test_own_return_needs_a_lambda():
-    with pytest.raises(UserError, match=r"actor_critic.lam.*above 0"):
-        make(actor_grad="own_return", lam=0.0)
+class EveryReturn:
+    """The slow reference of `OwnReturn`: a backward pass for each return."""
+
+    along_path = True
+
+    def __init__(self, decay: float):
+        self.decay = decay
+
+    def __call__(self, rollout, policy, returns, advantage):
+        slopes = [
+            torch.cat(torch.autograd.grad(own.sum(), [*chosen], retain_graph=True), -1)
+            for own, chosen in zip(returns, rollout.policies)
+        ]
+        factor = sum(self.decay**step for step in range(len(slopes)))
+        return factor * (torch.stack(slopes) * torch.cat([*policy], -1)).sum(-1), {}
+
+
+class Mortal(Point):
+    """The further the coordinate is from 0, the likelier the episode ends."""
+
+    def continuation(self, feature: torch.Tensor) -> torch.Tensor:
+        return torch.exp(-feature[..., 0].square())
+
+
+@pytest.mark.parametrize("world", [Point, Mortal])
+@pytest.mark.parametrize("feedback", [0.0, 0.3, 1.0])
+def test_own_return_in_whole_rollouts(world, feedback):
+    """With two rewards, weights of the rollouts, an entropy and a policy that sees what it did."""
+    fields = {"policy_input_grad": feedback, "entropy_coef": 0.02, "return_norm_min": 1e-3}
+    rewards = {"task": towards(0.3), "other": scaled(towards(-0.8), 3.0)}
+    found = []
+    for slow in (False, True):
+        agent = make(actor_grad="own_return", rewards={"task": 1.0, "other": 0.5}, **fields)
+        with torch.no_grad():
+            agent.actor.network[-1].weight.normal_()
+        if slow:
+            agent.estimator = EveryReturn(agent.config.discount * agent.config.lam)
+        torch.manual_seed(1)
+        weight = torch.rand(64)
+        losses, _ = agent.loss(world(), start(), rewards, weight=weight)
+        slopes = torch.autograd.grad(losses["actor"], list(agent.actor.parameters()))
+        found.append(torch.cat([slope.flatten() for slope in slopes]))
+    assert float(found[1].norm()) > 1e-3
+    torch.testing.assert_close(found[0], found[1], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(("lam", "horizon"), [(0.0, 4), (1e-4, 15), (0.95, 2000)])
+def test_own_return_refuses_a_last_action_that_the_first_return_does_not_see(lam, horizon):
+    with pytest.raises(UserError, match=r"actor_critic.lam.*choose --actor_critic.actor_grad"):
+        make(actor_grad="own_return", lam=lam, horizon=horizon)
+    make(actor_grad="dynamics", lam=lam, horizon=horizon)
 
 
 @pytest.mark.parametrize("way", ["own_return", "both"])

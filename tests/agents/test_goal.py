@@ -144,7 +144,8 @@ def test_goals_are_replayed_states(monkeypatch):
 
 
 def test_no_goal_is_a_state_with_too_little_history(monkeypatch):
-    agent, batch = make("goal", monkeypatch, "--world_model.context", "2")
+    words = ["--world_model.context", "2", "--actor_critic.imag_starts", "0"]
+    agent, batch = make("goal", monkeypatch, *words)
     shape = batch["is_first"].shape
     batch["is_first"] = torch.zeros(shape, dtype=torch.bool)
     step = torch.arange(shape[1]).float().expand(shape)  # its column in the sequence

@@ -39,13 +39,13 @@ def make_rows(number: int, num_envs: int, episode: int = 5) -> dict:
 
 
 def filled(
-    rows: int, capacity: int = 40, num_envs: int = 2, seed: int = 0
+    rows: int, capacity: int = 40, num_envs: int = 2, seed: int = 0, recency: float = 1.0
 ) -> tuple[Replay, list[list[dict]]]:
     """A replay after some rows, and the slow reference: a list of rows for each stream, never
     shortened.
     """
     replay, reference = (
-        Replay(LAYOUT, capacity, num_envs=num_envs, seed=seed),
+        Replay(LAYOUT, capacity, num_envs=num_envs, seed=seed, recency=recency),
         [[] for _ in range(num_envs)],
     )
     for number in range(rows):
@@ -62,10 +62,13 @@ def equal(a: dict, b: dict) -> bool:
     )
 
 
-def test_every_sequence_is_a_slice_of_one_stream_and_every_start_occurs():
+@pytest.mark.parametrize("recency", [1.0, 8.0])
+def test_every_sequence_is_a_slice_of_one_stream_and_every_start_occurs(recency):
     for rows in (3, 19, 20, 21, 47, 60):
         for num_envs in (1, 2, 3):
-            replay, reference = filled(rows, capacity=20 * num_envs, num_envs=num_envs)
+            replay, reference = filled(
+                rows, capacity=20 * num_envs, num_envs=num_envs, recency=recency
+            )
             held = min(rows, 20)
             assert len(replay) == held * num_envs
             length = min(held, 4)
@@ -93,19 +96,19 @@ def test_starts_are_uniform():
     assert ((counts - 1000) ** 2 / 1000).sum() < 46
 
 
-def test_with_recency_ages_are_a_power_of_uniform_ones():
-    replay, _ = filled(803, capacity=803, num_envs=1)
-    replay.recency = 3.0
-    starts = replay.sample(100_000, 4)["condition"][:, 0, 0].numpy().astype(int)
-    assert {int(starts.min()), int(starts.max())} == {0, 799}
-    for age in (1 / 64, 1 / 8, 1 / 2):
-        share = float((starts >= 800 * (1 - age)).mean())
-        assert share == pytest.approx(age ** (1 / 3), abs=0.01), age
+def test_with_recency_the_newest_start_is_as_much_likelier_as_asked():
+    replay, _ = filled(33, capacity=33, num_envs=1, recency=50.0)
+    starts = replay.sample(300_000, 4)["condition"][:, 0, 0].numpy().astype(int)
+    likely = np.bincount(starts, minlength=30) / 300_000
+    assert len(likely) == 30
+    # The integral of the density (c - 1) / (ln c (1 + (c - 1) age)) over each start's age.
+    edges = np.log1p(49 * np.arange(31) / 30) / np.log(50)
+    np.testing.assert_allclose(likely[::-1], np.diff(edges), atol=0.002)
+    assert float(likely[-4:].sum()) == pytest.approx(0.52, abs=0.01)  # the newest eighth, and a bit
 
 
 def test_with_recency_the_streams_are_equally_likely():
-    replay, _ = filled(50, capacity=100, num_envs=2)
-    replay.recency = 3.0
+    replay, _ = filled(50, capacity=100, num_envs=2, recency=50.0)
     stream = replay.sample(10_000, 4)["condition"][:, 0, 0].numpy() // 1000
     assert float(stream.mean()) == pytest.approx(0.5, abs=0.02)
 
@@ -372,9 +375,10 @@ def test_running_is_that_of_the_stream_whose_episode_is_the_oldest():
     assert replay.running() == 10
 
 
-def test_samples_stop_before_a_row():
+@pytest.mark.parametrize("recency", [1.0, 8.0])
+def test_samples_stop_before_a_row(recency):
     for rows, stop in ((13, 10), (33, 30), (63, 60)):
-        replay, _ = filled(rows)
+        replay, _ = filled(rows, recency=recency)
         assert replay.can_sample(stop - replay.first_row, stop)
         assert not replay.can_sample(stop - replay.first_row + 1, stop)
         newest = replay.sample(400, 3, stop)["condition"].numpy()[..., 0] % 1000

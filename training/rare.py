@@ -62,7 +62,7 @@ class RareRewards:
 
         share    of the sequences, times the share of rows without a reward; at most MOST times the
                  share of a uniform sample
-        starts   streams and first rows of a uniform sample, (B,) each
+        starts   streams and first rows of the other sequences, (B,) each
         bounds   first row of a stream that may be drawn, and the row after the last
         length   T, at least 2: a rare reward is not the first row of a sequence
         count    rows that each stream holds

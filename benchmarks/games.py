@@ -11,7 +11,7 @@ import json
 import sys
 from pathlib import Path
 
-from benchmarks import reading
+from benchmarks import reading, result_files
 from benchmarks.skills import cell
 from foreground.configs import run as runs
 from foreground.errors import run_main
@@ -54,15 +54,16 @@ def summary(row: dict) -> dict[str, float]:
 
 
 def tables(rows: list[dict]) -> str:
-    """Return a Markdown table: a line per label."""
-    groups: dict[tuple[str, str], list[dict]] = {}
+    """Return a Markdown table: a line per task, training background and label."""
+    groups: dict[tuple[str, str, str], list[dict]] = {}
     for row in rows:
         if "games" in row:
-            groups.setdefault((row["task"], row["method"]), []).append(summary(row))
+            group = row["task"], result_files.background_of(row), row["method"]
+            groups.setdefault(group, []).append(summary(row))
     titles = list(dict.fromkeys(title for rows in groups.values() for row in rows for title in row))
     lines = [
-        "| task | agent | seeds | " + " | ".join(titles) + " |",
-        "|---" * (3 + len(titles)) + "|",
+        "| task | trained on | agent | seeds | " + " | ".join(titles) + " |",
+        "|---" * (4 + len(titles)) + "|",
     ]
     for group, found in sorted(groups.items()):
         cells = [cell([one[title] for one in found if title in one]) for title in titles]

@@ -150,8 +150,10 @@ def test_games_are_played_and_adapted_to(games_run):
     assert (adapted["infer_frames"], adapted["best_of_frames"]) == (frames, 3 * frames)
     assert adapted["intervals"] == {"0": None, "2": None}
     row = {"task": "cartpole-balance", "method": "mra", "games": kept, "adaptation": adapted}
-    text = read_games.tables([row, row])
-    assert text.splitlines()[2].startswith("| cartpole-balance | mra | 2 | ")
+    clean, video = row | {"background": "none"}, row | {"background": "starter"}
+    text = read_games.tables([clean, clean, video])
+    assert text.splitlines()[2].startswith("| cartpole-balance | clean | mra | 2 | ")
+    assert text.splitlines()[3].startswith("| cartpole-balance | video | mra | 1 | ")
     assert f"{adapted['returns']['2']:.0f}" in text
 
 

@@ -148,7 +148,8 @@ def test_a_program_saves_when_its_suite_is_stopped(name, machines, count, tmp_pa
     errors = log.read_text()
     assert driver.returncode == 128 + signal.SIGTERM, errors
     assert "Traceback" not in errors
-    [saved] = said(count, "long", "saved at")
+    # On a busy machine the program may save after its driver has ended.
+    [saved] = until(lambda: said(count, "long", "saved at"))
     assert int((tmp_path / "long").read_text()) == saved >= 10
 
 

@@ -58,7 +58,9 @@ def test_tables_of_a_suite_appear_when_it_has_run():
     assert "| walker-stand | clean | slim | clean | 3 | 0.65 [0.34, 0.83] |" in made(
         "measured skills skills"
     )
-    assert "| walker-stand | video | mra_speed | 2 | 187 [169, 205] |" in made("measured games games")
+    assert "| walker-stand | video | mra_speed | 2 | 187 [169, 205] |" in made(
+        "measured games games"
+    )
     assert "| walker-stand, speed=0 | 320.2 | mra_speed | zero_shot |" in made(
         "regret studies/games studies/experts"
     )

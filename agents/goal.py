@@ -138,13 +138,24 @@ class GoalPrior:
         length = batch["is_first"].shape[1]
         left = length - index % length  # rows of the sequence from the start on
         later = index + (torch.rand(len(index), device=device) * left).long()
-        known = torch.ones(rows, device=device) if known is None else known.flatten().float()
-        other = torch.multinomial(known, len(index), replacement=True)
-        future = (torch.rand(len(index), device=device) < FUTURE) & (known[later] > 0)
+        other = with_history(known, rows, len(index), device)
+        future = torch.rand(len(index), device=device) < FUTURE
+        if known is not None:
+            future &= known.flatten()[later]
         goal = torch.where(future, later, other)
-        pool = feature[torch.multinomial(known, POOL, replacement=True)]
+        pool = feature[with_history(known, rows, POOL, device)]
         self.map.pool.copy_(ranks.summed(pool * (ranks.rank() == 0)))
         return Starts(flat.map(lambda x: x[index]), self.map(feature[goal]))
+
+
+def with_history(known: Tensor | None, rows: int, number: int, device: torch.device) -> Tensor:
+    """Return indices (number,) of rows with enough history, drawn with replacement.
+
+    known   bool (B, T), which rows have enough; none: all of them
+    """
+    if known is None:
+        return torch.randint(rows, (number,), device=device)
+    return torch.multinomial(known.flatten().float(), number, replacement=True)
 
 
 @registry.learner("goal_map")

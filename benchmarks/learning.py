@@ -296,7 +296,7 @@ def train(name: str, words: list[str], folder: Path) -> tuple[list[float], int]:
         saved.load_pretrained(agent, config)
     layout = layout_of(envs) | agent.spec.layout
     rollout = Rollout(envs, agent.initial_state(1), config.seed, layout)
-    replay = Replay(layout, 2 * FRAMES, seed=config.seed, recency=config.training.recency)
+    replay = Replay(layout, 2 * FRAMES, seed=config.seed, recent_steps=config.training.recent_steps)
     with torch.random.fork_rng():  # measurements do not change what is learned
         measure = yardstick(agent, games)
     shares = []

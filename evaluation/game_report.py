@@ -137,7 +137,7 @@ def replay_of(config: RunConfig, loaded: saved.Loaded) -> Replay:
 
     Raises: UserError when too few rows are left for a sequence.
     """
-    config = replace(config, training=replace(config.training, recency=1.0))
+    config = replace(config, training=replace(config.training, recent_steps=0))
     replay, _ = build.make_replay(config, build.layout_of(config), "cpu")
     state = loaded.state
     folder = loaded.folder / "replay"

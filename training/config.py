@@ -26,12 +26,11 @@ class TrainingConfig:
         ge=0.0,
         le=1.0,
     )
-    recency: float = option(
-        1.0,
-        "How many times as often the newest sequence is drawn as the oldest. With 50 half of the "
-        "sequences are from the newest eighth of the replay; 1: all are equally likely.",
-        ge=1.0,
-        le=1e6,
+    recent_steps: int = option(
+        0,
+        "Half of the sequences are drawn from this many newest agent steps; 0: all are equally "
+        "likely.",
+        ge=0,
     )
     prefill: int = option(2000, "Env frames of noise for actions before learning starts.", ge=1)
     capacity: int = option(

@@ -8,6 +8,7 @@ numbered from 0; row r is in slot r mod `rows_per_stream`.
 Shapes: N streams (environments), B batch, T time.
 """
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from foreground.training.chunks import Chunks
 from foreground.training.files import Damaged
 from foreground.training.rare import RareRewards
 
+RECENT_SHARE = 0.5  # of the sequences, where recent ones are preferred
 _NUMPY_TYPES = {torch.uint8: np.uint8, torch.bool: np.bool_, torch.float32: np.float32}
 _TORCH_TYPES = {kind: dtype for dtype, kind in _NUMPY_TYPES.items()}
 
@@ -30,7 +32,8 @@ class Replay:
     seed       of the sampler, which has its own generator
     device     of the rings and the samples
     rare       share of sequences that are drawn for a rare reward; see `RareRewards.draw`
-    recency    how many times as often the newest sequence is drawn as the oldest; see `sample`
+    recent_steps   half of the sequences start in the newest ones, over all streams; 0: none of them
+               is preferred
     """
 
     def __init__(
@@ -41,7 +44,7 @@ class Replay:
         seed: int = 0,
         device: str | torch.device = "cpu",
         rare: float = 0.0,
-        recency: float = 1.0,
+        recent_steps: int = 0,
     ):
         if num_envs < 1 or capacity < num_envs:
             raise ValueError(f"a replay of {capacity} steps cannot serve {num_envs} streams")
@@ -64,7 +67,7 @@ class Replay:
         }
         self._rng = np.random.default_rng(seed)
         self.rare_share = rare
-        self.recency = recency
+        self.recent_steps = recent_steps
         self._rare = RareRewards(num_envs, self.rows_per_stream)
         self._count = 0  # rows ever added to each stream
         self._oldest = 0  # first existing row; more than 0 only after a load that lost rows
@@ -141,11 +144,10 @@ class Replay:
     def sample(
         self, batch_size: int, length: int, stop: int | None = None
     ) -> dict[str, torch.Tensor]:
-        """Draw B sequences of T rows before row `stop`: by age, and some for a rare reward.
+        """Draw B sequences of T rows before row `stop`.
 
-        With u uniform and c the recency, the age of a start is (c^u - 1) / (c - 1) of that of the
-        oldest one. The newest start is then c times as likely as the oldest. With c = 1 every start
-        of every stream is equally likely.
+        Every start of every stream is equally likely, but that half of the sequences are from the
+        newest `recent_steps`, and some for a rare reward.
 
         Returns field -> (B, T, ...). Rows of a sequence are consecutive in one stream, and never
         cross the write head. They may cross episodes; is_first marks the borders.
@@ -160,10 +162,10 @@ class Replay:
         stream, start = np.divmod(
             self._rng.integers(0, self.num_envs * starts, size=batch_size), starts
         )
-        if self.recency != 1:
-            share = 1 - (start + self._rng.random(batch_size)) / starts  # u, in (0, 1]
-            age = (self.recency**share - 1) / (self.recency - 1)
-            start = starts - np.ceil(age * starts).clip(1, starts).astype(np.int64)
+        if self.recent_steps:
+            window = min(starts, math.ceil(self.recent_steps / self.num_envs))
+            recent = starts - window + self._rng.integers(0, window, size=batch_size)
+            start = np.where(self._rng.random(batch_size) < RECENT_SHARE, recent, start)
         start = self.first_row + start
         if self.rare_share:
             bounds = self.first_row, self._stop(stop)

@@ -79,7 +79,7 @@ def of_run(folder: Path, words: list[str]) -> Experience:
         "--device",
         "cpu",
         # Of a finished run everything is equally new.
-        "--training.recency",
+        "--training.recent_steps",
         "1",
     ]
     kept = ("environment.", "background.", "distraction.", "training.prefill")

@@ -80,7 +80,7 @@ def of_run(folder: Path, words: list[str]) -> Experience:
         "cpu",
         # Of a finished run everything is equally new.
         "--training.recent_steps",
-        "1",
+        "0",
     ]
     kept = ("environment.", "background.", "distraction.", "training.prefill")
     for key in (key for key in options.leaves(runs.RunConfig) if key.startswith(kept)):

@@ -242,7 +242,8 @@ def make_replay(
     shared = f"in RAM, where {size_text(free)} are free for all programs together"
     text += "on the GPU" if place == "cuda" else shared
     rare = config.training.rare_rewards if PAID[1](config) else 0.0
-    return Replay(layout, capacity, number, config.seed, place, rare, config.training.recent_steps), text
+    recent = config.training.recent_steps
+    return Replay(layout, capacity, number, config.seed, place, rare, recent), text
 
 
 def size_text(size: int) -> str:

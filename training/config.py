@@ -22,7 +22,7 @@ class TrainingConfig:
         0.0,
         "Share of sequences that are drawn because they hold a reward after ten steps of the "
         "episode without one. It is multiplied by the share of rows without a reward, and at most "
-        "ten times what a uniform sample has. The others are drawn by `recency`.",
+        "ten times what a uniform sample has. The others are drawn by `recent_steps`.",
         ge=0.0,
         le=1.0,
     )

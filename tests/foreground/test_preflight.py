@@ -53,10 +53,10 @@ def test_the_replay_leaves_room_for_an_update(monkeypatch):
 
 
 def test_the_replay_samples_as_configured():
-    words = ["--agent", "infopower", "--size", "cpu", "--training.recency", "20"]
+    words = ["--agent", "infopower", "--size", "cpu", "--training.recent_steps", "20"]
     run = runs.read([*words, "--training.rare_rewards", "0.3"], cuda=False)
     replay, _ = build.make_replay(run, row_layout((64, 64, 3), 2), "cpu")
-    assert (replay.recency, replay.rare_share) == (20.0, 0.3)
+    assert (replay.recent_steps, replay.rare_share) == (20, 0.3)
 
 
 def test_what_an_image_keeps_is_what_the_encoder_saves():

@@ -34,9 +34,9 @@ def rows_of(number: int, streams: int, paid: float, seed: int = 0) -> list[dict]
     return found
 
 
-def filled(rows: list[dict], capacity: int, share: float = 0.4, recency: float = 1.0) -> Replay:
+def filled(rows: list[dict], capacity: int, share: float = 0.4, recent: int = 0) -> Replay:
     streams = len(rows[0]["reward"])
-    replay = Replay(LAYOUT, capacity * streams, streams, seed=1, rare=share, recency=recency)
+    replay = Replay(LAYOUT, capacity * streams, streams, seed=1, rare=share, recent_steps=recent)
     for row in rows:
         replay.add(row)
     return replay
@@ -124,9 +124,9 @@ def test_without_such_rewards_or_without_a_share_the_sample_is_uniform():
 def test_a_loaded_replay_draws_the_same_sequences(tmp_path):
     for capacity in (400, 170):
         rows = rows_of(300, 2, paid=0.05)
-        replay = filled(rows, capacity, recency=5.0)
+        replay = filled(rows, capacity, recent=60)
         folder = tmp_path / str(capacity)
-        loaded = Replay(LAYOUT, capacity * 2, 2, seed=9, rare=0.4, recency=5.0)
+        loaded = Replay(LAYOUT, capacity * 2, 2, seed=9, rare=0.4, recent_steps=60)
         loaded.load(folder, *replay.save(folder))
         for more in rows_of(120, 2, paid=0.05, seed=5):
             torch.testing.assert_close(replay.sample(16, 12), loaded.sample(16, 12))

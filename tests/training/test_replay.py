@@ -39,13 +39,13 @@ def make_rows(number: int, num_envs: int, episode: int = 5) -> dict:
 
 
 def filled(
-    rows: int, capacity: int = 40, num_envs: int = 2, seed: int = 0, recency: float = 1.0
+    rows: int, capacity: int = 40, num_envs: int = 2, seed: int = 0, recent_steps: int = 0
 ) -> tuple[Replay, list[list[dict]]]:
     """A replay after some rows, and the slow reference: a list of rows for each stream, never
     shortened.
     """
     replay, reference = (
-        Replay(LAYOUT, capacity, num_envs=num_envs, seed=seed, recency=recency),
+        Replay(LAYOUT, capacity, num_envs=num_envs, seed=seed, recent_steps=recent_steps),
         [[] for _ in range(num_envs)],
     )
     for number in range(rows):
@@ -62,12 +62,12 @@ def equal(a: dict, b: dict) -> bool:
     )
 
 
-@pytest.mark.parametrize("recency", [1.0, 8.0])
-def test_every_sequence_is_a_slice_of_one_stream_and_every_start_occurs(recency):
+@pytest.mark.parametrize("recent_steps", [0, 12])
+def test_every_sequence_is_a_slice_of_one_stream_and_every_start_occurs(recent_steps):
     for rows in (3, 19, 20, 21, 47, 60):
         for num_envs in (1, 2, 3):
             replay, reference = filled(
-                rows, capacity=20 * num_envs, num_envs=num_envs, recency=recency
+                rows, capacity=20 * num_envs, num_envs=num_envs, recent_steps=recent_steps
             )
             held = min(rows, 20)
             assert len(replay) == held * num_envs
@@ -96,21 +96,26 @@ def test_starts_are_uniform():
     assert ((counts - 1000) ** 2 / 1000).sum() < 46
 
 
-def test_with_recency_the_newest_start_is_as_much_likelier_as_asked():
-    replay, _ = filled(33, capacity=33, num_envs=1, recency=50.0)
-    starts = replay.sample(300_000, 4)["condition"][:, 0, 0].numpy().astype(int)
-    likely = np.bincount(starts, minlength=30) / 300_000
-    assert len(likely) == 30
-    # The integral of the density (c - 1) / (ln c (1 + (c - 1) age)) over each start's age.
-    edges = np.log1p(49 * np.arange(31) / 30) / np.log(50)
-    np.testing.assert_allclose(likely[::-1], np.diff(edges), atol=0.002)
-    assert float(likely[-4:].sum()) == pytest.approx(0.52, abs=0.01)  # the newest eighth, and a bit
+@pytest.mark.parametrize("num_envs", [1, 2])
+def test_half_of_the_sequences_start_in_the_newest_steps(num_envs):
+    replay, _ = filled(33, capacity=33 * num_envs, num_envs=num_envs, recent_steps=9 * num_envs)
+    tags = replay.sample(60_000, 4)["condition"][:, 0, 0].numpy().astype(int)
+    stream, start = np.divmod(tags, 1000)
+    # 30 starts a stream; half of the draws are among the newest 9, the others among all.
+    likely = np.full(30, 1 / 60)
+    likely[-9:] += 1 / 18
+    for own in range(num_envs):
+        counts = np.bincount(start[stream == own], minlength=30)
+        expected = 60_000 / num_envs * likely
+        # chi-square, 30 degrees of freedom: one in ten thousand is beyond 70.
+        assert ((counts - expected) ** 2 / expected).sum() < 70
 
 
-def test_with_recency_the_streams_are_equally_likely():
-    replay, _ = filled(50, capacity=100, num_envs=2, recency=50.0)
-    stream = replay.sample(10_000, 4)["condition"][:, 0, 0].numpy() // 1000
-    assert float(stream.mean()) == pytest.approx(0.5, abs=0.02)
+def test_a_replay_of_no_more_than_the_newest_steps_is_drawn_uniformly():
+    replay, _ = filled(12, capacity=33, num_envs=1, recent_steps=9)
+    starts = replay.sample(9_000, 4)["condition"][:, 0, 0].numpy().astype(int)
+    counts = np.bincount(starts, minlength=9)
+    assert ((counts - 1000) ** 2 / 1000).sum() < 34  # chi-square, 9 degrees of freedom
 
 
 def test_a_replay_from_when_every_row_had_a_condition_loads(tmp_path):
@@ -375,10 +380,10 @@ def test_running_is_that_of_the_stream_whose_episode_is_the_oldest():
     assert replay.running() == 10
 
 
-@pytest.mark.parametrize("recency", [1.0, 8.0])
-def test_samples_stop_before_a_row(recency):
+@pytest.mark.parametrize("recent_steps", [0, 12])
+def test_samples_stop_before_a_row(recent_steps):
     for rows, stop in ((13, 10), (33, 30), (63, 60)):
-        replay, _ = filled(rows, recency=recency)
+        replay, _ = filled(rows, recent_steps=recent_steps)
         assert replay.can_sample(stop - replay.first_row, stop)
         assert not replay.can_sample(stop - replay.first_row + 1, stop)
         newest = replay.sample(400, 3, stop)["condition"].numpy()[..., 0] % 1000

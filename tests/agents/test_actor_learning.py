@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from foreground.agents.policy import Policy
+from foreground.agents.regulariser import TargetDeviation
 from tests.support.marks import mostly_slow, slow
 from tests.support.points import constant, learn, make, scaled, start, towards
 
@@ -78,6 +79,20 @@ def test_a_target_deviation_is_held_whatever_the_scale_of_the_rewards(factor):
     assert rows[700]["target_std"] == pytest.approx(math.sqrt(0.5 * 0.2), rel=0.01)  # geometric
     assert rows[-1]["target_std"] == pytest.approx(0.2)
     assert rows[-1]["mean_action"] > 0.6
+
+
+def test_the_learned_weight_scales_the_whole_bonus():
+    """A part of fixed weight would grow beside the returns' gradient where the learned weight
+    falls, and pull saturated means to the middle.
+    """
+    policy = Policy(
+        torch.tensor([[0.3, -0.9], [0.0, 0.99]]), torch.tensor([[0.5, 0.1], [0.9, 0.3]])
+    )
+    small, large = (TargetDeviation(weight, (0.4,), (0, 1))(policy)[0] for weight in (1e-3, 0.1))
+    torch.testing.assert_close(100 * small, large)
+    # ln(1 - mean^2) has a tenth of the weight.
+    plain = policy.clipped_std().log().sum(-1)
+    torch.testing.assert_close(large, 0.1 * (plain + 0.1 * (1 - policy.mean**2).log().sum(-1)))
 
 
 def test_trap_11_entropy_alone_keeps_the_mean_in_the_middle():

@@ -62,6 +62,9 @@ RENAMED = {
     "modes.rate": "modes.lr",
     "modes.round": "modes.update_every",
 }
+# Options that no longer exist -> the value with which they did nothing. With another value they stay,
+# and are refused as unknown.
+DROPPED = {"training.recency": 1.0}
 # Old name of an option -> old value -> value today, for options whose values were renamed as well.
 VALUES = {
     "actor_critic.closed_loop": {False: 0.0, True: 1.0},
@@ -81,7 +84,9 @@ def of_today(flat: dict) -> dict:
     """Return the options of an older run or result (dotted key -> value) in today's names, with
     those that came later.
     """
-    return BEFORE | dict(renamed(key, value) for key, value in flat.items())
+    return BEFORE | dict(
+        renamed(key, value) for key, value in flat.items() if not _is_dropped(key, value)
+    )
 
 
 def mapping_of_today(mapping: dict) -> dict:
@@ -98,12 +103,18 @@ def _renamed_below(mapping: dict, prefix: str) -> dict:
     found = {}
     for name, value in mapping.items():
         key = f"{prefix}{name}"
+        if _is_dropped(key, value):
+            continue
         if isinstance(value, dict) and key not in RENAMED:
             found[name] = _renamed_below(value, f"{key}.")
         else:
             key, value = renamed(key, value)
             found[key.removeprefix(prefix)] = value
     return found
+
+
+def _is_dropped(key: str, value: Any) -> bool:
+    return key in DROPPED and value == DROPPED[key]
 
 
 def command_of_today(command: str) -> str:

@@ -14,7 +14,8 @@ from foreground.training import options
 from foreground.training.state import SCHEMA, completed
 
 RESULTS = Path(__file__).resolve().parents[2] / "results"
-GONE = {"actor_critic.clip"}  # of eight results of the first version with modes
+# Of eight results of the first version with modes, and of ten of a day that had `recency`.
+GONE = {"actor_critic.clip", "training.recency"}
 CLOCKS = {"agent_step": 0, "update": 0, "owed": 0.0}
 
 
@@ -105,6 +106,21 @@ def test_a_config_with_the_old_names_is_the_same(agent, tmp_path):
     assert runs.load(tmp_path) == config
 
 
+def test_an_option_that_is_gone_loads_where_it_did_nothing(tmp_path):
+    config = runs.read(["--agent", "infopower", "--size", "cpu"], cuda=False)
+    for value in (1.0, 50.0):
+        old = options.to_dict(config)
+        old["training"]["recency"] = value
+        (tmp_path / "config.yaml").write_text(yaml.safe_dump(old))
+        if value == 1.0:
+            assert runs.load(tmp_path) == config
+        else:
+            with pytest.raises(UserError, match="unknown option 'recency'"):
+                runs.load(tmp_path)
+    flat = {"training.recency": 1.0, "seed": 3}
+    assert renamed.of_today(flat) == renamed.BEFORE | {"seed": 3}
+
+
 def test_every_old_name_leads_to_an_option():
     known = options.leaves(runs.RunConfig)
     for old, new in renamed.RENAMED.items():
@@ -146,9 +162,8 @@ def test_results_name_options_of_today():
         row = json.loads(path.read_text())
         if isinstance(row, dict) and str(row.get("command", "")).startswith("python train.py"):
             words = renamed.command_of_today(row["command"]).split()
-            assert {word[2:] for word in words if word.startswith("--")} - {"config"} <= set(
-                known
-            ), path
+            named = {word[2:] for word in words if word.startswith("--")}
+            assert named - GONE - {"config"} <= set(known), path
             assert set(renamed.of_today(row.get("settings", {}))) - GONE <= set(known), path
             seen += 1
     assert seen > 100

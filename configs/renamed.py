@@ -62,8 +62,8 @@ RENAMED = {
     "modes.rate": "modes.lr",
     "modes.round": "modes.update_every",
 }
-# Options that no longer exist -> the value with which they did nothing. With another value they stay,
-# and are refused as unknown.
+# Options that no longer exist -> the value with which they did nothing. With another value they are
+# refused as unknown.
 DROPPED = {"training.recency": 1.0}
 # Old name of an option -> old value -> value today, for options whose values were renamed as well.
 VALUES = {

@@ -28,8 +28,8 @@ class TrainingConfig:
     )
     recent_steps: int = option(
         0,
-        "Half of the sequences are drawn from this many newest agent steps; 0: all are equally "
-        "likely.",
+        "Half of the sequences are drawn from this many newest agent steps, the others from all; "
+        "0: all from all.",
         ge=0,
     )
     prefill: int = option(2000, "Env frames of noise for actions before learning starts.", ge=1)

@@ -4,7 +4,7 @@
 # docker run --rm -it foreground make train ARGS="--task cheetah-run"
 FROM debian:12-slim
 
-# The build of torch, cpu or cuda. TORCH_INDEX_URL, if given, is the package index that torch comes from; see the README.
+# The build of torch, cpu or cuda. TORCH_INDEX_URL, if given, is the package index that torch comes from; see docs/training.md.
 ARG DEVICE=cpu
 ARG TORCH_INDEX_URL=
 

@@ -34,7 +34,7 @@ test: setup  ## the tests, less those marked long
 test-long: setup  ## the tests marked long
 	@$(PYTHON_IN_VENV) -m pytest -m long $(ARGS)
 
-outside: setup  ## suites that others wrote: gymnasium's, Stable-Baselines3's and torchrl's on ours, dm_control's own on these pins
+outside: setup  ## checks of gymnasium, Stable-Baselines3 and torchrl on our environments; dm_control's own tests on the pinned versions
 	@scripts/setup.sh --extra outside
 	@$(PYTHON_IN_VENV) -m pytest -m outside tests/outside $(ARGS)
 	@MUJOCO_GL=$${MUJOCO_GL:-egl} $(PYTHON_IN_VENV) -m pytest -o python_files="*_test.py" -p no:cacheprovider --pyargs dm_control.suite

@@ -7,7 +7,10 @@ ALONG_PATH = (
     "where --actor_critic.actor_grad is not reinforce",
     lambda config: config.actor_grad != "reinforce",
 )
-ENTROPIC = "where --actor_critic.entropy_coef is above 0", lambda config: config.entropy_coef > 0
+FIXED = (
+    "where --actor_critic.entropy_coef is above 0 and --actor_critic.target_std is not given",
+    lambda config: config.entropy_coef > 0 and not config.target_std,
+)
 TARGETED = "where --actor_critic.target_std is given", lambda config: config.target_std
 NORMALISED = "where --actor_critic.reward_norm is true", lambda config: config.reward_norm
 
@@ -35,9 +38,9 @@ class ActorCriticConfig:
     tanh_entropy_coef: float = option(
         1.0,
         "Weight, within the entropy, of SAC's tanh correction at the mean, ln(1 - mean^2). "
-        "With 0 a saturated mean may stay saturated.",
+        "With 0 a saturated mean may stay saturated. With `target_std` it is 0.1.",
         ge=0.0,
-        read_if=ENTROPIC,
+        read_if=FIXED,
     )
     target_std: tuple[float, ...] = option(
         (),
@@ -55,10 +58,9 @@ class ActorCriticConfig:
     )
     actor_grad: str = option(
         "reinforce",
-        "Gradient of the actor: reinforce (score function, cheap), dynamics "
-        "(backpropagation through model and critics), own_return (the same for each action's own "
-        "return alone), or both of the first two, each weighed by the inverse of its second "
-        "moment.",
+        "Gradient of the actor: reinforce (score function, cheap), dynamics (backpropagation "
+        "through model and critics), own_return (as dynamics, but each action's own return only), "
+        "or both (reinforce and dynamics, each weighted by the inverse of its second moment).",
         choices=("reinforce", "dynamics", "own_return", "both"),
     )
     policy_input_grad: float = option(
@@ -81,7 +83,8 @@ class ActorCriticConfig:
     )
     target_tau: float = option(
         1.0,
-        "Rate at which the target critics follow the critics; 1: no target critics.",
+        "Rate at which the target critics follow the critics. There are none where this and "
+        "`target_update_every` are 1.",
         gt=0.0,
         le=1.0,
     )

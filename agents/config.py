@@ -14,7 +14,9 @@ class OptimiserConfig:
     actor_lr: float = option(3e-4, "Learning rate of the actor.", gt=0.0)
     critic_lr: float = option(3e-4, "Learning rate of the critics.", gt=0.0)
     model_clip: float = option(100.0, "Largest gradient norm of the world model.", gt=0.0)
-    policy_clip: float = option(100.0, "Largest gradient norm of actor and critics.", gt=0.0)
+    policy_clip: float = option(
+        100.0, "Largest gradient norm of actor, critics and the map of skills or goals.", gt=0.0
+    )
     warmup: int = option(
         200,
         "Updates over which the rates rise from zero; without them a posterior can "
@@ -106,7 +108,8 @@ class ModesConfig:
     )
     dual_rate: float = option(
         0.05,
-        "Step of the logarithm of a game's multiplier, where its slack is epsilon.",
+        "Largest step of the logarithm of a game's multiplier, taken where its slack or shortfall "
+        "reaches epsilon.",
         gt=0.0,
         read_if=MODAL,
     )
@@ -136,13 +139,14 @@ class AgentConfig:
     modes: ModesConfig = option(ModesConfig, "Modes of a policy for a family of games")
     compile: str = option(
         "auto",
-        "Compile the parts of an update; auto: where it is recorded.",
+        "Compile the parts of an update; auto: where CUDA graphs are recorded and there is a C"
+        " compiler.",
         choices=("auto", "true", "false"),
     )
     cuda_graphs: str = option(
         "auto",
         "Record the gradients of an update as CUDA graphs; auto: on CUDA, where no part of the"
-        " objective waits for the host; act: and the action of a step, untried on a GPU.",
+        " objective waits for the host; act: also the action of a step, not yet run on a GPU.",
         choices=("auto", "act", "false"),
     )
     commander: str = option(

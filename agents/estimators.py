@@ -101,12 +101,12 @@ class OwnReturn:
 
 
 class Both:
-    """The slopes of both by the policy's outputs, each weighed by the inverse of its second moment.
+    """`Path` and `Score` combined, each weighted by the inverse of its second moment.
 
-    PIPPS (arXiv 1902.01240) combines two estimates of one slope so, by their variances. These two
-    differ in their expectation as well (see above), so that the weights also bring them to one
-    scale: a heuristic, which rests on what was measured. There is a weight for each step and each
-    output of the policy.
+    Both are gradients with respect to the policy's outputs. PIPPS (arXiv 1902.01240) combines two
+    estimates of one gradient by their variances. These two also differ in expectation (see above),
+    so the weights bring them to one scale as well: a heuristic, supported by measurements only.
+    There is a weight for each step and each output of the policy.
     """
 
     along_path = True
@@ -123,7 +123,10 @@ class Both:
 
 
 def make_estimator(config: ActorCriticConfig) -> Estimator:
-    """Raises: UserError where the first return hardly depends on the last action."""
+    """Return the estimator that a config names.
+
+    Raises: UserError where the first return hardly depends on the last action.
+    """
     if config.actor_grad == "own_return":
         decay = config.discount * config.lam
         if decay ** (config.horizon - 1) < FAINT:
@@ -135,8 +138,8 @@ def make_estimator(config: ActorCriticConfig) -> Estimator:
 
 
 def path_gradient(returns: Tensor, policies: Sequence[Policy]) -> Tensor:
-    """Return the gradient of the sum of the returns, (H, N) or (N,), by mean and deviation of each
-    step's policy, (H, N, 2A).
+    """Return the gradient of the sum of the returns, (H, N) or (N,), with respect to mean and
+    standard deviation of each step's policy: (H, N, 2A).
     """
     outputs = [output for policy in policies for output in policy]
     slopes = torch.autograd.grad(returns.sum(), outputs, materialize_grads=True)

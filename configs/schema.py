@@ -103,14 +103,14 @@ class EnvironmentConfig:
     )
     mask: str = option(
         "sky_and_floor",
-        "What the video replaces: sky and floor, the sky alone, or what the colour rule of older"
-        " work takes for it.",
+        "What the video replaces: sky and floor, the sky alone, or the pixels that the colour rule"
+        " of older work takes for background.",
         choices=("sky_and_floor", "sky", "colour"),
     )
     floor: str = option(
         "own",
-        "Floor that is shown: the task's own, or one whose colours tell the place, for skills that"
-        " shall cover places, as in METRA.",
+        "Floor that is shown. own: the task's; place: one whose colours encode the position, for"
+        " skills that should cover positions, as in METRA.",
         choices=("own", "place"),
     )
     time_limit: int = option(
@@ -141,7 +141,7 @@ class EvaluationConfig:
     episodes: int = option(10, "Episodes per background in the evaluation at the end.", ge=1)
     training_episodes: int = option(
         5,
-        "Episodes of an evaluation during training, and at most those of the one at the end.",
+        "Episodes of an evaluation during training, at most `evaluation.episodes`.",
         ge=1,
     )
     seed: int = option(1000, "Seed of the first evaluation episode.", ge=0, le=2**31 - 1)
@@ -158,10 +158,7 @@ class EvaluationConfig:
 
 @config_class
 class RunConfig:
-    """Foreground: train an agent that learns what it can control.
-
-    It ignores the rest of the picture.
-    """
+    """Foreground: train an agent that learns what it can control and ignores distractions."""
 
     agent: str = option("infopower", "The method, a preset.", choices=AGENTS)
     task: str = option(
@@ -194,8 +191,8 @@ class RunConfig:
     )
     folder: str = option(
         "",
-        "Run folder; without it runs/<task>-<agent>-<background>-seed<seed>, with the run of"
-        " --init_from behind the agent.",
+        "Run folder; without it runs/<task>-<agent>-<background>-seed<seed>. The kind of a family"
+        " and the run of --init_from follow the agent.",
         path=True,
     )
     accept_changes: bool = option(

@@ -32,9 +32,10 @@ def action_repeat_of(task: str) -> int:
     """Return the environment frames for which an action is held by default: 40 ms of them, and at
     least 2.
 
-    So agents of all tasks act at 20 to 25 Hz, and one discount means one horizon in seconds: 4
-    frames on cartpole and cheetah, 2 on finger, reacher and walker. 2 for a domain whose interval
-    is not known. 1 for an environment of Gymnasium: its author chose for how long one step lasts.
+    So agents act at 20 to 25 Hz on all tasks but swimmer (17 Hz) and fish (12.5 Hz), and one
+    discount means about one horizon in seconds: 4 frames on cartpole and cheetah, 2 on finger,
+    reacher and walker. 2 for a domain whose interval is not known. 1 for an environment of
+    Gymnasium: its author chose for how long one step lasts.
     """
     if registry.is_gymnasium(task):
         return 1

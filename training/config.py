@@ -15,21 +15,21 @@ class TrainingConfig:
     )
     overlap: bool = option(
         False,
-        "Do the updates of a step while the environments take the next one, in their own processes:"
-        " faster, and each action is by weights that are a step older.",
+        "Do the updates of a step while the environments take the next one in processes of their"
+        " own. This is faster, but each action comes from weights that are one step older.",
     )
     rare_rewards: float = option(
         0.0,
-        "Share of sequences that are drawn because they hold a reward after ten steps of the "
-        "episode without one. It is multiplied by the share of rows without a reward, and at most "
-        "ten times what a uniform sample has. The others are drawn by `recent_steps`.",
+        "Share of sequences drawn for a rare reward: one after ten or more steps of the same "
+        "episode without a reward. The share is multiplied by that of rows without a reward, and "
+        "is at most ten times that of a uniform sample. `recent_steps` decides on the others.",
         ge=0.0,
         le=1.0,
     )
     recent_steps: int = option(
         0,
-        "Half of the sequences are drawn from this many newest agent steps, the others from all; "
-        "0: all from all.",
+        "Draw half of the sequences from this many of the newest agent steps, and the others from "
+        "the whole replay; 0: all from the whole replay.",
         ge=0,
     )
     prefill: int = option(2000, "Env frames of noise for actions before learning starts.", ge=1)
@@ -38,7 +38,7 @@ class TrainingConfig:
     )
     log_every: int = option(1000, "Env frames between two lines of metrics.", ge=1)
     video_every: int = option(
-        10_000, "Env frames between two pictures of the latent and of training.", ge=1
+        10_000, "Env frames between two videos of the decoded latent and of training.", ge=1
     )
     evaluate_every: int = option(
         25_000, "Env frames between two evaluations during training; 0: only at the end.", ge=0

@@ -146,8 +146,8 @@ class Replay:
     ) -> dict[str, torch.Tensor]:
         """Draw B sequences of T rows before row `stop`.
 
-        Every start of every stream is equally likely, but that half of the sequences are from the
-        newest `recent_steps`, and some for a rare reward.
+        Every start of every stream is equally likely, with two exceptions: with `recent_steps` half
+        of the sequences start in the newest ones, and with `rare` some are drawn for a rare reward.
 
         Returns field -> (B, T, ...). Rows of a sequence are consecutive in one stream, and never
         cross the write head. They may cross episodes; is_first marks the borders.

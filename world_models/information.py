@@ -257,8 +257,8 @@ class ContrastiveConfig:
     negatives: str = option("batch", "Where negatives come from.", choices=("batch", "sequence"))
     anchor: str = option(
         "posterior",
-        "What is paired with the image: the posterior state, or the deterministic state of "
-        "the prior, which has not seen it.",
+        "What is paired with the image. posterior: the state that has seen it; prior: the "
+        "deterministic state, predicted from the past.",
         choices=("posterior", "prior"),
     )
     projection: int = option(

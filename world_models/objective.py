@@ -91,9 +91,9 @@ class ObjectiveConfig:
     )
     progress: float = option(
         0.0,
-        "Demand that C of each new episode, before any update has seen it, exceeds that of "
-        "the 20 episodes before by so many of their deviations. 0: C of the training "
-        "batches must stay above c0.",
+        "Number of deviations by which C of each new episode, before any update has seen it, must "
+        "exceed the level of the last 20 episodes. 0: C of the training batches must stay above "
+        "c0 instead.",
         ge=0.0,
         read_if=CONSTRAINED,
     )

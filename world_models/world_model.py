@@ -54,8 +54,8 @@ class WorldModelConfig:
         choices=(1, 2),
     )
     embedding: int = option(256, "Size E of the image embedding.", ge=8, le=65536)
-    units: int = option(256, "Units of the reward head.", ge=8, le=65536, read_if=_with(*HEADS))
-    layers: int = option(1, "Layers of the reward head.", ge=1, le=100, read_if=_with(*HEADS))
+    units: int = option(256, "Units of each head.", ge=8, le=65536, read_if=_with(*HEADS))
+    layers: int = option(1, "Layers of each head.", ge=1, le=100, read_if=_with(*HEADS))
     reward_head: str = option(
         "two_hot",
         "Distribution of the reward.",
@@ -71,10 +71,9 @@ class WorldModelConfig:
     )
     context: int = option(
         0,
-        "First rows of a training sequence whose states lack history. They give context "
-        "only: no loss for reward and"
-        " predictability, and no start of imagination. Rows since a reset have their whole "
-        "history.",
+        "Number of rows at the start of a training sequence whose states lack history. They are "
+        "context only: no loss of the heads or of predictability, and no start of imagination. "
+        "Rows after a reset have their whole history.",
         ge=0,
         le=10_000,
     )

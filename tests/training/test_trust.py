@@ -121,6 +121,8 @@ def test_a_run_from_before_an_option_goes_on_as_it_was_or_not_at_all(tmp_path, a
         "none",
         "--folder",
         str(tmp_path),
+        "--actor_critic.target_std",  # which those runs did not have
+        "",
     ]
     config = run_configs.read(words, cuda=False)
     mapping = options.to_dict(config)

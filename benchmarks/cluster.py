@@ -39,8 +39,9 @@ VARIABLES = {
 class Remote:
     """A job on the cluster, with the methods of subprocess.Popen that `pool.finished` needs."""
 
-    def __init__(self, job: Job, reference: ray.ObjectRef):
+    def __init__(self, job: Job, reference: ray.ObjectRef, meeting: Path):
         self.job = job
+        self.meeting = meeting
         self.reference = reference
         self.returncode: int | None = None
 
@@ -61,7 +62,11 @@ class Remote:
         return self.returncode
 
     def terminate(self) -> None:
-        """Ask the program to save and end; one that waits in the queue is not started."""
+        """Ask the program to save and end; one that waits in the queue is not started.
+
+        A cancellation alone was lost once: the program went on to its end.
+        """
+        machine.ask_to_stop(self.job, self.meeting)
         ray.cancel(self.reference)
 
     def wait(self, timeout: float | None = None) -> int:
@@ -120,7 +125,7 @@ class Ray:
         return fitting
 
     def start(self, job: Job, slot: int) -> Remote:
-        return Remote(job, self._run.remote(job, self.here, self.meeting))
+        return Remote(job, self._run.remote(job, self.here, self.meeting), self.meeting)
 
     def running(self, names: Iterable[str]) -> int:
         """A job leaves a mark with its machine while it runs.

@@ -8,14 +8,17 @@ import hashlib
 import importlib.metadata
 import json
 import os
+import signal
 import socket
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 from benchmarks.program import ROOT, Job, Program
 from foreground.training import system
 
+POLL = 0.2  # seconds between two looks at a program
 SUFFIXES = (".py", ".yaml")  # of the files that decide what a run computes
 
 
@@ -89,20 +92,43 @@ def begin(job: Job, here: dict[str, str], meeting: Path, place: str) -> Program:
     return Program(job)
 
 
+def ask_to_stop(job: Job, meeting: Path) -> None:
+    """Leave word for the machine that runs a job, or is about to. Ray's own may not arrive."""
+    with contextlib.suppress(OSError):
+        _word(job, meeting).touch()
+
+
+def _word(job: Job, meeting: Path) -> Path:
+    return meeting / f"{job.name}.stop"
+
+
 def end(program: Program, meeting: Path) -> None:
     """Wait until a program has saved and ended, and take its mark away."""
     program.terminate()
-    program.wait()
+    while True:
+        with contextlib.suppress(KeyboardInterrupt):  # Ray's cancellation: it is ending already
+            program.wait()
+            break
     with contextlib.suppress(FileNotFoundError):
         (meeting / program.job.name).unlink()
 
 
 def run(job: Job, here: dict[str, str], meeting: Path, place: str) -> int:
-    """Run a job and return its exit code. Raises: as `begin` and `own_code`."""
+    """Run a job and return its exit code, that of SIGTERM where `ask_to_stop` asked for it.
+
+    Raises: as `begin` and `own_code`.
+    """
+    word = _word(job, meeting)
+    if word.exists():
+        return -signal.SIGTERM
     program = begin(job, here, meeting, place)
     try:
-        return own_code(program.wait(), job)
-    finally:  # cancelled: the program saves first
+        while (code := program.poll()) is None:
+            if word.exists():
+                return -signal.SIGTERM
+            time.sleep(POLL)
+        return own_code(code, job)
+    finally:  # stopped or cancelled: the program saves first
         end(program, meeting)
 
 

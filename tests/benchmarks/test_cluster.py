@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -151,6 +152,22 @@ def test_a_program_saves_when_its_suite_is_stopped(name, machines, count, tmp_pa
     # On a busy machine the program may save after its driver has ended.
     [saved] = until(lambda: said(count, "long", "saved at"))
     assert int((tmp_path / "long").read_text()) == saved >= 10
+
+
+def test_a_machine_ends_a_job_whose_driver_left_word_and_starts_none(count, tmp_path):
+    """Without Ray's cancellation, which may not arrive."""
+    work, meeting = job(count, "long", 600), tmp_path / "meeting"
+    meeting.mkdir()
+    here = machine.facts(meeting)
+    with ThreadPoolExecutor(1) as thread:
+        code = thread.submit(machine.run, work, here, meeting, "there")
+        until(lambda: said(count, "long", "checkpoint"))
+        machine.ask_to_stop(work, meeting)
+        assert code.result(60) == -signal.SIGTERM
+    [saved] = said(count, "long", "saved at")
+    assert int((tmp_path / "long").read_text()) == saved < 600
+    assert machine.run(work, here, meeting, "there") == -signal.SIGTERM
+    assert said(count, "long", "begun at") == [0]
 
 
 def test_an_exit_code_is_an_answer_and_a_signal_from_outside_is_none(machines, tmp_path):

@@ -37,6 +37,7 @@ class Lock:
     def __init__(self, folder: Path, made: bool):
         self.folder = folder
         self._made = made
+        self._taken = False
         self._exclusive: Path | None = None  # the file that stands for a lock
         self._only: tuple[Path, os.stat_result] | None = None  # the file that is the only lock
         self._stack = contextlib.ExitStack()
@@ -71,6 +72,7 @@ class Lock:
             raise UserError(
                 f"the run folder is in use by {holder}", str(self.folder), REMEDY, IN_USE
             ) from None
+        self._taken = True
         os.ftruncate(file, 0)
         os.pwrite(file, f"{os.getpid()} {socket.gethostname()}\n".encode(), 0)
 
@@ -161,7 +163,9 @@ class Lock:
         # What replaced it is another process's.
         if self._exclusive and self._only and _is_same(*self._only):
             self._exclusive.unlink(missing_ok=True)
-        if self._made and self._is_here() and os.listdir(self.folder) == [".lock"]:
+        # Two that start at once may both have made it: then it is the holder's.
+        made = self._made and self._taken
+        if made and self._is_here() and os.listdir(self.folder) == [".lock"]:
             shutil.rmtree(self.folder, ignore_errors=True)
         self._made = False
         self._exclusive = None

@@ -337,7 +337,8 @@ def at_once(run: Path) -> str:
         )
         if not refused(ended[0].returncode, said):
             return f"code {ended[0].returncode}: {said[-300:]!r}"
-        return wait_for(both[both[0] is ended[0]], lambda: good_step(run) > 0)
+        why = wait_for(both[both[0] is ended[0]], lambda: good_step(run) > 0)
+        return why and f"{why}: {log_of(run).read_text()[-300:]!r}"
     finally:
         for process in both:
             end(process)

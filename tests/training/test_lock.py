@@ -60,6 +60,19 @@ def test_a_refused_run_leaves_no_folder_and_takes_none_away(tmp_path):
     assert (tmp_path / "begun" / "config.yaml").exists()
 
 
+def test_of_two_that_start_at_once_the_refused_one_takes_nothing_away(tmp_path):
+    """Neither saw the folder, so that each believes to have made it."""
+    holder, late = locks.Lock(tmp_path, True), locks.Lock(tmp_path, True)
+    holder.take()
+    with pytest.raises(UserError, match="in use"):
+        late.take()
+    late.release()
+    assert (tmp_path / ".lock").exists()
+    holder.check()
+    holder.release()
+    assert not tmp_path.exists()
+
+
 def test_a_lock_on_a_folder_that_goes_away_is_none(tmp_path, monkeypatch):
     """Opened while its holder is refused: the holder removes the folder between our opening and our
     locking it.

@@ -101,21 +101,18 @@ def test_half_of_the_sequences_start_in_the_newest_steps(num_envs):
     replay, _ = filled(33, capacity=33 * num_envs, num_envs=num_envs, recent_steps=9 * num_envs)
     tags = replay.sample(60_000, 4)["condition"][:, 0, 0].numpy().astype(int)
     stream, start = np.divmod(tags, 1000)
-    # 30 starts a stream; half of the draws are among the newest 9, the others among all.
-    likely = np.full(30, 1 / 60)
+    likely = np.full(30, 1 / 60)  # half of the draws are among all 30 starts of a stream
     likely[-9:] += 1 / 18
     for own in range(num_envs):
         counts = np.bincount(start[stream == own], minlength=30)
         expected = 60_000 / num_envs * likely
-        # chi-square, 30 degrees of freedom: one in ten thousand is beyond 70.
-        assert ((counts - expected) ** 2 / expected).sum() < 70
+        assert ((counts - expected) ** 2 / expected).sum() < 70  # chi-square: one in ten thousand
 
 
 def test_a_replay_of_no_more_than_the_newest_steps_is_drawn_uniformly():
     replay, _ = filled(12, capacity=33, num_envs=1, recent_steps=9)
     starts = replay.sample(9_000, 4)["condition"][:, 0, 0].numpy().astype(int)
-    counts = np.bincount(starts, minlength=9)
-    assert ((counts - 1000) ** 2 / 1000).sum() < 34  # chi-square, 9 degrees of freedom
+    assert ((np.bincount(starts, minlength=9) - 1000) ** 2 / 1000).sum() < 34  # chi-square
 
 
 def test_a_replay_from_when_every_row_had_a_condition_loads(tmp_path):

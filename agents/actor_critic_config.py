@@ -38,7 +38,8 @@ class ActorCriticConfig:
     tanh_entropy_coef: float = option(
         1.0,
         "Weight, within the entropy, of SAC's tanh correction at the mean, ln(1 - mean^2). "
-        "With 0 a saturated mean may stay saturated. With `target_std` it is 0.1.",
+        "With 0 a saturated mean may stay saturated. Beside `target_std` it is not read: there "
+        "ln(1 - mean^2) has the weight 0.003.",
         ge=0.0,
         read_if=FIXED,
     )

@@ -13,7 +13,7 @@ from foreground.agents.policy import Policy
 DUAL_RATE = 0.01  # step of the log weight per unit of error in the log standard deviation
 SMALLEST = 1e-4  # bounds of the learned weight
 LARGEST = 1.0
-TANH_SHARE = 0.1  # weight of ln(1 - mean^2) within a learned weight; it moves saturated means only
+TANH_COEF = 3e-3  # of ln(1 - mean^2) with a learned weight; it affects saturated means only
 
 
 class FixedEntropy(nn.Module):
@@ -34,7 +34,7 @@ class FixedEntropy(nn.Module):
 
 
 class TargetDeviation(nn.Module):
-    """weight x (sum_A ln(std of the clipped action) + 0.1 ln(1 - mean^2)), with the weight a dual
+    """weight x sum_A ln(std of the clipped action) + 0.003 ln(1 - mean^2), with the weight a dual
     variable.
 
     Source: SAC, arXiv 1812.05905, Eq. 18. The standard deviation of the clipped action is small for
@@ -66,7 +66,7 @@ class TargetDeviation(nn.Module):
                 "target_std": target.exp(),
                 "clipped_std": deviation.mean().exp(),
             }
-        return weight * (deviation.sum(-1) + TANH_SHARE * policy.tanh_correction()), metrics
+        return weight * deviation.sum(-1) + TANH_COEF * policy.tanh_correction(), metrics
 
 
 def make_regulariser(config) -> nn.Module:

@@ -1,12 +1,13 @@
 """MRA on its own first game, `collect_treasure`.
 
-    python -m benchmarks.treasure --seeds 0,1,2        all arms, or names of arms
+    python -m benchmarks.treasure --seeds 0,1,2
+    python -m benchmarks.treasure --arms mra,joint --collectors 6,9,12 --response 400
 
 Agents train on 3, 6 and 9 collectors, or on those of --collectors, and are scored on 3, 4, 6, 9
 and 12. Arms: `mra`, six modes; `reptile`, one mode by Reptile over the games; `joint`, one mode on
 all of them at once; `single`, one mode on 6 only. Then one collector learns against frozen others:
 its gain is an estimate of NashConv. Each arm and seed has its own process. Results go to
-results/treasure/. One JSON line last.
+results/treasure/. A stopped program continues where it was. One JSON line last.
 """
 
 import io
@@ -26,7 +27,8 @@ if __name__ == "__main__":
 import numpy as np
 import torch
 
-from benchmarks import pool, result_files
+from benchmarks import pool, reading, result_files
+from benchmarks.skills import cell
 from foreground.agents.actor_critic_config import ActorCriticConfig
 from foreground.agents.config import ModesConfig, OptimiserConfig
 from foreground.agents.set_policy import SetPolicy, SetPolicyConfig
@@ -76,10 +78,14 @@ class TreasureConfig:
         """Return the numbers of collectors that an arm trains on."""
         return (6,) if arm == "single" else self.collectors
 
+    @property
+    def of(self) -> str:
+        """What the names of results say of the collectors: nothing of the default's."""
+        return "" if self.collectors == TRAIN else f"-of-{'-'.join(map(str, self.collectors))}"
+
     def name(self, arm: str, seed: int) -> str:
         """Return the name of a result."""
-        of = "" if self.collectors == TRAIN else f"-of-{'-'.join(map(str, self.collectors))}"
-        return f"{arm}{of}-seed{seed}"
+        return f"{arm}{self.of}-seed{seed}"
 
 
 def config_of(modes: int) -> SetPolicyConfig:
@@ -215,7 +221,7 @@ def score(agent: SetPolicy, number: int, config: TreasureConfig) -> dict[str, fl
 
     def mean(mode: torch.Tensor, seed: int) -> float:
         player.seed = seed  # the same starts for every arm
-        return float(np.mean([player.play(act, mode)[1].mean() for _ in range(config.episodes)]))
+        return np.mean([player.play(act, mode)[1].mean() for _ in range(config.episodes)]).item()
 
     every = torch.eye(modes)
     tried = [
@@ -255,11 +261,9 @@ def gain_of_response(agent: SetPolicy, config: TreasureConfig, number: int, seed
 
     def mean() -> float:
         player.seed = 900_000  # the same starts before and after
-        found = [
-            player.play(partial(act, explore=False), mode)[1][first].mean()
-            for _ in range(config.episodes)
-        ]
-        return float(np.mean(found))
+        greedy = partial(act, explore=False)
+        found = [player.play(greedy, mode)[1][first].mean() for _ in range(config.episodes)]
+        return np.mean(found).item()
 
     before, player.seed = mean(), 500_000 + 1000 * seed
     for _ in range(config.response):
@@ -271,7 +275,7 @@ def gain_of_response(agent: SetPolicy, config: TreasureConfig, number: int, seed
 def measure(config: TreasureConfig, arm: str, seed: int) -> dict:
     """Train and score one arm."""
     torch.set_num_threads(1)
-    row = {"arm": arm, "seed": seed, "settings": config.settings, "commit": system.git_commit()}
+    row = {"arm": arm, "seed": seed, "settings": config.settings}
     agent, curve = learn(config, arm, seed)
     part = max(1, len(curve) // 20)
     row["env_steps"] = config.iterations * config.copies * len(config.collectors) * treasure.STEPS
@@ -327,14 +331,16 @@ def start(arm: str, seed: int, words: list[str], slot: int) -> subprocess.Popen:
     )
 
 
+def kept(config: TreasureConfig) -> dict[str, dict]:
+    """Return name -> result of those that have these settings."""
+    found = {path.stem: result_files.read(path) for path in sorted(RESULTS.glob("*-seed*.json"))}
+    return {name: row for name, row in found.items() if row.get("settings") == config.settings}
+
+
 def table(rows: list[dict]) -> str:
     """Return a Markdown table: a line per arm, zero-shot returns by number of collectors, gains of
     a best response; mean [range] over seeds.
     """
-
-    def cell(values: list[float]) -> str:
-        return f"{np.mean(values):.2f} [{min(values):.2f}, {max(values):.2f}]"
-
     numbers = [str(number) for number in SCORED]
     lines = [
         "| arm | seeds | " + " | ".join(numbers) + " | gain at 6 | gain at 12 |",
@@ -366,6 +372,7 @@ def main(argv: list[str]) -> None:
         (config.name(arm, seed), partial(start, arm, seed, words))
         for seed in config.seeds
         for arm in config.arms
+        if config.name(arm, seed) not in kept(config)
     ]
     done, failed = 0, []
     for name, process in pool.finished(jobs, pool.places()):
@@ -374,7 +381,7 @@ def main(argv: list[str]) -> None:
             failed.append(name)
             continue
         row, done = json.loads(text.splitlines()[-1]), done + 1
-        row |= {"hardware": system.hardware()}
+        row |= result_files.origin("treasure", words)
         RESULTS.mkdir(parents=True, exist_ok=True)
         result_files.write(RESULTS / f"{name}.json", row)
         shown = {number: round(one["zero_shot"], 2) for number, one in row["scores"].items()}
@@ -383,14 +390,10 @@ def main(argv: list[str]) -> None:
         name: {n: round(scripted(n, config, strength), 2) for n in SCORED}
         for name, strength in SCRIPTS
     }
-    rows = result_files.read_all(RESULTS, "*-seed*.json")
-    print(table([row for row in rows if row.get("settings") == config.settings]))
-    result_files.write(
-        RESULTS / "scripted.json", {"settings": config.settings, "scripted": reference}
-    )
-    print(json.dumps({"runs": done, "failed": failed, "scripted": reference}))
-    if failed:
-        raise SystemExit(1)
+    print(table(list(kept(config).values())))
+    own = {"settings": config.settings, "scripted": reference}
+    result_files.write(RESULTS / f"scripted{config.of}.json", own)
+    reading.finish({"runs": done, "failed": failed, "scripted": reference})
 
 
 if __name__ == "__main__":

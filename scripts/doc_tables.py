@@ -246,6 +246,17 @@ def regret(suite: str, experts: str) -> str:
     return program.text_of(program.regrets(*map(program.returns_of, files)))
 
 
+def treasure(of: str) -> str:
+    """Return returns and gains on collect_treasure, of arms that trained on these numbers of
+    collectors, such as `6-9-12`.
+    """
+    rows = result_files.read_all(ROOT / "results" / "treasure", f"*-of-{of}-seed*.json")
+    if not rows:
+        return NOT_RUN
+    made = importlib.import_module("benchmarks.treasure").table(rows)
+    return f"{version(rows)}\n\n{made}"
+
+
 def has_seeds(panels: plot_tables.Panels) -> bool:
     """Return whether an agent has several seeds on a task: of one seed each there is no interval
     over seeds.
@@ -331,6 +342,7 @@ TABLES: dict[str, Callable[..., str]] = {
     "results": results,
     "sizes": sizes,
     "summary": summary,
+    "treasure": treasure,
 }
 
 

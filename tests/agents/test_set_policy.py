@@ -208,6 +208,11 @@ def test_the_program_prints_its_arms(tmp_path, monkeypatch, capsys):
     row = json.loads((tmp_path / "mra-seed0.json").read_text())
     assert set(row["scores"]) == {"3", "4", "6", "9", "12"}
     assert len(row["modes"][0]) == 6
+    assert row["command"] == " ".join(["python -m benchmarks.treasure", *words])
+    (tmp_path / "reptile-seed0.json").unlink()  # as if it had been stopped before
+    program.main(words)
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["runs"] == 1
+    assert {path.stem for path in tmp_path.iterdir()} == {"mra-seed0", "reptile-seed0", "scripted"}
     with pytest.raises(UserError, match="unknown arm"):
         program.main(["--arms", "mrra"])
 

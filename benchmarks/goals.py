@@ -5,7 +5,8 @@
 Runs ``eval.py RUN --reach`` for every finished run whose folder still exists, on the task without a
 video and, where the run has clips, on both sides of them; for seed 0 of each agent also before
 learning. The measures go into the run's result file as "goals", by background. A stopped program
-continues where it was. Prints a table of means and ranges over seeds; one JSON line last.
+continues where it was. Prints a table of means and ranges over seeds, where `others` are goals that
+the robot was not sent to: what the same moves reach by chance. One JSON line last.
 """
 
 import json
@@ -23,6 +24,10 @@ COLUMNS = {  # of the table: title -> key of evaluation/goals.py
     "at the end ": "end_1",
     "share of steps ": "stay_1",
     "nearest, bins": "distance",
+    "others within 3 bins": "other_hit_3",
+    "others at the end": "other_end_3",
+    "others within 1 bin": "other_hit_1",
+    "others at the end ": "other_end_1",
     "the goal's clip plays": "same_clip",
 }
 WORDS = ("--reach", "--episodes", "1")

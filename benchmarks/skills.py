@@ -27,6 +27,8 @@ COLUMNS = {  # of the table: title -> key of evaluation/skills.py and goals.py
     "most x, m": "travel/x_most",
     "goals hit, 3 bins": "goals/hit_3",
     "at the end": "goals/end_3",
+    "other goals hit": "goals/other_hit_3",
+    "other goals, at the end": "goals/other_end_3",
     "falls": "violation/fall",
     "violations": "violation/mean",
     "use": "return/use",

@@ -16,6 +16,7 @@ from foreground.envs import SIGNALS, action_repeat_of, backgrounds, registry
 from foreground.envs.backgrounds import BackgroundConfig
 from foreground.envs.distraction import DistractionConfig, is_on
 from foreground.envs.families import Family, FamilyConfig, make_family
+from foreground.envs.tasks import ANY_WAY_UP
 from foreground.errors import UserError
 from foreground.option import config_class, option, option_of
 from foreground.training.config import TrainingConfig
@@ -67,6 +68,7 @@ SHOWING_FLOOR = (
         OF_SUITE[1](run) and (run.background.source == "none" or run.environment.mask == "sky")
     ),
 )
+FALLING = "by quadruped-walk and quadruped-run", lambda run: run.task in ANY_WAY_UP
 SIDE_BY_SIDE = (
     "where --environment.num_envs is above 1",
     lambda run: run.environment.num_envs > 1,
@@ -112,6 +114,12 @@ class EnvironmentConfig:
         "Floor that is shown. own: the task's; place: one whose colours encode the position, for"
         " skills that should cover positions, as in METRA.",
         choices=("own", "place"),
+    )
+    start: str = option(
+        "own",
+        "Where an episode starts. own: as in the task, whose quadruped falls on its back; upright:"
+        " on its feet, as in METRA.",
+        choices=("own", "upright"),
     )
     time_limit: int = option(
         1000, "Env frames of an episode; an environment of Gymnasium has its own.", ge=1
@@ -230,6 +238,7 @@ class RunConfig:
         read_if={
             "mask": PLAYING,
             "floor": SHOWING_FLOOR,
+            "start": FALLING,
             "time_limit": OF_SUITE,
             "clip_frames": OF_SUITE,
         },

@@ -7,7 +7,7 @@ import gymnasium
 import numpy as np
 from gymnasium.utils import seeding
 
-from foreground.envs import registry, tasks
+from foreground.envs import registry, starts, tasks
 from foreground.envs.distraction import DistractionConfig, make_distraction
 from foreground.envs.families import Family, Game
 from foreground.envs.floor import FLOORS, colour_by_place
@@ -63,6 +63,7 @@ class DMCEnv(gymnasium.Env):
         distraction: DistractionConfig | None = None,
         clip_frames: bool = False,
         floor: str = "own",
+        start: str = "own",
     ):
         """task           "<domain>-<task>", such as "walker-walk"
         seed           of the first reset, unless reset(seed=...) is given
@@ -82,11 +83,13 @@ class DMCEnv(gymnasium.Env):
         distraction    what changes in the picture besides the background; None: nothing
         clip_frames    whether `info` shall hold the frame of the clip
         floor          "own", or "place": its colours tell where the robot is (floor.py)
+        start          "own", or "upright": the quadruped starts on its feet (starts.py)
         """
         _check_arguments(
             task, size, action_repeat, background, mask, time_limit, render_mode, render_size, floor
         )
         task = registry.canonical(task)
+        starts.check(start, task)
         domain, name = task.split("-")
         # Reseeded from np_random at each reset.
         environment = suite.load(domain, name, task_kwargs={"random": 0})
@@ -105,6 +108,7 @@ class DMCEnv(gymnasium.Env):
         self.render_mode, self._render_size = render_mode, render_size or size
         self.background = copy.copy(background)  # shares the clips, but plays its own
         self._mask = mask
+        self._upright = start == "upright"
         self._camera = tasks.camera_of(task)
         if floor == "place":
             colour_by_place(self._physics.model.ptr)
@@ -162,6 +166,8 @@ class DMCEnv(gymnasium.Env):
         if self.playing:
             self.playing.reset(self.np_random)
         self._environment.reset()
+        if self._upright:
+            starts.stand_upright(self._physics, self._task.random)
         if self.playing:
             self.playing.begin()
         self._frame, self._over, self._restarts = 0, False, False

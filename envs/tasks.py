@@ -36,6 +36,9 @@ WITHOUT_VIDEO = {
     "quadruped-escape": "its ground is a height field, which the mask takes for the robot"
 }
 
+# Tasks whose robot starts in any orientation, mostly to fall on its back (starts.py).
+ANY_WAY_UP = ("quadruped-walk", "quadruped-run")
+
 # Seconds of an environment frame, by domain: dm_control's control_timestep, here so that no
 # simulator must be loaded.
 CONTROL_INTERVALS = {

@@ -66,6 +66,10 @@ SHOWN = {
     "  held at the end ": "end_3",
     "  share of steps there ": "stay_3",
     "nearest, in bins": "distance",
+    "other goals hit within 1 bin": "other_hit_1",
+    "  at the end": "other_end_1",
+    "other goals hit within 3 bins": "other_hit_3",
+    "  at the end ": "other_end_3",
 }
 
 
@@ -78,6 +82,12 @@ def verdict(name: str, row: dict[str, float], number: int) -> str:
         f"{hit} of the goals are hit within one bin, and {end} are held at the end "
         f"(at most 100%); it comes within {nearest} bins on average (at best 0)"
     )
+    if "other_hit_1" in row:
+        hit, end = (verdicts.number(row[f"other_{key}"], ".0%") for key in ("hit_1", "end_1"))
+        sentences.append(
+            f"by chance it would be {hit} and {end}: the same moves, measured to goals that they "
+            "were not meant for"
+        )
     if row["same_clip"]:
         share = verdicts.number(row["same_clip"], ".0%")
         sentences.append(f"the clip of the goal plays behind the robot for {share} of them")

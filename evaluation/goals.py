@@ -3,7 +3,8 @@
 A policy of goals is conditioned on the goal (agents/goal.py). A policy of skills takes at every
 step the skill that leads there by discovery's map, as in METRA (arXiv 2310.08887) and CSF (arXiv
 2412.08021). Both use the latent of the picture: the world model sees it for `LOOK` steps. Distances
-are in bins of coverage (posture.py), since a small budget mostly learns posture.
+are in bins of coverage (posture.py), since a small budget mostly learns posture. A robot that only
+moves about passes many goals, so each attempt is also measured against another goal.
 
 Shapes: N environments, G goals, T agent steps, S simulator numbers, H, W image.
 """
@@ -45,6 +46,7 @@ class Attempts(NamedTuple):
     """One attempt at each goal."""
 
     distance: np.ndarray  # (G, T), bins between robot and goal after each step
+    other: np.ndarray  # (G, T), the same to the next goal of the list, to which it was not sent
     same_clip: np.ndarray  # bool (G,), whether the goal's clip plays where the robot starts
     film: np.ndarray  # uint8 (first wave, T, H, W, 3)
     render_fps: float = 20.0
@@ -131,10 +133,13 @@ def attempt(
 
     def wave(envs: list[gymnasium.Env], rows: slice) -> tuple:
         fps = envs[0].metadata.get("render_fps", 20.0)
-        return *_attempt(agent, envs, goals[rows], steps, seed + rows.start), fps
+        found = _attempt(agent, envs, goals[rows], others[rows], steps, seed + rows.start)
+        return *found, fps
 
-    distance, same, films, fps = zip(*in_waves(make_env, len(goals), wave))
-    return Attempts(np.concatenate(distance), np.concatenate(same), films[0], fps[0])
+    others = goals[1:] + goals[:1]
+    distances, same, films, fps = zip(*in_waves(make_env, len(goals), wave))
+    distance, other = np.concatenate(distances, 1)
+    return Attempts(distance, other, np.concatenate(same), films[0], fps[0])
 
 
 def measures(attempts: Attempts) -> dict[str, float]:
@@ -142,16 +147,19 @@ def measures(attempts: Attempts) -> dict[str, float]:
     radius.
 
     `distance` is the mean smallest distance, in bins. `same_clip` is the share of goals whose clip
-    plays where the robot starts.
+    plays where the robot starts. `other_...` are those of another goal than the robot was sent to,
+    which is what the same moves reach by chance; of a single goal there is none.
     """
-    row = {
-        "distance": float(attempts.distance.min(1).mean()),
-        "same_clip": float(attempts.same_clip.mean()),
-    }
-    for radius in RADII:
-        near = attempts.distance <= radius
-        found = {"hit": near.any(1).mean(), "end": near[:, -1].mean(), "stay": near.mean()}
-        row |= {f"{name}_{radius}": float(value) for name, value in found.items()}
+    row = {"same_clip": float(attempts.same_clip.mean())}
+    ways = {"": attempts.distance}
+    if len(attempts.distance) > 1:
+        ways["other_"] = attempts.other
+    for whose, distance in ways.items():
+        row[f"{whose}distance"] = float(distance.min(1).mean())
+        for radius in RADII:
+            near = distance <= radius
+            found = {"hit": near.any(1).mean(), "end": near[:, -1].mean(), "stay": near.mean()}
+            row |= {f"{whose}{name}_{radius}": float(value) for name, value in found.items()}
     return row
 
 
@@ -176,26 +184,32 @@ class Towards:
 
 
 class Distances(Callback):
-    """Keeps the bins between robot and goal after each step: `rows`, a list of (N,)."""
+    """Keeps the bins between robot and goals (2, N, S) after each step: `rows`, [(2, N)]."""
 
-    def __init__(self, body: posture.Body, aim: np.ndarray):
+    def __init__(self, body: posture.Body, aims: np.ndarray):
         self.body = body
-        self.aim = aim
+        self.aims = aims
         self.rows: list[np.ndarray] = []
 
     def on_step(self, moment: Moment) -> None:
         state = np.stack([offered(env, Simulated).simulator_state() for env in moment.envs])
-        self.rows.append(posture.distance(self.body, state, self.aim))
+        self.rows.append(posture.distance(self.body, state, self.aims))
 
 
 @torch.no_grad()
 def _attempt(
-    agent: WorldModelAgent, envs: list[gymnasium.Env], goals: list[Goal], steps: int, seed: int
+    agent: WorldModelAgent,
+    envs: list[gymnasium.Env],
+    goals: list[Goal],
+    others: list[Goal],
+    steps: int,
+    seed: int,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the distances after each step (N, T), whether the goal's clip plays (N,), the film."""
-    distances = Distances(
-        posture.body(offered(envs[0], Simulated).physics), np.stack([goal.state for goal in goals])
-    )
+    """Return the distances to goals and to others after each step (2, N, T), whether the goal's
+    clip plays (N,), the film.
+    """
+    aims = np.stack([[goal.state for goal in each] for each in (goals, others)])  # (2, N, S)
+    distances = Distances(posture.body(offered(envs[0], Simulated).physics), aims)
     film = Film()
     leader = leading(agent, look(agent, np.stack([goal.image for goal in goals])).float())
     seeds, same = zip(
@@ -206,7 +220,7 @@ def _attempt(
     )
     driver = Driver(envs, policy_of(agent, leader), memory_of(agent, len(envs)), [distances, film])
     driver.run(seeds, steps)
-    return np.stack(distances.rows, 1), np.array(same), np.stack(film.images, 1)
+    return np.stack(distances.rows, -1), np.array(same), np.stack(film.images, 1)
 
 
 def look(agent: WorldModelAgent, images: np.ndarray) -> torch.Tensor:

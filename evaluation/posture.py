@@ -115,7 +115,7 @@ def _number_of_bins(x: np.ndarray) -> int:
 
 def distance(body: Body, state: np.ndarray, goal: np.ndarray) -> np.ndarray:
     """Return the Euclidean distance in bins over place and posture, the short way around: (N, S),
-    (N, S) -> (N,).
+    (..., N, S) -> (..., N).
     """
     (place, posture), (goal_place, goal_posture) = in_bins(body, state), in_bins(body, goal)
     difference = posture - goal_posture

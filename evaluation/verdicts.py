@@ -188,7 +188,10 @@ def of_skills(row: Row, rollouts: int = ROLLOUTS) -> list[str]:
         sentences[-1] += f"; {of_violations(row)}"
     hit = row.get("goals/hit_1")
     if hit is not None:
-        sentences.append(f"{number(hit, '.0%')} of the goals are hit within one bin (at most 100%)")
+        chance = row.get("goals/other_hit_1")
+        least = "" if chance is None else f"by chance {number(chance, '.0%')}, "
+        share = number(hit, ".0%")
+        sentences.append(f"{share} of the goals are hit within one bin ({least}at most 100%)")
     return sentences
 
 

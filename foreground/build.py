@@ -82,6 +82,7 @@ def environment_maker(
         distraction=None if side == "clean" else config.distraction,
         clip_frames=config.environment.clip_frames,
         floor=config.environment.floor,
+        start=config.environment.start,
         render_mode="rgb_array" if render_size else None,
         render_size=render_size or None,
     )

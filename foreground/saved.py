@@ -34,6 +34,7 @@ def load_pretrained(agent: WorldModelAgent, config: RunConfig) -> Loaded:
     """Load the weights of --init_from into a new agent; return where they come from.
 
     They are those of the world model except its rule, and of the skill policy where there is one.
+    Where the run averages its weights they are the averages, as in an evaluation.
     Terms that the other run did not have are newly initialised.
 
     Raises: UserError when that run has other actions.
@@ -51,7 +52,8 @@ def load_pretrained(agent: WorldModelAgent, config: RunConfig) -> Loaded:
             f"choose {other.task}, or a run on {config.task}",
         )
     with checkpoint.fits(path):
-        weights = loaded.state["agent"]["weights"]
+        state = loaded.state["agent"]
+        weights = state["weights"] | state.get("average", {"values": {}})["values"]
         kept = {
             name.replace("actor_critic.actor.", "skill_policy."): value
             for name, value in weights.items()

@@ -5,7 +5,8 @@ import json
 from benchmarks import goals, reading
 from foreground.configs import run as runs
 
-ALL = ("hit_3", "end_3", "stay_3", "hit_1", "end_1", "stay_1", "distance", "same_clip")
+ALL = ("hit_3", "end_3", "stay_3", "hit_1", "end_1", "stay_1", "distance")
+ALL += ("other_hit_3", "other_end_3", "other_hit_1", "other_end_1", "same_clip")
 
 
 def test_runs_are_read_on_every_background_and_the_first_seed_untrained(tmp_path, monkeypatch):
@@ -36,7 +37,7 @@ def test_the_table_has_a_line_for_each_agent_and_background(tmp_path):
         kept.append(row | measured)
     lines = goals.tables([*kept, row]).splitlines()
     assert len(lines) == 4
-    rest = " | 0.12 [0.12, 0.12]" * 7
+    rest = " | 0.12 [0.12, 0.12]" * 11
     assert lines[2] == f"| reacher-easy | video | goal | heldout | 2 | 0.50 [0.25, 0.75]{rest} |"
     assert lines[3].startswith("| reacher-easy | video | goal, untrained | clean | 2 | 0.50")
     assert {*goals.COLUMNS.values()} == {*ALL}

@@ -29,6 +29,7 @@ def test_goals_are_reached_by_an_agent_whose_map_is_right_and_missed_by_one_whos
     assert row["end_1"] > 0.9
     assert row["stay_3"] > 0.4
     assert row["stay_1"] <= row["stay_3"]
+    assert row["other_end_1"] < 0.2  # it went to its own goals, not to those that follow
     lost = goals.measures(goals.attempt(Walker(sense=-1.0), Plane, targets, steps, seed=0))
     assert lost["end_3"] == 0
     assert lost["distance"] > row["distance"]
@@ -124,7 +125,12 @@ def test_rollouts_that_end_early_have_as_many_steps_as_the_others():
 
 def test_shares_of_goals_are_counted_by_radius():
     distance = np.array([[4.0, 0.5, 2.0], [9.0, 3.0, 3.5]])  # (goals, T)
-    row = goals.measures(goals.Attempts(distance, np.array([True, False]), np.zeros(0)))
+    other = np.array([[4.0, 2.0, 2.0], [9.0, 9.0, 9.0]])
+    row = goals.measures(goals.Attempts(distance, other, np.array([True, False]), np.zeros(0)))
+    assert [row[f"other_{name}_3"] for name in ("hit", "end", "stay")] == [0.5, 0.5, 1 / 3]
+    assert (row["other_hit_1"], row["other_distance"]) == (0, 5.5)
+    alone = goals.Attempts(distance[:1], other[:1], np.array([True]), np.zeros(0))
+    assert not any(key.startswith("other") for key in goals.measures(alone))
     assert row["hit_1"] == 0.5
     assert row["end_1"] == 0
     assert row["stay_1"] == pytest.approx(1 / 6)

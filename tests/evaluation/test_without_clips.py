@@ -70,7 +70,8 @@ def test_learned_skills_are_of_the_distractions(tmp_path):
 
 def test_goals_are_of_the_distractions(tmp_path, monkeypatch, capsys):
     config = config_of("--agent", "goal", *DISTRACTED)
-    attempts = goals.Attempts(np.ones((2, 3)), np.zeros(2, bool), np.zeros((0, 3, 4, 4, 3)))
+    far = np.ones((2, 3))
+    attempts = goals.Attempts(far, far, np.zeros(2, bool), np.zeros((0, 3, 4, 4, 3)))
     named = []
     monkeypatch.setattr(goals, "tried", lambda *given: named.append(given[-1]) or ([], attempts))
     page = np.zeros((4, 4, 3), np.uint8)

@@ -51,6 +51,7 @@ def learn(
         with torch.no_grad():
             _, states = agent.world_model.observe(batch)
         metrics = agent.learners["imagination"](Step(batch, states.state))
+        agent.average.update()
         if update >= updates - 10:
             rows.append([float(metrics[f"policy/{key}"]) for key in SHOWN])
     return dict(zip(SHOWN, torch.tensor(rows).mean(0).tolist()))
@@ -108,10 +109,12 @@ def main(argv: list[str]) -> None:
         metrics = representation.learn(agent, replay, config, asked.model_updates)
         model = {key: round(value, 3) for key, value in metrics.items()}
         print(json.dumps(model), flush=True)
+        agent.average.load({})  # of a fresh actor
     make_env = build.environment_maker(config, config.training_side)
     for update in range(asked.every, asked.updates + 1, asked.every):
         row = learn(agent, replay, config, asked.every)
-        row["played"] = play(make_env, agent_policy(agent), asked.episodes, 777).mean
+        with agent.average.applied():  # as in an evaluation of a run
+            row["played"] = play(make_env, agent_policy(agent), asked.episodes, 777).mean
         rows.append({"updates": update} | {key: round(value, 3) for key, value in row.items()})
         print(json.dumps(rows[-1]), flush=True)
     row = {

@@ -35,7 +35,7 @@ from foreground.training.replay import Replay
 def learn(
     agent: WorldModelAgent, replay: Replay, config: runs.RunConfig, updates: int
 ) -> dict[str, float]:
-    """Run the learner `model` alone; return the last metrics."""
+    """Run the learner `model` alone, with averaged weights at the end; return the last metrics."""
     chosen = {
         name: optimiser
         for name, optimiser in agent.optimisers.items()
@@ -46,6 +46,8 @@ def learn(
         losses, _, values, metrics = agent.world_model.loss(batch)
         descend(chosen, {name: losses[name] for name in chosen if name in losses})
         agent.world_model.dual_step(values)
+        agent.average.update()
+    agent.average.apply()  # as evaluation has them
     return {key: float(value) for key, value in metrics.items()}
 
 

@@ -20,13 +20,24 @@ def test_two_hot_uniform_logits_decode_to_exactly_zero():
 
 
 def test_two_hot_weights_of_the_neighbours():
-    head = d.TwoHot(5.0, 11)  # unit bins from -5 to 5
-    value = d.symexp(torch.tensor(2.3))
+    head = d.TwoHot(5.0, 11)  # unit bins from -5 to 5 in symlog
+    value = torch.tensor(0.7 * math.expm1(2) + 0.3 * math.expm1(3))
     logits = torch.randn(11)
     log = logits.log_softmax(-1)
     assert float(head.log_prob(logits, value)) == pytest.approx(
         float(0.7 * log[7] + 0.3 * log[8]), abs=1e-5
     )
+
+
+def test_the_weights_of_a_value_have_it_as_their_mean():
+    """The slope of the cross-entropy at uniform logits is the target less 1 / bins."""
+    head = d.TwoHot()
+    value = torch.cat([torch.linspace(-5, 5, 41), torch.tensor([0.05, 300.0, -2900.0])])
+    logits = torch.zeros(len(value), head.parameter_size, requires_grad=True)
+    (slope,) = torch.autograd.grad(head.log_prob(logits, value).sum(), logits)
+    weights = slope + 1 / head.parameter_size
+    assert (weights > 1e-6).sum(-1).max() <= 2
+    torch.testing.assert_close(weights @ (2 * head.values), value, rtol=1e-4, atol=1e-4)
 
 
 def test_two_hot_learns_a_value():

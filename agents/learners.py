@@ -130,11 +130,15 @@ class DiscoveryLearner(Part):
     def __call__(self, update: Step) -> Metrics:
         """Take one step of the map.
 
-        First steps of episodes are left out, since no skill led there.
+        First steps of episodes are left out, since no skill led there, and first rows of sequences:
+        without history the latent moves six times as far from there (squared), which would set the
+        length of a step for all others.
         """
         feature = update.state.detach().feature.float()  # (B, T, F)
         skill = update.batch["condition"][:, 1:]  # (B, T-1, C)
-        moved = ~update.batch["is_first"][:, 1:]
+        first = update.batch["is_first"]
+        known = known_rows(first, max(self.config.world_model.context, 1))
+        moved = ~first[:, 1:] & known[:, :-1]
         loss, metrics = self.map.loss(feature[:, :-1][moved], feature[:, 1:][moved], skill[moved])
         norm = descend(self.optimisers, {"discovery": loss})["discovery"]
         return named("discovery", metrics | {"gradient": norm})

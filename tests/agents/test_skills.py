@@ -130,8 +130,10 @@ def test_an_update_moves_everything_and_discovery_leaves_the_model_alone(form):
     )
 
 
-def test_steps_over_a_reset_teach_discovery_nothing():
+@pytest.mark.parametrize("begins", [False, True])
+def test_steps_over_a_reset_and_from_rows_without_history_teach_discovery_nothing(begins):
     agent, batch = skill_agent(), skill_batch()
+    batch["is_first"][:, 0] = begins
     seen = []
     agent.discovery.loss = lambda previous, following, skill: (
         seen.append((previous, following, skill)),
@@ -141,13 +143,13 @@ def test_steps_over_a_reset_teach_discovery_nothing():
     agent.learners["discovery"](Step(batch, states.state))
     [(previous, following, skill)] = seen
     rows, steps = batch["reward"].shape
-    assert len(previous) == rows * (steps - 1) - 1  # one reset inside
+    begin = 0 if begins else 1  # a row that begins an episode has its whole history
+    assert len(previous) == rows * (steps - 1 - begin) - 1  # one reset inside
     feature = states.state.feature
-    assert torch.equal(previous[0], feature[0, 0])
-    assert torch.equal(following[0], feature[0, 1])
-    assert torch.equal(
-        skill[0], batch["condition"][0, 1]
-    )  # the one under which the action was taken
+    assert torch.equal(previous[0], feature[0, begin])
+    assert torch.equal(following[0], feature[0, begin + 1])
+    # the one under which the action was taken
+    assert torch.equal(skill[0], batch["condition"][0, begin + 1])
 
 
 def test_the_discovery_reward_is_that_of_the_map_of_the_moment():

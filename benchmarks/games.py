@@ -1,10 +1,12 @@
 """What a suite's latent policies do in each game: ``python -m benchmarks.games SUITE.yaml``, after
 benchmarks/returns.py.
 
-Runs ``eval.py RUN --games --adapt`` for every finished run whose folder is still there, on held-out
-clips where the run has clips; it adapts to the first held-out game. What was measured goes into the
+Runs ``eval.py RUN --games`` for every finished run whose folder is still there, on held-out clips
+where the run has clips. Where the family has held-out games it also adapts the whole actor to the
+first of them: a policy with one mode has nothing else to adapt. What was measured goes into the
 run's result file as "games" and "adaptation". A stopped program continues where it was. Prints a
-table, a mean and the range over seeds each; one JSON line last.
+table, a mean and the range over seeds each, with the env frames that a choice or an adaptation
+took; one JSON line last.
 """
 
 import json
@@ -16,7 +18,8 @@ from benchmarks.skills import cell
 from foreground.configs import run as runs
 from foreground.errors import run_main
 
-WORDS = ["--games", "--episodes", "5", "--steps", "0,1,5,10,50"]
+WORDS = ["--games", "--episodes", "10"]
+ADAPT = ["--steps", "0,1,5,10,50", "--adapt_scope", "actor", "--adapt"]
 
 
 def to_read(suite: dict, results: Path) -> dict[str, reading.Job]:
@@ -24,16 +27,8 @@ def to_read(suite: dict, results: Path) -> dict[str, reading.Job]:
     todo = {}
     for name, run, _ in reading.unread(suite, results, "games"):
         config = runs.load(run)
-        todo[name] = (
-            run,
-            [
-                *WORDS,
-                "--background",
-                config.fresh_side,
-                "--adapt",
-                (config.games.heldout or config.games.train)[0].name,
-            ],
-        )
+        adapt = [*ADAPT, config.games.heldout[0].name] if config.games.heldout else []
+        todo[name] = (run, [*WORDS, "--background", config.fresh_side, *adapt])
     return todo
 
 
@@ -47,10 +42,11 @@ def summary(row: dict) -> dict[str, float]:
         for key in ("zero_shot", "infer", "best_of", "regret"):
             if members and all(key in game for game in members):
                 found[f"{key}, {kind}"] = sum(game[key] for game in members) / len(members)
+    found["frames of best_of"] = max(game["tried_frames"] for game in games)
     found |= {f"nats, {key}": told[key] for key in ("action", "game")}
-    return found | {
-        f"adapted, {steps}": value for steps, value in row["adaptation"]["returns"].items()
-    }
+    adapted = row.get("adaptation", {"returns": {}})
+    found |= {f"adapted, {steps}": value for steps, value in adapted["returns"].items()}
+    return found | ({"frames of adapted": adapted["frames"]} if "frames" in adapted else {})
 
 
 def tables(rows: list[dict]) -> str:
@@ -73,11 +69,10 @@ def tables(rows: list[dict]) -> str:
 
 def measured(folder: Path, result: dict) -> tuple[dict, dict]:
     """Return games and adaptation on the one background, and their means to print."""
-    files = {
-        key: json.loads((folder / f"{key}.json").read_text())[key]
-        for key in ("games", "adaptation")
-    }
-    row = {key: next(iter(found.values())) for key, found in files.items()}
+    row = {}
+    for key in ("games", "adaptation"):
+        if (path := folder / f"{key}.json").exists():
+            row[key] = next(iter(json.loads(path.read_text())[key].values()))
     return row, summary(result | row)
 
 

@@ -21,6 +21,7 @@ from foreground.errors import UserError, nearest
 
 SPEEDS = (-10.0, 10.0)  # m/s, the range of the family of speeds
 RUN = {"walker": 8.0, "cheetah": 10.0}  # m/s at which dm_control's run pays all
+WALK = 1.0  # the same of a walker's walk
 RING = 0.15  # m, distance of a reacher's targets from its root
 REACH = 0.2  # m, the largest distance of a target, as in dm_control
 ALIKE = ("walker", "hopper", "humanoid")  # domains whose tasks differ in their reward only
@@ -116,9 +117,11 @@ class Speeds:
 
 
 class Directions:
-    """Running forward and backward; the values are speeds, the reward is that of dm_control's run.
+    """Moving forward and backward; the values are speeds. The reward is that of dm_control's run,
+    and on walker-walk that of its walk.
 
-    No behaviour is good in both games, and no picture tells which one is played.
+    Standing pays a walker a sixth in both games. A walk is learned long before a run, so that it
+    soon pays more. No behaviour is good in both games, and no picture tells which one is played.
     """
 
     relabels = True
@@ -126,9 +129,10 @@ class Directions:
 
     def __init__(self, config: FamilyConfig, task: str):
         run = RUN[_body_of(task, tuple(RUN), "directions")]
+        speed = WALK if registry.canonical(task) == "walker-walk" else run
         self.train: tuple[Game, ...] = (
-            Game("forward", (1.0,), (run,)),
-            Game("backward", (-1.0,), (-run,)),
+            Game("forward", (1.0,), (speed,)),
+            Game("backward", (-1.0,), (-speed,)),
         )
         self.heldout: tuple[Game, ...] = ()
 

@@ -47,10 +47,11 @@ def modes_in(
 
     p(z given game) chooses from the descriptor alone, without a frame. "best_of" is the return of
     the best mode on `episodes` other than those that chose it; "tried" is how many episodes that
-    choice took. "regret" is the share of "best_of" by which p(z given game) falls short. It
-    compares modes of this agent only, not other policies. "infer" is the return of a policy that
-    infers the game among `candidates` from its rewards (inference.py), "infer_right" the share of
-    steps at which it acts on the right one. Each return has an interval over episodes.
+    choice took, none where there is one mode. "regret" is the share of "best_of" by which
+    p(z given game) falls short. It compares modes of this agent only, not other policies. "infer"
+    is the return of a policy that infers the game among `candidates` from its rewards
+    (inference.py), "infer_right" the share of steps at which it acts on the right one. Each return
+    has an interval over episodes.
     """
     number = agent.config.modes.num_modes
     starts = [seed + index for index in range(episodes)]
@@ -89,7 +90,7 @@ def modes_in(
             "infer_interval": interval_of(found),
             "infer_right": float(shares[:, list(candidates).index(game)].mean()),
         }
-    return row | {"likeliest": likeliest, "best": best, "tried": number * episodes}
+    return row | {"likeliest": likeliest, "best": best, "tried": (number > 1) * number * episodes}
 
 
 def information(agent: WorldModelAgent, batch: Batch) -> dict[str, float]:

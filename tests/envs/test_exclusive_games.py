@@ -46,14 +46,15 @@ def test_directions_pay_the_cheetah_s_run_by_its_signed_speed(speed):
         env.close()
 
 
-def test_directions_of_a_walker_are_its_run_and_the_mirror_image_of_it():
-    family = make_family(FamilyConfig(kind="direction"), "walker-run")
-    env = played(family, family.train, "walker-run")
+@pytest.mark.parametrize(("task", "speed"), [("walker-run", 4.0), ("walker-walk", 0.5)])
+def test_directions_of_a_walker_are_its_task_and_the_mirror_image_of_it(task, speed):
+    family = make_family(FamilyConfig(kind="direction"), task)
+    env = played(family, family.train, task)
     try:
-        forth, back, still = (moving(env, speed) for speed in (4.0, -4.0, 0.0))
+        forth, back, still = (moving(env, way) for way in (speed, -speed, 0.0))
         assert forth["forward"] == back["backward"] > 3 * forth["backward"] > 0
         assert forth["backward"] == back["forward"] == still["forward"] == still["backward"]
-        moving(env, 4.0)
+        moving(env, speed)
         assert forth["forward"] == pytest.approx(env._task.get_reward(env.physics), rel=1e-6)
     finally:
         env.close()

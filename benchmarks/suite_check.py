@@ -4,6 +4,7 @@ What only train.py can find is left to it: damaged clips, a task that its simula
 """
 
 import contextlib
+import shutil
 from pathlib import Path
 
 from foreground import build
@@ -55,6 +56,37 @@ def mistake_in(words: list[str], cuda: bool) -> UserError | None:
     except UserError as error:
         return error
     return None
+
+
+def warn_of_space(words_of: dict[str, list[str]], folder: Path, suite: str, cuda: bool) -> None:
+    """Print a warning where the replays of these runs will not fit on the disk.
+
+    A full disk stops no run, but its last checkpoint may then be missing. Runs that begin with
+    another one that does not exist yet are not counted.
+    """
+    places = {(folder / name).resolve() for name in words_of}
+    needed, same = 0, {}
+    with contextlib.chdir(ROOT):
+        for words in words_of.values():
+            if not waits(words, places):
+                key = without_seed(words)
+                if key not in same:
+                    same[key] = replay_bytes(runs.read(words, cuda))
+                needed += same[key]
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        say(
+            f"warning: {suite}: the replays of these runs need {needed / 1e9:.0f} GB, and {folder} "
+            f"has {free / 1e9:.0f} GB: free some, or delete the folder replay of finished runs, "
+            "which no evaluation reads"
+        )
+
+
+def replay_bytes(config: runs.RunConfig) -> int:
+    """Return the bytes of the images of a run's replay at its end; all else is small."""
+    steps = config.total_frames // config.environment.action_repeat
+    images = 1 + config.environment.clip_frames
+    return min(steps, config.training.capacity) * images * 3 * config.environment.image_size**2
 
 
 def waits(words: list[str], places: set[Path]) -> bool:

@@ -1,5 +1,7 @@
 """Test that mistakes in the options of a suite are told before a run starts."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from benchmarks import engine, returns, suite_check
@@ -58,3 +60,17 @@ def test_a_run_that_begins_with_another_of_its_suite_may_wait_for_it(tmp_path):
             continue
         with pytest.raises(UserError, match="not a run folder"):
             suite_check.check(words_of, tmp_path / "runs", suite, cuda=False)
+
+
+def test_replays_that_do_not_fit_on_the_disk_are_a_warning(tmp_path, monkeypatch, capsys):
+    """50,000 agent steps of 64 x 64 x 3 bytes each are 0.6 GB."""
+    words = ["--agent", "metra", "--task", "walker-walk", "--total_frames", "100000", "--seed"]
+    words_of = {f"run{seed}": [*words, str(seed)] for seed in range(4)}
+    needed = 4 * 50_000 * 64 * 64 * 3
+    for free in (needed, needed - 1):
+        disk = SimpleNamespace(free=free)
+        monkeypatch.setattr(suite_check.shutil, "disk_usage", lambda _, disk=disk: disk)
+        suite_check.warn_of_space(words_of, tmp_path, "mine.yaml", cuda=False)
+        said = capsys.readouterr().err
+        assert ("need 2 GB" in said) == (free < needed)
+        assert ("delete the folder replay of finished runs" in said) == (free < needed)

@@ -34,6 +34,7 @@ from foreground.configs import run as runs
 from foreground.envs import backgrounds, registry
 from foreground.envs.distraction import in_words
 from foreground.envs.families import Game
+from foreground.envs.tasks import ANY_WAY_UP
 from foreground.errors import UserError, run_main, say
 from foreground.evaluation import (
     clips,
@@ -220,7 +221,10 @@ def in_task(run_config: runs.RunConfig, task: str) -> runs.RunConfig:
     task = registry.canonical(task)
     if not task or task == run_config.task:
         return run_config
-    other = replace(run_config, task=task)
+    environment = run_config.environment
+    if task not in ANY_WAY_UP:
+        environment = replace(environment, start="own")
+    other = replace(run_config, task=task, environment=environment)
     build.check_task(other)
     body, here = registry.body_of(run_config.task), registry.body_of(task)
     if body != here:

@@ -130,15 +130,15 @@ class DiscoveryLearner(Part):
     def __call__(self, update: Step) -> Metrics:
         """Take one step of the map.
 
-        First steps of episodes are left out, since no skill led there, and first rows of sequences:
-        without history the latent moves six times as far from there (squared), which would set the
-        length of a step for all others.
+        Steps into a new episode are left out, since no skill led there. So are steps from rows
+        without history: there the latent moves six times as far (squared), and would dominate the
+        constraint on the length of a step.
         """
         feature = update.state.detach().feature.float()  # (B, T, F)
         skill = update.batch["condition"][:, 1:]  # (B, T-1, C)
         first = update.batch["is_first"]
-        known = known_rows(first, max(self.config.world_model.context, 1))
-        moved = ~first[:, 1:] & known[:, :-1]
+        known = known_rows(first[:, :-1], max(self.config.world_model.context, 1))
+        moved = ~first[:, 1:] & known
         loss, metrics = self.map.loss(feature[:, :-1][moved], feature[:, 1:][moved], skill[moved])
         norm = descend(self.optimisers, {"discovery": loss})["discovery"]
         return named("discovery", metrics | {"gradient": norm})

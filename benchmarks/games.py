@@ -3,10 +3,10 @@ benchmarks/returns.py.
 
 Runs ``eval.py RUN --games`` for every finished run whose folder is still there, on held-out clips
 where the run has clips. Where the family has held-out games it also adapts the whole actor to the
-first of them: a policy with one mode has nothing else to adapt. What was measured goes into the
-run's result file as "games" and "adaptation". A stopped program continues where it was. Prints a
-table, a mean and the range over seeds each, with the env frames that a choice or an adaptation
-took; one JSON line last.
+first of them: with one mode, adapting the relation alone changes hardly anything. What was measured
+goes into the run's result file as "games" and "adaptation". A stopped program continues where it
+was. Prints a table, a mean and the range over seeds each, with the env frames that a choice or an
+adaptation took; one JSON line last.
 """
 
 import json
@@ -42,7 +42,8 @@ def summary(row: dict) -> dict[str, float]:
         for key in ("zero_shot", "infer", "best_of", "regret"):
             if members and all(key in game for game in members):
                 found[f"{key}, {kind}"] = sum(game[key] for game in members) / len(members)
-    found["frames of best_of"] = max(game["tried_frames"] for game in games)
+    if tried := [game["tried_frames"] for game in games if "tried_frames" in game]:
+        found["frames of best_of"] = max(tried)
     found |= {f"nats, {key}": told[key] for key in ("action", "game")}
     adapted = row.get("adaptation", {"returns": {}})
     found |= {f"adapted, {steps}": value for steps, value in adapted["returns"].items()}

@@ -355,7 +355,7 @@ def main(argv: list[str]) -> None:
         suite_check.check(dict(rows), folder, config.suite, engine.cuda)
         table = kept_results(words_of, folder, results, engine.cuda)
         waiting = {name: words_of[name] for name in words_of if name not in table}
-        suite_check.warn_of_space(waiting, folder, config.suite, engine.cuda)
+        suite_check.warn_of_space(dict(rows), waiting, folder, config.suite, engine.cuda)
         failed = measure(waiting, folder, results, engine, table)
     scores = {name: result_files.means(row) for name, row in table.items()}
     print(result_files.means_table(scores))

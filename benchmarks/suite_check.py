@@ -5,6 +5,7 @@ What only train.py can find is left to it: damaged clips, a task that its simula
 
 import contextlib
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 from foreground import build
@@ -58,16 +59,22 @@ def mistake_in(words: list[str], cuda: bool) -> UserError | None:
     return None
 
 
-def warn_of_space(words_of: dict[str, list[str]], folder: Path, suite: str, cuda: bool) -> None:
-    """Print a warning where the replays of these runs will not fit on the disk.
+def warn_of_space(
+    words_of: dict[str, list[str]], waiting: Iterable[str], folder: Path, suite: str, cuda: bool
+) -> None:
+    """Print a warning where the replays of the waiting runs will not fit on the disk.
 
     A full disk stops no run, but its last checkpoint may then be missing. Runs that begin with
     another one that does not exist yet are not counted.
+
+    words_of   name of a run -> arguments of train.py, of the whole suite
+    waiting    names of the runs that will be trained
     """
     places = {(folder / name).resolve() for name in words_of}
-    needed, same = 0, {}
+    needed = 0
+    same: dict[tuple[str, ...], int] = {}
     with contextlib.chdir(ROOT):
-        for words in words_of.values():
+        for words in (words_of[name] for name in waiting):
             if not waits(words, places):
                 key = without_seed(words)
                 if key not in same:
@@ -77,8 +84,8 @@ def warn_of_space(words_of: dict[str, list[str]], folder: Path, suite: str, cuda
     if needed > free:
         say(
             f"warning: {suite}: the replays of these runs need {needed / 1e9:.0f} GB, and {folder} "
-            f"has {free / 1e9:.0f} GB: free some, or delete the folder replay of finished runs, "
-            "which no evaluation reads"
+            f"has {free / 1e9:.0f} GB free: free some space, or delete the folder replay of "
+            "finished runs (only --meta, studies and training on need it)"
         )
 
 

@@ -368,12 +368,10 @@ def main(argv: list[str]) -> None:
             row = measure(config, argv[1], int(argv[2]))
         print(json.dumps(row))
         return
-    jobs = [
-        (config.name(arm, seed), partial(start, arm, seed, words))
-        for seed in config.seeds
-        for arm in config.arms
-        if config.name(arm, seed) not in kept(config)
-    ]
+    todo = {config.name(arm, seed): (arm, seed) for seed in config.seeds for arm in config.arms}
+    for name in kept(config):
+        todo.pop(name, None)
+    jobs = [(name, partial(start, *which, words)) for name, which in todo.items()]
     done, failed = 0, []
     for name, process in pool.finished(jobs, pool.places()):
         text = process.communicate()[0]

@@ -13,6 +13,7 @@ SECTIONS = ("environment", "world_model")  # must be alike
 SKILL_SECTIONS = ("skill", "hierarchy")  # must be alike where its skills are used
 OWN = (
     "environment.num_envs",
+    "environment.start",
     "world_model.objective",
     "world_model.decoder_frames",
     "skill.duration",
@@ -46,6 +47,7 @@ def shared(run: Path, agent: str) -> dict:
         there["world_model"]["objective"],
         there["hierarchy"]["duration"],
         there["environment"]["num_envs"],
+        there["environment"]["start"],
     )
     skills = SKILL_SECTIONS if begin_of(agent) == "skills" else ()
     return {

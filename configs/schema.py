@@ -12,11 +12,24 @@ from foreground.agents.config import (
 )
 from foreground.agents.discovery import DiscoveryConfig
 from foreground.agents.skills import SkillConfig
-from foreground.envs import SIGNALS, action_repeat_of, backgrounds, registry
+from foreground.configs.when_read import (
+    DISCOVERING,
+    FALLING,
+    FLAT,
+    MEASURING,
+    OBSERVING,
+    OF_GYMNASIUM,
+    OF_SUITE,
+    PAID,
+    PLAYING,
+    SHOWING_FLOOR,
+    SIDE_BY_SIDE,
+    UNCONDITIONED,
+)
+from foreground.envs import SIGNALS, action_repeat_of, registry
 from foreground.envs.backgrounds import BackgroundConfig
 from foreground.envs.distraction import DistractionConfig, is_on
 from foreground.envs.families import Family, FamilyConfig, make_family
-from foreground.envs.tasks import ANY_WAY_UP
 from foreground.errors import UserError
 from foreground.option import config_class, option, option_of
 from foreground.training.config import TrainingConfig
@@ -50,47 +63,6 @@ FOLLOWING = tuple(
 SIZES = ("auto", "cpu", "12m", "25m", "50m", "100m")
 
 
-# What decides whether a section, or an option of it, has an effect; the tests get the RunConfig.
-DISCOVERING = (
-    "where discovery is among --actor_critic.rewards, as for slim, metra and goal",
-    lambda run: any("discovery" in name.split("+") for name in run.actor_critic.rewards),
-)
-MEASURING = (
-    "by agents with skills, such as slim, metra and diayn",
-    lambda run: run.learns_skills,
-)
-PLAYING = backgrounds.PLAYING[0], lambda run: backgrounds.PLAYING[1](run.background)
-OF_GYMNASIUM = "where --task is gymnasium:ENV_ID", lambda run: registry.is_gymnasium(run.task)
-OF_SUITE = "by tasks of dm_control's suite", lambda run: not registry.is_gymnasium(run.task)
-SHOWING_FLOOR = (
-    "by tasks of dm_control's suite, where no video hides the floor (--environment.mask sky)",
-    lambda run: (
-        OF_SUITE[1](run) and (run.background.source == "none" or run.environment.mask == "sky")
-    ),
-)
-FALLING = "by quadruped-walk and quadruped-run", lambda run: run.task in ANY_WAY_UP
-SIDE_BY_SIDE = (
-    "where --environment.num_envs is above 1",
-    lambda run: run.environment.num_envs > 1,
-)
-PAID = (
-    "where task or game is among --actor_critic.rewards",
-    lambda run: any({"task", "game"} & set(name.split("+")) for name in run.actor_critic.rewards),
-)
-OBSERVING = (
-    "where --environment.proprioception is true",
-    lambda run: run.environment.proprioception,
-)
-FLAT = "by every agent but hierarchical", lambda run: not run.hierarchy.duration
-UNCONDITIONED = (
-    "where task is among --actor_critic.rewards, by agents without skills, modes or hierarchy",
-    lambda run: (
-        "task" in run.actor_critic.rewards
-        and not (run.skill.size or run.modes.num_modes or run.hierarchy.duration)
-    ),
-)
-
-
 @config_class
 class EnvironmentConfig:
     image_size: int = option(64, "Height and width of the observations in pixels.", ge=32, le=256)
@@ -117,8 +89,8 @@ class EnvironmentConfig:
     )
     start: str = option(
         "own",
-        "Where an episode starts. own: as in the task, whose quadruped falls on its back; upright:"
-        " on its feet, as in METRA.",
+        "Where an episode starts. own: as in the task, which drops the quadruped in a random"
+        " orientation; upright: on its feet, as in METRA.",
         choices=("own", "upright"),
     )
     time_limit: int = option(
@@ -193,8 +165,8 @@ class RunConfig:
     seed: int = option(0, "Seed of networks, environments and sampling.", ge=0, le=2**31 - 1)
     init_from: str = option(
         "",
-        "Run to begin with: its world model, and for hierarchical its skills, frozen. Sizes and"
-        " camera are those of that run.",
+        "Run to begin with: its world model, and for hierarchical its skills, frozen, with its"
+        " averaged weights. Sizes and camera are those of that run.",
         path=True,
     )
     folder: str = option(

@@ -1,7 +1,7 @@
 """Where an episode starts, other than where dm_control starts it.
 
-dm_control drops the quadruped in a random orientation. It nearly always ends on its back, from
-where short skills go nowhere. METRA (arXiv 2310.08887) always starts it upright.
+dm_control drops the quadruped in a random orientation. It nearly always ends on its back, and short
+skills then go nowhere. METRA (arXiv 2310.08887) always starts it upright.
 """
 
 import numpy as np

@@ -85,8 +85,8 @@ def verdict(name: str, row: dict[str, float], number: int) -> str:
     if "other_hit_1" in row:
         hit, end = (verdicts.number(row[f"other_{key}"], ".0%") for key in ("hit_1", "end_1"))
         sentences.append(
-            f"by chance it would be {hit} and {end}: the same moves, measured to goals that they "
-            "were not meant for"
+            f"by chance: {hit} and {end}, measured from the same moves to goals that the robot was "
+            "not sent to"
         )
     if row["same_clip"]:
         share = verdicts.number(row["same_clip"], ".0%")

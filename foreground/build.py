@@ -16,7 +16,7 @@ from foreground.agents.base import Layout
 from foreground.agents.config import AgentConfig
 from foreground.agents.registry import commanders
 from foreground.configs.run import RunConfig, folder_of
-from foreground.configs.schema import PAID
+from foreground.configs.when_read import PAID
 from foreground.envs import registry, specs
 from foreground.envs.backgrounds import load_background
 from foreground.envs.families import Game

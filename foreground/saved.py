@@ -34,7 +34,7 @@ def load_pretrained(agent: WorldModelAgent, config: RunConfig) -> Loaded:
     """Load the weights of --init_from into a new agent; return where they come from.
 
     They are those of the world model except its rule, and of the skill policy where there is one.
-    Where the run averages its weights they are the averages, as in an evaluation.
+    If that run averages its weights, the averages are taken, as in evaluation.
     Terms that the other run did not have are newly initialised.
 
     Raises: UserError when that run has other actions.

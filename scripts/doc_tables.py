@@ -246,11 +246,12 @@ def regret(suite: str, experts: str) -> str:
     return program.text_of(program.regrets(*map(program.returns_of, files)))
 
 
-def treasure(of: str) -> str:
+def treasure(of: str, response: str) -> str:
     """Return returns and gains on collect_treasure, of arms that trained on these numbers of
-    collectors, such as `6-9-12`.
+    collectors, such as `6-9-12`, and whose response took so many iterations.
     """
     rows = result_files.read_all(ROOT / "results" / "treasure", f"*-of-{of}-seed*.json")
+    rows = [row for row in rows if row["settings"]["response"] == int(response)]
     if not rows:
         return NOT_RUN
     made = importlib.import_module("benchmarks.treasure").table(rows)

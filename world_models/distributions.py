@@ -164,12 +164,12 @@ class TwoHot(nn.Module):
         """Return minus the cross-entropy to the two bins around a value: (N, bins), (N,) -> (N,).
 
         Their weights have the value as `mean`. Weights that are linear in symlog would have a
-        larger one, by up to 6 % near 0.05.
+        larger one, by 6 % at 0.05 and by up to 8 % nearer to 0.
         """
         logits = logits.float()
         value = value.float()
         position = (symlog(value) - self.centres[0]) / (self.centres[1] - self.centres[0])
-        below = position.floor().long().clamp(0, len(self.centres) - 2)
+        below = position.clamp(0, len(self.centres) - 2).floor().long()
         low, high = 2 * self.values[below], 2 * self.values[below + 1]
         above_weight = ((value - low) / (high - low)).clamp(0, 1)
         both = logits.gather(-1, torch.stack([below, below + 1], -1))  # (N, 2)

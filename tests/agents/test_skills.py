@@ -1,5 +1,6 @@
 """Test skills and discovery: the prior, when it is sampled, the rewards, the critics."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -131,25 +132,37 @@ def test_an_update_moves_everything_and_discovery_leaves_the_model_alone(form):
 
 
 @pytest.mark.parametrize("begins", [False, True])
-def test_steps_over_a_reset_and_from_rows_without_history_teach_discovery_nothing(begins):
+@pytest.mark.parametrize("context", [0, 3, 99])
+def test_steps_over_a_reset_and_from_rows_without_history_teach_discovery_nothing(begins, context):
+    """A row has its whole history from the start of its episode on. Of a sequence too short for the
+    context the last step is kept.
+    """
     agent, batch = skill_agent(), skill_batch()
-    batch["is_first"][:, 0] = begins
+    learner = agent.learners["discovery"]
+    model = replace(learner.config.world_model, context=context)
+    learner.config = replace(learner.config, world_model=model)
+    first = batch["is_first"]
+    first[:, 0] = begins
     seen = []
     agent.discovery.loss = lambda previous, following, skill: (
         seen.append((previous, following, skill)),
         (sum(p.square().sum() for p in agent.discovery.parameters()), {}),
     )[1]
     _, states = agent.world_model.observe(batch)
-    agent.learners["discovery"](Step(batch, states.state))
-    [(previous, following, skill)] = seen
-    rows, steps = batch["reward"].shape
-    begin = 0 if begins else 1  # a row that begins an episode has its whole history
-    assert len(previous) == rows * (steps - 1 - begin) - 1  # one reset inside
-    feature = states.state.feature
-    assert torch.equal(previous[0], feature[0, begin])
-    assert torch.equal(following[0], feature[0, begin + 1])
-    # the one under which the action was taken
-    assert torch.equal(skill[0], batch["condition"][0, begin + 1])
+    learner(Step(batch, states.state))
+    rows, steps = first.shape
+    late = min(max(context, 1), steps - 2)
+    kept = [
+        (row, step)
+        for row in range(rows)
+        for step in range(steps - 1)
+        if not first[row, step + 1] and (step >= late or first[row, : step + 1].any())
+    ]
+    row, step = torch.tensor(kept).T
+    # The skill is the one under which the action was taken.
+    feature, skill = states.state.feature, batch["condition"]
+    wanted = feature[row, step], feature[row, step + 1], skill[row, step + 1]
+    assert all(torch.equal(*pair) for pair in zip(seen[0], wanted))
 
 
 def test_the_discovery_reward_is_that_of_the_map_of_the_moment():

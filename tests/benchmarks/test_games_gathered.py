@@ -31,5 +31,11 @@ def test_the_table_has_the_frames_that_a_choice_took(tmp_path):
     measured, shown = games.measured(tmp_path, row)
     assert shown["frames of best_of"] == 8000
     assert "adaptation" not in measured
-    head, _, line = games.tables([row | measured]).splitlines()
-    assert dict(zip(head.split(" | "), line.split(" | ")))["frames of best_of"] == "8000"
+    old = {key: value for key, value in ONE.items() if key != "tried_frames"}
+    adapted = {"adaptation": {"returns": {"0": 3.0, "10": 4.0}, "frames": 4000}}
+    rows = [row | measured | adapted]
+    rows += [row | {"method": "old", "games": {"forward": old, "information": TOLD}}]
+    head, _, *lines = games.tables(rows).splitlines()
+    table = [dict(zip(head.split(" | "), line.split(" | "))) for line in lines]
+    assert [line["frames of best_of"] for line in table] == ["8000", "-"]
+    assert [line["frames of adapted |"].split()[0] for line in table] == ["4000", "-"]

@@ -66,11 +66,14 @@ def test_replays_that_do_not_fit_on_the_disk_are_a_warning(tmp_path, monkeypatch
     """50,000 agent steps of 64 x 64 x 3 bytes each are 0.6 GB."""
     words = ["--agent", "metra", "--task", "walker-walk", "--total_frames", "100000", "--seed"]
     words_of = {f"run{seed}": [*words, str(seed)] for seed in range(4)}
+    begin = ["--agent", "finetune", "--init_from", str(tmp_path / "run9"), "--seed", "0"]
+    words_of |= {"after": begin, "run9": [*words, "9"]}  # run9 is the work of another machine
+    waiting = ["run0", "run1", "run2", "run3", "after"]
     needed = 4 * 50_000 * 64 * 64 * 3
     for free in (needed, needed - 1):
         disk = SimpleNamespace(free=free)
         monkeypatch.setattr(suite_check.shutil, "disk_usage", lambda _, disk=disk: disk)
-        suite_check.warn_of_space(words_of, tmp_path, "mine.yaml", cuda=False)
+        suite_check.warn_of_space(words_of, waiting, tmp_path, "mine.yaml", cuda=False)
         said = capsys.readouterr().err
         assert ("need 2 GB" in said) == (free < needed)
         assert ("delete the folder replay of finished runs" in said) == (free < needed)

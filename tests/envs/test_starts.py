@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 
 from foreground import envs
+from foreground import eval as evaluate
 from foreground.configs import run as runs
 from foreground.envs.tasks import ANY_WAY_UP
 from foreground.errors import UserError
+from foreground.training import options
 
 
 def uprightness(task: str, start: str, seed: int, steps: int = 50) -> float:
@@ -49,4 +51,17 @@ def test_a_start_that_a_task_does_not_have_is_refused():
     words = ["--agent", "metra", "--environment.start", "upright", "--task"]
     with pytest.raises(UserError, match=r"environment\.start.*quadruped-walk and quadruped-run"):
         runs.read([*words, "walker-walk"], cuda=False)
-    assert runs.read([*words, "quadruped-run"], cuda=False).environment.start == "upright"
+    for task in ("quadruped-run", "dmc:quadruped-run"):
+        assert runs.read([*words, task], cuda=False).environment.start == "upright"
+
+
+def test_a_run_that_begins_with_another_chooses_its_own_start(tmp_path):
+    words = ["--task", "quadruped-walk", "--environment.start", "upright"]
+    skills = runs.read(["--agent", "metra", *words], cuda=False)
+    (tmp_path / "config.yaml").write_text(options.to_yaml(skills))
+    begin = ["--agent", "finetune", "--init_from", str(tmp_path)]
+    assert runs.read([*begin, *words], cuda=False).environment.start == "upright"
+    for task in ("quadruped-walk", "quadruped-fetch"):
+        assert runs.read([*begin, "--task", task], cuda=False).environment.start == "own"
+    assert evaluate.in_task(skills, "quadruped-run").environment.start == "upright"
+    assert evaluate.in_task(skills, "quadruped-fetch").environment.start == "own"

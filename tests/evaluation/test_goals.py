@@ -129,6 +129,9 @@ def test_shares_of_goals_are_counted_by_radius():
     row = goals.measures(goals.Attempts(distance, other, np.array([True, False]), np.zeros(0)))
     assert [row[f"other_{name}_3"] for name in ("hit", "end", "stay")] == [0.5, 0.5, 1 / 3]
     assert (row["other_hit_1"], row["other_distance"]) == (0, 5.5)
+    said = goal_report.text_of({"clean": row}, 50)
+    assert "50% of the goals are hit within one bin, and 0% are held at the end" in said
+    assert "by chance: 0% and 0%, measured from the same moves" in said
     alone = goals.Attempts(distance[:1], other[:1], np.array([True]), np.zeros(0))
     assert not any(key.startswith("other") for key in goals.measures(alone))
     assert row["hit_1"] == 0.5

@@ -282,3 +282,10 @@ def test_each_measurement_has_a_picture(draw, results):
     assert (
         np.abs(picture.astype(int) - colour).sum(2) < 30
     ).sum() > 50  # the first background's marks
+
+
+def test_goals_of_skills_stand_beside_those_hit_by_chance():
+    (alone,) = [line for line in verdicts.of_skills(SKILLS) if "goals" in line]
+    assert alone == "40% of the goals are hit within one bin (at most 100%)"
+    said = verdicts.of_skills(SKILLS | {"goals/other_hit_1": 0.3})
+    assert said[-1] == "40% of the goals are hit within one bin (by chance 30%, at most 100%)"

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.studies import goal_chance
 from foreground import build
 from foreground.configs import run as runs
 from foreground.errors import UserError
@@ -121,6 +122,16 @@ def test_rollouts_that_end_early_have_as_many_steps_as_the_others():
     record = skills.play(Walker(), Ending, Walker.skills.grid(16), repeats=2, steps=12, seed=15)
     assert record.state.shape == (16, 2, 13, 2)
     np.testing.assert_array_equal(record.state[:, 1, 4], record.state[:, 1, 12])
+
+
+def test_moves_without_a_goal_hit_more_goals_than_they_end_at():
+    """A robot that stands still ends at every goal that it hits, and one that moves does not."""
+    targets = goals.draw(Plane, 20, 20, seed=0)
+    still = goal_chance.measured(Plane, targets, 30, 0, goal_chance.moving(0.0, 0.0))
+    assert 0 < still["hit_3"] == still["end_3"] < 0.7
+    about = goal_chance.measured(Plane, targets, 30, 0, goal_chance.moving(1.0, 0.9))
+    assert about["hit_3"] > still["hit_3"]
+    assert about["end_3"] < about["hit_3"]
 
 
 def test_shares_of_goals_are_counted_by_radius():

@@ -169,7 +169,8 @@ class TwoHot(nn.Module):
         logits = logits.float()
         value = value.float()
         position = (symlog(value) - self.centres[0]) / (self.centres[1] - self.centres[0])
-        below = position.clamp(0, len(self.centres) - 2).floor().long()
+        # NaN has no bin, and must come out as NaN.
+        below = position.nan_to_num().clamp(0, len(self.centres) - 2).floor().long()
         low, high = 2 * self.values[below], 2 * self.values[below + 1]
         above_weight = ((value - low) / (high - low)).clamp(0, 1)
         both = logits.gather(-1, torch.stack([below, below + 1], -1))  # (N, 2)

@@ -253,16 +253,21 @@ def test_a_picture_of_every_image():
         (
             "slim",
             Lagrangian,
-            {"contrastive", "predictability", "empowerment", "use", "safety"},
+            {"contrastive", "predictability", "empowerment", "control", "use", "safety"},
             {"discovery", "use", "safety"},
         ),
         (
             "slim_sum",
             Lagrangian,
-            {"contrastive", "predictability", "empowerment", "use", "safety"},
+            {"contrastive", "predictability", "empowerment", "control", "use", "safety"},
             {"discovery+use+safety"},
         ),
-        ("metra", Lagrangian, {"contrastive", "predictability", "empowerment"}, {"discovery"}),
+        (
+            "metra",
+            Lagrangian,
+            {"contrastive", "predictability", "empowerment", "control"},
+            {"discovery"},
+        ),
     ],
 )
 def test_a_method_is_a_preset(name, rule, reads, rewards):

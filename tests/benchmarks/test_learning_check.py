@@ -112,7 +112,7 @@ def test_an_agent_that_follows_a_run_begins_with_its_world_model(monkeypatch):
 
     def load(agent, config):
         loaded = load_pretrained(agent, config)
-        kept, there = agent.world_model.state_dict(), loaded.state["agent"]["weights"]
+        kept, there = agent.world_model.state_dict(), loaded.state["agent"]["average"]["values"]
         alike = [
             torch.equal(value, there[f"world_model.{key}"])
             for key, value in kept.items()

@@ -86,6 +86,7 @@ def test_two_hot_at_the_ends_is_finite():
     head = d.TwoHot(2.0, 11)
     values = torch.tensor([-1e6, -7.0, 0.0, 7.0, 1e6])
     assert torch.isfinite(head.log_prob(torch.zeros(5, 11), values)).all()
+    assert torch.isnan(head.log_prob(torch.zeros(11), torch.tensor(torch.nan)))
     log = torch.randn(11).log_softmax(-1)
     for value, end in ((-1e6, 0), (-float("inf"), 0), (1e6, -1), (float("inf"), -1)):
         assert head.log_prob(log, torch.tensor(value)) == pytest.approx(float(log[end]), abs=1e-6)

@@ -10,8 +10,8 @@ An agent passes when its deterministic policy closes most of the gap between the
 optimal policy. An agent with skills passes when most of the variance of the square's final place is
 between skills. An agent of goals passes when the square ends much nearer to the place that its goal
 picture shows than to those of other goals. An agent for a family of games plays two, given as a
-number: near the left, near the right. One that follows a run begins with that of `metra`, which is
-trained first. Training lasts 600 updates at most. It ends early once the agent is well above the
+number: near the left, near the right. An agent that follows a run has one trained first, of the
+agent in BEGIN. Training lasts 600 updates at most. It ends early once the agent is well above the
 threshold at two measurements in a row. Prints a line per agent and one JSON line last; exit code 1
 when one of them does not learn. Options go to every agent, so that a fault can be planted:
 ``--optimiser.actor_lr 1e-9``.
@@ -77,7 +77,8 @@ GAMES = ((-1.0,), (1.0,))  # their descriptor: the target of the square, from ed
 # bound what it can do (docs/notebook/2026-11-28-skill-actor.md).
 LEFT_OUT = ("unimodal", "hierarchical")
 CHECKED = [name for name in runs.AGENTS if name not in LEFT_OUT]
-BEGIN = "metra"  # the agent that those begin with that follow a run
+# Agent -> that of the run that it follows.
+BEGIN = {"goal_from": "goal", "finetune": "metra"}
 # A task with one action, as the square has: an agent that follows a run compares their numbers.
 # Families of games refuse it.
 ONE_ACTION = ["--task", "cartpole-balance"]
@@ -258,7 +259,7 @@ def failure(name: str, error: BaseException) -> dict:
 def learn(name: str, words: list[str]) -> dict:
     """Train one agent; return the share that it reached at each measurement, and its cost.
 
-    Where it follows a run, that of `BEGIN` is trained first.
+    Where it follows a run, the agent of `BEGIN` is trained first.
     """
     system.prepare_environment()
     torch.set_num_threads(1)
@@ -266,7 +267,7 @@ def learn(name: str, words: list[str]) -> dict:
     with tempfile.TemporaryDirectory() as folder:
         if name in runs.FOLLOWING:
             first = Path(folder, "first")
-            train(BEGIN, ONE_ACTION, first)
+            train(BEGIN[name], ONE_ACTION, first)
             words = [*words, *ONE_ACTION, "--init_from", str(first)]
         shares, updates = train(name, words, Path(folder, "run"))
     return {

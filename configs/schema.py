@@ -165,8 +165,8 @@ class RunConfig:
     seed: int = option(0, "Seed of networks, environments and sampling.", ge=0, le=2**31 - 1)
     init_from: str = option(
         "",
-        "Run to begin with: its world model, and for hierarchical its skills, frozen, with its"
-        " averaged weights. Sizes and camera are those of that run.",
+        "Run to begin with: its world model, and for hierarchical its skills, frozen. Sizes and"
+        " camera are those of that run.",
         path=True,
     )
     folder: str = option(

@@ -34,7 +34,8 @@ def load_pretrained(agent: WorldModelAgent, config: RunConfig) -> Loaded:
     """Load the weights of --init_from into a new agent; return where they come from.
 
     They are those of the world model except its rule, and of the skill policy where there is one.
-    If that run averages its weights, the averages are taken, as in evaluation.
+    What stays frozen has that run's averaged weights, as in evaluation; what is trained further has
+    those of its last update.
     Terms that the other run did not have are newly initialised.
 
     Raises: UserError when that run has other actions.
@@ -53,7 +54,9 @@ def load_pretrained(agent: WorldModelAgent, config: RunConfig) -> Loaded:
         )
     with checkpoint.fits(path):
         state = loaded.state["agent"]
-        weights = state["weights"] | state.get("average", {"values": {}})["values"]
+        weights = state["weights"]
+        if config.init_weights == "skills":
+            weights = weights | state.get("average", {"values": {}})["values"]
         kept = {
             name.replace("actor_critic.actor.", "skill_policy."): value
             for name, value in weights.items()

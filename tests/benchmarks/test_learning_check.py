@@ -112,7 +112,7 @@ def test_an_agent_that_follows_a_run_begins_with_its_world_model(monkeypatch):
 
     def load(agent, config):
         loaded = load_pretrained(agent, config)
-        kept, there = agent.world_model.state_dict(), loaded.state["agent"]["average"]["values"]
+        kept, there = agent.world_model.state_dict(), loaded.state["agent"]["weights"]
         alike = [
             torch.equal(value, there[f"world_model.{key}"])
             for key, value in kept.items()
@@ -123,7 +123,7 @@ def test_an_agent_that_follows_a_run_begins_with_its_world_model(monkeypatch):
     load_pretrained = learning.saved.load_pretrained
     monkeypatch.setattr(learning.saved, "load_pretrained", load)
     assert learning.learn("goal_from", [])["updates"] == 7
-    assert begun == [(learning.BEGIN, True)]
+    assert begun == [("goal", True)]
     assert {*runs.FOLLOWING} - {*learning.CHECKED} == {"hierarchical"}
 
 

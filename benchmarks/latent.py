@@ -22,7 +22,14 @@ from foreground.evaluation.probes import summary
 
 ROOT = Path(__file__).parents[1]
 
-EPISODES = 32  # for probes, half to fit, half to score
+EPISODES = 32  # for probes, half to fit, half to score; more where more than eight policies act
+
+
+def episodes(actors: list[Path]) -> int:
+    """Return the number of episodes in which each policy acts: evaluation/record.py gives it four
+    in turn.
+    """
+    return max(EPISODES, 4 * len(actors))
 
 
 def words_of(side: str, actors: list[Path]) -> list[str]:
@@ -32,7 +39,7 @@ def words_of(side: str, actors: list[Path]) -> list[str]:
         *words,
         "--latent",
         "--latent_episodes",
-        str(EPISODES),
+        str(episodes(actors)),
         "--background",
         side,
         "--episodes",
@@ -56,7 +63,8 @@ def take(run: Path, path: Path, side: str, actors: list[Path]) -> dict:
     )
     row = result_files.read(path)
     row["latent"] = {key: round(value, 4) for key, value in found.items()}
-    row["latent"] |= {"episodes": EPISODES, "actors": [actor.name for actor in actors]}
+    names = [actor.name for actor in actors]
+    row["latent"] |= {"episodes": episodes(actors), "actors": names}
     result_files.write(path, row)
     return row["latent"]
 

@@ -21,7 +21,8 @@ class ByGradient(nn.Module):
     """loss = - sum_k w_k I_k, with another gradient in the embedding.
 
     direct   weighted gradients of the terms in the embedding (K, B, T, E) -> the one to ascend
-             (B, T, E), and metrics; those of K numbers are named by the terms
+             (B, T, E), and metrics; those of K numbers are named by the terms. The order of the
+             terms is that of `weights`
     """
 
     validates = False
@@ -35,6 +36,7 @@ class ByGradient(nn.Module):
         self, values: dict[str, Tensor], shared: Tensor | None = None
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Values (scalars, nats), embedding (B, T, E) -> (loss, metrics)."""
+        values = {name: values[name] for name in self.weights}
         loss = -sum(self.weights[name] * value for name, value in values.items())
         if shared is None or not shared.requires_grad or not torch.is_grad_enabled():
             return loss, {}
@@ -99,17 +101,23 @@ def multiple_gradient(rows: Tensor) -> Directed:
     return direction, {"share": shares, "descent": shortest.norm()}
 
 
-def game(rows: Tensor, competition: float) -> Directed:
-    """Return the gradient of a game in which each term owns an equal block of the embedding's
-    coordinates (MCR, arXiv 2411.07335).
+def game(rows: Tensor, competition: float, common: tuple[int, ...] = ()) -> Directed:
+    """Return the gradient of a game in which each playing term owns an equal block of the
+    embedding's coordinates (MCR, arXiv 2411.07335).
 
-    A block ascends its own term plus `competition` times the others: -1 is greedy, 0 independent,
-    1 collaborative. The last is the gradient of fixed weights.
+    A block ascends the common terms, and its own term plus `competition` times those of the others:
+    -1 is greedy, 0 independent, 1 collaborative. The last is the gradient of fixed weights.
+
+    common   numbers of the terms that do not play
     """
-    number, size = len(rows), rows.shape[-1]
-    owner = torch.arange(size, device=rows.device) * number // size  # (E,)
-    player = torch.arange(number, device=rows.device).unsqueeze(1)
-    owned = rows * (owner == player).view(number, 1, 1, size)
-    own, norms = owned.sum(0), rows.flatten(1).norm(dim=1)
-    share = owned.flatten(1).norm(dim=1) / norms.clamp(min=1e-12)
-    return own + competition * (rows.sum(0) - own), {"share": share}
+    size = rows.shape[-1]
+    playing = [k for k in range(len(rows)) if k not in common]
+    players = rows[playing]  # (P, B, T, E)
+    owner = torch.arange(size, device=rows.device) * len(playing) // size  # (E,)
+    player = torch.arange(len(playing), device=rows.device).unsqueeze(1)
+    owned = players * (owner == player).view(-1, 1, 1, size)
+    others = players.sum(0) - owned.sum(0)
+    share = torch.ones(len(rows), device=rows.device)
+    norms = players.flatten(1).norm(dim=1)
+    share[playing] = owned.flatten(1).norm(dim=1) / norms.clamp(min=1e-12)
+    return rows.sum(0) - others + competition * others, {"share": share}

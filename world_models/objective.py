@@ -324,7 +324,10 @@ def make_rule(config: ObjectiveConfig) -> nn.Module:
     if config.rule == "pareto":
         return ByGradient(config.terms, multiple_gradient)
     if config.rule == "game":
-        return ByGradient(config.terms, functools.partial(game, competition=config.competition))
+        # Every player learns the task, as every encoder of MCR learns the label.
+        common = tuple(k for k, name in enumerate(config.terms) if name == "reward")
+        play = functools.partial(game, competition=config.competition, common=common)
+        return ByGradient(config.terms, play)
     if not config.constraint:
         return FixedWeights(config)
     return Progress(config) if config.progress else Lagrangian(config)

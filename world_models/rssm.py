@@ -329,23 +329,16 @@ class RSSM(nn.Module):
         return State(deterministic, self.latent.sample(self.prior(deterministic)))
 
     def kl(
-        self,
-        posterior: Tensor,
-        prior: Tensor,
-        balance: float,
-        free_nats: float,
-        divergence: str = "kl",
+        self, posterior: Tensor, prior: Tensor, balance: float, free_nats: float
     ) -> tuple[Tensor, Tensor]:
         """Return KL(posterior || prior) (B, T) in nats, at least `free_nats` (DreamerV3, Eq. 5),
         and unclipped.
 
         The share `balance` of its gradient goes to the prior, the rest to the posterior.
-
-        divergence   method of the latent: kl, or cauchy_schwarz in its place
         """
         # Interpolating between a tensor and itself leaves the value and scales the gradient by the
         # weight.
-        kl = getattr(self.latent, divergence)(
+        kl = self.latent.kl(
             torch.lerp(posterior.detach(), posterior, 1 - balance),
             torch.lerp(prior.detach(), prior, balance),
         )

@@ -79,19 +79,20 @@ class WorldModelConfig:
     )
     divergence: str = option(
         "kl",
-        "Divergence between posterior and prior that predictability minimises.",
+        "Divergence from the prior that the posterior minimises. The prior always learns by the "
+        "KL.",
         choices=("kl", "cauchy_schwarz"),
         read_if=_with("predictability"),
     )
     free_nats: float = option(
         1.0,
-        "The divergence is not minimised below this.",
+        "Divergences are not minimised below this.",
         ge=0.0,
         read_if=_with("predictability"),
     )
     kl_balance: float = option(
         0.9,
-        "Share of the divergence's gradient that goes to the prior.",
+        "Share of predictability's gradient that goes to the prior.",
         ge=0.0,
         le=1.0,
         read_if=_with("predictability"),

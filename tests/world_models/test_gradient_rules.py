@@ -14,7 +14,7 @@ from foreground.world_models.gradient_rules import (
     multiple_gradient,
     nearest_to_zero,
 )
-from foreground.world_models.objective import ObjectiveConfig
+from foreground.world_models.objective import ObjectiveConfig, make_rule
 from tests.support.small import INFOPOWER, make_agent, make_batch
 
 
@@ -75,6 +75,24 @@ def test_a_block_of_the_game_ascends_its_own_term_plus_a_share_of_the_others():
         assert game(found, competition)[0].flatten().tolist() == pytest.approx(expected)
     share = game(found, 0.0)[1]["share"]
     assert float(share[0] ** 2) == pytest.approx(5 / 30)
+
+
+def test_every_block_of_the_game_ascends_the_terms_that_do_not_play():
+    found = rows([1.0, 2.0, 3.0, 4.0], [100.0, 100.0, 100.0, 200.0], [10.0, 20.0, 30.0, 40.0])
+    direction, metrics = game(found, -1.0, common=(1,))
+    assert direction.flatten().tolist() == pytest.approx([91.0, 82.0, 127.0, 236.0])
+    assert float(metrics["share"][1]) == 1.0
+    assert float(metrics["share"][2] ** 2) == pytest.approx(25 / 30)
+
+
+def test_the_reward_does_not_play():
+    terms = {"contrastive": 1.0, "reward": 1.0, "control": 1.0}
+    rule = make_rule(ObjectiveConfig(terms, (), rule="game"))
+    x = torch.zeros(1, 1, 2, requires_grad=True)
+    slopes = {"control": [1.0, 2.0], "reward": [10.0, 20.0], "contrastive": [100.0, 200.0]}
+    values = {name: (x * torch.tensor(slope)).sum() for name, slope in slopes.items()}
+    (found,) = torch.autograd.grad(rule(values, x)[0], x)
+    assert (-found).flatten().tolist() == pytest.approx([110.0, 22.0])
 
 
 def gradients(rule: str, **options) -> tuple[torch.Tensor, torch.Tensor, dict]:

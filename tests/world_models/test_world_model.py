@@ -16,10 +16,13 @@ from foreground.world_models.networks import (
     FirstConvolution,
     image_to_float,
 )
-from foreground.world_models.rssm import RSSM, RSSMConfig
-from foreground.world_models.world_model import Spaces, WorldModel
+from foreground.world_models.rssm import RSSM, ObserveOutput, RSSMConfig
+from foreground.world_models.terms import PredictabilityTerm, TrainSequence
+from foreground.world_models.world_model import Spaces, WorldModel, WorldModelConfig
 from tests.support.marks import slow
 from tests.support.small import DREAMER, FIXED, make_agent, make_batch, moving_square, world_config
+
+DIVERGENCES = ("kl", "cauchy_schwarz")
 
 
 @pytest.fixture(params=[("image", "gated"), ("filtering", "gated"), ("image", "linear")])
@@ -131,18 +134,37 @@ def test_kl_value_gradient_split_and_free_nats(rssm):
 def test_predictability_by_another_divergence_still_tells_the_kl():
     torch.manual_seed(0)
     values = {}
-    for name in ("kl", "cauchy_schwarz"):
-        agent = make_agent(divergence=name, free_nats=0.0)
+    for name in DIVERGENCES:
+        agent = make_agent(divergence=name, free_nats=0.0, kl_balance=0.75)
         torch.manual_seed(1)
         _, states, values[name], metrics = agent.world_model.loss(make_batch())
         latent, both = agent.world_model.rssm.latent, (states.posterior, states.prior)
-        wanted = {key: float(getattr(latent, key)(*both).detach().mean()) for key in values}
-        assert float(values[name]["predictability"]) == pytest.approx(-wanted[name], rel=1e-4)
-        assert float(metrics["predictability/kl"]) == pytest.approx(wanted["kl"], rel=1e-4)
-    assert float(metrics["predictability/divergence"]) == pytest.approx(
-        wanted["cauchy_schwarz"], rel=1e-4
-    )
-    assert wanted["kl"] != pytest.approx(wanted["cauchy_schwarz"], rel=0.01)
+        kl, other = (float(getattr(latent, key)(*both).detach().mean()) for key in DIVERGENCES)
+        assert float(metrics["predictability/kl"]) == pytest.approx(kl, rel=1e-4)
+        wanted = kl if name == "kl" else 0.75 * kl + 0.25 * other
+        assert float(values[name]["predictability"].detach()) == pytest.approx(-wanted, rel=1e-4)
+    assert float(metrics["predictability/divergence"]) == pytest.approx(other, rel=1e-4)
+    assert kl != pytest.approx(other, rel=0.01)
+
+
+def test_the_prior_of_many_posteriors_is_their_mean_whatever_the_posterior_minimises():
+    """A prior without inputs, before posteriors of which 0.9 are of one class: the Cauchy-Schwarz
+    divergence would lead it to 0.75, in proportion to the square root.
+    """
+    rssm = RSSM(RSSMConfig(groups=1, classes=2, unimix=0.0), 4, 1)
+    posterior = torch.tensor([[20.0, -20.0]] * 9 + [[-20.0, 20.0]]).unsqueeze(0)  # (1, 10, P)
+    for divergence in DIVERGENCES:
+        config = WorldModelConfig(divergence=divergence, free_nats=0.0)
+        term = PredictabilityTerm(config, rssm)
+        logits = torch.zeros(2, requires_grad=True)
+        optimiser = torch.optim.Adam([logits], 0.1)
+        for _ in range(200):
+            states = ObserveOutput(None, posterior, logits.expand(1, 10, 2))
+            loss = -term(TrainSequence(*[None] * 5, states))[0]
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+        assert float(logits.softmax(-1)[0].detach()) == pytest.approx(0.9, abs=0.01)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,8 @@ from foreground.errors import UserError
 FLOORS = ("own", "place")
 EXTENT = 400.0  # metres of floor that the texture covers before it repeats
 # Metres after which a colour channel is the same again: red and blue along x, green along y. From
-# minus a quarter of it to plus a quarter a channel rises. Red and green change by 32 of 255 a metre.
+# minus a quarter of it to plus a quarter a channel rises. Red and green change by 32 of 255 a
+# metre.
 PERIODS = {"red": 16.0, "green": 16.0, "blue": 160.0}
 VISIBLE = 200.0  # metres of floor that are drawn to each side of the origin
 NARROW = 1.0  # metres; a narrower floor is a track, and stays one
@@ -34,8 +35,8 @@ def colour_by_place(model) -> None:
     material = model.geom_matid[floor]
     texture = model.mat_texid[material, mujoco.mjtTextureRole.mjTEXROLE_RGB]
     model.mat_texrepeat[material] = 2 / EXTENT  # to MuJoCo a texture is two metres long
-    # Colours are those of the texture, whatever the light: the cheetah's floor lies in the dark, at a
-    # third of them.
+    # Colours are those of the texture, whatever the light: the cheetah's floor lies in the dark, at
+    # a third of them.
     model.mat_emission[material] = 1.0
     model.mat_specular[material] = 0.0
     for axis in (0, 1):

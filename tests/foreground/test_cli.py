@@ -237,6 +237,16 @@ def test_another_actor_in_the_same_world_model(trained):
     )
 
 
+def test_two_looks_at_a_world_model(trained):
+    folder, _ = trained
+    row = json.loads(run("benchmarks.studies.memory", folder, "--episodes", 2).stdout)
+    assert row["replay"].keys() == row["new"].keys() >= {"reward", "control", "kl"}
+    words = folder, "--episodes", 1, "--ahead", 1, 3
+    *rows, row = map(json.loads, run("benchmarks.studies.optimism", *words).stdout.splitlines())
+    assert [look["ahead"] for look in rows] == [1, 3]
+    assert row["rewards"] == rows
+
+
 @pytest.mark.parametrize("begin", [[], ["--from_model"]], ids=["anew", "from_model"])
 def test_goals_are_learned_from_the_replay_of_another_agent(trained, tmp_path, begin):
     folder, learned = trained[0], tmp_path / "learned"
